@@ -1,0 +1,1 @@
+"""Lightning callbacks: what is watched, saved and drawn while a model trains."""

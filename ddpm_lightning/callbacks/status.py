@@ -1,0 +1,75 @@
+"""``status.json`` of a run: whether it is running, finished or failed, where, and how far it came.
+
+It is written before the first step and at every validation, so that a run that was killed can be told from one that
+runs: its state is ``running``, but its process is gone.
+"""
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+__all__ = ["Status", "write_json"]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file to a temporary name, then renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+class Status(Callback):
+    """Keeps ``status.json`` true.
+
+    Args:
+        folder: Folder of the run.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.path = Path(folder) / "status.json"
+        self.began = time.time()
+
+    def _write(self, trainer: lightning.Trainer, state: str, **more: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        write_json(
+            self.path,
+            {
+                "state": state,
+                "step": trainer.global_step,
+                "epoch": trainer.current_epoch,
+                "seconds": round(time.time() - self.began, 1),
+                "metrics": {key: value for key, value in metrics.items() if abs(value) < float("inf")},
+                "process": os.getpid(),
+                "machine": platform.node(),
+                **more,
+            },
+        )
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The run begins."""
+        self._write(trainer, "running")
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The run goes on."""
+        if not trainer.sanity_checking:
+            self._write(trainer, "running")
+
+    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """The run ended as it should."""
+        self._write(trainer, "interrupted" if trainer.interrupted else "finished")
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """The run ended by an error, or was interrupted from the keyboard."""
+        state = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")

@@ -1,0 +1,137 @@
+"""Configurations: found, composed and checked before anything is started; wrong keys answered with the nearest ones."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import ddpm_lightning
+from ddpm_lightning.errors import UserError
+
+__all__ = ["check", "compose", "config_folder", "plain", "unknown"]
+
+
+def config_folder() -> Path:
+    """Returns the folder of the configuration tree: inside of an installed package, beside it in a checkout."""
+    package = Path(ddpm_lightning.__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Returns a configuration as plain containers, all references resolved.
+
+    Raises:
+        UserError: If a value that must be given is missing.
+    """
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        name = missing[0]
+        raise UserError(name, "is not given", allowed=_comment(name) or "a value", remedy=f"add {name}=…")
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def compose(verb: str, overrides: list[str]) -> DictConfig:
+    """Composes the configuration of a verb.
+
+    Raises:
+        UserError: If an override names a key, a choice or a value that cannot be.
+    """
+    # Hydra allows one instance at a time; inside of a running verb its own is set aside for a moment.
+    holder = GlobalHydra.instance()
+    running, holder.hydra = holder.hydra, None
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
+            return hydra_compose(config_name=verb, overrides=overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(verb, error) from error
+    finally:
+        holder.hydra = running
+
+
+def check(verb: str, arguments: list[str]) -> None:
+    """Composes once before Hydra does, for the sake of errors that help.
+
+    Of a sweep, the first value of each override is taken.
+    """
+    parsed, unparsed = get_args_parser().parse_known_args(arguments)
+    for stray in unparsed:
+        raise UserError(stray, "is not an option", allowed="KEY=VALUE, --multirun, --cfg job, --help")
+    if parsed.config_path or parsed.config_name or parsed.config_dir:
+        return
+    try:
+        overrides = OverridesParser.create().parse_overrides(parsed.overrides)
+    except HydraException as error:
+        raise UserError(
+            "override", str(error).splitlines()[0], allowed="KEY=VALUE, quoted where it holds , = or ()"
+        ) from error
+    compose(
+        verb, [_first(override) for override in overrides if not override.key_or_group.startswith("hydra")]
+    )
+
+
+def _first(override: Override) -> str:
+    if not override.is_sweep_override():
+        return override.input_line
+    value = (
+        next(iter(override.sweep_string_iterator()))
+        if override.is_discrete_sweep()
+        else override.value().start
+    )
+    return f"{override.get_key_element()}={value}"
+
+
+def unknown(kind: str, found: str, allowed: Iterable[str]) -> UserError:
+    """Returns the error for a name that does not exist, with the nearest ones that do."""
+    names = list(allowed)
+    near = difflib.get_close_matches(found, names, n=3, cutoff=0.5)
+    remedy = f"did you mean {' or '.join(near)}?" if near else ""
+    return UserError(f"{kind} {found!r}", "does not exist", allowed=", ".join(names), remedy=remedy)
+
+
+def _explained(verb: str, error: Exception) -> UserError:
+    text = str(error)
+    if choice := re.search(r"Could not find '([\w/@.]+)/([^'/]+)'", text):
+        group, name = choice.groups()
+        names = sorted(
+            path.stem for path in (config_folder() / group).glob("*.yaml") if path.stem != "default"
+        )
+        return unknown(group, name, names)
+    if group := re.search(r"Could not override '([^']+)'", text):
+        key = group.group(1)
+    elif group := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
+        key = group.group(2)
+    else:
+        return UserError("configuration", " ".join(text.split()))
+    names = sorted(set(_keys(OmegaConf.to_container(compose(verb, [])))))
+    near = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
+    near += [name for name in names if name.split(".")[-1] == key.split(".")[-1] and name not in near][:3]
+    remedy = f"did you mean {' or '.join(near)}?" if near else ""
+    remedy += f" `ddpm-lightning {verb} --cfg job` shows all keys; +{key}=… adds a new one"
+    return UserError(key, "is no key of this configuration", remedy=remedy.strip())
+
+
+def _keys(node: Any, prefix: str = "") -> Iterable[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _comment(key: str) -> str:
+    """Returns what the configuration files say of a key."""
+    name = re.escape(key.split(".")[-1])
+    for path in sorted(config_folder().rglob("*.yaml")):
+        if found := re.search(rf"^{name}:\s.*#\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            return found.group(1)
+    return ""

@@ -1,0 +1,106 @@
+"""``ddpm-lightning VERB [overrides]``: finds the verb, checks its configuration, runs it, and answers errors.
+
+Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but not for all, 130 interrupted.
+"""
+
+import importlib
+import os
+import sys
+from types import ModuleType
+
+import hydra
+from omegaconf import DictConfig
+
+from ddpm_lightning import __version__
+from ddpm_lightning.cli import compose, sweep
+from ddpm_lightning.errors import UserError
+
+VERBS = {
+    "train": "train a model on pairs of noisy and clean images",
+    "evaluate": "score a trained model on a split, image by image",
+    "restore": "restore TIFF files with a trained model, with an uncertainty map",
+    "demo": "the main job in minutes on simulated data, nothing downloaded",
+}
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return
+    if arguments[0] in ("-V", "--version"):
+        print(f"ddpm-lightning {__version__}")
+        return
+    try:
+        sys.exit(_run(arguments[0], arguments[1:]))
+    except UserError as error:
+        # Every process of a distributed run stumbles over the same stone; one of them says so.
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(verb: str, overrides: list[str]) -> int:
+    if verb not in VERBS:
+        raise compose.unknown("verb", verb, VERBS)
+    module = importlib.import_module(f"ddpm_lightning.cli.{verb}")
+    if any(flag in overrides for flag in ("-h", "--help")):
+        print(_help(verb, module))
+        return 0
+    compose.check(verb, overrides)
+    command = sys.argv
+    codes: list[int] = []
+    errors: list[UserError] = []
+
+    @hydra.main(version_base="1.3", config_path=str(compose.config_folder()), config_name=verb)
+    def task(config: DictConfig) -> float | None:
+        # Lightning starts the processes of DDP by repeating this very command, so it must find it whole.
+        sys.argv = command
+        try:
+            if sweep.is_job():
+                return sweep.delegate(verb)
+            codes.append(module.run(config))
+        except UserError as error:
+            # Hydra would print a traceback and leave with code 1.
+            errors.append(error)
+        return None
+
+    sys.argv = [command[0], *overrides]
+    try:
+        task()
+    finally:
+        sys.argv = command
+    if errors:
+        raise errors[0]
+    return max(codes, default=0)
+
+
+def _overview() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, text in VERBS.items()]
+    return "\n".join(
+        [
+            f"ddpm-lightning {__version__}: restores microscopy images with conditional diffusion models",
+            "",
+            "usage: ddpm-lightning VERB [KEY=VALUE ...]",
+            "",
+            *lines,
+            "",
+            "ddpm-lightning VERB --help      examples and settings of a verb",
+            "ddpm-lightning VERB --cfg job   the whole configuration, nothing is run",
+        ]
+    )
+
+
+def _help(verb: str, module: ModuleType) -> str:
+    text = f"ddpm-lightning {verb}: {VERBS[verb]}\n\n{module.__doc__.strip()}\n\nSettings (conf/{verb}.yaml):\n\n"
+    settings = (compose.config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
+    return text + "\n".join(f"  {line}" for line in settings.splitlines() if "override hydra" not in line)
+
+
+if __name__ == "__main__":
+    main()

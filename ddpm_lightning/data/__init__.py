@@ -1,0 +1,1 @@
+"""From files or physics to batches: image, tiff, pairs, normalise, augment, dataset, datamodule; then the sets."""

@@ -1,0 +1,20 @@
+"""Flips and quarter turns of a pair: the eight symmetries of the square, the same for both images."""
+
+import numpy as np
+
+__all__ = ["SYMMETRIES", "symmetry"]
+
+#: Number of symmetries of the square.
+SYMMETRIES = 8
+
+
+def symmetry(image: np.ndarray, which: int) -> np.ndarray:
+    """Returns a flipped and turned view of an image.
+
+    Args:
+        image: Array with shape (…, H, W); odd quarter turns swap its sides.
+        which: 0 (the image itself) to 7; from 4 on the image is mirrored first.
+    """
+    if which >= 4:
+        image = image[..., ::-1]
+    return np.rot90(image, which % 4, axes=(-2, -1))

@@ -1,0 +1,155 @@
+"""The machinery under every data set: sources of pairs become loaders of normalised crops.
+
+A data set is a subclass with one method, :meth:`PairDataModule.source`. Training sees random crops; validation sees a
+fixed set of crops, the same in every epoch and run; evaluation and restoration read whole images from the sources.
+"""
+
+import math
+from typing import Any
+
+import lightning
+import numpy as np
+from torch.utils.data import DataLoader
+
+from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler
+from ddpm_lightning.data.normalise import PairNormalisation
+from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.errors import UserError
+
+__all__ = ["PairDataModule"]
+
+SPLITS = ("train", "val", "test")
+
+
+class PairDataModule(lightning.LightningDataModule):
+    """Loads pairs of low and high images for training and validation.
+
+    Args:
+        normalisation: Maps of both images to [-1, 1]; fitted to the training split unless a state was loaded.
+        crop: Side of the training crops in pixels.
+        batch_size: Images of one optimiser step, over all processes.
+        crops_per_image: Crops of each training image in an epoch; by default as many as cover its area once.
+        augment: Whether crops are flipped and turned.
+        shuffle: Whether each epoch has its own order.
+        validation_crops: Number of fixed crops on which the validation loss is computed.
+        fit_images: Number of training pairs, evenly spaced, to which the normalisation is fitted.
+        num_workers: Processes that prepare batches; 0 suffices while pairs are cached in memory.
+        cache_gb: Memory for cached pairs of each split, in 10^9 bytes.
+        seed: Seed of order, crops and turns.
+
+    Attributes:
+        name: Name of the data set in results.
+    """
+
+    name: str = "pairs"
+
+    def __init__(
+        self,
+        normalisation: PairNormalisation,
+        crop: int = 256,
+        batch_size: int = 8,
+        crops_per_image: int | None = None,
+        augment: bool = True,
+        shuffle: bool = True,
+        validation_crops: int = 64,
+        fit_images: int = 64,
+        num_workers: int = 0,
+        cache_gb: float = 4.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for key, value in (("crop", crop), ("batch_size", batch_size), ("fit_images", fit_images)):
+            if value < 1:
+                raise UserError(f"data.{key}", f"is {value}", allowed="a whole number of at least 1")
+        self.normalisation = normalisation
+        self.crop, self.batch_size, self.crops_per_image = crop, batch_size, crops_per_image
+        self.augment, self.shuffle, self.validation_crops = augment, shuffle, validation_crops
+        self.fit_images, self.num_workers, self.cache_gb, self.seed = fit_images, num_workers, cache_gb, seed
+        self._splits: dict[str, CachedPairs] = {}
+        self._fitted = False
+
+    def source(self, split: str) -> PairSource:
+        """Returns the pairs of ``train``, ``val`` or ``test``."""
+        raise NotImplementedError(f"{type(self).__name__} names no source of pairs")
+
+    def pairs(self, split: str) -> CachedPairs:
+        """Returns the pairs of a split, cached in memory up to the limit.
+
+        Raises:
+            UserError: If the split does not exist or is empty.
+        """
+        if split not in SPLITS:
+            raise UserError("split", f"is {split!r}", allowed=", ".join(SPLITS))
+        if split not in self._splits:
+            source = self.source(split)
+            if not len(source):
+                raise UserError(f"data set {self.name}", f"has no pairs in its split {split!r}")
+            self._splits[split] = CachedPairs(source, self.cache_gb)
+        return self._splits[split]
+
+    def load_normalisation(self, state: dict[str, Any]) -> None:
+        """Takes a fitted normalisation, that of a checkpoint, instead of fitting one."""
+        self.normalisation.load_state(state)
+        self._fitted = True
+
+    def prepare_normalisation(self) -> None:
+        """Fits the normalisation to the training split, once."""
+        if self._fitted:
+            return
+        train = self.pairs("train")
+        chosen = np.unique(np.linspace(0, len(train) - 1, self.fit_images).round().astype(int))
+        pairs = [train[int(index)] for index in chosen]
+        try:
+            self.normalisation.fit([pair.low for pair in pairs], [pair.high for pair in pairs])
+        except ValueError as error:
+            raise UserError(f"data set {self.name}", str(error)) from error
+        self._fitted = True
+
+    def setup(self, stage: str) -> None:
+        """Reads the pairs and fits the normalisation; called by Lightning in every process."""
+        if stage != "fit":
+            return
+        self.prepare_normalisation()
+        smallest = min(min(self.pairs(split)[0].low.shape) for split in ("train", "val"))
+        if smallest < self.crop:
+            raise UserError(
+                "data.crop",
+                f"is {self.crop}, but images of this set are only {smallest} pixels on a side",
+                remedy=f"set data.crop={max(smallest // 8 * 8, 1)} or less",
+            )
+
+    def train_dataloader(self) -> DataLoader:
+        """Returns batches of crops: ``low`` and ``high`` with shape (B, 1, crop, crop), and ``name``."""
+        pairs = self.pairs("train")
+        crops = self.crops_per_image or max(1, math.prod(pairs[0].low.shape) // self.crop**2)
+        dataset = CropDataset(pairs, self.normalisation, self.crop, crops, self.augment, self.seed)
+        trainer = self.trainer
+        sampler = KeyedBatchSampler(
+            len(dataset),
+            self.batch_size,
+            self.shuffle,
+            self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            processes=trainer.world_size if trainer else 1,
+        )
+        if trainer is not None:
+            sampler.set_epoch(trainer.current_epoch)
+            sampler.skip = trainer.fit_loop.epoch_loop.batch_progress.total.completed % len(sampler)
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Returns the fixed validation crops; each process takes every n-th of them."""
+        pairs = self.pairs("val")
+        crops = math.ceil(self.validation_crops / len(pairs))
+        dataset = CropDataset(pairs, self.normalisation, self.crop, crops, augment=False, seed=0)
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        # Spread over all images, whatever the number of crops, then shared out.
+        order = [image * crops + crop for crop in range(crops) for image in range(len(pairs))]
+        chosen = order[: max(self.validation_crops, 1)][rank::processes]
+        batches = [chosen[k : k + self.batch_size] for k in range(0, len(chosen), self.batch_size)]
+        return DataLoader(dataset, batch_sampler=batches)

@@ -1,0 +1,167 @@
+"""Pairs as training crops: cached, cropped, turned and normalised, each keyed so that it can be made anywhere.
+
+The sampler hands out (epoch, index) instead of an index. Crop, turn and order then are functions of (seed, epoch,
+index) alone: they do not depend on the number of workers or processes, differ between epochs, and are the same again
+after a resume.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from ddpm_lightning.data.augment import SYMMETRIES, symmetry
+from ddpm_lightning.data.normalise import PairNormalisation, Scale
+from ddpm_lightning.data.pairs import Pair, PairSource
+from ddpm_lightning.errors import UserError
+
+__all__ = ["CachedPairs", "CropDataset", "KeyedBatchSampler"]
+
+
+class CachedPairs:
+    """A source that keeps its pairs in memory, up to a limit; what does not fit is read again.
+
+    Args:
+        source: Where the pairs come from.
+        limit_gb: Memory for pairs, in 10^9 bytes.
+    """
+
+    def __init__(self, source: PairSource, limit_gb: float = 4.0) -> None:
+        self.source, self.limit = source, limit_gb * 1e9
+        self._pairs: dict[int, Pair] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = self._pairs.get(index)
+        if pair is None:
+            pair = self.source[index]
+            size = pair.low.nbytes + pair.high.nbytes
+            if self._bytes + size <= self.limit:
+                self._pairs[index] = pair
+                self._bytes += size
+        return pair
+
+
+class CropDataset(Dataset):
+    """Random crops of pairs, normalised to about [-1, 1].
+
+    Args:
+        source: Pairs of any size that is not below the crop's.
+        normalisation: Fitted maps of both images.
+        crop: Side of the square crops in pixels.
+        crops_per_image: Crops of each image in an epoch.
+        augment: Whether crops are flipped and turned, both images alike.
+        seed: Seed of crops and turns.
+    """
+
+    def __init__(
+        self,
+        source: PairSource,
+        normalisation: PairNormalisation,
+        crop: int,
+        crops_per_image: int = 1,
+        augment: bool = True,
+        seed: int = 0,
+    ) -> None:
+        self.source, self.normalisation = source, normalisation
+        self.crop, self.crops_per_image, self.augment, self.seed = crop, crops_per_image, augment, seed
+        self._scales: dict[int, tuple[Scale, Scale]] = {}
+
+    def __len__(self) -> int:
+        return len(self.source) * self.crops_per_image
+
+    def __getitem__(self, key: tuple[int, int] | int) -> dict:
+        """Returns ``low`` and ``high`` with shape (1, crop, crop), and the ``name`` of their pair.
+
+        Args:
+            key: (epoch, index), or an index, which is of epoch 0.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        number = index // self.crops_per_image
+        pair = self.source[number]
+        height, width = pair.low.shape
+        if min(height, width) < self.crop:
+            raise UserError(
+                f"pair {pair.name}",
+                f"is {height} x {width} pixels, smaller than the crop of {self.crop}",
+                remedy=f"set data.crop={min(height, width) // 8 * 8} or less, or leave the pair out",
+            )
+        y, x = rng.integers(height - self.crop + 1), rng.integers(width - self.crop + 1)
+        turn = int(rng.integers(SYMMETRIES)) if self.augment else 0
+        if number not in self._scales:
+            scales = self.normalisation.input.scale(pair.low), self.normalisation.target.scale(pair.high)
+            self._scales[number] = scales
+        images = {}
+        for role, image, scale in zip(
+            ("low", "high"), (pair.low, pair.high), self._scales[number], strict=True
+        ):
+            window = symmetry(image[y : y + self.crop, x : x + self.crop], turn)
+            images[role] = torch.from_numpy(np.ascontiguousarray(scale.normalise(window)))[None]
+        return {**images, "name": f"{pair.name}@{y},{x},{turn}"}
+
+
+class KeyedBatchSampler(Sampler):
+    """Batches of (epoch, index), shuffled by (seed, epoch), of which each process takes its share.
+
+    The batch size is that of all processes together, so that one process with 8 and two with 4 see the same batches.
+    Batches that are not full are dropped, unless the set itself is smaller than a batch.
+
+    Args:
+        length: Size of the data set.
+        batch_size: Images in a batch, over all processes.
+        shuffle: Whether each epoch has its own order; otherwise it is that of the data set.
+        seed: Seed of the order.
+        rank: Number of this process.
+        processes: Number of processes; it must divide the batch size.
+        skip: Batches of the first epoch that were seen before a resume.
+
+    Raises:
+        UserError: If the processes do not divide the batch size.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        processes: int = 1,
+        skip: int = 0,
+    ) -> None:
+        if batch_size % processes:
+            raise UserError(
+                "data.batch_size",
+                f"{batch_size} images cannot be shared evenly by {processes} processes",
+                remedy=f"choose a multiple of {processes}; the batch is that of all processes together",
+            )
+        self.length, self.batch_size, self.shuffle, self.seed = length, batch_size, shuffle, seed
+        self.rank, self.processes, self.skip = rank, processes, skip
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> "KeyedBatchSampler":
+        """Where Lightning looks for the object whose epoch it sets."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(self.length // self.batch_size, 1)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            np.random.default_rng((self.seed, self.epoch, 1)).shuffle(order)
+        order = np.resize(order, max(self.length, self.batch_size))
+        skip, self.skip = self.skip, 0
+        for number in range(skip, len(self)):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield [(self.epoch, int(index)) for index in batch[self.rank :: self.processes]]

@@ -1,0 +1,211 @@
+r"""Intensities to [-1, 1] and back, by a stored and invertible map.
+
+An image is mapped by :math:`2 (I - low) / (high - low) - 1`. The two numbers come from a range given beforehand
+(:class:`FixedRange`) or from percentiles (:class:`Percentile`), of the whole training set or of each image by itself.
+Nothing is clipped: brighter pixels go beyond 1, and the map back is exact.
+
+Percentiles of a noisy image are set by its noise rather than by its structure. They are therefore better taken from a
+blurred copy (``blur``), which keeps the gain between the low and the high image steady from pair to pair.
+
+The very same objects serve training, evaluation and restoration: they travel in the checkpoint.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = ["FixedRange", "Normaliser", "PairNormalisation", "Percentile", "Scale"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The map of one image: ``low`` becomes -1 and ``high`` becomes 1, in intensities of the file."""
+
+    low: float
+    high: float
+
+    def normalise(self, image: np.ndarray) -> np.ndarray:
+        """Maps intensities to about [-1, 1], float32."""
+        return ((image.astype(np.float32) - self.low) * (2 / (self.high - self.low)) - 1).astype(np.float32)
+
+    def restore(self, image: Any) -> Any:
+        """Maps numbers of about [-1, 1] back to intensities; arrays and tensors alike."""
+        return (image + 1) * ((self.high - self.low) / 2) + self.low
+
+    @property
+    def gain(self) -> float:
+        """Intensities for each unit of the normalised image: what a standard deviation is multiplied with."""
+        return (self.high - self.low) / 2
+
+
+class Normaliser(Protocol):
+    """Finds the scale of an image, after it was fitted to a training set."""
+
+    per_image: bool
+
+    def fit(self, images: Iterable[np.ndarray]) -> None:
+        """Learns what it needs from training images with shape (H, W)."""
+
+    def scale(self, image: np.ndarray) -> Scale:
+        """Returns the map of an image with shape (H, W)."""
+
+    def state(self) -> dict[str, Any]:
+        """Returns what was fitted, as plain numbers."""
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state` returned."""
+
+
+@dataclass
+class FixedRange:
+    """One range for all images, given beforehand: (0, 255) is the paper's, for 8-bit files.
+
+    Attributes:
+        low: Intensity that becomes -1.
+        high: Intensity that becomes 1.
+    """
+
+    low: float = 0.0
+    high: float = 255.0
+    per_image = False
+
+    def __post_init__(self) -> None:
+        if not self.high > self.low:
+            raise ValueError(f"normalisation: high is {self.high}; allowed: above low, which is {self.low}")
+
+    def fit(self, images: Iterable[np.ndarray]) -> None:
+        """Learns nothing."""
+
+    def scale(self, image: np.ndarray) -> Scale:
+        """Returns the one map."""
+        return Scale(self.low, self.high)
+
+    def state(self) -> dict[str, Any]:
+        """Returns nothing: the configuration says it all."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes nothing."""
+
+
+@dataclass
+class Percentile:
+    """Percentiles of the training set, or of each image.
+
+    Attributes:
+        lower: Percentile that becomes -1.
+        upper: Percentile that becomes 1.
+        per_image: Whether each image has its own scale; otherwise the medians over the training set serve all.
+        blur: Standard deviation in pixels of a Gaussian blur before the percentiles are taken; 0 for none.
+        floor: Least range of an image, as a share of the training set's median range. It keeps empty fields dark
+            instead of stretching their noise to full scale, and it keeps the division sound.
+    """
+
+    lower: float = 0.1
+    upper: float = 99.9
+    per_image: bool = False
+    blur: float = 0.0
+    floor: float = 0.05
+    fitted: Scale | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower < self.upper <= 100:
+            raise ValueError(
+                f"normalisation: percentiles are {self.lower} and {self.upper}; allowed: 0 to 100, rising"
+            )
+
+    def _percentiles(self, image: np.ndarray) -> tuple[float, float]:
+        image = image.astype(np.float32)
+        if self.blur:
+            image = ndimage.gaussian_filter(image, self.blur, mode="nearest")
+        low, high = np.percentile(image, (self.lower, self.upper))
+        return float(low), float(high)
+
+    def fit(self, images: Iterable[np.ndarray]) -> None:
+        """Takes the median over the images of either percentile."""
+        found = np.array([self._percentiles(image) for image in images])
+        if not len(found):
+            raise ValueError("normalisation: there is no image to fit to")
+        low, high = np.median(found, axis=0)
+        if not high > low:
+            raise ValueError(
+                f"normalisation: percentiles {self.lower} and {self.upper} are both {low}; all is constant"
+            )
+        self.fitted = Scale(float(low), float(high))
+
+    def scale(self, image: np.ndarray) -> Scale:
+        """Returns the map of the training set, or of this image."""
+        if self.fitted is None:
+            raise RuntimeError("the normalisation was not fitted; call fit or load_state first")
+        if not self.per_image:
+            return self.fitted
+        low, high = self._percentiles(image)
+        return Scale(low, max(high, low + self.floor * (self.fitted.high - self.fitted.low)))
+
+    def state(self) -> dict[str, Any]:
+        """Returns the scale of the training set."""
+        return {} if self.fitted is None else {"low": self.fitted.low, "high": self.fitted.high}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back the scale of the training set."""
+        self.fitted = Scale(state["low"], state["high"])
+
+
+class PairNormalisation:
+    """The maps of both members of a pair, each fitted on its own.
+
+    Args:
+        input: Normaliser of the low images.
+        target: Normaliser of the high images.
+
+    Attributes:
+        target_bounds: Extremes of the normalised high images of the training set: estimates of clean images are
+            clipped to them. (-1, 1) until fitted.
+        input_bounds: The same for the low images: what lies outside was never seen in training.
+    """
+
+    def __init__(self, input: Normaliser, target: Normaliser) -> None:
+        self.input, self.target = input, target
+        self.input_bounds = self.target_bounds = (-1.0, 1.0)
+
+    def fit(self, lows: list[np.ndarray], highs: list[np.ndarray]) -> None:
+        """Fits both to training images with shape (H, W)."""
+        self.input.fit(lows)
+        self.target.fit(highs)
+        self.input_bounds = _bounds(self.input, lows)
+        self.target_bounds = _bounds(self.target, highs)
+
+    def output_scale(self, input_scale: Scale) -> Scale:
+        """Returns the map back to intensities of a restored image.
+
+        It is the target's where that is common to all images. Where each target has its own, it cannot be known of
+        a new image, and the input's takes its place: the restored image has the brightness of its input.
+        """
+        if self.target.per_image:
+            return input_scale
+        return self.target.scale(np.zeros((1, 1)))
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that was fitted, as plain containers."""
+        return {
+            "input": self.input.state(),
+            "target": self.target.state(),
+            "input_bounds": list(self.input_bounds),
+            "target_bounds": list(self.target_bounds),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state` returned."""
+        self.input.load_state(state["input"])
+        self.target.load_state(state["target"])
+        self.input_bounds, self.target_bounds = tuple(state["input_bounds"]), tuple(state["target_bounds"])
+
+
+def _bounds(normaliser: Normaliser, images: list[np.ndarray]) -> tuple[float, float]:
+    normalised = [normaliser.scale(image).normalise(image) for image in images]
+    low = min(float(image.min()) for image in normalised)
+    high = max(float(image.max()) for image in normalised)
+    return min(low, -1.0), max(high, 1.0)

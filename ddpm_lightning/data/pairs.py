@@ -1,0 +1,40 @@
+"""Pairs of a degraded and a clean image, and where they come from.
+
+Everything that can be trained on or evaluated is a :class:`PairSource`: an indexable, sized collection of
+:class:`Pair`. A folder of TIFFs, a published data set and a simulation differ only in how they make their pairs.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A noisy image and its clean partner.
+
+    Attributes:
+        low: Degraded image with shape (H, W), in the dtype of its file.
+        high: Clean image with shape (H, W), in the dtype of its file.
+        name: Identity of the pair within its split; it keys the sampling noise and names rows and files.
+        field: Field of view. Pairs of one field are not independent: splits and intervals go by field.
+        pixel_size: Size of a pixel in µm, or ``None`` where it is not recorded.
+        extra: What only some sources know, such as the truth a simulation was made from.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    name: str
+    field: str
+    pixel_size: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """A sized, indexable collection of pairs; the same index always gives the same pair."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Pair: ...

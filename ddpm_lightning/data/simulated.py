@@ -1,0 +1,123 @@
+"""Simulated pairs: any number of them, with the truth behind each, and nothing to download.
+
+Every pair is drawn from its own seed sequence (seed, split, index), so it is the same whatever the order of
+access and the number of workers. The specimen and each of the noisy images have streams of their own: leaving
+out the extras or asking for another dose changes nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.data.simulation.cache import PairCache
+from ddpm_lightning.data.simulation.degradations import Degradation, degrade
+from ddpm_lightning.data.simulation.twins import TWINS, expose
+from ddpm_lightning.errors import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class _Streams:
+    specimen: np.random.SeedSequence
+    low: np.random.SeedSequence
+    high: np.random.SeedSequence
+    low_second: np.random.SeedSequence
+    high_second: np.random.SeedSequence
+
+
+class SimulatedPairs:
+    """Pairs of one of the four simulated twins.
+
+    ``Pair.extra`` holds, unless ``extras`` is off,
+
+    - ``truth``: geometry in pixels, as described by the structure;
+    - ``emitters``: the clean image without noise with shape (H, W), float32, in the units of ``high``;
+    - ``low_second``, ``high_second``: second recordings with independent noise;
+    - ``parameters``: the drawn numbers.
+
+    Args:
+        specimen: ``microtubules``, ``mitochondria``, ``synapses`` or ``zebrafish``.
+        split: ``train``, ``val`` or ``test``; the splits share no image.
+        count: Number of pairs.
+        size: Side of the images in pixels.
+        seed: Seed of the whole set.
+        dose: Factor on the photons of the degraded image.
+        degradations: Degradations of the low image, in order; see ``simulation/degradations.py``.
+        cache: Folder that keeps the pairs once drawn, or ``None``.
+        extras: Whether to fill ``Pair.extra``; training does not need it.
+    """
+
+    def __init__(
+        self,
+        specimen: str,
+        split: str,
+        count: int,
+        size: int = 256,
+        seed: int = 0,
+        dose: float = 1.0,
+        degradations: Sequence[Degradation] = (),
+        cache: str | Path | None = None,
+        extras: bool = True,
+    ) -> None:
+        if specimen not in TWINS:
+            raise UserError("data.specimen", f"{specimen!r}", ", ".join(TWINS), "choose one of them")
+        if split not in SPLITS:
+            raise UserError("data.split", f"{split!r}", ", ".join(SPLITS), "choose one of them")
+        if count < 1 or size < 16 or seed < 0 or not dose > 0:
+            raise UserError(
+                "data",
+                f"count={count}, size={size}, seed={seed}, dose={dose}",
+                "count of 1 or more, size of 16 or more, seed of 0 or more, dose above 0",
+                "change the number that is out of range",
+            )
+        self.specimen, self.split, self.count, self.size = specimen, split, count, size
+        self.seed, self.dose, self.degradations, self.extras = seed, dose, tuple(degradations), extras
+        self.twin = TWINS[specimen]
+        self.pixel_size = self.twin.pixel / 1000
+        recipe = (specimen, split, size, seed, dose, self.degradations, extras)
+        self.cache = None if cache is None else PairCache(Path(cache), recipe)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Pair:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"pair {index} of {self.count}")
+        index %= self.count
+        if self.cache is None:
+            content = self._draw(index)
+        else:
+            content = self.cache.get(index, self._draw)
+        name = f"{index:05d}"
+        low, high = content.pop("low"), content.pop("high")
+        return Pair(low, high, name, field=name, pixel_size=self.pixel_size, extra=content)
+
+    def _draw(self, index: int) -> dict[str, Any]:
+        root = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])
+        streams = _Streams(*root.spawn(5))
+        exposure = expose(self.twin, np.random.default_rng(streams.specimen), self.size, self.extras)
+        content = {
+            "low": self._low(exposure.low, streams.low),
+            "high": self._high(exposure.high, streams.high),
+        }
+        if self.extras:
+            content["truth"] = exposure.truth
+            content["emitters"] = self.twin.high.detector.expected(exposure.high).astype(np.float32)
+            content["low_second"] = self._low(exposure.low, streams.low_second)
+            content["high_second"] = self._high(exposure.high, streams.high_second)
+            content["parameters"] = exposure.parameters
+        return content
+
+    def _low(self, photons: np.ndarray, stream: np.random.SeedSequence) -> np.ndarray:
+        rng = np.random.default_rng(stream)
+        photons = degrade(self.dose * photons, self.degradations, rng, "photons")
+        image = self.twin.low.detector(photons, rng, self.twin.low.frames)
+        return degrade(image, self.degradations, rng, "image")
+
+    def _high(self, photons: np.ndarray, stream: np.random.SeedSequence) -> np.ndarray:
+        return self.twin.high.detector(photons, np.random.default_rng(stream), self.twin.high.frames)

@@ -1,0 +1,326 @@
+"""TIFF files plane by plane: however large the file, one plane is in memory.
+
+:class:`TiffStack` reads the first image of a TIFF, BigTIFF, OME-TIFF or ImageJ hyperstack as a sequence of
+grey planes (H, W); :class:`TiffStackWriter` writes planes back in the same order, in the same dialect, with
+the same metadata. Values are the file's own, except that in a "0 is white" image of unsigned integers they
+are turned (maximum minus value) on reading and turned back on writing, so that more light is always a larger
+number.
+"""
+
+import errno
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+from tifffile import TiffFile, TiffWriter
+
+from ddpm_lightning.data.image import ImageInfo, to_dtype, turn_white
+from ddpm_lightning.data.tiff_description import codec_options, page_options
+from ddpm_lightning.data.tiff_metadata import describe, warn_of_other_series
+from ddpm_lightning.errors import UserError
+
+__all__ = ["TiffStack", "TiffStackWriter", "read_image", "read_info", "to_dtype"]
+
+READABLE = "TIFF, BigTIFF, OME-TIFF or ImageJ files of grey planes"
+CLASSIC_BYTES = 2**32 - 2**20
+PAGE_BYTES = 1024
+
+
+def read_info(path: str | Path) -> ImageInfo:
+    """Axes, type, sampling and dialect of a TIFF, without reading pixels.
+
+    Raises:
+        UserError: Where the file cannot be used.
+    """
+    with TiffStack(path) as stack:
+        return stack.info
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads a file that holds one grey plane.
+
+    Args:
+        path: TIFF of any dialect; axes of length 1 beside Y and X do not matter.
+
+    Returns:
+        Array with shape (H, W) in the dtype of the file.
+
+    Raises:
+        UserError: Where the file is missing, damaged, in colour, a stack, empty, or holds NaN or infinity.
+    """
+    with TiffStack(path) as stack:
+        if len(stack) != 1:
+            found = f"a stack of {len(stack)} planes (axes {stack.info.axes}, shape {stack.info.shape})"
+            raise UserError(path, found, "one grey plane (axes YX)", "save each plane as a file of its own")
+        return stack.plane(0)
+
+
+class TiffStack:
+    """The grey planes of a TIFF's first image, read one at a time.
+
+    Args:
+        path: The file.
+        channels: Channels to keep, by index or by name; all where ``None``. A single one drops the axis C.
+
+    Attributes:
+        info: Description of the planes that this stack yields.
+
+    Raises:
+        UserError: Where the file cannot be used. Opening it also checks that all planes are stored.
+    """
+
+    def __init__(self, path: str | Path, channels: int | str | Sequence[int | str] | None = None) -> None:
+        self.path = Path(path)
+        self._decoded: tuple[int, np.ndarray] | None = None
+        with _explained(self.path):
+            if not self.path.is_file():
+                found = "a folder" if self.path.is_dir() else "no such file"
+                raise UserError(path, found, READABLE, "give the name of an existing image file")
+            if self.path.stat().st_size == 0:
+                raise UserError(path, "an empty file (0 bytes)", READABLE, "copy or export the file again")
+            # Every file of a multi-file OME or Micro-Manager set is read, and restored, for itself.
+            self._tif = TiffFile(self.path, _multifile=False, is_mmstack=False)
+        try:
+            with _explained(self.path):
+                self._open_planes()
+            self._numbers = np.arange(self.info.plane_count)
+            if channels is not None:
+                self._select(channels)
+        except BaseException:
+            self._tif.close()
+            raise
+
+    def _open_planes(self) -> None:
+        if not self._tif.series:
+            raise UserError(self.path, "a TIFF without an image", READABLE, "copy or export the file again")
+        self._series = self._tif.series[0]
+        self.info = describe(self._tif, self._series, self.path)
+        page = self._series.keyframe
+        self._planes_per_page = prod(page.shape) // prod(self.info.plane_shape)
+        interleaved = page.axes.endswith("S")
+        self._offset = None if interleaved or not page.is_final else self._series.dataoffset
+        if self._offset is None:
+            self._check_pages()
+        else:
+            self._check_extent(self._offset + prod(self.info.shape) * page.dtype.itemsize)
+        self._check_chain()
+        warn_of_other_series(self._tif, self.path)
+
+    def _check_pages(self) -> None:
+        if len(self._series) * self._planes_per_page != self.info.plane_count:
+            raise self._incomplete(f"{len(self._series)} stored pages for {self.info.plane_count} planes")
+        for page in self._series:
+            if page is None or not page.dataoffsets or not all(page.databytecounts):
+                raise self._incomplete("pixels that were never written")
+            self._check_extent(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))))
+
+    def _check_extent(self, end: int) -> None:
+        size = self._tif.filehandle.size
+        if end > size:
+            raise self._incomplete(f"{size} bytes where the pixels end at byte {end}")
+
+    def _check_chain(self) -> None:
+        """A file that lost its end may lose whole pages, however sound the first ones are."""
+        tif = self._tif
+        tif.filehandle.seek(tif.pages.next_page_offset)
+        (following,) = struct.unpack(tif.tiff.offsetformat, tif.filehandle.read(tif.tiff.offsetsize))
+        if following:
+            raise self._incomplete(f"a page list that breaks off after {len(tif.pages)} pages")
+        promised = prod(tif.shaped_metadata[0]["shape"]) if tif.is_shaped else 0
+        if tif.is_imagej and self._series.kind != "ome":
+            promised = tif.imagej_metadata.get("images", 1) * prod(self.info.plane_shape)
+        if promised > prod(self._series.shape):
+            raise self._incomplete(f"{self.info.plane_count} planes where its description promises more")
+
+    def _incomplete(self, found: str) -> UserError:
+        return UserError(self.path, f"truncated: {found}", "complete files", "copy or export the file again")
+
+    def _select(self, channels: int | str | Sequence[int | str]) -> None:
+        wanted = [channels] if isinstance(channels, int | str) else list(channels)
+        names, axes, shape = self.info.channel_names, self.info.axes, self.info.shape
+        count = shape[axes.index("C")] if "C" in axes else 1
+        indices = [names.index(name) if name in names else name for name in wanted]
+        indices = [int(index) if str(index).isdigit() else index for index in indices]
+        if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(range(count)):
+            allowed = f"indices 0 to {count - 1}" + (f" or names {', '.join(names)}" if names else "")
+            raise UserError(self.path, f"channels={wanted}", allowed, "choose channels that the file has")
+        self.info = self.info.with_channels(indices)
+        if "C" in axes:
+            self._numbers = self._numbers.reshape(shape[:-2]).take(indices, axis=axes.index("C")).ravel()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def plane(self, number: int) -> np.ndarray:
+        """Reads one plane.
+
+        Args:
+            number: Running number in the order of ``info.planes()``.
+
+        Returns:
+            Array with shape (H, W) and the dtype of ``info``, the caller's own.
+
+        Raises:
+            UserError: Where the plane is damaged or holds NaN or infinite values.
+        """
+        with _explained(self.path):
+            pixels = self._read(int(self._numbers[number]))
+        pixels = turn_white(pixels, self.info)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            bad = int((~np.isfinite(pixels)).sum())
+            found, remedy = f"{bad} NaN or infinite pixels in plane {number}", "replace them by numbers"
+            raise UserError(
+                self.path, found, "finite values", f"{remedy} (ImageJ: Process > Noise > Remove NaNs)"
+            )
+        return pixels
+
+    def _read(self, number: int) -> np.ndarray:
+        shape, native = self.info.plane_shape, self.info.dtype
+        if self._offset is not None:
+            stored = native.newbyteorder(self._tif.byteorder)
+            start = self._offset + number * prod(shape) * native.itemsize
+            pixels = self._tif.filehandle.read_array(stored, prod(shape), start)
+            return pixels.reshape(shape).astype(native, copy=False)
+        page_number, within = divmod(number, self._planes_per_page)
+        if self._decoded is None or self._decoded[0] != page_number:
+            self._decoded = None
+            pixels = self._series[page_number].asarray()
+            if self._series.keyframe.axes.endswith("S"):
+                pixels = np.moveaxis(pixels, -1, 0)
+            self._decoded = page_number, pixels.reshape(-1, *shape)
+        return self._decoded[1][within].astype(native)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.plane, range(len(self)))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._decoded = None
+        self._tif.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class TiffStackWriter:
+    """Writes planes to a TIFF of the same dialect, axes and sampling as the source, one at a time.
+
+    The file grows under a temporary name beside the target and takes its name when the ``with`` block ends
+    well; otherwise it is removed. It is a BigTIFF where the source is one or where 4 GB do not suffice,
+    except that an ImageJ hyperstack beyond 4 GB is uncompressed with a single page header, as ImageJ itself
+    writes it.
+
+    Args:
+        path: File to write; its folder is made where it is missing.
+        info: Description of the planes, usually that of the source.
+        dtype: Pixel type where the planes are another quantity than the source's, such as a standard
+            deviation: palette, significant bits and display range of the source are then left out.
+
+    Raises:
+        UserError: Where the file cannot be written.
+        ValueError: Where planes do not match the description in shape, type or number.
+    """
+
+    def __init__(self, path: str | Path, info: ImageInfo, dtype: np.dtype | str | None = None) -> None:
+        self.path = Path(path)
+        self.info = info if dtype is None else replace(info, dtype=np.dtype(dtype), bits=None)
+        self.written = 0
+        self._derived = dtype is not None
+        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        info = self.info
+        codec = codec_options(info)
+        large = prod(info.shape) * info.dtype.itemsize + info.plane_count * PAGE_BYTES > CLASSIC_BYTES
+        single_header = large and info.kind == "imagej" and not info.bigtiff
+        self._every, self._first = page_options(info, self._derived, self.path.name)
+        self._every |= {"contiguous": True} if single_header or not codec else codec
+        self._first |= {"truncate": True} if single_header else {}
+        with self._disk():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._partial.open("w+b")
+            order = info.tags.byteorder if info.tags else "<"
+            big = info.bigtiff or (large and not single_header)
+            self._tiff = TiffWriter(self._file, bigtiff=big, byteorder=order, ome=False)
+        return self
+
+    def write(self, plane: np.ndarray) -> None:
+        """Writes the next plane, with shape (H, W) and the dtype of the file; see :func:`to_dtype`."""
+        shape, dtype = self.info.plane_shape, self.info.dtype
+        if plane.shape != shape or plane.dtype != dtype:
+            raise ValueError(f"{self.path} takes {shape} {dtype}, this plane is {plane.shape} {plane.dtype}")
+        if self.written == self.info.plane_count:
+            raise ValueError(f"{self.path}: more planes than the {self.info.plane_count} announced")
+        pixels = plane if self._derived else turn_white(plane, self.info)
+        with self._disk():
+            self._tiff.write(pixels, **(self._every | self._first if self.written == 0 else self._every))
+        self.written += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                if self.written != self.info.plane_count:
+                    raise ValueError(f"{self.path}: {self.written} of {self.info.plane_count} planes")
+                with self._disk():
+                    self._tiff.close()
+                    os.fsync(self._file.fileno())
+                    self._file.close()
+                    self._partial.replace(self.path)
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            with suppress(OSError):
+                self._partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Turns the troubles of a file system into one sentence, and leaves nothing half-written."""
+        try:
+            yield
+        except OSError as error:
+            self._discard()
+            found, remedy = f"cannot be written ({error})", "choose another folder, or change its permissions"
+            # numpy's tofile reports a short write without an error number.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(error):
+                megabytes = prod(self.info.shape) * self.info.dtype.itemsize / 1e6
+                found, remedy = "the disk is full", f"make {megabytes:.1f} MB free or choose another folder"
+            raise UserError(self.path, found, "a folder that can be written to", remedy) from error
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged file does to the parser into one sentence for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except PermissionError as error:
+        found, remedy = "no permission to read it", "change the permissions of the file"
+        raise UserError(path, found, READABLE, remedy) from error
+    except MemoryError as error:
+        found, remedy = f"a plane does not fit into memory ({error})", "crop it or use a larger machine"
+        raise UserError(path, found, READABLE, remedy) from error
+    except Exception as error:
+        found, remedy = f"cannot be read as TIFF ({type(error).__name__}: {error})", "export the file again"
+        if isinstance(error, ImportError) or "requires the 'imagecodecs' package" in str(error):
+            found, remedy = f"compressed, which needs imagecodecs ({error})", "pip install imagecodecs"
+        raise UserError(path, found, READABLE, remedy) from error

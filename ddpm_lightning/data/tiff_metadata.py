@@ -1,0 +1,279 @@
+"""From the tags of a TIFF to an :class:`~ddpm_lightning.data.image.ImageInfo`.
+
+Lengths are in µm, times in s. A file states its sampling in one of three dialects: OME-XML
+(``PhysicalSizeX`` with its unit), ImageJ's list (``unit``, ``spacing``, ``finterval``, with XResolution in
+pixels per ``unit``), or the bare TIFF tags (pixels per inch or cm). The JSON that tifffile writes may hold
+the keys of ImageJ's list.
+
+References:
+    TIFF Revision 6.0, Adobe 1992. The OME Data Model, https://docs.openmicroscopy.org/ome-model.
+    ImageJ, ``ij/io/TiffDecoder.java``, https://imagej.net, for the meaning of its keys.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
+
+from ddpm_lightning.data.image import ImageInfo, TiffTags
+from ddpm_lightning.errors import UserError
+
+LENGTHS = (
+    (1.0, r"µm μm um micron microns micrometer micrometre \u00b5m \u03bcm"),
+    (1e-3, "nm nanometer nanometre"),
+    (1e-4, r"å Å \u00c5 angstrom"),
+    (1e3, "mm millimeter millimetre"),
+    (1e4, "cm centimeter centimetre"),
+    (1e6, "m meter metre"),
+    (25400.0, "inch in"),
+)
+TIMES = (
+    (1.0, "s sec second seconds"),
+    (1e-3, "ms msec millisecond milliseconds"),
+    (1e-6, r"µs μs us \u00b5s"),
+    (60.0, "min minute minutes"),
+    (3600.0, "h hour hours"),
+)
+MICROMETRES = {name: size for size, names in LENGTHS for name in names.split()}
+SECONDS = {name: size for size, names in TIMES for name in names.split()}
+INCH = 2
+RESOLUTION_UNITS = {1: "", INCH: "inch", 3: "cm", 4: "mm", 5: "um"}
+# Programs that know nothing of the sample write 72 to 600 dots per inch, which is a size on paper.
+PAPER_PIXEL = 25400.0 / 600
+GREY = {
+    PHOTOMETRIC.MINISBLACK: "minisblack",
+    PHOTOMETRIC.MINISWHITE: "miniswhite",
+    PHOTOMETRIC.PALETTE: "palette",
+}
+IMAGEJ_BINARY = ("Info", "Labels", "Ranges", "LUTs", "Plot", "ROI", "Overlays", "Properties")
+
+
+def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
+    """Collects what an open TIFF says about its first series of planes.
+
+    Args:
+        tif: The open file.
+        series: The series to describe.
+        path: Name for error messages.
+
+    Returns:
+        The description, with a samples axis turned into the channel axis ``C``.
+
+    Raises:
+        UserError: Where the pixels are not grey values in planes that tifffile can read.
+    """
+    page = series.keyframe
+    dtype = _grey_dtype(series, path)
+    axes, shape = _plane_axes(series, path)
+    kind = series.kind if series.kind in ("ome", "imagej") else "plain"
+    pixels = None if kind == "imagej" else _own_pixels(tif, shape)
+    if kind == "ome" and pixels is None:
+        kind = "plain"
+    listed = (tif.imagej_metadata if kind == "imagej" else _json(tif, series)) or {}
+    tags = TiffTags(
+        axes=axes,
+        shape=shape,
+        dtype=dtype,
+        byteorder=tif.byteorder,
+        photometric=GREY[_photometric(page)],
+        predictor=page.predictor > 1,
+        resolution=_resolution(page),
+        resolution_unit=_resolution_unit(page),
+        description=_description(tif, series, kind),
+        imagej={key: value for key, value in listed.items() if key in IMAGEJ_BINARY},
+        colormap=page.colormap if _photometric(page) == PHOTOMETRIC.PALETTE else None,
+        date_time=_date_time(page),
+    )
+    sampling = _ome_sampling(pixels) if pixels is not None else _listed_sampling(listed, tags)
+    samples_became_planes = "C" in axes and "C" not in series.axes
+    if samples_became_planes or (kind == "plain" and pixels is not None):
+        # The source's words would contradict the copy (as for one file of a multi-file OME set).
+        kind, tags = "plain", replace(tags, description="", imagej={}, resolution=None)
+    return ImageInfo(
+        axes=axes,
+        shape=shape,
+        dtype=dtype,
+        channel_names=_channel_names(pixels, listed, axes, shape),
+        kind=kind,
+        bigtiff=tif.is_bigtiff,
+        compression=None if page.compression == COMPRESSION.NONE else COMPRESSION(page.compression).name,
+        bits=_significant_bits(pixels, page, dtype),
+        tags=tags,
+        **sampling,
+    )
+
+
+def ome_pixels(
+    root: ElementTree.Element, plane_shape: tuple[int, ...]
+) -> tuple[ElementTree.Element, ElementTree.Element] | tuple[None, None]:
+    """Finds the first Image of an OME-XML, and its Pixels, whose planes have the shape (H, W) of the file."""
+    for image in root.iterfind("{*}Image"):
+        for pixels in image.iterfind("{*}Pixels"):
+            if (int(pixels.get("SizeY", 0)), int(pixels.get("SizeX", 0))) == tuple(plane_shape):
+                return image, pixels
+    return None, None
+
+
+def _own_pixels(tif: TiffFile, shape: tuple[int, ...]) -> ElementTree.Element | None:
+    try:
+        return ome_pixels(ElementTree.fromstring(tif.ome_metadata or "<none/>"), shape[-2:])[1]
+    except ElementTree.ParseError:
+        return None
+
+
+def _photometric(page: TiffPage) -> int:
+    # tifffile answers "0 is white" where the tag is absent; programs that leave it out mean "0 is black".
+    return page.photometric if "PhotometricInterpretation" in page.tags else PHOTOMETRIC.MINISBLACK
+
+
+def _grey_dtype(series: TiffPageSeries, path: Path) -> np.dtype:
+    page = series.keyframe
+    allowed = "grey images of 8 to 64-bit integers or floats"
+    to_grey = "convert it to grey (ImageJ: Image > Type > 8-bit)"
+    if _photometric(page) not in GREY:
+        found = f"a colour image ({PHOTOMETRIC(page.photometric).name}, axes {series.axes})"
+        raise UserError(path, found, allowed, f"{to_grey} or split it (Image > Color > Split Channels)")
+    if _photometric(page) == PHOTOMETRIC.PALETTE and not (page.is_imagej or _is_ramp(page.colormap)):
+        raise UserError(path, "an indexed colour image", allowed, to_grey)
+    if page.dtype is None or page.dtype.kind not in "uif":
+        found = f"pixels of type {page.dtype or 'unknown'} ({page.bitspersample} bits)"
+        raise UserError(path, found, allowed, "save the image as 8-bit, 16-bit or 32-bit grey")
+    return page.dtype.newbyteorder("=")
+
+
+def _is_ramp(colormap: np.ndarray | None) -> bool:
+    """Whether a palette only tints grey values: brighter with every index."""
+    return colormap is not None and bool((np.diff(colormap.astype(np.int64).sum(0)) >= 0).all())
+
+
+def _plane_axes(series: TiffPageSeries, path: Path) -> tuple[str, tuple[int, ...]]:
+    """Axes and shape, with several samples per pixel turned into an axis C in front of Y and X."""
+    axes, shape = series.axes, tuple(int(size) for size in series.shape)
+    found = f"axes {axes} with shape {shape}"
+    while axes and axes[-1] not in "XY" and shape[-1] == 1:
+        axes, shape = axes[:-1], shape[:-1]
+    if "S" in axes:
+        at = axes.index("S")
+        samples = shape[at]
+        axes, shape = axes[:at] + axes[at + 1 :], shape[:at] + shape[at + 1 :]
+        if samples > 1 and "C" in axes:
+            raise UserError(path, found, "channels or samples, not both", "split the channels")
+        if samples > 1:
+            axes, shape = f"{axes[:-2]}C{axes[-2:]}", (*shape[:-2], samples, *shape[-2:])
+    if 0 in shape or prod(series.keyframe.shape) == 0:
+        raise UserError(path, f"an empty image: {found}", "at least one pixel", "export the file again")
+    if not axes.endswith("YX") or "YX" not in series.keyframe.axes:
+        allowed = "stacks of planes, with Y and X as the last axes"
+        raise UserError(path, found, allowed, "reorder the axes and save it again")
+    return axes, shape
+
+
+def _json(tif: TiffFile, series: TiffPageSeries) -> dict[str, Any]:
+    return tif.shaped_metadata[0] if series.kind == "shaped" and tif.shaped_metadata else {}
+
+
+def _description(tif: TiffFile, series: TiffPageSeries, kind: str) -> str:
+    """The text to carry over: not the OME-XML or ImageJ list of a file that could not be read as such."""
+    page = series.keyframe
+    if kind == "ome":
+        return tif.ome_metadata
+    if kind == "imagej":
+        return page.imagej_description
+    if series.kind == "shaped":
+        return page.shaped_description
+    return "" if tif.is_ome or tif.is_imagej else page.description
+
+
+def _resolution(page: TiffPage) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    fractions = [page.tags.valueof(name) for name in ("XResolution", "YResolution")]
+    sound = all(isinstance(value, tuple) and len(value) == 2 and min(value) > 0 for value in fractions)
+    return tuple(fractions) if sound else None
+
+
+def _resolution_unit(page: TiffPage) -> int:
+    unit = page.tags.valueof("ResolutionUnit", default=INCH)
+    return int(unit) if unit in RESOLUTION_UNITS else 1
+
+
+def _date_time(page: TiffPage) -> str | None:
+    text = page.tags.valueof("DateTime")
+    return text if isinstance(text, str) and len(text) == 19 and text[16] == ":" else None
+
+
+def _significant_bits(pixels: ElementTree.Element | None, page: TiffPage, dtype: np.dtype) -> int | None:
+    stated = int(pixels.get("SignificantBits", 0)) if pixels is not None else 0
+    bits = stated or int(page.bitspersample)
+    return bits if dtype.kind == "u" and 0 < bits < dtype.itemsize * 8 else None
+
+
+def _positive(value: Any) -> float | None:
+    """The value as a finite number above zero, or ``None``."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def _scaled(value: Any, unit: str, units: Mapping[str, float]) -> float | None:
+    number = _positive(value)
+    factor = units.get(unit.strip()) or units.get(unit.strip().lower())
+    return number * factor if number and factor else None
+
+
+def _ome_sampling(pixels: ElementTree.Element) -> dict[str, Any]:
+    y, x, z = (
+        _scaled(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"), MICROMETRES)
+        for axis in "YXZ"
+    )
+    interval = _scaled(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"), SECONDS)
+    return {"pixel_size": (y, x) if y and x else None, "z_step": z, "time_step": interval}
+
+
+def _listed_sampling(listed: Mapping[str, Any], tags: TiffTags) -> dict[str, Any]:
+    unit = str(listed.get("unit", RESOLUTION_UNITS[tags.resolution_unit]))
+    sizes = None
+    if tags.resolution or "unit" in listed:
+        # ImageJ leaves the resolution out where a pixel is one unit wide.
+        fractions = tags.resolution or ((1, 1), (1, 1))
+        x, y = (_scaled(below / above, unit, MICROMETRES) for above, below in fractions)
+        on_paper = unit in ("inch", "cm") and y and y > PAPER_PIXEL * 0.99
+        sizes = (y, x) if y and x and not on_paper else None
+    spacing = listed.get("spacing")
+    depth = abs(spacing) if isinstance(spacing, int | float) else None
+    depth_unit = listed.get("zunit", listed.get("unit", ""))
+    return {
+        "pixel_size": sizes,
+        "z_step": _scaled(depth, str(depth_unit), MICROMETRES),
+        "time_step": _scaled(listed.get("finterval"), str(listed.get("tunit", "s")), SECONDS),
+    }
+
+
+def _channel_names(
+    pixels: ElementTree.Element | None, listed: Mapping[str, Any], axes: str, shape: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Names of the channels: OME's, else ImageJ's plane labels where all planes of a channel share one."""
+    count = shape[axes.index("C")] if "C" in axes else 1
+    if pixels is not None:
+        names = [channel.get("Name", "") for channel in pixels.iterfind("{*}Channel")]
+        return tuple(names) if len(names) == count and any(names) else ()
+    labels = listed.get("Labels")
+    if "C" not in axes or not isinstance(labels, list) or len(labels) != prod(shape[:-2]):
+        return ()
+    planes = np.array(labels, dtype=object).reshape(shape[:-2])
+    shared = [set(row) for row in np.moveaxis(planes, axes.index("C"), 0).reshape(count, -1)]
+    return tuple(row.pop() for row in shared) if all(len(row) == 1 for row in shared) else ()
+
+
+def warn_of_other_series(tif: TiffFile, path: Path) -> None:
+    """Says which images of a file with several are left aside."""
+    if len(tif.series) > 1:
+        others = ", ".join(f"{series.axes} {series.shape}" for series in tif.series[1:4])
+        message = f"{path} holds {len(tif.series)} images; only the first is used, not {others}"
+        warnings.warn(message, UserWarning, stacklevel=4)

@@ -1,0 +1,1 @@
+"""Denoising diffusion as mathematics: schedule, process, objective, samplers, ensemble, keyed randomness."""

@@ -1,0 +1,101 @@
+r"""Noise as a pure function of its key (seed, image, draw, step).
+
+A stateful generator gives numbers that depend on what was drawn before: on the batch, the tile, the process, and on
+whether a job was interrupted. Here the noise of one pixel is the value of a counter-based generator, Philox4x32-10,
+at a counter made of the pixel and the step, under a 64-bit key hashed from (seed, image, draw). It can be computed
+anywhere, in any order, on any device, and is always the same.
+
+Uniform integers become normal numbers by the Box-Muller transform in float64.
+
+References:
+    Salmon, Moraes, Dror, Shaw. *Parallel random numbers: as easy as 1, 2, 3* (SC 2011), doi 10.1145/2063384.2063405.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["KeyedNoise", "philox4x32"]
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def philox4x32(counter: Sequence[Tensor], key: Sequence[Tensor], rounds: int = 10) -> list[Tensor]:
+    """Returns four words of 32 random bits for each counter.
+
+    Args:
+        counter: Four int64 tensors holding 32-bit words, broadcastable with each other and with the key.
+        key: Two int64 tensors holding 32-bit words.
+        rounds: Number of rounds; 10 is the standard.
+
+    Returns:
+        Four int64 tensors with values in [0, 2^32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(rounds):
+        # The 64-bit product wraps as a signed number, but its bits are right: shift, then mask.
+        product_0, product_1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        high_0, high_1 = (product_0 >> 32) & _MASK, (product_1 >> 32) & _MASK
+        c0, c1, c2, c3 = high_1 ^ c1 ^ k0, product_1 & _MASK, high_0 ^ c3 ^ k1, product_0 & _MASK
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return [c0, c1, c2, c3]
+
+
+class KeyedNoise:
+    """Standard normal noise for a batch of draws, keyed by (seed, image, draw, step).
+
+    Args:
+        seed: Seed of the run.
+        images: Identity of the image of each row of the batch.
+        draws: Number of the draw of each row of the batch.
+
+    Raises:
+        ValueError: If there are not as many images as draws.
+    """
+
+    def __init__(self, seed: int, images: Sequence[str], draws: Sequence[int]) -> None:
+        if len(images) != len(draws):
+            raise ValueError(f"{len(images)} images but {len(draws)} draws: each row of a batch needs both")
+        self.seed, self.images, self.draws = seed, list(images), list(draws)
+        words = [self._words(seed, image, draw) for image, draw in zip(self.images, self.draws, strict=True)]
+        self._key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
+
+    @staticmethod
+    def _words(seed: int, image: str, draw: int) -> tuple[int, int]:
+        digest = hashlib.blake2b(f"{seed}\0{image}\0{draw}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __call__(self, step: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Returns the noise of one step.
+
+        Args:
+            step: Step of the sampler that uses the noise, at least 0.
+            shape: Shape of one image, (C, H, W).
+            device: Where the noise is computed.
+
+        Returns:
+            Standard normal numbers with shape (B, C, H, W), float32.
+        """
+        count = math.prod(shape)
+        uniform = self.uniform(step, (count + 3) // 4 * 4, device)
+        radius = torch.sqrt(-2 * torch.log(uniform[:, 0::2]))
+        angle = 2 * math.pi * uniform[:, 1::2]
+        normal = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
+        return normal.flatten(1)[:, :count].float().reshape(len(self), *shape)
+
+    def uniform(self, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
+        """Returns uniform numbers inside of (0, 1) with shape (B, count), float64; the normal ones are made of them."""
+        blocks = torch.arange((count + 3) // 4, device=device)[None]
+        zero = torch.zeros_like(blocks)
+        key = self._key.to(device)
+        words = philox4x32((blocks & _MASK, blocks >> 32, zero + step, zero), (key[:, :1], key[:, 1:]))
+        return (torch.stack(words, dim=-1).flatten(1)[:, :count].double() + 0.5) / 2**32

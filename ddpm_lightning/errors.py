@@ -1,0 +1,32 @@
+"""Errors that a user can mend.
+
+The command line prints a :class:`UserError` without a traceback and leaves with exit code 2. Its message names the
+file or the configuration key, what was found, what is allowed, and what to do.
+"""
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used; the message says what, why, and the way out.
+
+    Args:
+        subject: File, folder or configuration key that is at fault.
+        found: What was found there.
+        allowed: What would have been accepted (may be empty).
+        remedy: What to do now.
+    """
+
+    def __init__(self, subject: object, found: str, allowed: str = "", remedy: str = "") -> None:
+        lines = [f"{subject}: {found}"]
+        if allowed:
+            lines.append(f"allowed: {allowed}")
+        if remedy:
+            lines.append(f"what to do: {remedy}")
+        super().__init__("\n  ".join(lines))
+        self.subject = subject
+        self.found = found
+        self.allowed = allowed
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple:
+        """Keeps the error picklable, so that it survives a worker process."""
+        return type(self), (self.subject, self.found, self.allowed, self.remedy)

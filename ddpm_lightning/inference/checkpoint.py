@@ -1,0 +1,116 @@
+"""Trained models from checkpoints, without executing anything that a checkpoint brings along.
+
+A checkpoint is read with ``weights_only=True``: it can hold tensors and plain containers, no code. What it says of its
+model is built by :mod:`ddpm_lightning.build`, which looks up names of this package only.
+"""
+
+import hashlib
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddpm_lightning.build import build
+from ddpm_lightning.data.normalise import PairNormalisation
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.models.protocol import Method
+
+__all__ = ["CARD_FORMAT", "Trained", "load"]
+
+#: Format of the card; it rises when a reader of today could not understand the card of tomorrow.
+CARD_FORMAT = 1
+
+
+@dataclass
+class Trained:
+    """A trained method with all that its use needs.
+
+    Attributes:
+        method: The method, in evaluation mode, with its averaged weights.
+        normalisation: Fitted maps of low and high images.
+        card: What the checkpoint says of itself: names, model, data, normalisation, versions.
+        path: File it was read from.
+        sha256: Hash of that file.
+    """
+
+    method: Method
+    normalisation: PairNormalisation
+    card: dict[str, Any]
+    path: Path
+    sha256: str
+
+
+def load(
+    checkpoint: str | Path, device: str | torch.device = "cpu", sampler: dict[str, Any] | None = None
+) -> Trained:
+    """Loads a trained method.
+
+    Args:
+        checkpoint: File written by ``ddpm-lightning train``.
+        device: Where the method shall compute.
+        sampler: Settings that replace those of the stored sampler; with ``_target_`` another sampler altogether.
+
+    Raises:
+        UserError: If the file is missing, damaged, or not a checkpoint of this program.
+    """
+    path = Path(checkpoint).expanduser()
+    content = _read(path)
+    card = content.get("card") if isinstance(content, dict) else None
+    if not isinstance(card, dict) or "model" not in card:
+        raise UserError(
+            path,
+            "is not a checkpoint of ddpm-lightning",
+            remedy="pass a file from RUN/checkpoints/, or train one",
+        )
+    if card.get("format") != CARD_FORMAT:
+        raise UserError(
+            path,
+            f"has a card of format {card.get('format')}",
+            allowed=f"format {CARD_FORMAT}",
+            remedy="use the version of ddpm-lightning that wrote it: " + str(card.get("versions")),
+        )
+    method = build(with_sampler(card["model"], sampler, path))
+    try:
+        method.load_state_dict(content["state_dict"], strict=True)
+    except (RuntimeError, KeyError) as error:
+        raise UserError(path, f"has weights that do not fit its own model: {error}") from error
+    normalisation = build(card["normalisation"]["config"])
+    normalisation.load_state(card["normalisation"]["state"])
+    method.bounds = normalisation.target_bounds
+    method = method.to(device, memory_format=torch.channels_last).eval()
+    return Trained(method, normalisation, card, path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def with_sampler(model: dict[str, Any], sampler: dict[str, Any] | None, subject: object) -> dict[str, Any]:
+    """Returns the description of a model with another sampler, or other settings of its own."""
+    settings = {key: value for key, value in (sampler or {}).items() if value is not None}
+    if not settings:
+        return model
+    if "sampler" not in model:
+        raise UserError(subject, "is a model without a sampler", remedy="leave out sampler=…")
+    return {**model, "sampler": settings if "_target_" in settings else {**model["sampler"], **settings}}
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(
+            f"checkpoint={path}", "no such file", remedy="pass a file such as runs/demo/checkpoints/best.ckpt"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+    ) as error:
+        raise UserError(
+            path,
+            "cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain containers",
+            remedy="copy it again from its run; code in checkpoints is never executed",
+        ) from error

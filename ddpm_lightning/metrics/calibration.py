@@ -1,0 +1,224 @@
+r"""Is the spread of the draws as large as their error?
+
+For :math:`n` draws :math:`s_1, \dots, s_n` of a pixel with the true value :math:`y`, the mean :math:`m` and
+the unbiased variance :math:`u^2`: if truth and draws come from the same distribution, then
+
+.. math:: \mathbb{E}\,(m - y)^2 = (1 + 1/n)\, \mathbb{E}\, u^2
+
+The factor :math:`1 + 1/n` is the error of a mean of finitely many draws, and every measure here has it. For a
+Gaussian :math:`(y - m) / (u \sqrt{1 + 1/n})` follows Student's distribution with :math:`n - 1` degrees of
+freedom, so an interval from its quantiles has exactly its nominal coverage for any :math:`n`. (The range of
+15 draws covers 14/16 of a matched distribution: sample quantiles cannot give 95 %.)
+
+The rank histogram and the CRPS assume no shape of the distribution. Binning by :math:`u^2` (ENCE, UCE) has a
+floor above zero even for perfect draws, because the variance of few draws is itself uncertain: compare it
+between methods at equal :math:`n`.
+
+If the target is noisy its noise enters every error: calibration then describes noisy targets.
+
+References:
+    Accurate uncertainties for deep learning using calibrated regression (Kuleshov, Fenner and Ermon, 2018),
+    https://arxiv.org/abs/1807.00263
+    Evaluating and calibrating uncertainty prediction in regression tasks (Levi, Gispan, Giladi and Fetaya,
+    2022), https://arxiv.org/abs/1905.11659
+    Strictly proper scoring rules, prediction, and estimation (Gneiting and Raftery, 2007),
+    https://doi.org/10.1198/016214506000001437
+"""
+
+from math import sqrt
+from typing import NamedTuple
+
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+
+
+class Interval(NamedTuple):
+    """Central prediction interval of every pixel, judged over one image.
+
+    Attributes:
+        coverage: Fraction of pixels inside, ideally the nominal level.
+        width: Mean width in the unit of the image.
+        score: Interval score in the unit of the image, smaller is better: width plus 2 / (1 - level) times
+            the mean distance of the pixels outside.
+    """
+
+    coverage: float
+    width: float
+    score: float
+
+
+class BinnedCalibration(NamedTuple):
+    """Error against predicted spread in bins of equal count, smallest spread first.
+
+    Attributes:
+        spread: Root of the mean predicted variance of each bin with shape (K,), in the unit of the image.
+        error: Root-mean-square error of each bin with shape (K,), in the unit of the image.
+        uce: Mean of the absolute difference of the two, in the unit of the image; 0 is ideal.
+        ence: Mean of that difference divided by the spread; 0 is ideal, NaN where a bin has no spread.
+    """
+
+    spread: Tensor
+    error: Tensor
+    uce: float
+    ence: float
+
+
+class SpreadSkill(NamedTuple):
+    """Spread and error of a whole image in its unit.
+
+    Attributes:
+        spread: Root of the mean of (1 + 1/n) times the variance of the draws.
+        skill: Root-mean-square error of the mean of the draws.
+    """
+
+    spread: float
+    skill: float
+
+
+def checked_draws(*, draws: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns draws with shape (N, P) and target with shape (P,), both in float64.
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W), N at least 2.
+        target: The clean image with shape (C, H, W), or (1, C, H, W), in the unit of the draws.
+    """
+    if len(draws) < 2:
+        raise ValueError(f"the spread needs at least 2 draws, got {len(draws)}")
+    if draws[0].numel() != target.numel() or target.shape[-2:] != draws.shape[-2:]:
+        raise ValueError(
+            f"draws have shape {tuple(draws.shape)}, target {tuple(target.shape)}: images differ"
+        )
+    return draws.detach().double().flatten(1), target.detach().double().flatten()
+
+
+def prediction_interval(*, draws: Tensor, target: Tensor, level: float = 0.9) -> Interval:
+    """Judges the central interval m ± t u √(1 + 1/n) with Student's quantile t.
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the draws.
+        level: Nominal coverage in (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}: it must lie between 0 and 1")
+    error, spread, number = _error_and_spread(draws, target)
+    half = student.ppf((1 + level) / 2, number - 1) * spread
+    outside = (error - half).clamp(min=0)
+    score = 2 * half.mean() + 2 / (1 - level) * outside.mean()
+    return Interval((error <= half).double().mean().item(), 2 * half.mean().item(), score.item())
+
+
+def coverage_curve(*, draws: Tensor, target: Tensor, levels: tuple[float, ...] = LEVELS) -> Tensor:
+    """Returns the empirical coverage of the central intervals of several levels, with shape (len(levels),).
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the draws.
+        levels: Nominal coverages in (0, 1).
+    """
+    error, spread, number = _error_and_spread(draws, target)
+    halves = (float(student.ppf((1 + level) / 2, number - 1)) * spread for level in levels)
+    return torch.stack([(error <= half).double().mean() for half in halves])
+
+
+def quantile_calibration_error(coverage: Tensor, *, levels: tuple[float, ...] = LEVELS) -> float:
+    """Returns the mean absolute difference of empirical and nominal coverage; 0 is ideal, at most about 0.5.
+
+    Args:
+        coverage: Empirical coverage with shape (len(levels),), of one image or averaged over images.
+        levels: Nominal coverages.
+    """
+    return (coverage - torch.tensor(levels, dtype=coverage.dtype, device=coverage.device)).abs().mean().item()
+
+
+def binned_calibration(*, draws: Tensor, target: Tensor, bins: int = 15) -> BinnedCalibration:
+    """Compares error and predicted spread in bins of equal count.
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the draws.
+        bins: Number of bins.
+    """
+    error, spread, _ = _error_and_spread(draws, target)
+    order = torch.argsort(spread, stable=True)
+    parts = order.tensor_split(min(bins, len(order)))
+    spreads = torch.stack([spread[part].square().mean().sqrt() for part in parts])
+    errors = torch.stack([error[part].square().mean().sqrt() for part in parts])
+    weights = torch.tensor([len(part) for part in parts], dtype=torch.float64, device=error.device) / len(
+        order
+    )
+    difference = (errors - spreads).abs()
+    relative = (weights * difference / torch.where(spreads > 0, spreads, torch.nan)).sum()
+    return BinnedCalibration(spreads, errors, (weights * difference).sum().item(), relative.item())
+
+
+def spread_skill(*, draws: Tensor, target: Tensor) -> SpreadSkill:
+    """Returns spread and error of one image; equal for calibrated draws.
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the draws.
+    """
+    error, spread, _ = _error_and_spread(draws, target)
+    return SpreadSkill(spread.square().mean().sqrt().item(), error.square().mean().sqrt().item())
+
+
+def crps(*, draws: Tensor, target: Tensor) -> float:
+    r"""Returns the fair continuous ranked probability score, mean over pixels, in the unit of the image.
+
+    .. math:: \frac{1}{n} \sum_i |s_i - y| - \frac{1}{2 n (n - 1)} \sum_{i \ne j} |s_i - s_j|
+
+    Fair: its expectation does not depend on the number of draws. Smaller is better; for one draw it would be
+        the MAE.
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the draws.
+    """
+    samples, truth = checked_draws(draws=draws, target=target)
+    number = len(samples)
+    distance = (samples - truth).abs().mean()
+    # The sum over pairs of sorted values is a weighted sum of the values.
+    ranks = torch.arange(1, number + 1, dtype=torch.float64, device=samples.device)
+    pairs = ((2 * ranks - number - 1)[:, None] * samples.sort(dim=0).values).sum(dim=0).mean()
+    return (distance - pairs / (number * (number - 1))).item()
+
+
+def rank_histogram(*, draws: Tensor, target: Tensor) -> Tensor:
+    """Returns how often the truth has each rank among the draws, as fractions with shape (N + 1,).
+
+    Flat for calibrated draws, a valley for too little spread, a hill for too much, a slope for a bias. A
+    truth that equals some draws counts evenly for all ranks that it could have.
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the draws.
+    """
+    samples, truth = checked_draws(draws=draws, target=target)
+    below = (samples < truth).sum(dim=0)
+    ties = (samples == truth).sum(dim=0)
+    share = 1 / (ties + 1).double()
+    # Each pixel is a box from its lowest to its highest possible rank: a step up and a step down, then a
+    # running sum.
+    steps = torch.zeros(len(samples) + 2, dtype=torch.float64, device=samples.device)
+    steps.index_add_(0, below, share).index_add_(0, below + ties + 1, -share)
+    return steps.cumsum(dim=0)[:-1] / len(truth)
+
+
+def rank_divergence(histogram: Tensor) -> float:
+    """Returns the Kullback-Leibler divergence of a rank histogram from the flat one, in nats; 0 is ideal.
+
+    Args:
+        histogram: Fractions with shape (N + 1,), of one image or averaged over images.
+    """
+    return torch.special.xlogy(histogram, histogram * len(histogram)).sum().item()
+
+
+def _error_and_spread(draws: Tensor, target: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Returns |m - y| and its predicted standard deviation with shape (P,), and the number of draws."""
+    samples, truth = checked_draws(draws=draws, target=target)
+    number = len(samples)
+    return (samples.mean(dim=0) - truth).abs(), samples.std(dim=0) * sqrt(1 + 1 / number), number

@@ -1,0 +1,40 @@
+r"""Pearson correlation of prediction and target over the pixels of an image.
+
+.. math::
+    r = \frac{\sum (\hat y - \bar{\hat y})(y - \bar y)}
+    {\sqrt{\sum (\hat y - \bar{\hat y})^2 \sum (y - \bar y)^2}}
+
+It is blind to gain and offset, and it is the same under every protocol that changes nothing else. Where
+either image is constant it is not defined: NaN, which the metric class skips and counts.
+"""
+
+import torch
+from torch import Tensor
+
+from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair
+
+
+def pearson(*, prediction: Tensor, target: Tensor) -> Tensor:
+    """Returns the correlation coefficient of each image, shape (B,), in [-1, 1], in float64.
+
+    Args:
+        prediction: Restored images with shape (B, C, H, W), in any unit.
+        target: Clean images with shape (B, C, H, W), in any unit.
+    """
+    predicted, wanted = (
+        image - image.mean(dim=1, keepdim=True)
+        for image in checked_pair(prediction=prediction, target=target)
+    )
+    # Each factor has its own root: the product of two sums of squares underflows for images with tiny values.
+    norm = predicted.norm(dim=1) * wanted.norm(dim=1)
+    varied = (prediction.flatten(1) != prediction.flatten(1)[:, :1]).any(dim=1)
+    varied &= (target.flatten(1) != target.flatten(1)[:, :1]).any(dim=1)
+    correlation = ((predicted * wanted).sum(dim=1) / norm).clamp(-1, 1)
+    return torch.where(varied, correlation, torch.nan)
+
+
+class Pearson(PerImageMetric):
+    """Mean over images of :func:`pearson`."""
+
+    function = staticmethod(pearson)
+    higher_is_better = True

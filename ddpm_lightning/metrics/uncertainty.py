@@ -1,0 +1,111 @@
+"""Everything about the spread of the draws of one image, in one call.
+
+The measures live in files of their own: ``calibration.py`` (is the spread as large as the error?),
+``sparsification.py`` (is it large in the right places?), ``averaging_law.py`` (what does averaging bring?),
+``conformal.py`` (intervals with a stated coverage). The numbers of a data set are the means over its images;
+curves and histograms average as well.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ddpm_lightning.metrics.averaging_law import AveragingLaw, averaging_law
+from ddpm_lightning.metrics.calibration import (
+    BinnedCalibration,
+    Interval,
+    SpreadSkill,
+    binned_calibration,
+    checked_draws,
+    coverage_curve,
+    crps,
+    prediction_interval,
+    quantile_calibration_error,
+    rank_divergence,
+    rank_histogram,
+    spread_skill,
+)
+from ddpm_lightning.metrics.sparsification import Association, Sparsification, association, sparsification
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """How good the spread of the draws of one image is.
+
+    Attributes:
+        draws: Number of draws.
+        level: Nominal coverage of the interval.
+        interval: Coverage, width and score of that interval.
+        coverage: Empirical coverage at the levels of ``calibration.LEVELS`` with shape (19,).
+        binned: Error against spread in bins of equal count, with UCE and ENCE.
+        crps: Fair continuous ranked probability score, in the unit of the image.
+        ranks: Rank histogram with shape (draws + 1,).
+        spread_skill: Spread and error of the whole image.
+        sparsification: Curves with AUSE and AURG.
+        association: Correlation of error and spread over the pixels.
+        law: Averaging law.
+    """
+
+    draws: int
+    level: float
+    interval: Interval
+    coverage: Tensor
+    binned: BinnedCalibration
+    crps: float
+    ranks: Tensor
+    spread_skill: SpreadSkill
+    sparsification: Sparsification
+    association: Association
+    law: AveragingLaw
+
+    def values(self) -> dict[str, float]:
+        """Returns the single numbers by their names in a table; NaN where one is not defined."""
+        spread, skill = self.spread_skill
+        return {
+            "coverage": self.interval.coverage,
+            "interval_width": self.interval.width,
+            "interval_score": self.interval.score,
+            "ece": quantile_calibration_error(self.coverage),
+            "uce": self.binned.uce,
+            "ence": self.binned.ence,
+            "crps": self.crps,
+            "rank_divergence": rank_divergence(self.ranks),
+            "spread": spread,
+            "skill": skill,
+            "spread_skill": spread / skill if skill > 0 else float("nan"),
+            "ause": self.sparsification.ause,
+            "aurg": self.sparsification.aurg,
+            "spearman": self.association.spearman,
+            "pearson": self.association.pearson,
+            "law_a": self.law.a,
+            "law_b": self.law.b,
+            "law_ratio": self.law.ratio,
+        }
+
+
+def judge_draws(*, draws: Tensor, target: Tensor, level: float = 0.9) -> Uncertainty:
+    """Judges the draws of one image by every measure.
+
+    Args:
+        draws: Independent restorations of one image with shape (N, C, H, W), N at least 2, finite.
+        target: The clean image with shape (C, H, W), in the unit of the draws, finite.
+        level: Nominal coverage of the interval.
+    """
+    samples, truth = checked_draws(draws=draws, target=target)
+    if not (samples.isfinite().all() and truth.isfinite().all()):
+        raise ValueError("draws or target have pixels that are NaN or infinite")
+    images = {"draws": draws, "target": target}
+    maps = {"error": (samples.mean(dim=0) - truth).abs(), "uncertainty": samples.std(dim=0)}
+    return Uncertainty(
+        draws=len(samples),
+        level=level,
+        interval=prediction_interval(**images, level=level),
+        coverage=coverage_curve(**images),
+        binned=binned_calibration(**images),
+        crps=crps(**images),
+        ranks=rank_histogram(**images),
+        spread_skill=spread_skill(**images),
+        sparsification=sparsification(**maps),
+        association=association(**maps),
+        law=averaging_law(**images),
+    )

@@ -1,0 +1,67 @@
+"""What all methods share while they learn: optimiser, keyed randomness, checkpoints of plain containers."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ddpm_lightning.networks.mp_layers import force_unit_weights
+
+__all__ = ["Learner"]
+
+OptimizerFactory = Callable[[Iterator[nn.Parameter]], Optimizer]
+ScheduleFactory = Callable[[Optimizer, int], dict]
+
+
+class Learner(lightning.LightningModule):
+    """Base of the methods that are trained.
+
+    Args:
+        optimizer: Makes the optimiser from parameters.
+        lr_schedule: Makes Lightning's scheduler description from the optimiser and the number of steps.
+        seed: Seed of everything random in training, keyed by step and process.
+
+    Attributes:
+        bounds: Range of clean images on the normalised scale; set by whoever knows the data.
+        card: What a reader of the checkpoint needs: model, normalisation, data, versions; plain containers only.
+    """
+
+    deterministic = True
+
+    def __init__(
+        self, optimizer: OptimizerFactory, lr_schedule: ScheduleFactory | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed
+        self.bounds: tuple[float, float] = (-1.0, 1.0)
+        self.card: dict[str, Any] = {}
+
+    def configure_optimizers(self) -> Any:
+        """Makes the optimiser over all parameters that learn, and its schedule over the whole run."""
+        optimizer = self.optimizer([p for p in self.parameters() if p.requires_grad])
+        if self.lr_schedule is None:
+            return optimizer
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": self.lr_schedule(optimizer, total_steps=total_steps)}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds what is drawn from the global generator (dropout), so that a resumed run draws the same."""
+        # Each factor is a prime beyond the range of the others, so that nearby runs, steps and ranks do not meet.
+        torch.manual_seed((self.seed * 1_000_003 + self.trainer.global_step) * 65_537 + self.global_rank)
+
+    def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        """Steps the optimiser, then forces the weights of magnitude-preserving layers back to unit length."""
+        super().optimizer_step(*arguments, **keywords)
+        force_unit_weights(self)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Asks for a last validation when the run ends inside of an epoch."""
+        if 0 < self.trainer.max_steps <= self.trainer.global_step:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the card."""
+        checkpoint["card"] = self.card

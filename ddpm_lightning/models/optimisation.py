@@ -1,0 +1,40 @@
+"""Learning-rate schedules over a run.
+
+References:
+    Loshchilov, Hutter. *SGDR: Stochastic Gradient Descent with Warm Restarts* (2017), arXiv 1608.03983.
+"""
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+
+__all__ = ["cosine", "saw_tooth"]
+
+
+def cosine(optimizer: Optimizer, total_steps: int, warmup: int = 0) -> dict:
+    """Rises linearly over the warm-up, then falls along one half cosine to zero at the end of the run.
+
+    Args:
+        optimizer: The optimiser.
+        total_steps: Optimiser steps of the whole run.
+        warmup: Steps of the linear rise; at most a tenth of the run is used.
+
+    Returns:
+        Lightning's description of a scheduler that is stepped after each optimiser step.
+    """
+    warmup = min(warmup, total_steps // 10)
+    scheduler: LRScheduler = CosineAnnealingLR(optimizer, T_max=max(total_steps - warmup, 1))
+    if warmup:
+        rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
+        scheduler = SequentialLR(optimizer, [rise, scheduler], milestones=[warmup])
+    return {"scheduler": scheduler, "interval": "step"}
+
+
+def saw_tooth(optimizer: Optimizer, total_steps: int, half_period: int = 20) -> dict:
+    """Falls and rises along a cosine for ever, stepped once an epoch: what the paper's released code does.
+
+    Args:
+        optimizer: The optimiser.
+        total_steps: Not used: this schedule does not know the end of the run.
+        half_period: Epochs from the top to the bottom.
+    """
+    return {"scheduler": CosineAnnealingLR(optimizer, T_max=half_period), "interval": "epoch"}

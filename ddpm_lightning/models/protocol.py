@@ -1,0 +1,106 @@
+"""What every method of the benchmark offers to evaluation and restoration.
+
+A method turns a normalised low image into draws of a normalised clean image. A regressor has one draw; a diffusion
+model has as many as one asks for. Methods touch pixels of different places only inside of their networks, and apply
+networks only through the ``apply`` that they are given. Restoring a canvas tile by tile is therefore a matter of
+*how a network is applied* and of nothing else.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddpm_lightning.diffusion.randomness import KeyedNoise
+
+__all__ = ["Apply", "Method", "draws_of", "whole"]
+
+#: Applies a network to inputs with shape (B, C, H, W), and further inputs with shape (B,).
+Apply = Callable[..., Tensor]
+
+
+def whole(network: nn.Module, *inputs: Tensor) -> Tensor:
+    """Applies a network to the whole canvas at once."""
+    return network(*inputs)
+
+
+class Method(Protocol):
+    """A trained method of restoration.
+
+    Attributes:
+        multiple: Sides of a canvas must be divisible by it.
+        deterministic: Whether all draws are equal.
+        bounds: Range of clean images on the normalised scale.
+        evaluations: Network evaluations of one draw.
+        preset: How draws are made, in words, for results.
+    """
+
+    multiple: int
+    deterministic: bool
+    bounds: tuple[float, float]
+
+    @property
+    def evaluations(self) -> int: ...
+
+    @property
+    def preset(self) -> str: ...
+
+    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images once.
+
+        Args:
+            low: Low images with shape (B, 1, H, W), normalised; sides divisible by ``multiple``.
+            noise: Source of noise with one row for each image.
+            apply: How networks are applied.
+
+        Returns:
+            Restored images with shape (B, 1, H, W), normalised.
+        """
+
+
+@torch.inference_mode()
+def draws_of(
+    method: Method,
+    low: Tensor,
+    image: str,
+    draws: Sequence[int],
+    seed: int = 0,
+    apply: Apply = whole,
+    batch: int | None = None,
+) -> Iterator[Tensor]:
+    """Yields draws of one image of any size.
+
+    The canvas is padded by reflection to what the networks need, and cropped again. Noise is keyed by the image and
+    the draw, so a draw is the same alone and within any batch.
+
+    Args:
+        method: A trained method.
+        low: The low image with shape (1, 1, H, W), normalised, on the device of the method.
+        image: Identity of the image.
+        draws: Numbers of the draws; a deterministic method makes the first only.
+        seed: Seed of the noise.
+        apply: How networks are applied.
+        batch: Draws that are computed together; by default as many as make a million pixels.
+
+    Yields:
+        Draws with shape (1, 1, H, W), in order.
+    """
+    height, width = low.shape[-2:]
+    canvas = pad_to_multiple(low, method.multiple)
+    draws = list(draws)[:1] if method.deterministic else list(draws)
+    batch = batch or max(1, 2**20 // (canvas.shape[-1] * canvas.shape[-2]))
+    for first in range(0, len(draws), batch):
+        chosen = draws[first : first + batch]
+        noise = KeyedNoise(seed, [image] * len(chosen), chosen)
+        restored = method.draw(canvas.expand(len(chosen), -1, -1, -1), noise, apply)
+        yield from restored[..., :height, :width].split(1)
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Pads bottom and right by reflection so that both sides are divisible; repeats the edge where that is too short."""
+    height, width = image.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return functional.pad(image, (0, right, 0, bottom), mode=mode) if bottom or right else image

@@ -1,0 +1,44 @@
+"""What tests share: real images where there are any, small files, and one thread, so that timings mean something."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with real images and metric weights beside the checkout, or wherever DDPM_LIGHTNING_SHARED says."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = Path(os.environ.get("DDPM_LIGHTNING_SHARED", beside))
+    if not folder.is_dir():
+        pytest.skip("no folder of real images: set DDPM_LIGHTNING_SHARED")
+    return folder
+
+
+@pytest.fixture
+def pair_folder(tmp_path: Path) -> Path:
+    """A small data set of 16-bit pairs in the layout of ``data=folder``: blurred blobs and their noisy copies."""
+    return write_pairs(tmp_path / "pairs")
+
+
+def write_pairs(root: Path, size: int = 64, dtype: str = "uint16") -> Path:
+    """Writes {train: 4, val: 2, test: 3} pairs; the high image is smooth, the low one is Poisson noise around it."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size]
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        for number in range(count):
+            high = np.full((size, size), 5.0)
+            for _ in range(6):
+                cy, cx, width = *rng.uniform(0, size, 2), rng.uniform(2, 5)
+                high += 60 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2))
+            for role, image in (("low", rng.poisson(high / 6)), ("high", rng.poisson(high * 3))):
+                path = root / split / role / f"{number:05d}.tif"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(path, image.astype(dtype))
+    return root
