@@ -1,1 +1,1 @@
-"""The command line: one thin file for each verb. Each composes a configuration, checks it, builds objects, calls them."""
+"""The command line, one thin file for each verb: compose a configuration, check it, build objects, call them."""

@@ -60,7 +60,9 @@ def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     trained = load(settings["checkpoint"], choose_device(settings["device"]), settings["sampler"])
     data = _data(settings.get("data"), trained)
     source = data.pairs(settings["split"])
-    restorer = Restorer(trained, settings["tile"], settings["overlap"], settings["seed"])
+    restorer = Restorer(
+        trained, settings["tile"], settings["overlap"], settings["seed"], settings["bfloat16"]
+    )
     backbone = find_backbone(settings["metrics"]["lpips"]["backbone"])
     scoring = Scoring(
         settings["protocol"],
@@ -110,6 +112,7 @@ def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         "preset": trained.method.preset,
         "evaluations_per_draw": trained.method.evaluations,
         "seed": settings["seed"],
+        "bfloat16": settings["bfloat16"],
         "checkpoint": {"file": str(trained.path), "sha256": trained.sha256, "names": trained.card["names"]},
         "estimators": summarise(rows),
     }

@@ -62,6 +62,7 @@ def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
         tile=settings["tile"],
         overlap=settings["overlap"],
         seed=settings["seed"],
+        bfloat16=settings["bfloat16"],
     )
     how = Settings(
         settings["draws"], settings["channels"], settings["std"] and not restorer.method.deterministic
@@ -93,7 +94,9 @@ def _write_record(
             "model": {"file": str(trained.path), "sha256": trained.sha256, "names": trained.card["names"]},
             "preset": trained.method.preset,
             "evaluations_per_draw": trained.method.evaluations,
-            "settings": {key: settings[key] for key in ("draws", "seed", "channels", "tile", "overlap")},
+            "settings": {
+                key: settings[key] for key in ("draws", "seed", "channels", "tile", "overlap", "bfloat16")
+            },
             "version": ddpm_lightning.__version__,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "files": records,

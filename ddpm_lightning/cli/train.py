@@ -27,8 +27,8 @@ from omegaconf import DictConfig, OmegaConf
 
 import ddpm_lightning
 from ddpm_lightning.build import build
-from ddpm_lightning.cli import compose
 from ddpm_lightning.callbacks.status import write_json
+from ddpm_lightning.cli import compose
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
@@ -114,6 +114,7 @@ def _clear(folder: Path, traces: list[str]) -> None:
 
 
 def first_process() -> bool:
+    """Says whether this is the process of a distributed run that speaks and writes."""
     return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
 
 

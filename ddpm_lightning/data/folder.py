@@ -80,7 +80,7 @@ class FolderPairs:
         if low.shape != high.shape:
             raise UserError(
                 low_path,
-                f"is {low.shape[0]} x {low.shape[1]} pixels, its partner {high_path} is {high.shape[0]} x {high.shape[1]}",
+                f"is {_size(low)} pixels, its partner {high_path} is {_size(high)}",
                 allowed="partners of equal size",
                 remedy="crop or register the pair; images are never resized silently",
             )
@@ -97,6 +97,10 @@ class FolderPairs:
             return self.pixel_size
         recorded = read_info(path).pixel_size
         return None if recorded is None else float(np.mean(recorded))
+
+
+def _size(image: np.ndarray) -> str:
+    return " x ".join(map(str, image.shape))
 
 
 def _fields(root: Path, split: str) -> dict[str, str]:

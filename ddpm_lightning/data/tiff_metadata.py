@@ -73,8 +73,6 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
     axes, shape = _plane_axes(series, path)
     kind = series.kind if series.kind in ("ome", "imagej") else "plain"
     pixels = None if kind == "imagej" else _own_pixels(tif, shape)
-    if kind == "ome" and pixels is None:
-        kind = "plain"
     listed = (tif.imagej_metadata if kind == "imagej" else _json(tif, series)) or {}
     tags = TiffTags(
         axes=axes,

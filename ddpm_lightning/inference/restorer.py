@@ -18,7 +18,7 @@ from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.tiling import Tiler
-from ddpm_lightning.models.protocol import draws_of, whole
+from ddpm_lightning.models.protocol import Apply, draws_of, whole
 
 __all__ = ["Restoration", "Restorer", "choose_device"]
 
@@ -50,16 +50,27 @@ class Restorer:
         tile: Side in pixels of the tiles that networks see; ``None`` shows them whole planes.
         overlap: Pixels that neighbouring tiles share.
         seed: Seed of the draws.
+        bfloat16: Whether networks compute in bfloat16: about twice as fast where the processor has it; draws then
+            differ from those in float32 by about a hundredth of their spread.
     """
 
-    def __init__(self, trained: Trained, tile: int | None = 256, overlap: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        tile: int | None = 256,
+        overlap: int = 32,
+        seed: int = 0,
+        bfloat16: bool = False,
+    ) -> None:
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
         self.seed = seed
         self.device = next(self.method.parameters()).device
-        self.apply = whole
+        self.apply: Apply = whole
         if tile is not None:
             batch = max(1, PIXELS_AT_ONCE // tile**2)
             self.apply = Tiler(tile, overlap, self.method.multiple, batch)
+        if bfloat16:
+            self.apply = _in_bfloat16(self.apply, self.device.type)
 
     @classmethod
     def load(
@@ -114,6 +125,14 @@ class Restorer:
             raise UserError("draws", f"is {draws}", allowed="a whole number of at least 1")
         low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
         return draws_of(self.method, low, image, range(draws), self.seed, self.apply)
+
+
+def _in_bfloat16(apply: Apply, device: str) -> Apply:
+    def autocast(network: torch.nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            return apply(network, *inputs)
+
+    return autocast
 
 
 def _checked(plane: np.ndarray) -> np.ndarray:

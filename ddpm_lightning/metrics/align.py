@@ -8,7 +8,8 @@ The shift is the maximum of the cross-correlation, refined to a tenth of a pixel
 Fourier transform. (Phase correlation, which gives all frequencies one weight, misses by half a pixel as soon
 as a smooth image carries a little noise.) The prediction is moved by cubic interpolation (not at all for a
 shift of zero, without interpolation for whole pixels), and the border that has no data is cut off both
-images.
+images. Interpolation also smooths a noisy prediction a little: compare aligned numbers with aligned ones
+only.
 
 References:
     Efficient subpixel image registration algorithms (Guizar-Sicairos, Thurman and Fienup, 2008),

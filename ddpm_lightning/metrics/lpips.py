@@ -90,7 +90,9 @@ class Lpips:
             raise ValueError(f"takes grey or RGB images, this one has {channels} channels")
         self._network.to(target.device)
         pair = (image.clamp(-1, 1).float().expand(-1, 3, -1, -1) for image in (prediction, target))
-        return self._network(*pair).flatten().double()
+        # Under the mixed precision of a training run the features would lose their last digits.
+        with torch.autocast(target.device.type, enabled=False):
+            return self._network(*pair).flatten().double()
 
 
 class LPIPS(PerImageMetric):

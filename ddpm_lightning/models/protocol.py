@@ -42,10 +42,12 @@ class Method(Protocol):
     bounds: tuple[float, float]
 
     @property
-    def evaluations(self) -> int: ...
+    def evaluations(self) -> int:
+        """Network evaluations of one draw."""
 
     @property
-    def preset(self) -> str: ...
+    def preset(self) -> str:
+        """How draws are made, in words."""
 
     def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
         """Restores images once.
@@ -99,7 +101,7 @@ def draws_of(
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pads bottom and right by reflection so that both sides are divisible; repeats the edge where that is too short."""
+    """Pads bottom and right by reflection until both sides are divisible; repeats the edge of tiny images."""
     height, width = image.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     mode = "reflect" if bottom < height and right < width else "replicate"

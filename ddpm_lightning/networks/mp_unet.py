@@ -2,8 +2,8 @@ r"""The magnitude-preserving U-Net of EDM2, for images of any size that its leve
 
 ::
 
-    input ─ conv ─ [block × n] ─ down ─ [block × n] … ─ bottleneck ─ [block × (n+1)] ─ up ─ [block × (n+1)] ─ conv ─ gain
-                        └──────────── skips, joined at equal weight ────────────┘
+    input ─ conv ─ [block × n] ─ down ─ [block × n] … bottleneck ─ [block × n+1] ─ up ─ [block × n+1] … ─ conv ─ gain
+                     └─────────────── skips, joined at equal weight ───────────────┘
 
 Each level halves the image and multiplies the channels. An encoder block normalises each pixel, a decoder block takes
 one skip. A number for each image (the noise level) modulates every block; a constant channel of ones takes the place

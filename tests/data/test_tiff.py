@@ -172,6 +172,11 @@ def truncated(path, keep=0.6, **options):
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
 
 
+def promises_more(path):
+    tifffile.imwrite(path, random((3, 32, 32)), compression="zlib", **GREY)
+    tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace("[3,", "[5,"))
+
+
 def damaged(path):
     tifffile.imwrite(path, random((32, 32)), compression="zlib", **GREY)
     with tifffile.TiffFile(path) as tif:
@@ -214,6 +219,7 @@ BAD = {
     "truncated, ImageJ": (lambda path: truncated(path, imagej=True), "truncated"),
     "truncated, OME": (lambda path: truncated(path, ome=True), "truncated"),
     "truncated, pages": (lambda path: truncated(path, metadata=None, compression="lzw"), "truncated"),
+    "promises more": (promises_more, "promises more"),
     "damaged": (damaged, "cannot be read"),
     "never written": (never_written, "never written"),
     "rgb": (image(random((9, 8, 3), "uint8"), photometric="rgb"), "colour image .RGB"),
@@ -255,6 +261,15 @@ def test_a_file_cut_anywhere_is_never_taken_for_a_shorter_one(tmp_path, options)
                 np.testing.assert_array_equal(np.stack(list(stack)), pixels)
         except UserError:
             pass
+
+
+@pytest.mark.parametrize("options", [{"compression": "zlib"}, {"tile": (16, 16)}, {}])
+def test_a_cut_file_is_noticed_before_any_plane_is_read(tmp_path, options):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random((32, 32)), **GREY, **options)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="truncated: .* bytes where the pixels end"):
+        read_info(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

@@ -71,11 +71,11 @@ def test_resolution_of_a_plain_file(tmp_path, resolution, unit, size):
     assert (info.kind, info.z_step, info.time_step) == ("plain", None, None)
 
 
-def test_a_file_without_any_resolution(tmp_path):
+def test_a_file_that_says_neither_its_resolution_nor_what_is_white(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, PLANE, **GREY)
     data = bytearray(path.read_bytes())
-    for code in (282, 283, 296):
+    for code in (262, 282, 283, 296):
         at = data.index(code.to_bytes(2, "little"), 8)
         data[at : at + 2] = (60000 + code).to_bytes(2, "little")
     path.write_bytes(data)

@@ -92,6 +92,13 @@ def test_grey_is_repeated_and_values_are_clamped(random_lpips: Lpips) -> None:
     torch.testing.assert_close(random_lpips(prediction=prediction, target=target), expected)
 
 
+def test_mixed_precision_around_it_changes_nothing(random_lpips: Lpips) -> None:
+    pair = {"prediction": grey().flip(-1), "target": grey()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = random_lpips(**pair)
+    torch.testing.assert_close(found, random_lpips(**pair), rtol=0, atol=0)
+
+
 def test_the_guards(random_lpips: Lpips) -> None:
     with pytest.raises(ValueError, match="at least 64 px, image is 63 x 66"):
         random_lpips(prediction=grey(63), target=grey(63))
