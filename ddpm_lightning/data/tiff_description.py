@@ -102,7 +102,7 @@ def _plain_text(info: ImageInfo, tags: TiffTags) -> str:
 
 
 def _json(text: str) -> dict[str, Any]:
-    return json.loads(text) if text.startswith('{"shape":') else {}
+    return json.loads(text) if text.startswith("{") and '"shape":' in text else {}
 
 
 def _imagej_list(info: ImageInfo, tags: TiffTags, derived: bool) -> str:

@@ -185,7 +185,7 @@ def _description(tif: TiffFile, series: TiffPageSeries, kind: str) -> str:
         return page.imagej_description
     if series.kind == "shaped":
         return page.shaped_description
-    return "" if tif.is_ome or tif.is_imagej else page.description
+    return "" if tif.is_ome or tif.is_imagej or tif.is_shaped else page.description
 
 
 def _resolution(page: TiffPage) -> tuple[tuple[int, int], tuple[int, int]] | None:

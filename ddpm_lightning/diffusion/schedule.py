@@ -85,7 +85,7 @@ class CosineSchedule(Schedule):
     """
 
     def __init__(self, steps: int = 200, s: float = 0.008, max_beta: float = 0.999) -> None:
-        t = torch.arange(steps + 1, dtype=torch.float64) / steps
+        t = torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps
         f = torch.cos((t + s) / (1 + s) * (math.pi / 2)) ** 2
         super().__init__((1 - f[1:] / f[:-1]).clamp(max=max_beta))
 
@@ -102,7 +102,7 @@ class LinearSchedule(Schedule):
     def __init__(self, steps: int = 200, first: float | None = None, last: float | None = None) -> None:
         first = 0.1 / steps if first is None else first
         last = min(20 / steps, 0.999) if last is None else last
-        super().__init__(torch.linspace(first, last, steps, dtype=torch.float64))
+        super().__init__(torch.linspace(first, last, steps, dtype=torch.float64, device="cpu"))
 
 
 def log_snr(alpha_bar: Tensor, limit: float = 20.0) -> Tensor:

@@ -77,7 +77,13 @@ def test_grey_samples_of_a_pixel_are_channels(tmp_path, planar, axis):
 
 def test_twelve_bits_packed_or_stated_are_known(tmp_path):
     pixels = random((9, 8)) * 16
-    tifffile.imwrite(tmp_path / "packed.tif", pixels, bitspersample=12, **GREY)
+    bits = np.unpackbits(pixels.astype(">u2").view("uint8").reshape(9, 8, 2), axis=-1)[..., 4:]
+    tifffile.imwrite(
+        tmp_path / "packed.tif", np.packbits(bits.reshape(9, 96), axis=-1), metadata=None, **GREY
+    )
+    with tifffile.TiffFile(tmp_path / "packed.tif", mode="r+") as tif:
+        tif.pages[0].tags["ImageWidth"].overwrite(8)
+        tif.pages[0].tags["BitsPerSample"].overwrite(12)
     tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata={"axes": "YX", "SignificantBits": 12})
     for name in ("packed.tif", "a.ome.tif"):
         assert read_info(tmp_path / name).bits == 12

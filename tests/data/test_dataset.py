@@ -1,0 +1,131 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm_lightning.data.augment import SYMMETRIES, symmetry
+from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler
+from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
+from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.errors import UserError
+
+
+class Ramps:
+    """Pairs whose every pixel tells where it is; the high image is the low one plus 1000."""
+
+    reads = 0
+
+    def __init__(self, count=3, shape=(20, 24)):
+        self.count, self.shape = count, shape
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.reads += 1
+        low = np.arange(np.prod(self.shape)).reshape(self.shape).astype(np.float32)
+        return Pair(low, low + 1000, f"{index:05d}", f"field{index}")
+
+
+def dataset(**settings):
+    normalisation = PairNormalisation(FixedRange(0, 2), FixedRange(1000, 1002))
+    return CropDataset(Ramps(), normalisation, **{"crop": 8, "crops_per_image": 4, **settings})
+
+
+def test_symmetries_are_the_eight_of_the_square():
+    square = np.arange(9).reshape(3, 3)
+    images = {symmetry(square, which).tobytes() for which in range(SYMMETRIES)}
+    expected = {np.rot90(f, k).tobytes() for f in (square, np.fliplr(square)) for k in range(4)}
+    assert images == expected and len(images) == 8
+
+
+def test_augmentation_changes_low_and_high_alike_and_really_changes_them():
+    plain, augmented = dataset(augment=False), dataset()
+    changed = 0
+    for index in range(len(augmented)):
+        item = augmented[(0, index)]
+        torch.testing.assert_close(item["low"], item["high"], atol=1e-3, rtol=0)
+        changed += not torch.equal(item["low"], plain[(0, index)]["low"])
+        # The same window, in another order.
+        assert torch.equal(item["low"].flatten().sort()[0], plain[(0, index)]["low"].flatten().sort()[0])
+    assert changed >= len(augmented) // 2
+
+
+def test_crops_are_windows_of_the_image():
+    image = Ramps()[0].low
+    for index in range(12):
+        values = dataset(augment=False)[(1, index)]["low"][0].numpy() + 1
+        y, x = np.argwhere(np.isclose(image, values[0, 0], atol=1e-3))[0]
+        np.testing.assert_allclose(values, image[y : y + 8, x : x + 8], atol=1e-3)
+
+
+def test_items_are_keyed_by_seed_epoch_and_index():
+    a, b = dataset(), dataset()
+    order = np.random.default_rng(0).permutation(12)
+    shuffled = {int(i): b[(2, int(i))] for i in order}
+    for index in range(12):
+        item = a[(2, index)]
+        assert item["name"] == shuffled[index]["name"]
+        assert torch.equal(item["low"], shuffled[index]["low"])
+    names = {
+        (e, s): [dataset(seed=s)[(e, i)]["name"] for i in range(12)] for e, s in ((0, 0), (1, 0), (0, 1))
+    }
+    assert len({tuple(n) for n in names.values()}) == 3
+
+
+def test_images_below_the_crop_are_refused_with_the_way_out():
+    with pytest.raises(UserError, match=r"20 x 24 pixels, smaller than the crop of 32[\s\S]*data\.crop=16"):
+        dataset(crop=32)[(0, 0)]
+
+
+@pytest.mark.parametrize(("limit", "reads"), [(1.0, 3), (0.0, 6)])
+def test_the_cache_keeps_what_fits(limit, reads):
+    source = Ramps()
+    cached = CachedPairs(source, limit)
+    for _ in range(2):
+        for index in range(3):
+            assert cached[index].name == f"{index:05d}"
+    assert source.reads == reads
+
+
+def test_batches_of_processes_add_up_to_those_of_one():
+    whole = list(KeyedBatchSampler(37, 8, seed=3))
+    shares = [list(KeyedBatchSampler(37, 8, seed=3, rank=r, processes=4)) for r in range(4)]
+    assert len(whole) == 4 and all(len(batch) == 8 for batch in whole)
+    for number, batch in enumerate(whole):
+        assert sorted(batch) == sorted(key for share in shares for key in share[number])
+        assert all(len(share[number]) == 2 for share in shares)
+
+
+def test_orders_differ_between_epochs_and_are_the_same_again():
+    sampler = KeyedBatchSampler(32, 8)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    sampler.set_epoch(0)
+    assert list(sampler) == first != second
+    assert sorted(index for batch in second for _, index in batch) == list(range(32))
+    assert {epoch for batch in second for epoch, _ in batch} == {1}
+
+
+def test_skipping_goes_on_where_the_epoch_stood_and_once_only():
+    sampler = KeyedBatchSampler(32, 8, skip=3)
+    full = list(KeyedBatchSampler(32, 8))
+    assert list(sampler) == full[3:]
+    assert list(sampler) == full
+
+
+def test_without_shuffling_the_order_is_that_of_the_files():
+    batches = KeyedBatchSampler(10, 4, shuffle=False)
+    assert [index for batch in islice(batches, 2) for _, index in batch] == list(range(8))
+
+
+def test_a_set_below_one_batch_is_repeated():
+    (batch,) = KeyedBatchSampler(3, 8)
+    assert len(batch) == 8 and {index for _, index in batch} == {0, 1, 2}
+
+
+def test_processes_must_divide_the_batch():
+    with pytest.raises(UserError, match="multiple of 3"):
+        KeyedBatchSampler(10, 8, processes=3)

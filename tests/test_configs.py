@@ -1,0 +1,149 @@
+"""Every file of the configuration tree composes and builds what it describes."""
+
+import inspect
+import re
+
+import lightning
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from ddpm_lightning.build import build
+from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.main import VERBS
+from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.diffusion.samplers import Sampler
+from ddpm_lightning.models.learner import Learner
+
+CONF = compose.config_folder()
+FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
+COVERED = {"train", "evaluate", "restore", "demo", "common"}
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "default")
+
+
+def composed(*overrides: str, verb: str = "train", folder: str = "somewhere") -> dict:
+    config = compose.compose(verb, list(overrides))
+    if "run_folder" in config:
+        config.run_folder = folder
+    return compose.plain(config)
+
+
+def needed(data: str, tmp_path) -> list[str]:
+    (tmp_path / "train").mkdir(exist_ok=True)
+    return [f"data.root='{tmp_path}'"] if data == "folder" else []
+
+
+@pytest.mark.parametrize("name", choices("model"))
+def test_models(name):
+    with torch.device("meta"):
+        model = build(composed(f"model={name}")["model"])
+    assert isinstance(model, Learner)
+    parameters = sum(p.numel() for p in model.parameters())
+    assert parameters > 1e6 and (parameters < 3e6 or not name.endswith("_small"))
+
+
+@pytest.mark.parametrize("name", choices("data"))
+def test_data(name, tmp_path):
+    assert isinstance(build(composed(f"data={name}", *needed(name, tmp_path))["data"]), PairDataModule)
+
+
+@pytest.mark.parametrize("name", choices("data/normalisation"))
+def test_normalisations(name):
+    settings = composed(f"data/normalisation={name}")["data"]["normalisation"]
+    assert build(settings).target_bounds == (-1, 1)
+
+
+@pytest.mark.parametrize("name", choices("sampler"))
+def test_samplers(name):
+    settings = composed(f"sampler={name}", "checkpoint=a", "sampler.steps=3", verb="evaluate")["sampler"]
+    assert settings["steps"] == 3
+    if "_target_" in settings:
+        assert isinstance(build(settings), Sampler) and build(settings).steps == 3
+
+
+@pytest.mark.parametrize("name", choices("model/lr_schedule"))
+def test_learning_rates(name):
+    make = build(composed(f"model/lr_schedule={name}")["model"]["lr_schedule"])
+    assert "scheduler" in make(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0), total_steps=10)
+
+
+@pytest.mark.parametrize("name", choices("trainer"))
+def test_trainers(name):
+    settings = composed(f"trainer={name}", *(["trainer.num_nodes=2"] if name == "multinode" else []))[
+        "trainer"
+    ]
+    accepted = set(inspect.signature(lightning.Trainer).parameters)
+    assert set(settings) <= accepted
+    if settings["accelerator"] in ("auto", "cpu") and settings["devices"] == 1:
+        assert lightning.Trainer(**{**settings, "precision": "32-true"}, max_epochs=-1, logger=False)
+
+
+@pytest.mark.parametrize("name", choices("logger"))
+def test_loggers(name, tmp_path):
+    if name == "tensorboard":
+        pytest.importorskip("tensorboard")
+    for node in composed(f"logger={name}", folder=str(tmp_path))["logger"].values():
+        if node["_target_"].endswith("WandbLogger"):
+            # Building one starts a run or asks for a key; its arguments must be right all the same.
+            inspect.signature(lightning.pytorch.loggers.WandbLogger).bind(
+                **{key: value for key, value in node.items() if key != "_target_"}
+            )
+        else:
+            assert isinstance(build(node), lightning.pytorch.loggers.Logger)
+
+
+@pytest.mark.parametrize("name", choices("callbacks") + ["default"])
+def test_callbacks(name, tmp_path):
+    for node in composed(f"callbacks={name}", folder=str(tmp_path))["callbacks"].values():
+        assert isinstance(build(node), lightning.Callback)
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_experiments(name):
+    text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert re.match(r"# @package _global_\n# ddpm-lightning ", text), "begins with the command that runs it"
+    with torch.device("meta"):
+        assert isinstance(build(composed(f"experiment={name}")["model"]), Learner)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("released_code", 64_067_869), ("paper", 69_310_749)])
+def test_the_two_faithful_experiments(name, expected):
+    config = composed(f"experiment={name}")
+    with torch.device("meta"):
+        model = build(config["model"])
+    assert sum(p.numel() for p in model.parameters()) == expected
+    assert model.objective.name == "epsilon" and model.schedule.steps == 200 and model.label == "alpha_bar"
+    assert (config["data"]["augment"], config["data"]["shuffle"]) == ((name == "paper",) * 2)
+    assert (config["callbacks"]["ema"] is None) == (name == "released_code")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs(verb):
+    given = {"evaluate": ["checkpoint=a"], "restore": ["checkpoint=a", "input=b", "output=c"]}
+    assert composed(*given.get(verb, []), verb=verb)
+
+
+def test_every_file_is_covered_by_a_test_above():
+    groups = {
+        "model",
+        "data",
+        "normalisation",
+        "sampler",
+        "lr_schedule",
+        "trainer",
+        "logger",
+        "callbacks",
+        "experiment",
+    }
+    for file in FILES:
+        assert file.split("/")[0] in groups if "/" in file else file.removesuffix(".yaml") in COVERED, file
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_say_what_they_are(file):
+    lines = (CONF / file).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    OmegaConf.load(CONF / file)
