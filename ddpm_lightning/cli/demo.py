@@ -21,7 +21,7 @@ from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.evaluate import score_checkpoint
 from ddpm_lightning.cli.restore import restore_files
-from ddpm_lightning.cli.train import prepare, train
+from ddpm_lightning.cli.train import precision, prepare, train
 from ddpm_lightning.evaluation.tables import summary_markdown
 
 __all__ = ["run"]
@@ -37,18 +37,16 @@ def run(config: DictConfig) -> int:
     print(f"1/3  training {settings['names']['model']} on {settings['names']['data']}")
     finished = train(settings)
     print("2/3  scoring raw images, single draws and their average on the test split")
-    given = [f"checkpoint={_quoted(finished.best)}", f"output={_quoted(folder)}", f"draws={draws}"]
-    _, summary = score_checkpoint(compose.plain(compose.compose("evaluate", given)))
+    fast = precision(settings["trainer"]) == "bf16-mixed"
+    common = [f"checkpoint={_quoted(finished.best)}", f"draws={draws}", f"bfloat16={fast}"]
+    _, summary = score_checkpoint(
+        compose.plain(compose.compose("evaluate", [*common, f"output={_quoted(folder)}"]))
+    )
     print("3/3  restoring a file")
     noisy = _write_example(settings, folder / "example")
     restored = folder / "restored"
     shutil.rmtree(restored, ignore_errors=True)
-    given = [
-        f"checkpoint={_quoted(finished.best)}",
-        f"input={_quoted(noisy)}",
-        f"output={_quoted(restored)}",
-        f"draws={draws}",
-    ]
+    given = [*common, f"input={_quoted(noisy)}", f"output={_quoted(restored)}"]
     restore_files(compose.plain(compose.compose("restore", given)))
     print(f"\n{summary_markdown(summary)}")
     print(f"figures   {folder / 'figures'}\nrestored  {restored / noisy.name} (from {noisy})")

@@ -77,7 +77,7 @@ def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
             except UserError as error:
                 if settings["on_error"] == "stop" or len(files) == 1:
                     raise
-                progress.console.print(f"skipped: {error}", style="yellow", markup=False)
+                progress.console.print(f"skipped: {error}", style="yellow", markup=False, soft_wrap=True)
                 records.append({"file": path.name, "error": str(error)})
             progress.advance(task)
             _write_record(folder, restorer, settings, records)

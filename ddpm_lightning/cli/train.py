@@ -14,6 +14,7 @@ Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -57,8 +58,12 @@ class Run:
 
 def run(config: DictConfig) -> int:
     """Trains as the configuration says, and says where the result is."""
-    choices = HydraConfig.get().runtime.choices
-    finished = train(prepare(config, {kind: choices.get(kind) for kind in ("model", "data")}))
+    hydra = HydraConfig.get()
+    if config.resume is not None:
+        settings = stored(Path(config.resume).expanduser(), hydra.overrides.task)
+    else:
+        settings = prepare(config, {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")})
+    finished = train(settings)
     if first_process():
         print(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}")
         print(f"next            ddpm-lightning evaluate checkpoint={finished.best}")
@@ -66,7 +71,7 @@ def run(config: DictConfig) -> int:
 
 
 def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = False) -> dict[str, Any]:
-    """Returns the configuration of a run with its folder fixed: that of a new run, or the stored one of a resumed.
+    """Returns the configuration of a new run with its folder fixed.
 
     Args:
         config: Configuration of the verb ``train``.
@@ -74,10 +79,8 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
         overwrite: Whether a run that is in the folder is removed.
 
     Raises:
-        UserError: If there is no run to resume, or the folder belongs to another run.
+        UserError: If the folder belongs to another run.
     """
-    if config.resume is not None:
-        return _stored(Path(config.resume).expanduser(), config)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     default = f"runs/{stamp}_{names['model']}_{names['data']}"
     folder = Path(os.environ.get(FOLDER_VARIABLE) or config.run_folder or default).expanduser()
@@ -95,16 +98,33 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
     return {**compose.plain(config), "names": names}
 
 
-def _stored(folder: Path, config: DictConfig) -> dict[str, Any]:
-    """Returns the configuration of the run in a folder; only its length may be changed."""
+def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the configuration of a run that shall go on.
+
+    Args:
+        folder: Folder of the run.
+        overrides: What was given on the command line: ``resume``, and ``trainer.max_steps`` for a longer run.
+
+    Raises:
+        UserError: If there is nothing to resume, or anything else was to be changed.
+    """
     path = folder / "config.yaml"
     if not path.is_file() or not (folder / "checkpoints" / "last.ckpt").is_file():
         raise UserError(
             f"resume={folder}", "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume"
         )
-    stored = compose.plain(OmegaConf.load(path))
-    stored["trainer"]["max_steps"] = max(stored["trainer"]["max_steps"], config.trainer.max_steps)
-    return {**stored, "run_folder": str(folder), "resume": str(folder)}
+    settings = compose.plain(OmegaConf.load(path))
+    for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
+        if key == "trainer.max_steps":
+            settings["trainer"]["max_steps"] = int(value)
+        elif key != "resume":
+            raise UserError(
+                key,
+                "cannot be changed in a run that is resumed: its own configuration is used",
+                allowed="resume=RUN_FOLDER, trainer.max_steps=N",
+                remedy="start a new run for other settings",
+            )
+    return {**settings, "run_folder": str(folder), "resume": str(folder)}
 
 
 def _clear(folder: Path, traces: list[str]) -> None:

@@ -131,10 +131,8 @@ class PairDataModule(lightning.LightningDataModule):
             self.seed,
             rank=trainer.global_rank if trainer else 0,
             processes=trainer.world_size if trainer else 1,
+            position=lambda: trainer.fit_loop.epoch_loop.batch_progress.total.completed if trainer else 0,
         )
-        if trainer is not None:
-            sampler.set_epoch(trainer.current_epoch)
-            sampler.skip = trainer.fit_loop.epoch_loop.batch_progress.total.completed % len(sampler)
         return DataLoader(
             dataset,
             batch_sampler=sampler,

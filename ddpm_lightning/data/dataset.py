@@ -5,7 +5,7 @@ index) alone: they do not depend on the number of workers or processes, differ b
 after a resume.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -118,7 +118,9 @@ class KeyedBatchSampler(Sampler):
         seed: Seed of the order.
         rank: Number of this process.
         processes: Number of processes; it must divide the batch size.
-        skip: Batches of the first epoch that were seen before a resume.
+        position: Tells at the beginning of a pass how many batches of the run were seen before it. Epoch and place in
+            it follow: a pass after a resume goes on inside of the epoch that was interrupted. Lightning's own epoch
+            counters are of no use here: in a checkpoint of the last step they are one ahead.
 
     Raises:
         UserError: If the processes do not divide the batch size.
@@ -132,7 +134,7 @@ class KeyedBatchSampler(Sampler):
         seed: int = 0,
         rank: int = 0,
         processes: int = 1,
-        skip: int = 0,
+        position: Callable[[], int] = int,
     ) -> None:
         if batch_size % processes:
             raise UserError(
@@ -141,27 +143,17 @@ class KeyedBatchSampler(Sampler):
                 remedy=f"choose a multiple of {processes}; the batch is that of all processes together",
             )
         self.length, self.batch_size, self.shuffle, self.seed = length, batch_size, shuffle, seed
-        self.rank, self.processes, self.skip = rank, processes, skip
-        self.epoch = 0
-
-    @property
-    def sampler(self) -> "KeyedBatchSampler":
-        """Where Lightning looks for the object whose epoch it sets."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next pass."""
-        self.epoch = epoch
+        self.rank, self.processes, self.position = rank, processes, position
 
     def __len__(self) -> int:
         return max(self.length // self.batch_size, 1)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, seen = divmod(self.position(), len(self))
         order = np.arange(self.length)
         if self.shuffle:
-            np.random.default_rng((self.seed, self.epoch, 1)).shuffle(order)
+            np.random.default_rng((self.seed, epoch, 1)).shuffle(order)
         order = np.resize(order, max(self.length, self.batch_size))
-        skip, self.skip = self.skip, 0
-        for number in range(skip, len(self)):
+        for number in range(seen, len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            yield [(self.epoch, int(index)) for index in batch[self.rank :: self.processes]]
+            yield [(epoch, int(index)) for index in batch[self.rank :: self.processes]]

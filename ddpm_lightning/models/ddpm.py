@@ -61,6 +61,7 @@ class DDPM(Learner):
         self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
         self.label, self.continuous, self.validation_levels = label, continuous, validation_levels
         self.multiple = network.multiple
+        schedule.times(self.evaluations)  # a grid that cannot be is refused now, not at the first drawing
 
     @property
     def evaluations(self) -> int:

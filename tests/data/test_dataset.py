@@ -99,21 +99,23 @@ def test_batches_of_processes_add_up_to_those_of_one():
 
 
 def test_orders_differ_between_epochs_and_are_the_same_again():
-    sampler = KeyedBatchSampler(32, 8)
-    first = list(sampler)
-    sampler.set_epoch(1)
-    second = list(sampler)
-    sampler.set_epoch(0)
-    assert list(sampler) == first != second
+    first, second, again = (list(KeyedBatchSampler(32, 8, position=lambda n=n: n)) for n in (0, 4, 0))
+    assert again == first != second
     assert sorted(index for batch in second for _, index in batch) == list(range(32))
     assert {epoch for batch in second for epoch, _ in batch} == {1}
 
 
-def test_skipping_goes_on_where_the_epoch_stood_and_once_only():
-    sampler = KeyedBatchSampler(32, 8, skip=3)
-    full = list(KeyedBatchSampler(32, 8))
-    assert list(sampler) == full[3:]
-    assert list(sampler) == full
+def test_a_pass_goes_on_where_the_run_stood():
+    seen = []
+    sampler = KeyedBatchSampler(32, 8, position=lambda: len(seen))
+    for _ in range(3):
+        seen += list(sampler)
+    for stop in (3, 4, 7, 11):
+        resumed = seen[:stop]
+        sampler = KeyedBatchSampler(32, 8, position=lambda resumed=resumed: len(resumed))
+        while len(resumed) < len(seen):
+            resumed += list(sampler)
+        assert resumed == seen
 
 
 def test_without_shuffling_the_order_is_that_of_the_files():

@@ -1,0 +1,41 @@
+# Everything by one command each; every target makes the environment .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format clean
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.made: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.made-dev: $(VENV)/.made
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+setup: $(VENV)/.made  ## make the environment
+demo: $(VENV)/.made  ## the main job on simulated data, in minutes; leaves runs/demo/
+	$(BIN)/ddpm-lightning demo
+
+test: $(VENV)/.made-dev  ## the test suite
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+
+test-slow: $(VENV)/.made-dev  ## the end-to-end tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.made-dev  ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.made-dev  ## mend what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and what tools leave
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

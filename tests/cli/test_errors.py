@@ -1,0 +1,93 @@
+"""Bad input: exit code 2, no traceback, the culprit named, what was found and allowed, and nothing half-written."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from tests.cli.test_verbs import TINY
+from tests.trained import write_checkpoint
+
+
+@pytest.fixture
+def places(pair_folder, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "model" / "best.ckpt")
+    image = np.random.default_rng(0).poisson(20, (40, 40)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "good.tif", image)
+    tifffile.imwrite(tmp_path / "constant.tif", np.full((40, 40), 3, np.uint16))
+    tifffile.imwrite(tmp_path / "small.tif", image[:5, :5])
+    tifffile.imwrite(tmp_path / "nan.tif", np.where(image > 20, np.nan, image).astype(np.float32))
+    tifffile.imwrite(tmp_path / "colour.tif", np.zeros((40, 40, 3), np.uint8), photometric="rgb")
+    (tmp_path / "truncated.tif").write_bytes((tmp_path / "good.tif").read_bytes()[:1500])
+    (tmp_path / "empty.tif").touch()
+    (tmp_path / "text.tif").write_text("not an image")
+    (tmp_path / "other.ckpt").write_bytes(b"not a checkpoint")
+    (tmp_path / "file").touch()
+    return {"pairs": pair_folder, "model": checkpoint, "here": tmp_path}
+
+
+TRAIN = ["train", *TINY, "data.root={pairs}", "trainer.max_steps=2", "run_folder={here}/run"]
+RESTORE = ["restore", "checkpoint={model}", "output={here}/out", "draws=1"]
+EVALUATE = [
+    "evaluate",
+    "checkpoint={model}",
+    "data=folder",
+    "data.root={pairs}",
+    "output={here}/out",
+    "draws=1",
+]
+
+CASES = {
+    "unknown verb": (["trian"], ["'trian'", "did you mean train"]),
+    "unknown key": ([*TRAIN, "trainer.max_step=3"], ["trainer.max_step", "did you mean trainer.max_steps"]),
+    "unknown key at the top": ([*TRAIN, "sede=3"], ["sede", "did you mean seed"]),
+    "unknown choice": ([*TRAIN, "model=dppm_small"], ["model 'dppm_small'", "did you mean ddpm_small"]),
+    "unknown option": ([*TRAIN, "--fast"], ["--fast", "is not an option"]),
+    "bad grammar": ([*TRAIN, "data.root=a=b,c"], ["override"]),
+    "missing value": (
+        ["restore", "checkpoint={model}", "output={here}/out"],
+        ["input", "is not given", "add input="],
+    ),
+    "no such folder": ([*TRAIN, "data.root={here}/nowhere"], ["data.root=", "nowhere", "is not a folder"]),
+    "crop too large": ([*TRAIN, "data.crop=256"], ["data.crop", "256", "data.crop=64"]),
+    "crop off the levels": ([*TRAIN, "data.crop=33"], ["data.crop", "33", "multiples of 4"]),
+    "batch of nothing": ([*TRAIN, "data.batch_size=0"], ["data.batch_size", "is 0"]),
+    "too many steps": ([*TRAIN, "model.sampler.steps=300"], ["sampler.steps", "300", "1 to 200"]),
+    "unknown objective": ([*TRAIN, "model.objective.name=eps"], ["objective", "'eps'", "epsilon, v, x0"]),
+    "no checkpoint": (
+        [*RESTORE, "input={here}/good.tif", "checkpoint={here}/no.ckpt"],
+        ["no.ckpt", "no such file"],
+    ),
+    "other checkpoint": ([*RESTORE, "input={here}/good.tif", "checkpoint={here}/other.ckpt"], ["other.ckpt"]),
+    "no input": ([*RESTORE, "input={here}/none.tif"], ["none.tif", "no such file"]),
+    "constant image": ([*RESTORE, "input={here}/constant.tif"], ["constant.tif", "every pixel is 3"]),
+    "small image": ([*RESTORE, "input={here}/small.tif"], ["small.tif", "5 x 5", "at least 16"]),
+    "NaN image": ([*RESTORE, "input={here}/nan.tif"], ["nan.tif", "NaN"]),
+    "colour image": ([*RESTORE, "input={here}/colour.tif"], ["colour.tif"]),
+    "truncated image": ([*RESTORE, "input={here}/truncated.tif"], ["truncated.tif"]),
+    "empty file": ([*RESTORE, "input={here}/empty.tif"], ["empty.tif", "empty"]),
+    "not an image": ([*RESTORE, "input={here}/text.tif"], ["text.tif"]),
+    "output is the input": (
+        ["restore", "checkpoint={model}", "input={pairs}/test/low", "output={pairs}/test/low"],
+        ["output=", "folder of the input"],
+    ),
+    "output is a file": ([*RESTORE, "input={here}/good.tif", "output={here}/file"], ["output=", "is a file"]),
+    "no draws": ([*RESTORE, "input={here}/good.tif", "draws=0"], ["draws", "is 0"]),
+    "small tile": ([*RESTORE, "input={here}/good.tif", "tile=32"], ["tile", "twice the overlap"]),
+    "unknown protocol": ([*EVALUATE, "protocol=papre"], ["protocol 'papre'", "did you mean paper"]),
+    "unknown split": ([*EVALUATE, "split=testing"], ["split", "'testing'", "train, val, test"]),
+    "unknown device": ([*EVALUATE, "device=tpu"], ["device", "'tpu'"]),
+    "no backbone": ([*EVALUATE, "metrics.lpips.backbone={here}/none"], ["none"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(command, places, case):
+    arguments, words = CASES[case]
+    before = {path for path in places["here"].rglob("*")}
+    answer = command(*(argument.format(**places) for argument in arguments))
+    assert answer.code == 2, answer
+    assert answer.err.startswith("error: ") and "Traceback" not in answer.err + answer.out
+    for word in words:
+        assert word in answer.err
+    left = {path for path in places["here"].rglob("*")} - before
+    assert not [path for path in left if path.is_file()], left

@@ -1,0 +1,187 @@
+"""The main job on a tiny data set: train, resume, evaluate, restore; every file that they promise."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from ddpm_lightning import __version__
+from ddpm_lightning.cli.main import VERBS
+
+TINY = [
+    "model=ddpm_small",
+    "model.network.base=8",
+    "model.network.multipliers=[1,2]",
+    "model.sampler.steps=3",
+    "data=folder",
+    "data.crop=32",
+    "data.batch_size=4",
+    "data.validation_crops=4",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "callbacks.samples.draws=2",
+]
+
+
+@pytest.fixture
+def run(command, pair_folder, tmp_path):
+    """A run of 6 steps on the small data set."""
+    folder = tmp_path / "runs" / "tiny"
+    answer = command(
+        "train", *TINY, f"data.root={pair_folder}", "trainer.max_steps=6", f"run_folder={folder}"
+    )
+    assert answer.code == 0, answer.err
+    assert f"best checkpoint {folder}/checkpoints/best.ckpt" in answer.out
+    return folder
+
+
+def test_help_names_the_verbs_and_their_examples(command):
+    overview = command("--help")
+    assert overview.code == 0 and all(verb in overview.out for verb in VERBS)
+    assert __version__ in command("--version").out
+    for verb in VERBS:
+        answer = command(verb, "--help")
+        assert answer.code == 0 and "Examples:" in answer.out and f"ddpm-lightning {verb}" in answer.out
+
+
+def test_the_configuration_is_printed_and_nothing_is_run(command, tmp_path):
+    answer = command("train", "--cfg", "job", "seed=7")
+    assert answer.code == 0 and "seed: 7" in answer.out and "network:" in answer.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_leaves_what_it_promises(run):
+    for name in (
+        "config.yaml",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+        "metrics.csv",
+        "status.json",
+    ):
+        assert (run / name).is_file(), name
+    assert list((run / "figures").glob("samples_*.png"))
+    status = json.loads((run / "status.json").read_text())
+    assert status["state"] == "finished" and status["step"] == 6
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["val/loss"]) > 0 and float(rows[-1]["val/psnr_average"]) > 0
+    assert "data" in (run / "config.yaml").read_text()
+
+
+def test_checkpoints_hold_plain_containers_and_both_sets_of_weights(run):
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["card"]["normalisation"]["state"]["input"]["high"] > 0
+    averaged, live = content["state_dict"], content["current_model_state"]
+    assert averaged.keys() == live.keys()
+    assert any(not torch.equal(averaged[name], live[name]) for name in averaged)
+    for name, weight in live.items():
+        if name.endswith("weight"):
+            # Forced to unit mean square after the last step, in the live weights.
+            assert weight.flatten(1).square().mean(1).sqrt().sub(1).abs().max() < 1e-3, name
+
+
+def test_a_resumed_run_goes_on_in_its_folder(command, run):
+    before = {path: path.read_bytes() for path in (run / "figures").iterdir()}
+    answer = command("train", f"resume={run}", "trainer.max_steps=9")
+    assert answer.code == 0, answer.err
+    assert json.loads((run / "status.json").read_text())["step"] == 9
+    assert all(path.read_bytes() == content for path, content in before.items())
+    with (run / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps)) and min(steps) < 6 < max(steps)
+    # Nothing left to do: no more steps, no error.
+    assert command("train", f"resume={run}").code == 0
+
+
+def test_a_resumed_run_keeps_its_configuration(command, run):
+    answer = command("train", f"resume={run}", "seed=5")
+    assert answer.code == 2 and "seed: cannot be changed" in answer.err
+
+
+def test_a_folder_with_a_run_is_not_overwritten(command, run, pair_folder):
+    before = (run / "checkpoints" / "last.ckpt").read_bytes()
+    answer = command("train", *TINY, f"data.root={pair_folder}", f"run_folder={run}")
+    assert answer.code == 2 and "holds a run already" in answer.err and "resume=" in answer.err
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_evaluate_leaves_the_contract(command, run, tmp_path):
+    answer = command(
+        "evaluate",
+        f"checkpoint={run}/checkpoints/best.ckpt",
+        "draws=3",
+        "figures=2",
+        f"output={tmp_path}/scores",
+    )
+    assert answer.code == 0, answer.err
+    assert "| average |" in answer.out
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    assert summary["protocol"] == "range" and summary["split"] == "test" and summary["draws"] == 3
+    assert summary["data"] == "pairs" and set(summary["estimators"]) == {"raw", "single", "average"}
+    for numbers in summary["estimators"].values():
+        for metric in ("mae", "psnr", "nrmse", "pearson"):
+            assert np.isfinite([numbers[metric]["median"], numbers[metric]["mean"]]).all()
+        for metric in ("ms_ssim", "resolution"):
+            assert numbers[metric] is None and numbers["absent"][metric]
+    with (tmp_path / "scores" / "metrics.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 3 * 3
+    assert (tmp_path / "scores" / "summary.md").is_file()
+    assert len(list((tmp_path / "scores" / "figures").glob("*.png"))) in (2, 3)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "affine"])
+def test_other_protocols_data_and_samplers(command, run, pair_folder, tmp_path, protocol):
+    answer = command(
+        "evaluate",
+        f"checkpoint={run}/checkpoints/last.ckpt",
+        "data=folder",
+        f"data.root={pair_folder}",
+        "split=val",
+        "sampler=ddim",
+        "sampler.steps=2",
+        "draws=2",
+        f"protocol={protocol}",
+        f"output={tmp_path}/scores",
+    )
+    assert answer.code == 0, answer.err
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    assert summary["protocol"] == protocol and summary["preset"] == "ddim with 2 of 200 steps"
+    assert summary["images"] == 2
+
+
+def test_restore_keeps_name_axes_type_and_size(command, run, pair_folder, tmp_path):
+    answer = command(
+        "restore",
+        f"checkpoint={run}/checkpoints/best.ckpt",
+        f"input={pair_folder}/test/low/00000.tif",
+        f"output={tmp_path}/restored",
+        "draws=2",
+    )
+    assert answer.code == 0, answer.err
+    before = tifffile.imread(pair_folder / "test/low/00000.tif")
+    after = tifffile.imread(tmp_path / "restored" / "00000.tif")
+    assert after.dtype == before.dtype == np.uint16 and after.shape == before.shape
+    assert tifffile.imread(tmp_path / "restored" / "00000_std.tif").dtype == np.float32
+    record = json.loads((tmp_path / "restored" / "restore.json").read_text())
+    assert record["files"][0]["file"] == "00000.tif" and len(record["model"]["sha256"]) == 64
+
+
+def test_one_bad_file_among_many_is_reported_and_skipped(command, run, pair_folder, tmp_path):
+    low = pair_folder / "test" / "low"
+    (low / "00001.tif").write_bytes(b"II*\0 broken")
+    arguments = ["restore", f"checkpoint={run}/checkpoints/best.ckpt", f"input={low}", "draws=1"]
+    answer = command(*arguments, f"output={tmp_path}/restored")
+    assert answer.code == 3 and "00001.tif" in answer.out and "2 of 3 files restored" in answer.out
+    assert {p.name for p in (tmp_path / "restored").glob("*.tif")} == {
+        "00000.tif",
+        "00000_std.tif",
+        "00002.tif",
+        "00002_std.tif",
+    }
+    record = json.loads((tmp_path / "restored" / "restore.json").read_text())
+    assert "error" in record["files"][1]
+    stopped = command(*arguments, f"output={tmp_path}/stopped", "on_error=stop")
+    assert stopped.code == 2 and "00001.tif" in stopped.err

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.restorer import Restorer, choose_device
+from tests.trained import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "best.ckpt")
+
+
+@pytest.fixture
+def plane():
+    return np.random.default_rng(0).poisson(30, (37, 50)).astype(np.uint16)
+
+
+def test_mean_and_std_are_those_of_the_draws_in_intensities(checkpoint, plane):
+    restorer = Restorer.load(checkpoint, "cpu")
+    restored, draws = restorer.restore(plane, 6, "a"), np.stack(list(restorer.draws(plane, 6, "a")))
+    np.testing.assert_allclose(restored.mean, draws.mean(0), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(restored.std, draws.std(0), rtol=1e-3, atol=1e-3)
+    assert restored.mean.shape == restored.std.shape == plane.shape and restored.mean.dtype == np.float32
+    assert restored.draws == 6 and restored.std.mean() > 0.1
+    assert -1e-3 <= draws.min() and draws.max() <= 125.001  # bounds -1 and 1.5 of a scale from 0 to 100
+
+
+def test_names_seeds_and_draws_key_the_result(checkpoint, plane):
+    restorer = Restorer.load(checkpoint, "cpu")
+    first = restorer.restore(plane, 2, "a").mean
+    assert np.array_equal(first, restorer.restore(plane, 2, "a").mean)
+    assert not np.array_equal(first, restorer.restore(plane, 2, "b").mean)
+    assert not np.array_equal(first, Restorer.load(checkpoint, "cpu", seed=1).restore(plane, 2, "a").mean)
+
+
+def test_tiles_hardly_matter(checkpoint):
+    plane = np.random.default_rng(0).poisson(30, (150, 130))
+    whole = Restorer.load(checkpoint, "cpu", tile=None).restore(plane, 2, "a")
+    tiled = Restorer.load(checkpoint, "cpu", tile=64, overlap=16).restore(plane, 2, "a")
+    assert np.abs(tiled.mean - whole.mean).mean() < 0.05 * whole.mean.std()
+
+
+def test_bfloat16_is_close(checkpoint, plane):
+    exact = Restorer.load(checkpoint, "cpu").restore(plane, 3, "a").mean
+    rounded = Restorer.load(checkpoint, "cpu", bfloat16=True).restore(plane, 3, "a").mean
+    assert 0 < np.abs(rounded - exact).mean() < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((3, 40, 40)), "3 dimensions"),
+        (np.ones((40, 15)), "40 x 15"),
+        (np.full((40, 40), np.nan), "NaN"),
+        (np.full((40, 40), 7), "constant: every pixel is 7"),
+    ],
+)
+def test_bad_planes_are_answered(checkpoint, bad, words):
+    with pytest.raises(UserError, match=words):
+        Restorer.load(checkpoint, "cpu").restore(bad)
+
+
+def test_bad_settings_are_answered(checkpoint, plane):
+    with pytest.raises(UserError, match="draws: is 0"):
+        Restorer.load(checkpoint, "cpu").restore(plane, 0)
+    with pytest.raises(UserError, match="device: is 'tpu'"):
+        choose_device("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="device=auto"):
+            choose_device("cuda:0")

@@ -1,0 +1,44 @@
+"""A trained model in a moment: random weights with open gains, written as the command line writes checkpoints."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ddpm_lightning.build import build
+from ddpm_lightning.cli import compose
+
+TINY = [
+    "model=ddpm_small",
+    "model.network.base=8",
+    "model.network.multipliers=[1,2]",
+    "model.network.channels_per_head=8",
+    "model.sampler.steps=3",
+    "data.crop=32",
+]
+
+
+def write_checkpoint(path: Path, *overrides: str, per_image: bool = False) -> Path:
+    """Writes a checkpoint with a normalisation from 0…100 to [-1, 1], or fitted to each image."""
+    name = "image" if per_image else "dataset"
+    config = compose.compose("train", [*TINY, f"data/normalisation={name}", *overrides])
+    config.run_folder = str(path.parent)
+    settings = compose.plain(config)
+    torch.manual_seed(0)
+    model = build(settings["model"])
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith("gain"):
+            nn.init.constant_(parameter, 0.3)
+    scale = {"low": 0.0, "high": 100.0}
+    state = {"input": scale, "target": scale, "input_bounds": [-1, 1], "target_bounds": [-1.0, 1.5]}
+    card = {
+        "format": 1,
+        "names": {"model": "ddpm_small", "data": "simulated_microtubules"},
+        "model": settings["model"],
+        "data": settings["data"],
+        "normalisation": {"config": settings["data"]["normalisation"], "state": state},
+        "versions": {},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": model.state_dict(), "card": card}, path)
+    return path
