@@ -4,8 +4,10 @@ Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but
 """
 
 import importlib
+import logging
 import os
 import sys
+import warnings
 from types import ModuleType
 
 import hydra
@@ -52,6 +54,7 @@ def _run(verb: str, overrides: list[str]) -> int:
         print(_help(verb, module))
         return 0
     compose.check(verb, overrides)
+    _quieten()
     command = sys.argv
     codes: list[int] = []
     errors: list[UserError] = []
@@ -77,6 +80,19 @@ def _run(verb: str, overrides: list[str]) -> int:
     if errors:
         raise errors[0]
     return max(codes, default=0)
+
+
+def _quieten() -> None:
+    """Silences what other programs say of themselves and what does not hold here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        "`isinstance\\(treespec, LeafSpec\\)`",  # Lightning speaking to torch
+        ".*does not have many workers",  # pairs are cached in memory
+        ".*your dataloader is not resumable",  # it is: batches are keyed by the position of the run
+        "Checkpoint directory .* exists and is not empty",  # it is the run's own, resumed
+        ".*is smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 def _overview() -> str:
