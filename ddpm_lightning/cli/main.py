@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but not for all, 130 interrupted.
 """
 
+import errno
 import importlib
 import logging
 import os
@@ -18,6 +19,7 @@ from ddpm_lightning.cli import compose, sweep
 from ddpm_lightning.errors import UserError
 
 VERBS = {
+    "prepare": "get a published data set and make pairs of it, or audit your own pairs",
     "train": "train a model on pairs of noisy and clean images",
     "evaluate": "score a trained model on a split, image by image",
     "restore": "restore TIFF files with a trained model, with an uncertainty map",
@@ -53,6 +55,8 @@ def _run(verb: str, overrides: list[str]) -> int:
     if any(flag in overrides for flag in ("-h", "--help")):
         print(_help(verb, module))
         return 0
+    if hasattr(module, "spelled_out"):
+        overrides = module.spelled_out(overrides)
     compose.check(verb, overrides)
     _quieten()
     command = sys.argv
@@ -70,6 +74,8 @@ def _run(verb: str, overrides: list[str]) -> int:
         except UserError as error:
             # Hydra would print a traceback and leave with code 1.
             errors.append(error)
+        except OSError as error:
+            errors.append(_of_the_system(error))
         return None
 
     sys.argv = [command[0], *overrides]
@@ -80,6 +86,16 @@ def _run(verb: str, overrides: list[str]) -> int:
     if errors:
         raise errors[0]
     return max(codes, default=0)
+
+
+def _of_the_system(error: OSError) -> UserError:
+    """Returns what the operating system complains of, as an error that names the file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(error.filename or "disk", "is full", remedy="make room, or choose another folder")
+    if error.filename is None:
+        raise error
+    found = (error.strerror or str(error)).lower()
+    return UserError(error.filename, found, remedy="check the path and its permissions, or choose another folder")
 
 
 def _quieten() -> None:
