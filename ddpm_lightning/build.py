@@ -36,7 +36,7 @@ def build(node: Any, **arguments: Any) -> Any:
             return functools.partial(target, **built | arguments)
         try:
             return target(**built | arguments)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
             raise UserError(node["_target_"], f"cannot be built: {error}") from error
     if isinstance(node, Sequence) and not isinstance(node, str):
         return [build(value) for value in node]
@@ -44,7 +44,7 @@ def build(node: Any, **arguments: Any) -> Any:
 
 
 def _find(path: str) -> Any:
-    if not path.startswith(ALLOWED) or "._" in path:
+    if not isinstance(path, str) or not path.startswith(ALLOWED) or "._" in path:
         raise UserError(
             f"_target_: {path}", "is not allowed here", allowed=", ".join(f"{name}…" for name in ALLOWED)
         )

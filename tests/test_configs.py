@@ -4,6 +4,7 @@ import inspect
 import re
 
 import lightning
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -12,12 +13,16 @@ from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.main import VERBS
 from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.data.simulation.degradations import degrade
+from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.diffusion.samplers import Sampler
+from ddpm_lightning.models.classical import Classical
 from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.regression import CARE
 
 CONF = compose.config_folder()
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
-COVERED = {"train", "evaluate", "restore", "demo", "common"}
+COVERED = {"prepare", "train", "evaluate", "compare", "restore", "demo", "common"}
 
 
 def choices(group: str) -> list[str]:
@@ -36,18 +41,60 @@ def needed(data: str, tmp_path) -> list[str]:
     return [f"data.root='{tmp_path}'"] if data == "folder" else []
 
 
+#: Published numbers of parameters, or those computed from the published architectures.
+PARAMETERS = {
+    "care": 922_977,
+    "noise2void": 333_729,
+    "n2v2": 324_513,
+    "struct_n2v": 333_729,
+    "pix2pix": 54_407_809 + 2_764_609,
+    "unet_rcan": 16_684_337,
+    "unet_rcan_notebook": 87_634_737,
+}
+
+
 @pytest.mark.parametrize("name", choices("model"))
 def test_models(name):
     with torch.device("meta"):
         model = build(composed(f"model={name}")["model"])
     assert isinstance(model, Learner)
     parameters = sum(p.numel() for p in model.parameters())
-    assert parameters > 1e6 and (parameters < 3e6 or not name.endswith("_small"))
+    if name.endswith("_small"):
+        assert 1e6 < parameters < 3e6
+    elif name in PARAMETERS:
+        assert parameters == PARAMETERS[name]
+    elif not isinstance(model, Classical):
+        assert parameters > (9e5 if isinstance(model, CARE) else 6e7)
+
+
+def test_the_regressor_is_the_network_of_the_diffusion_model():
+    """Apart from what it is shown: the weights of one more input channel."""
+    for size in ("", "_small"):
+        with torch.device("meta"):
+            regressor = build(composed(f"model=regression{size}")["model"]).network
+            diffusion = build(composed(f"model=ddpm{size}")["model"]).network
+            mean = build(composed(f"model=pmrf{size}")["model"]).regression.network
+        shapes = [[tuple(p.shape) for p in network.parameters()] for network in (regressor, diffusion, mean)]
+        assert shapes[0] == shapes[2]
+        different = [pair for pair in zip(*shapes[:2], strict=True) if pair[0] != pair[1]]
+        assert len(different) == 1
 
 
 @pytest.mark.parametrize("name", choices("data"))
 def test_data(name, tmp_path):
     assert isinstance(build(composed(f"data={name}", *needed(name, tmp_path))["data"]), PairDataModule)
+
+
+@pytest.mark.parametrize("name", choices("data/degradations"))
+def test_degradations(name):
+    others = [other for other in choices("data/degradations") if other != name]
+    settings = composed("data=simulated_synapses", f"data/degradations=[{name},{others[0]}]")["data"]
+    degradations = build(settings["degradations"])
+    assert list(degradations) == [name, others[0]]
+    image = np.random.default_rng(0).poisson(20, (24, 32)).astype(np.uint16)
+    degraded = degrade(image, list(degradations.values())[:1], np.random.default_rng(0))
+    assert degraded.shape == image.shape and degraded.dtype == image.dtype and (degraded != image).any()
+    assert build(settings).degradations == tuple(degradations.values())
 
 
 @pytest.mark.parametrize("name", choices("data/normalisation"))
@@ -61,7 +108,7 @@ def test_samplers(name):
     settings = composed(f"sampler={name}", "checkpoint=a", "sampler.steps=3", verb="evaluate")["sampler"]
     assert settings["steps"] == 3
     if "_target_" in settings:
-        assert isinstance(build(settings), Sampler) and build(settings).steps == 3
+        assert isinstance(build(settings), Sampler | Euler) and build(settings).steps == 3
 
 
 @pytest.mark.parametrize("name", choices("model/lr_schedule"))
@@ -122,7 +169,8 @@ def test_the_two_faithful_experiments(name, expected):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_verbs(verb):
-    given = {"evaluate": ["checkpoint=a"], "restore": ["checkpoint=a", "input=b", "output=c"]}
+    restore = ["checkpoint=a", "input=b", "output=c"]
+    given = {"evaluate": ["checkpoint=a"], "restore": restore, "compare": ["files=[a,b]"]}
     assert composed(*given.get(verb, []), verb=verb)
 
 

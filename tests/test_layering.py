@@ -14,7 +14,7 @@ ARROWS = {
     "networks": set(),
     "metrics": {"errors"},
     "data": {"errors"},
-    "models": {"diffusion", "networks", "metrics"},
+    "models": {"errors", "diffusion", "networks", "metrics"},
     "inference": {"models.protocol", "diffusion.ensemble", "data", "build", "errors"},
     "evaluation": {"models.protocol", "inference", "diffusion.ensemble", "data", "metrics", "errors"},
     "callbacks": {"models.protocol", "diffusion.ensemble", "evaluation.figures", "metrics", "errors"},

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
+from ddpm_lightning.evaluation.inputs import InputReference
 
 TINY = [
     "model=ddpm_small",
@@ -31,12 +33,14 @@ def write_checkpoint(path: Path, *overrides: str, per_image: bool = False) -> Pa
             nn.init.constant_(parameter, 0.3)
     scale = {"low": 0.0, "high": 100.0}
     state = {"input": scale, "target": scale, "input_bounds": [-1, 1], "target_bounds": [-1.0, 1.5]}
+    noise = np.random.default_rng(0).normal(0, 0.5, (8, 64, 64))
     card = {
         "format": 1,
         "names": {"model": "ddpm_small", "data": "simulated_microtubules"},
         "model": settings["model"],
         "data": settings["data"],
         "normalisation": {"config": settings["data"]["normalisation"], "state": state},
+        "inputs": InputReference.of(noise).state(),
         "versions": {},
     }
     path.parent.mkdir(parents=True, exist_ok=True)

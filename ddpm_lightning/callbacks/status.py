@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 __all__ = ["Status", "write_json"]
 
@@ -71,5 +72,7 @@ class Status(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
         """The run ended by an error, or was interrupted from the keyboard."""
-        state = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        # A cluster stops jobs by SIGTERM.
+        interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        state = "interrupted" if interrupted else "failed"
         self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")

@@ -17,9 +17,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import ddpm_lightning
+from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.errors import UserError
 
 __all__ = ["check", "compose", "config_folder", "plain", "unknown"]
+
+
+#: Settings that are paths.
+PATHS = ("checkpoint", "input", "output", "run_folder", "resume", "data.root")
 
 
 def config_folder() -> Path:
@@ -33,12 +38,24 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """Returns a configuration as plain containers, all references resolved.
 
     Raises:
-        UserError: If a value that must be given is missing.
+        UserError: If a value that must be given is missing, cannot be resolved, or is out of its range.
     """
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        name = missing[0]
-        raise UserError(name, "is not given", allowed=_comment(name) or "a value", remedy=f"add {name}=…")
-    return OmegaConf.to_container(config, resolve=True)
+    try:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            name = missing[0]
+            raise UserError(name, "is not given", allowed=_comment(name) or "a value", remedy=f"add {name}=…")
+        for key in PATHS:
+            # A folder may be called 5, which Hydra reads as a number.
+            value = OmegaConf.select(config, key)
+            if value is not None and not OmegaConf.is_config(value):
+                OmegaConf.update(config, key, str(value))
+        settings = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(
+            error.full_key or "configuration", " ".join(str(error.msg or error).split())
+        ) from error
+    check_values(settings)
+    return settings
 
 
 def compose(verb: str, overrides: list[str]) -> DictConfig:
@@ -53,7 +70,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
             return hydra_compose(config_name=verb, overrides=overrides)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _explained(verb, error) from error
     finally:
         holder.hydra = running

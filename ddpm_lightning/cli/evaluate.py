@@ -3,9 +3,15 @@
 Examples:
   ddpm-lightning evaluate checkpoint=runs/demo/checkpoints/best.ckpt
   ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=DIR split=test draws=15 protocol=affine
+  ddpm-lightning evaluate checkpoint=CKPT also=[paper,affine] metrics.resolution=true processes=4
+  ddpm-lightning evaluate checkpoint=CKPT split=val calibrate=true
   ddpm-lightning evaluate checkpoint=CKPT sampler=ddim sampler.steps=10 output=evaluations/ddim
+  torchrun --nproc_per_node 8 -m ddpm_lightning evaluate checkpoint=CKPT
 
-Leaves in the output folder: metrics.csv (a row for each image and estimator), summary.json, summary.md, figures/.
+Leaves in the output folder: summary.md (to read), summary.json, metrics.csv (a row for each image and estimator),
+metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true leaves CKPT.intervals.json
+beside the checkpoint; later evaluations of that checkpoint with as many draws say how many pixels its intervals hold.
+Images that cannot be scored are listed, and the exit code is then 3.
 """
 
 from datetime import datetime
@@ -16,14 +22,21 @@ import torch
 from omegaconf import DictConfig
 from rich.progress import track
 
+import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.status import write_json
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.evaluation.figures import panel
-from ddpm_lightning.evaluation.run import Restored, Row, Scoring, evaluate, summarise
-from ddpm_lightning.evaluation.tables import summary_markdown, write_rows
+from ddpm_lightning.evaluation.inputs import InputReference
+from ddpm_lightning.evaluation.page import summary_page
+from ddpm_lightning.evaluation.pictures import Pictures
+from ddpm_lightning.evaluation.results import diagnose, draw, summary_of, write_tables
+from ddpm_lightning.evaluation.run import Judged, Scoring, evaluate
+from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
+from ddpm_lightning.evaluation.summary import finite
+from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.backbone import find_backbone
@@ -33,11 +46,13 @@ __all__ = ["run", "score_checkpoint"]
 
 
 def run(config: DictConfig) -> int:
-    """Evaluates as the configuration says and prints the table."""
+    """Evaluates as the configuration says and prints the table; returns 3 if images could not be scored."""
     settings = compose.plain(config)
     folder, summary = score_checkpoint(settings)
-    print(f"\n{summary_markdown(summary)}\nresults in {folder}")
-    return 0
+    if not summary:
+        return 0
+    print(f"\n{summary_markdown(summary)}\nresults in {folder}, to be read from {folder / 'summary.md'}")
+    return 3 if summary["failed"] else 0
 
 
 def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
@@ -47,80 +62,111 @@ def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
         settings: Configuration of the verb ``evaluate``.
 
     Returns:
-        The folder of the results, and the summary.
+        The folder of the results, and the summary; an empty summary in all processes but the first.
 
     Raises:
         UserError: If the checkpoint, the data or a setting cannot be used.
     """
-    if settings["protocol"] not in PROTOCOLS:
-        raise compose.unknown("protocol", str(settings["protocol"]), PROTOCOLS)
-    for key in ("draws", "limit", "figures"):
-        if settings[key] is not None and settings[key] < (key != "figures"):
-            raise UserError(key, f"is {settings[key]}", allowed="a whole number of at least 1 (figures: 0)")
-    trained = load(settings["checkpoint"], choose_device(settings["device"]), settings["sampler"])
+    if isinstance(settings["also"], str):
+        settings = {**settings, "also": [settings["also"]]}
+    for protocol in (settings["protocol"], *settings["also"]):
+        if protocol not in PROTOCOLS:
+            raise compose.unknown("protocol", str(protocol), PROTOCOLS)
+    if settings["processes"] > 1 and not among_others():
+        return in_processes(score_checkpoint, (settings,), settings["processes"])
+    with joined() as share, reproducible(settings["threads"]):
+        return _score(settings, share)
+
+
+def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]]:
+    trained = load(settings["checkpoint"], _device(settings["device"], share), settings["sampler"])
     data = _data(settings.get("data"), trained)
     source = data.pairs(settings["split"])
+    count = min(len(source), settings["limit"] or len(source))
+    if settings["calibrate"]:
+        check_calibration(settings, trained, count)
     restorer = Restorer(
-        trained, settings["tile"], settings["overlap"], settings["seed"], settings["bfloat16"]
+        trained,
+        settings["tile"],
+        settings["overlap"],
+        settings["seed"],
+        settings["bfloat16"],
+        settings["batch"],
     )
-    backbone = find_backbone(settings["metrics"]["lpips"]["backbone"])
+    if restorer.device.type == "cpu":
+        restorer.batch = 1  # rounding depends on the batch; on CPUs batches bring little
     scoring = Scoring(
         settings["protocol"],
-        settings["draws"],
-        _perceptual_metric(backbone),
+        1 if trained.method.deterministic else settings["draws"],
+        _perceptual_metric(find_backbone(settings["metrics"]["lpips"]["backbone"])),
         settings["metrics"]["resolution"],
+        tuple(dict.fromkeys(name for name in settings["also"] if name != settings["protocol"])),
+        settings["align"],
+        settings["metrics"]["squirrel"],
+        settings["level"],
+        curves=settings["figures"] > 0,
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}").expanduser()
-    count = min(len(source), settings["limit"] or len(source))
-    drawn = range(0, count, max(1, count // settings["figures"])) if settings["figures"] else range(0)
-    places = iter(range(count))
-
-    def draw_figure(restored: Restored, rows: list[Row]) -> None:
-        if next(places) in drawn:
-            panel(
-                *_panel(restored, rows),
-                pixel_size=restored.pair.pixel_size,
-                title=f"{data.name} {restored.pair.name}",
-            )
-
-    def panel_path(restored: Restored) -> Path:
-        return folder / "figures" / f"{restored.pair.name}.png"
-
-    def _panel(restored: Restored, rows: list[Row]) -> tuple[list[dict], Path, list[dict[str, str]]]:
-        images = {
-            "low": restored.pair.low,
-            "single": restored.single,
-            "average": restored.average,
-            "std": restored.std,
-            "target": restored.pair.high,
-        }
-        captions = {
-            row.estimator: f"PSNR {row.values['psnr']:.2f} dB" for row in rows if "psnr" in row.values
-        }
-        captions["low"] = captions.pop("raw", "")
-        return [images], panel_path(restored), [captions]
-
-    images = track(range(count), description="evaluating", total=count)
-    rows = list(evaluate(restorer, source, scoring, images, draw_figure))
-    summary = {
-        "protocol": settings["protocol"],
+    folder = share.agree(folder)
+    pictures = Pictures(folder / "figures", data.name, settings["figures"], count)
+    mine = track(share.of(count), description="evaluating", disable=not share.first)
+    judged = list(evaluate(restorer, source, scoring, mine, pictures.see))
+    found = share.gather((judged, pictures))
+    if not share.first:
+        return folder, {}
+    judged = sorted((image for images, _ in found for image in images), key=lambda image: image.index)
+    pictures.merge(others for _, others in found)
+    if all(image.failed for image in judged):
+        raise UserError(f"data set {data.name}", f"no image could be scored: {judged[0].failed}")
+    about = {
+        "protocol": scoring.protocol,
         "data": data.name,
         "split": settings["split"],
-        "draws": 1 if trained.method.deterministic else settings["draws"],
-        "images": count,
+        "draws": scoring.draws,
         "preset": trained.method.preset,
         "evaluations_per_draw": trained.method.evaluations,
         "seed": settings["seed"],
         "bfloat16": settings["bfloat16"],
+        "align": settings["align"],
         "checkpoint": {"file": str(trained.path), "sha256": trained.sha256, "names": trained.card["names"]},
-        "estimators": summarise(rows),
+        "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)},
     }
+    return folder, _write(folder, judged, pictures, about, trained, settings)
+
+
+def _write(
+    folder: Path,
+    judged: list[Judged],
+    pictures: Pictures,
+    about: dict[str, Any],
+    trained: Trained,
+    settings: dict[str, Any],
+) -> dict[str, Any]:
+    """Writes everything that an evaluation leaves, and returns the summary."""
+    reference, no_reference = _reference(trained)
+    diagnoses = diagnose(judged, reference, no_reference)
+    if settings["calibrate"]:
+        intervals = store_intervals(judged, about, trained, settings["level"])
+    else:
+        intervals = stored_intervals(trained, about["draws"])
+    summary = summary_of(judged, about, diagnoses, *intervals)
     folder.mkdir(parents=True, exist_ok=True)
-    write_rows(rows, folder / "metrics.csv")
-    write_json(folder / "summary.json", summary)
-    (folder / "summary.md").write_text(summary_markdown(summary), encoding="utf-8")
-    return folder, summary
+    write_tables(judged, folder)
+    drawn = [name for _, name in pictures.drawn]
+    if settings["figures"]:
+        drawn = [*draw(judged, summary, pictures.zoom, reference, pictures.folder), *drawn]
+    write_json(folder / "summary.json", finite(summary))
+    (folder / "summary.md").write_text(summary_page(summary, diagnoses, drawn), encoding="utf-8")
+    return summary
+
+
+def _device(name: str, share: Share) -> torch.device:
+    """Returns the device of this process: each has a GPU of its own, as far as they go round."""
+    device = choose_device(name)
+    if device.type == "cuda" and device.index is None and share.processes > 1:
+        return torch.device("cuda", share.rank % torch.cuda.device_count())
+    return device
 
 
 def _data(node: dict[str, Any] | None, trained: Trained) -> PairDataModule:
@@ -129,6 +175,16 @@ def _data(node: dict[str, Any] | None, trained: Trained) -> PairDataModule:
     data: PairDataModule = build({**node, "normalisation": trained.card["normalisation"]["config"]})
     data.load_normalisation(trained.card["normalisation"]["state"])
     return data
+
+
+def _reference(trained: Trained) -> tuple[InputReference | None, str]:
+    """Returns what training inputs look like: as the checkpoint says, else from its training split, if it is here."""
+    if "inputs" in trained.card:
+        return InputReference.load(trained.card["inputs"]), ""
+    try:
+        return InputReference.of_split(_data(None, trained)), ""
+    except UserError as error:
+        return None, f"the training images are not here ({' '.join(str(error).split())})"
 
 
 def _perceptual_metric(backbone: Path | None) -> Any:

@@ -22,6 +22,7 @@ VERBS = {
     "prepare": "get a published data set and make pairs of it, or audit your own pairs",
     "train": "train a model on pairs of noisy and clean images",
     "evaluate": "score a trained model on a split, image by image",
+    "compare": "set evaluations of the same images side by side, with tests of their differences",
     "restore": "restore TIFF files with a trained model, with an uncertainty map",
     "demo": "the main job in minutes on simulated data, nothing downloaded",
 }
@@ -95,7 +96,9 @@ def _of_the_system(error: OSError) -> UserError:
     if error.filename is None:
         raise error
     found = (error.strerror or str(error)).lower()
-    return UserError(error.filename, found, remedy="check the path and its permissions, or choose another folder")
+    return UserError(
+        error.filename, found, remedy="check the path and its permissions, or choose another folder"
+    )
 
 
 def _quieten() -> None:

@@ -16,7 +16,13 @@ from ddpm_lightning.errors import UserError
 
 __all__ = ["delegate", "is_job"]
 
-FOLDER_KEYS = {"train": "run_folder", "evaluate": "output", "restore": "output", "demo": "run_folder"}
+FOLDER_KEYS = {
+    "train": "run_folder",
+    "demo": "run_folder",
+    "evaluate": "output",
+    "compare": "output",
+    "restore": "output",
+}
 
 
 def is_job() -> bool:

@@ -12,6 +12,7 @@ Examples:
 Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv, figures/, status.json.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -24,21 +25,24 @@ from typing import Any
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.status import write_json
-from ddpm_lightning.cli import compose
+from ddpm_lightning.cli import compose, stages
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.pmrf import PMRF
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
 #: What a run leaves in its folder.
-TRACES = ("checkpoints", "figures", "config.yaml", "metrics.csv", "status.json")
+TRACES = ("checkpoints", "figures", stages.FOLDER, "config.yaml", "metrics.csv", "status.json")
 
 
 @dataclass
@@ -83,16 +87,15 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
     """
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     default = f"runs/{stamp}_{names['model']}_{names['data']}"
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or config.run_folder or default).expanduser()
-    found = [trace for trace in TRACES if (folder / trace).exists()]
-    if found and first_process():
-        if not overwrite:
+    folder = Path(os.environ.get(FOLDER_VARIABLE) or str(config.run_folder or default)).expanduser()
+    if first_process():
+        if not overwrite and (state := _occupied(folder)):
             raise UserError(
                 f"run_folder={folder}",
-                f"holds a run already ({', '.join(found)})",
+                f"holds a run already, {state}",
                 remedy=f"go on with resume={folder}, or choose another folder",
             )
-        _clear(folder, found)
+        _clear(folder)
     os.environ[FOLDER_VARIABLE] = str(folder)
     config.run_folder = str(folder)
     return {**compose.plain(config), "names": names}
@@ -109,7 +112,8 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
         UserError: If there is nothing to resume, or anything else was to be changed.
     """
     path = folder / "config.yaml"
-    if not path.is_file() or not (folder / "checkpoints" / "last.ckpt").is_file():
+    begun = [place / "checkpoints" / "last.ckpt" for place in (folder, folder / stages.FOLDER)]
+    if not path.is_file() or not any(checkpoint.is_file() for checkpoint in begun):
         raise UserError(
             f"resume={folder}", "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume"
         )
@@ -127,10 +131,28 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return {**settings, "run_folder": str(folder), "resume": str(folder)}
 
 
-def _clear(folder: Path, traces: list[str]) -> None:
-    for trace in traces:
+def _occupied(folder: Path) -> str:
+    """Says what run a folder belongs to; one that failed before its first checkpoint has no claim to it."""
+    if any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", stages.FOLDER)):
+        return "with checkpoints"
+    status = folder / "status.json"
+    if status.is_file():
+        written = json.loads(status.read_text(encoding="utf-8"))
+        if (
+            written.get("state") in ("starting", "running")
+            and Path(f"/proc/{written.get('process')}").exists()
+        ):
+            return f"at work as process {written['process']}"
+    return ""
+
+
+def _clear(folder: Path) -> None:
+    for trace in TRACES:
         path = folder / trace
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
 
 
 def first_process() -> bool:
@@ -138,37 +160,81 @@ def first_process() -> bool:
     return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
 
 
-def train(config: dict[str, Any]) -> Run:
+def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     """Builds data, model and trainer, and fits.
+
+    Args:
+        config: Configuration of the run, its folder fixed.
+        data: The data, if another stage of the run has built it.
 
     Raises:
         UserError: If the data or the configuration cannot be used; the run folder then holds ``status.json`` at most.
     """
     folder = Path(config["run_folder"])
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    data: PairDataModule = build(config["data"])
+    data = data or build(config["data"])
     # Convolutions run faster with channels last: 1.5 times on CPUs.
     model: Learner = build(config["model"]).to(memory_format=torch.channels_last)
     _check_sizes(data, model)
     data.setup("fit")
     model.bounds = data.normalisation.target_bounds
     model.card = card(config, data)
+    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    resume = last if config["resume"] and last.is_file() else None
+    first = stages.first_stage(config) if isinstance(model, PMRF) else None
+    if isinstance(model, PMRF) and first is None and resume is None:
+        stages.take_mean(model, config["model"]["mean"], data)
+    settings = trainer_settings(config["trainer"], model)
+    if first is not None:
+        settings["max_steps"] -= first["trainer"]["max_steps"]
+    trainer = _trainer(config, settings, model)
+    # All that can be refused was refused by now: the folder is made for a run that begins.
     if first_process():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
         write_json(folder / "status.json", {"state": "starting", "process": os.getpid()})
-    trainer = lightning.Trainer(
-        **{**build(config["trainer"]), "precision": precision(config["trainer"])},
-        max_epochs=-1,
-        default_root_dir=str(folder),
-        logger=[build(node) for node in config["logger"].values() if node],
-        callbacks=[build(node) for node in config["callbacks"].values() if node],
-    )
-    checkpoints = folder / "checkpoints"
-    resume = checkpoints / "last.ckpt" if config["resume"] else None
+    if first is not None and resume is None:
+        stages.take_mean(model, train(first, data).best, data)
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
-    best, last = checkpoints / "best.ckpt", checkpoints / "last.ckpt"
     return Run(folder, best if best.is_file() else last, last)
+
+
+def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -> lightning.Trainer:
+    """Builds Lightning's Trainer; what it complains of is a setting under ``trainer``."""
+    watched = {name: node for name, node in config["callbacks"].items() if name != "ema" or model.averaged}
+    own = {
+        "max_epochs": -1,
+        "default_root_dir": config["run_folder"],
+        "logger": [build(node) for node in config["logger"].values() if node],
+        "callbacks": [build(node) for node in watched.values() if node],
+    }
+    if taken := sorted(own.keys() & settings.keys()):
+        raise UserError(
+            f"trainer.{taken[0]}", "is set by this program", remedy=f"leave out trainer.{taken[0]}"
+        )
+    try:
+        return lightning.Trainer(**settings, **own)
+    except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
+        remedy = "choose a trainer that this machine has, such as trainer=cpu, or mend the setting"
+        raise UserError("trainer", " ".join(str(error).split()), remedy=remedy) from error
+
+
+def trainer_settings(trainer: dict[str, Any], model: Learner) -> dict[str, Any]:
+    """Returns the arguments of Lightning's Trainer that suit a model."""
+    settings = {**build(trainer), "precision": precision(trainer)}
+    if not model.automatic_optimization:
+        # It steps its own optimisers: Lightning can neither clip for it, nor know which parameters a step leaves out.
+        settings["gradient_clip_val"] = None
+        if settings.get("accumulate_grad_batches", 1) != 1:
+            raise UserError(
+                "trainer.accumulate_grad_batches",
+                f"is {settings['accumulate_grad_batches']}, but this model steps its own optimisers",
+                allowed="1",
+                remedy="raise data.batch_size instead",
+            )
+        if settings.get("strategy") == "ddp":
+            settings["strategy"] = "ddp_find_unused_parameters_true"
+    return settings
 
 
 def precision(trainer: dict[str, Any]) -> str:
@@ -202,6 +268,7 @@ def card(config: dict[str, Any], data: PairDataModule) -> dict[str, Any]:
         "data": config["data"],
         "data_name": data.name,
         "normalisation": {"config": config["data"]["normalisation"], "state": data.normalisation.state()},
+        "inputs": InputReference.of_split(data).state(),
         "config": config,
         "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)}
         | {name: version(name) for name in ("lightning", "torchmetrics", "numpy")},

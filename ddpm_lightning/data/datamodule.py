@@ -109,14 +109,20 @@ class PairDataModule(lightning.LightningDataModule):
         """Reads the pairs and fits the normalisation; called by Lightning in every process."""
         if stage != "fit":
             return
-        self.prepare_normalisation()
-        smallest = min(min(self.pairs(split)[0].low.shape) for split in ("train", "val"))
-        if smallest < self.crop:
-            raise UserError(
-                "data.crop",
-                f"is {self.crop}, but images of this set are only {smallest} pixels on a side",
-                remedy=f"set data.crop={max(smallest // 8 * 8, 1)} or less",
+        # Every pair is looked at now: a bad file must not end a training that has run for hours.
+        for split in ("train", "val"):
+            pairs = self.pairs(split)
+            smallest = min(
+                (pairs[index] for index in range(len(pairs))), key=lambda pair: min(pair.low.shape)
             )
+            side = min(smallest.low.shape)
+            if side < self.crop:
+                raise UserError(
+                    "data.crop",
+                    f"is {self.crop}, but pair {smallest.name} of {split} is only {side} pixels on a side",
+                    remedy=f"set data.crop={max(side // 8 * 8, 1)} or less, or leave the pair out",
+                )
+        self.prepare_normalisation()
 
     def train_dataloader(self) -> DataLoader:
         """Returns batches of crops: ``low`` and ``high`` with shape (B, 1, crop, crop), and ``name``."""

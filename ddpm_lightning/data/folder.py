@@ -1,25 +1,31 @@
 """Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``, equal names being partners.
 
-Fields of view are read from ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``) or ``index.csv``
-(columns ``id`` and ``field``, optionally ``split``) beside the split folders; without either, each pair is a field of
-its own.
+A file may be one image, a time series or a z stack: its planes are pairs of their own (``NAME_t3_z0``) and one field of
+view. Without folders of splits, ``low/`` and ``high/`` alone are split by field.
+
+Fields of view are told by a pattern of names, by ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``)
+or ``index.csv`` (columns ``id`` and ``field``, optionally ``split``) or the ``manifest.json`` of a prepared set beside
+the folders; otherwise each file is a field of its own.
 """
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ddpm_lightning.data.datamodule import SPLITS, PairDataModule
-from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.data.tiff import read_image, read_info
+from ddpm_lightning.data.degrade import Degradations, degraded
+from ddpm_lightning.data.frames import FrameFile
+from ddpm_lightning.data.pairs import Pair, PairSource
+from ddpm_lightning.data.preparation.layouts import field_of
+from ddpm_lightning.data.preparation.manifest import fields_of, read_manifest
+from ddpm_lightning.data.splits import Split, assign, natural
 from ddpm_lightning.errors import UserError
 
 __all__ = ["FolderData", "FolderPairs"]
 
 SUFFIXES = {".tif", ".tiff"}
-LAYOUT = "a folder with {train,val,test}/{low,high}/*.tif, partners having equal names"
+LAYOUT = "a folder with {train,val,test}/{low,high}/*.tif, or {low,high}/*.tif, partners having equal names"
 
 
 class FolderPairs:
@@ -29,82 +35,106 @@ class FolderPairs:
         root: Folder that holds the splits.
         split: Name of the split.
         pixel_size: Size of a pixel in µm; by default that of each file, where it has one.
+        field_pattern: Regular expression whose first group is the field of view in a file name without its suffix.
+        shares: How fields are split where there are no folders of splits; see :func:`assign`.
+        seed: Seed of that split.
 
     Raises:
         UserError: If a folder is missing or empty, or a file has no partner.
     """
 
-    def __init__(self, root: str | Path, split: str, pixel_size: float | None = None) -> None:
-        self.folder = Path(root) / split
-        self.pixel_size = pixel_size
-        lows, highs = (self._files(self.folder / role) for role in ("low", "high"))
-        for name in sorted(lows.keys() ^ highs.keys()):
-            path = lows.get(name) or highs[name]
-            other = "high" if name in lows else "low"
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        pixel_size: float | None = None,
+        field_pattern: str | None = None,
+        shares: Split | None = None,
+        seed: int = 0,
+    ) -> None:
+        root = Path(root)
+        self.folder = root / split if shares is None else root
+        lows, highs = (_files(self.folder / role) for role in ("low", "high"))
+        if alone := sorted(lows.keys() ^ highs.keys(), key=natural):
+            name, other = alone[0], "high" if alone[0] in lows else "low"
+            more = f" (and {len(alone) - 1} other files have none)" if len(alone) > 1 else ""
             raise UserError(
-                path,
-                f"has no partner of the same name in {self.folder / other}",
+                lows.get(name) or highs[name],
+                f"has no partner of the same name in {self.folder / other}{more}",
                 remedy="add it, or remove this file",
             )
-        self.files = [(lows[name], highs[name]) for name in sorted(lows)]
-        self.fields = _fields(Path(root), split)
-
-    @staticmethod
-    def _files(folder: Path) -> dict[str, Path]:
-        if not folder.is_dir():
-            raise UserError(folder, "is not a folder", allowed=LAYOUT, remedy="check data.root=DIR")
-        files: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                continue
-            if path.stem in files:
-                raise UserError(
-                    path, f"and {files[path.stem].name} both claim the name {path.stem}", remedy="keep one"
-                )
-            files[path.stem] = path
-        if not files:
-            raise UserError(folder, "holds no TIFF files", allowed=LAYOUT)
-        return files
+        manifest = read_manifest(root)
+        table, placed = _table(root, split, by_split=shares is None)
+        if manifest is not None:
+            table = fields_of(manifest, split)
+        names = sorted(lows, key=natural)
+        self.fields = {name: table.get(name) or field_of(name, field_pattern, lows[name]) for name in names}
+        if shares is not None:
+            by_field = {} if placed else assign(self.fields.values(), shares, seed)
+            names = [name for name in names if (placed.get(name) or by_field.get(self.fields[name])) == split]
+        self.pixel_size = pixel_size if manifest is None else pixel_size or manifest["pixel_size"]
+        self.files = [(FrameFile(lows[name]), FrameFile(highs[name])) for name in names]
+        # The files of a prepared set hold one plane each: there is no need to open thousands of them.
+        planes = [1 if manifest else _count(low) for low, _ in self.files]
+        self.index = [(number, plane) for number, count in enumerate(planes) for plane in range(count)]
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.index)
 
     def __getitem__(self, index: int) -> Pair:
         """Reads a pair.
 
         Raises:
-            UserError: If a file cannot be read as one grey plane, the sizes differ, or an image is constant.
+            UserError: If a file cannot be read as grey planes, the sizes differ, or an image is constant.
         """
-        low_path, high_path = self.files[index]
-        low, high = read_image(low_path), read_image(high_path)
-        if low.shape != high.shape:
+        number, plane = self.index[index]
+        files = self.files[number]
+        if files[0].info.shape != files[1].info.shape:
             raise UserError(
-                low_path,
-                f"is {_size(low)} pixels, its partner {high_path} is {_size(high)}",
+                files[0].path,
+                f"is {files[0].size}, its partner {files[1].path} is {files[1].size}",
                 allowed="partners of equal size",
                 remedy="crop or register the pair; images are never resized silently",
             )
-        for path, image in ((low_path, low), (high_path, high)):
-            if image.min() == image.max():
-                raise UserError(
-                    path, f"is constant: every pixel is {image.flat[0]}", remedy="leave this pair out"
-                )
-        name = low_path.stem
-        return Pair(low, high, name, self.fields.get(name, name), self._pixel_size(low_path))
-
-    def _pixel_size(self, path: Path) -> float | None:
-        if self.pixel_size is not None:
-            return self.pixel_size
-        recorded = read_info(path).pixel_size
-        return None if recorded is None else float(np.mean(recorded))
+        low, high = (file.plane(plane) for file in files)
+        stem, label = files[0].path.stem, files[0].label(plane)
+        pixel_size = files[0].pixel_size if self.pixel_size is None else self.pixel_size
+        return Pair(low, high, f"{stem}_{label}" if label else stem, self.fields[stem], pixel_size)
 
 
-def _size(image: np.ndarray) -> str:
-    return " x ".join(map(str, image.shape))
+def _count(file: FrameFile) -> int:
+    """Returns the number of planes; a file that cannot be read counts as one, and says so when it is read."""
+    try:
+        return file.planes
+    except UserError:
+        return 1
 
 
-def _fields(root: Path, split: str) -> dict[str, str]:
-    """Reads which field of view each pair of a split belongs to."""
+def _files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UserError(folder, "is not a folder", allowed=LAYOUT, remedy="check data.root=DIR")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in files:
+            raise UserError(
+                path, f"and {files[path.stem].name} both claim the name {path.stem}", remedy="keep one"
+            )
+        files[path.stem] = path
+    if not files:
+        raise UserError(folder, "holds no TIFF files", allowed=LAYOUT)
+    return files
+
+
+def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """Reads which field of view, and which split, each file belongs to.
+
+    Args:
+        root: Folder that may hold a table.
+        split: Split that is asked for.
+        by_split: Whether names are only unique within their split.
+    """
     for table, key in ((root / "fields.csv", "name"), (root / "index.csv", "id")):
         if not table.is_file():
             continue
@@ -114,17 +144,26 @@ def _fields(root: Path, split: str) -> dict[str, str]:
             raise UserError(
                 table, f"has columns {list(rows[0]) if rows else []}", allowed=f"{key}, field[, split]"
             )
-        return {row[key]: row["field"] for row in rows if row.get("split", split) == split}
-    return {}
+        if by_split:
+            rows = [row for row in rows if row.get("split", split) == split]
+        placed = {row[key]: row["split"] for row in rows if row.get("split")}
+        if wrong := sorted(set(placed.values()) - set(SPLITS)):
+            raise UserError(table, f"names the split {wrong[0]!r}", allowed=", ".join(SPLITS))
+        return {row[key]: row["field"] for row in rows}, placed
+    return {}, {}
 
 
 class FolderData(PairDataModule):
     """Pairs of TIFF files of your own.
 
     Args:
-        root: Folder that holds ``{train,val,test}/{low,high}/*.tif``.
+        root: Folder that holds ``{train,val,test}/{low,high}/*.tif``, or ``{low,high}/*.tif``.
         pixel_size: Size of a pixel in µm, if the files do not record it.
         name: Name of the set in results; by default that of the folder.
+        field_pattern: Regular expression whose first group is the field of view in a file name without its suffix.
+        split: Shares of the fields, or names of fields, for folders without splits.
+        split_seed: Seed of the split by shares; apart from that of the run, so that all runs share one split.
+        degradations: Further degradations of the low images, in order, or by name.
         settings: Settings of :class:`PairDataModule`.
 
     Raises:
@@ -132,17 +171,37 @@ class FolderData(PairDataModule):
     """
 
     def __init__(
-        self, root: str | Path, pixel_size: float | None = None, name: str | None = None, **settings: Any
+        self,
+        root: str | Path,
+        pixel_size: float | None = None,
+        name: str | None = None,
+        field_pattern: str | None = None,
+        split: Mapping[str, Any] | None = None,
+        split_seed: int = 0,
+        degradations: Degradations = (),
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise UserError(f"data.root={root}", "is not a folder", allowed=LAYOUT)
-        if not any((self.root / split).is_dir() for split in SPLITS):
-            raise UserError(f"data.root={root}", "holds no folder train, val or test", allowed=LAYOUT)
-        self.pixel_size = pixel_size
+        self.flat = not any((self.root / name).is_dir() for name in SPLITS)
+        if self.flat and not all((self.root / role).is_dir() for role in ("low", "high")):
+            raise UserError(
+                f"data.root={root}", "holds no folder train, val or test, nor low and high", allowed=LAYOUT
+            )
+        self.pixel_size, self.field_pattern, self.degradations = pixel_size, field_pattern, degradations
+        self.split = split or {"train": 0.8, "val": 0.1, "test": 0.1}
+        self.split_seed = split_seed
         self.name = name or self.root.resolve().name
 
-    def source(self, split: str) -> FolderPairs:
+    @property
+    def facts(self) -> str:
+        """What is known of the set, as Markdown."""
+        return f"Pairs of the folder `{self.root}`" + (", split by field of view." if self.flat else ".")
+
+    def source(self, split: str) -> PairSource:
         """Returns the pairs of a split."""
-        return FolderPairs(self.root, split, self.pixel_size)
+        shares = self.split if self.flat else None
+        pairs = FolderPairs(self.root, split, self.pixel_size, self.field_pattern, shares, self.split_seed)
+        return degraded(pairs, self.degradations, split)

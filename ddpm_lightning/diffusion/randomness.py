@@ -65,6 +65,20 @@ class KeyedNoise:
         self.seed, self.images, self.draws = seed, list(images), list(draws)
         words = [self._words(seed, image, draw) for image, draw in zip(self.images, self.draws, strict=True)]
         self._key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
+        self._mirrored = torch.zeros(len(self.draws), 1, dtype=torch.bool)
+
+    def antithetic(self) -> "KeyedNoise":
+        """Returns this noise in pairs: all noise of draw 2k + 1 is minus that of draw 2k.
+
+        A sampler without other noise turns the pair into two draws whose mean is free of all that is odd in the
+        noise. Partners are not independent of each other: what needs independent draws must count pairs.
+        """
+        paired = KeyedNoise(self.seed, self.images, [draw - draw % 2 for draw in self.draws])
+        paired.draws = self.draws
+        paired._mirrored = torch.tensor([[draw % 2 == 1] for draw in self.draws], dtype=torch.bool).reshape(
+            -1, 1
+        )
+        return paired
 
     @staticmethod
     def _words(seed: int, image: str, draw: int) -> tuple[int, int]:
@@ -86,14 +100,22 @@ class KeyedNoise:
             Standard normal numbers with shape (B, C, H, W), float32.
         """
         count = math.prod(shape)
-        uniform = self.uniform(step, (count + 3) // 4 * 4, device)
+        uniform = self._uniform(step, (count + 3) // 4 * 4, device)
         radius = torch.sqrt(-2 * torch.log(uniform[:, 0::2]))
         angle = 2 * math.pi * uniform[:, 1::2]
         normal = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
-        return normal.flatten(1)[:, :count].float().reshape(len(self), *shape)
+        normal = normal.flatten(1)[:, :count].float()
+        return torch.where(self._mirrored.to(device), -normal, normal).reshape(len(self), *shape)
 
     def uniform(self, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """Returns uniform numbers inside of (0, 1) with shape (B, count), float64; the normal ones are made of them."""
+        """Returns uniform numbers inside of (0, 1) with shape (B, count), float64; the normal ones are made of them.
+
+        The mirror image of a uniform number u is 1 - u.
+        """
+        uniform = self._uniform(step, count, device)
+        return torch.where(self._mirrored.to(device), 1 - uniform, uniform)
+
+    def _uniform(self, step: int, count: int, device: torch.device | str) -> Tensor:
         blocks = torch.arange((count + 3) // 4, device=device)[None]
         zero = torch.zeros_like(blocks)
         key = self._key.to(device)

@@ -1,24 +1,31 @@
-"""Pictures that people look at."""
+"""Pictures of images: all versions side by side, and draws that disagree."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+from matplotlib import patheffects, pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-__all__ = ["panel"]
+__all__ = ["Zoom", "draw_zoom", "panel", "zoom_in"]
 
 TITLES = {
     "low": "low",
     "single": "one draw",
     "average": "average",
-    "std": "std over draws",
     "target": "target",
+    "error": "|average − target|",
+    "std": "std over draws",
 }
+#: Versions that are errors: they share a colour map that is even in lightness, so that colour-blind people can read it.
+ERRORS = ("error", "std")
+#: Side in pixels of the part of an image that a zoom shows, and of the window whose mean spread finds it.
+ZOOM, WINDOW = 64, 15
 
 
 def panel(
@@ -30,8 +37,8 @@ def panel(
 ) -> None:
     """Draws images side by side: a row for each image, a column for each of its versions.
 
-    ``single`` and ``average`` share the grey scale of the target, so that brightness can be compared; ``low`` has its
-    own; ``std`` is shown in a perceptually even colour map that colour-blind people can read.
+    ``single``, ``average`` and ``target`` share the grey scale of the target, so that brightness can be compared;
+    ``low`` has its own. ``error`` and ``std`` share theirs: where the draws know their error, the two look alike.
 
     Args:
         rows: For each image its versions with shape (H, W), by the names in ``TITLES``.
@@ -41,55 +48,129 @@ def panel(
         title: Text above all.
     """
     names = list(rows[0])
+    height, width = rows[0][names[0]].shape
+    side = min(2.5, 15 / len(names))
     figure, axes = pyplot.subplots(
         len(rows),
         len(names),
-        figsize=(2.6 * len(names), 2.75 * len(rows) + 0.3),
+        figsize=(side * len(names), (side * min(max(height / width, 0.4), 2.5) + 0.3) * len(rows) + 0.4),
         squeeze=False,
         layout="constrained",
     )
     for row, (images, line) in enumerate(zip(rows, axes, strict=True)):
-        reference = images.get("target", images.get("average"))
-        shared = np.percentile(reference, (0.5, 99.8))
+        styles = _styles(images)
         for name, axis in zip(names, line, strict=True):
-            style: dict[str, Any] = {
-                "cmap": "gray",
-                "vmin": shared[0],
-                "vmax": max(shared[1], shared[0] + 1e-6),
-            }
-            if name == "low":
-                low, high = np.percentile(images[name], (0.5, 99.8))
-                style.update(vmin=low, vmax=max(high, low + 1e-6))
-            if name == "std":
-                style = {"cmap": "cividis", "vmin": 0, "vmax": max(np.percentile(images[name], 99.8), 1e-6)}
-            shown = axis.imshow(images[name], interpolation="nearest", **style)
+            shown = axis.imshow(images[name], interpolation="nearest", **styles[name])
             axis.set_xticks([])
             axis.set_yticks([])
-            if name == "std":
-                figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02).ax.tick_params(labelsize=6)
             if row == 0:
                 axis.set_title(TITLES.get(name, name), fontsize=10)
             if captions:
                 axis.set_xlabel(captions[row].get(name, ""), fontsize=8)
+            if name == names[-1] and name in ERRORS:
+                figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
         if pixel_size:
             _scale_bar(line[0], pixel_size)
     if title:
         figure.suptitle(title, fontsize=11)
+    save(figure, path)
+
+
+def _styles(images: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Returns the colour map and its limits for each version of one image."""
+    grey = _limits(images.get("target", images.get("average")))
+    largest = max((np.percentile(images[name], 99.8) for name in ERRORS if name in images), default=0.0)
+    styles: dict[str, dict[str, Any]] = {}
+    for name, image in images.items():
+        low, high = _limits(image) if name == "low" else grey
+        styles[name] = {"cmap": "gray", "vmin": low, "vmax": high}
+        if name in ERRORS:
+            styles[name] = {"cmap": "cividis", "vmin": 0, "vmax": max(largest, 1e-6)}
+    return styles
+
+
+def _limits(image: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(image, (0.5, 99.8))
+    return low, max(high, low + 1e-6)
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """The part of an image where its draws disagree most.
+
+    Attributes:
+        image: Name of the image.
+        spread: Mean standard deviation in the window that was found, relative to the range of the target.
+        corner: First row and column of the part.
+        versions: Parts with shape (h, w) by title, in order.
+        pixel_size: Size of a pixel in µm, or ``None``.
+    """
+
+    image: str
+    spread: float
+    corner: tuple[int, int]
+    versions: dict[str, np.ndarray]
+    pixel_size: float | None
+
+
+def zoom_in(
+    image: str,
+    low: np.ndarray,
+    draws: Sequence[np.ndarray],
+    average: np.ndarray,
+    std: np.ndarray,
+    target: np.ndarray,
+    pixel_size: float | None = None,
+) -> Zoom:
+    """Finds the part of an image where its draws disagree most.
+
+    Args:
+        image: Name of the image.
+        low: Low image with shape (H, W), as all that follow.
+        draws: Some of the draws.
+        average: Mean of all draws.
+        std: Standard deviation over all draws.
+        target: Clean image.
+        pixel_size: Size of a pixel in µm.
+    """
+    local = uniform_filter(std.astype(np.float64), WINDOW, mode="nearest")
+    centre = np.unravel_index(local.argmax(), local.shape)
+    corner = tuple(
+        int(np.clip(c - ZOOM // 2, 0, max(s - ZOOM, 0))) for c, s in zip(centre, std.shape, strict=True)
+    )
+    part = np.s_[corner[0] : corner[0] + ZOOM, corner[1] : corner[1] + ZOOM]
+    named = {"low": low, **{f"draw {k + 1}": draw for k, draw in enumerate(draws)}}
+    named |= {"average": average, "target": target, "error": np.abs(average - target), "std": std}
+    spread = float(local.max()) / max(float(np.ptp(target)), 1e-12)
+    return Zoom(image, spread, corner, {name: version[part] for name, version in named.items()}, pixel_size)
+
+
+def draw_zoom(zoom: Zoom, path: Path) -> None:
+    """Draws the part of an image where its draws disagree most."""
+    title = f"image {zoom.image}, from row {zoom.corner[0]}, column {zoom.corner[1]}: where the draws disagree most"
+    panel([zoom.versions], path, pixel_size=zoom.pixel_size, title=title)
+
+
+def save(figure: pyplot.Figure, path: Path) -> None:
+    """Writes a figure to a temporary name, then renames it, and forgets it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    temporary = path.with_name(path.name + ".part")
+    figure.savefig(temporary, dpi=110, format="png")
+    temporary.replace(path)
     pyplot.close(figure)
 
 
 def _scale_bar(axis: matplotlib.axes.Axes, pixel_size: float) -> None:
-    """Draws a bar of a round length, about a quarter of the image wide."""
+    """Draws a bar of a round length, about a quarter of the image wide, with a dark rim for bright images."""
     width = abs(axis.get_xlim()[1] - axis.get_xlim()[0])
     height = abs(axis.get_ylim()[0] - axis.get_ylim()[1])
     wanted = width * pixel_size / 4
     power = 10 ** np.floor(np.log10(wanted))
-    length = power * max(step for step in (1, 2, 5) if step * power <= wanted)
+    length = power * max(step for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
     right, bottom = 0.95 * width, 0.93 * height
-    axis.plot([right - length / pixel_size, right], [bottom, bottom], color="white", linewidth=2.5)
+    rim = [patheffects.withStroke(linewidth=4, foreground="black")]
+    ends = [right - length / pixel_size, right]
+    axis.plot(ends, [bottom, bottom], color="white", linewidth=2.5, path_effects=rim)
     label = f"{length:g} µm" if length >= 1 else f"{length * 1000:g} nm"
-    axis.text(
-        right - length / pixel_size / 2, bottom - 0.03 * height, label, color="white", ha="center", fontsize=7
-    )
+    text = axis.text(sum(ends) / 2, bottom - 0.03 * height, label, color="white", ha="center", fontsize=7)
+    text.set_path_effects([patheffects.withStroke(linewidth=1.5, foreground="black")])

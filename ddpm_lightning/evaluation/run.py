@@ -1,7 +1,8 @@
-"""Scores a trained method on every image of a split, once each.
+"""Scores a trained method on the images of a split, each by itself and whole.
 
 Three estimators stand side by side: ``raw`` (the low image itself, on the target's scale), ``single`` (the first
-draw) and ``average`` (the mean of all draws). Everything is computed for each image by itself, on whole images.
+draw) and ``average`` (the mean of all draws). An image that cannot be read, restored or scored has rows without
+numbers, with the reason: it does not end the evaluation of the others.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,13 +15,20 @@ import torch
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.diffusion.ensemble import Ensemble
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.inputs import describe_input
+from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
+from ddpm_lightning.evaluation.spread import SpreadOfDraws, judge_spread
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import METRICS, score
-from ddpm_lightning.metrics.lpips import Lpips
 
-__all__ = ["ESTIMATORS", "Row", "Scoring", "evaluate"]
+__all__ = ["ESTIMATORS", "Judged", "Restored", "Row", "Scoring", "evaluate", "raw_on_target_scale"]
 
 ESTIMATORS = ("raw", "single", "average")
+#: Draws that are kept whole for pictures.
+SHOWN = 3
+#: Pixels of each draw that are kept to judge their spread; larger images are thinned on a regular grid.
+KEPT_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,27 @@ class Scoring:
         draws: Draws of each image.
         lpips: The loaded perceptual metric, or ``None``.
         resolution: Whether the resolution is estimated.
+        also: Further protocols.
+        align: Whether a shift of the restored image is undone before it is scored.
+        squirrel: Whether the restored image, blurred back, is compared with its input.
+        level: Nominal coverage of intervals.
+        curves: Whether spectra and correlations by frequency are computed.
     """
 
     protocol: str = "range"
     draws: int = 15
-    lpips: Lpips | None = None
+    lpips: Any = None
     resolution: bool = False
+    also: tuple[str, ...] = ()
+    align: bool = False
+    squirrel: bool = False
+    level: float = 0.9
+    curves: bool = True
+
+    @property
+    def numbers(self) -> list[int]:
+        """How many draws are averaged to see what averaging brings: powers of two, and all."""
+        return sorted({2**k for k in range(self.draws.bit_length()) if 2**k < self.draws} | {self.draws})
 
 
 @dataclass(frozen=True)
@@ -63,25 +86,99 @@ class Row:
 
 @dataclass(frozen=True)
 class Restored:
-    """All versions of one image with shape (H, W), float32, on the scale of the target."""
+    """All versions of one image with shape (H, W), float32, on the scale of the target.
+
+    Attributes:
+        pair: The pair.
+        raw: The low image.
+        means: Mean of the first N draws, by N.
+        std: Population standard deviation over all draws.
+        draws: Number of draws.
+        shown: The first few draws.
+        thinned: All draws on a regular grid of pixels, with shape (N, h, w).
+        stride: Distance of the pixels of that grid.
+        gain: Intensities for each unit of the normalised scale.
+    """
 
     pair: Pair
     raw: np.ndarray
-    single: np.ndarray
-    average: np.ndarray
+    means: dict[int, np.ndarray]
     std: np.ndarray
     draws: int
+    shown: list[np.ndarray]
+    thinned: np.ndarray
+    stride: int
+    gain: float
+
+    @property
+    def single(self) -> np.ndarray:
+        """The first draw."""
+        return self.means[1]
+
+    @property
+    def average(self) -> np.ndarray:
+        """The mean of all draws."""
+        return self.means[self.draws]
 
 
-def restore_pair(restorer: Restorer, pair: Pair, draws: int) -> Restored:
-    """Makes all versions of one image."""
-    ensemble, single = Ensemble(), None
-    for draw in restorer.draws(pair.low, draws, pair.name):
-        single = draw if single is None else single
+@dataclass(frozen=True)
+class Judged:
+    """Everything that is found out about one image; small enough to be sent from process to process.
+
+    Attributes:
+        index: Number of the pair in its split.
+        rows: A row for each estimator, under the protocol of the evaluation.
+        also: The same for each further protocol.
+        against_number: Numbers of the mean of the first N draws, by N.
+        spread: What the draws say of their own error, or ``None``.
+        no_spread: Why there is none.
+        spectra: Power and agreement with the target by spatial frequency, or ``None``.
+        input: Features of the normalised low image.
+        pixel_size: Size of a pixel in µm, or ``None``.
+        failed: Why the image could not be restored; empty where it could.
+    """
+
+    index: int
+    rows: list[Row]
+    also: dict[str, list[Row]] = field(default_factory=dict)
+    against_number: dict[int, dict[str, float]] = field(default_factory=dict)
+    spread: SpreadOfDraws | None = None
+    no_spread: str = ""
+    spectra: Spectra | None = None
+    input: dict[str, float] = field(default_factory=dict)
+    pixel_size: float | None = None
+    failed: str = ""
+
+
+def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored:
+    """Makes all versions of one image.
+
+    Args:
+        restorer: A loaded model.
+        pair: The pair.
+        numbers: How many draws are averaged, in rising order; the last is the number of draws.
+    """
+    ensemble, means, shown, thinned = Ensemble(), {}, [], []
+    stride = int(np.ceil(np.sqrt(pair.low.size / KEPT_PIXELS)))
+    for draw in restorer.draws(pair.low, numbers[-1], pair.name):
         ensemble.update(torch.from_numpy(draw))
-    raw = raw_on_target_scale(restorer.normalisation, pair)
-    average, std = ensemble.mean.float().numpy(), ensemble.std.float().numpy()
-    return Restored(pair, raw, single, average, std, ensemble.count)
+        if ensemble.count in numbers or restorer.method.deterministic:
+            means[ensemble.count] = ensemble.mean.float().numpy()
+        if len(shown) < SHOWN:
+            shown.append(draw)
+        thinned.append(draw[::stride, ::stride])
+    scale = restorer.normalisation.input.scale(pair.low)
+    return Restored(
+        pair,
+        raw_on_target_scale(restorer.normalisation, pair),
+        means,
+        ensemble.std.float().numpy(),
+        ensemble.count,
+        shown,
+        np.stack(thinned),
+        stride,
+        restorer.normalisation.output_scale(scale).gain,
+    )
 
 
 def raw_on_target_scale(normalisation: PairNormalisation, pair: Pair) -> np.ndarray:
@@ -103,55 +200,100 @@ def evaluate(
     source: PairSource,
     scoring: Scoring,
     indices: range,
-    on_image: Callable[[Restored, list[Row]], None] = lambda restored, rows: None,
-) -> Iterator[Row]:
-    """Yields a row for each image and estimator.
+    on_image: Callable[[Restored, Judged], None] = lambda restored, judged: None,
+) -> Iterator[Judged]:
+    """Yields what is found out about each image.
 
     Args:
         restorer: A loaded model.
         source: The pairs of a split.
         scoring: How images are scored.
         indices: Which pairs.
-        on_image: Called with all versions of each image and their rows.
+        on_image: Called with all versions of each image and what was found out about it.
     """
     for index in indices:
-        pair = source[index]
-        restored = restore_pair(restorer, pair, scoring.draws)
-        target = torch.from_numpy(pair.high.astype(np.float32))[None, None]
-        rows = []
+        name = field = f"number {index}"
+        try:
+            pair = source[index]
+            name, field = pair.name, pair.field
+            restored = restore_pair(restorer, pair, scoring.numbers)
+        except UserError as error:
+            yield _failed(index, name, field, scoring, " ".join(str(error).split()))
+            continue
+        judged = judge(index, restored, scoring, restorer)
+        on_image(restored, judged)
+        yield judged
+
+
+def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> Judged:
+    """Scores all versions of one image."""
+    pair = restored.pair
+    target = torch.from_numpy(pair.high.astype(np.float32))[None, None]
+    common = {
+        "full_scale": full_scale(restorer.normalisation, pair),
+        "pixel_size": pair.pixel_size,
+        "lpips": scoring.lpips,
+        "align": scoring.align,
+    }
+
+    def rows(protocol: str) -> list[Row]:
+        found = []
         for estimator in ESTIMATORS:
             scored = score(
                 torch.from_numpy(getattr(restored, estimator))[None, None],
                 target,
-                scoring.protocol,
-                full_scale=full_scale(restorer.normalisation, pair),
-                pixel_size=pair.pixel_size,
-                lpips=scoring.lpips,
+                protocol,
                 resolution=scoring.resolution,
+                extra=True,
+                reference=torch.from_numpy(pair.low.astype(np.float32))[None, None]
+                if scoring.squirrel
+                else None,
+                **common,
             )
-            rows.append(Row(pair.name, pair.field, estimator, scored.values, scored.absent, scored.facts))
-        on_image(restored, rows)
-        yield from rows
+            found.append(Row(pair.name, pair.field, estimator, scored.values, scored.absent, scored.facts))
+        return found
+
+    main = rows(scoring.protocol)
+    against_number = {1: dict(main[1].values), restored.draws: dict(main[2].values)}
+    for number in sorted(restored.means.keys() - against_number.keys()):
+        mean = torch.from_numpy(restored.means[number])[None, None]
+        against_number[number] = score(mean, target, scoring.protocol, **common).values
+    spread, no_spread = None, ""
+    try:
+        spread = judge_spread(
+            draws=restored.thinned,
+            target=pair.high[:: restored.stride, :: restored.stride],
+            antithetic=restorer.method.antithetic,
+            level=scoring.level,
+            gain=restored.gain,
+            full_range=float(pair.high.max()) - float(pair.high.min()),
+        )
+    except ValueError as error:
+        no_spread = str(error)
+    versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": pair.high}
+    scale = restorer.normalisation.input.scale(pair.low)
+    return Judged(
+        index,
+        main,
+        {protocol: rows(protocol) for protocol in scoring.also},
+        dict(sorted(against_number.items())),
+        spread,
+        no_spread,
+        spectra_of(versions) if scoring.curves else None,
+        describe_input(scale.normalise(pair.low)),
+        pair.pixel_size,
+    )
 
 
-def summarise(rows: list[Row]) -> dict[str, Any]:
-    """Returns median and mean of each metric and estimator over the images that have the number.
+def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> Judged:
+    def rows(protocol: str) -> list[Row]:
+        absent = dict.fromkeys(METRICS, reason)
+        return [Row(image, field, estimator, {}, absent, {"protocol": protocol}) for estimator in ESTIMATORS]
 
-    A metric that no image has is ``None``, with the reasons beside it under ``absent``.
-    """
-    estimators: dict[str, Any] = {}
-    for estimator in ESTIMATORS:
-        chosen = [row for row in rows if row.estimator == estimator]
-        numbers: dict[str, Any] = {}
-        reasons: dict[str, str] = {}
-        for metric in METRICS:
-            values = [row.values[metric] for row in chosen if metric in row.values]
-            if values:
-                median, mean = float(np.median(values)), float(np.mean(values))
-                numbers[metric] = {"median": median, "mean": mean, "images": len(values)}
-            else:
-                numbers[metric] = None
-            if missing := sorted({row.absent[metric] for row in chosen if metric in row.absent}):
-                reasons[metric] = "; ".join(missing)
-        estimators[estimator] = {**numbers, "absent": reasons}
-    return estimators
+    return Judged(
+        index,
+        rows(scoring.protocol),
+        {name: rows(name) for name in scoring.also},
+        no_spread=reason,
+        failed=reason,
+    )

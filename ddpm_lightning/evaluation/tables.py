@@ -1,14 +1,28 @@
-"""Numbers as files: a row for each image and estimator, a summary, and the summary in words."""
+"""Numbers as files: a row for each image and estimator, written and read back, and a table in words."""
 
 import csv
+import io
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.evaluation.run import Row
-from ddpm_lightning.metrics.collection import METRICS
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
+from ddpm_lightning.metrics.collection import EXTRA_METRICS, METRICS, REFERENCE_METRICS, RESOLUTION_METRICS
 
-__all__ = ["summary_markdown", "write_rows"]
+__all__ = [
+    "ARROWS",
+    "absent_in_words",
+    "cell",
+    "estimator_table",
+    "read_rows",
+    "summary_markdown",
+    "write_rows",
+    "write_spread",
+]
 
+#: What is better: less or more; nothing where it depends.
 ARROWS = {
     "mae": "↓",
     "psnr": "↑",
@@ -17,49 +31,162 @@ ARROWS = {
     "nrmse": "↓",
     "pearson": "↑",
     "resolution": "",
+    "si_psnr": "↑",
+    "ssim": "↑",
+    "resolution_frc": "↓",
+    "rsp": "↑",
+    "rse": "↓",
 }
+NUMBERS = {*METRICS, *RESOLUTION_METRICS, *EXTRA_METRICS, *REFERENCE_METRICS}
+FIRST = ("image", "field", "estimator", "protocol")
 
 
 def write_rows(rows: list[Row], path: Path) -> None:
     """Writes ``metrics.csv``: image, field, estimator, protocol, metrics, range; numbers that are absent are empty."""
     facts = sorted({fact for row in rows for fact in row.facts} - {"protocol"})
     metrics = [*METRICS, *sorted({name for row in rows for name in row.values} - set(METRICS))]
+    lines = [[*FIRST, *metrics, *facts, "absent"]]
+    for row in rows:
+        numbers = [row.values.get(metric, "") for metric in metrics]
+        absent = "; ".join(f"{metric}: {reason}" for metric, reason in row.absent.items())
+        beside = [row.facts.get(fact, "") for fact in facts]
+        lines.append([row.image, row.field, row.estimator, row.facts["protocol"], *numbers, *beside, absent])
+    _write(path, lines)
+
+
+def write_spread(judged: Sequence[Judged], path: Path) -> None:
+    """Writes ``uncertainty.csv``: what the draws of each image say of their error, in units of the target's range."""
+    names = list(next(found.spread.uncertainty.values() for found in judged if found.spread is not None))
+    lines = [["image", "field", "draws", *names, "absent"]]
+    for found in judged:
+        row = found.rows[0]
+        if found.spread is None:
+            lines.append([row.image, row.field, "", *[""] * len(names), found.no_spread])
+        else:
+            values = found.spread.uncertainty.values()
+            numbers = [values[name] if values[name] == values[name] else "" for name in names]
+            lines.append([row.image, row.field, found.spread.uncertainty.draws, *numbers, ""])
+    _write(path, lines)
+
+
+def _write(path: Path, lines: list[list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["image", "field", "estimator", "protocol", *metrics, *facts, "absent"])
-        for row in rows:
-            numbers = [row.values.get(metric, "") for metric in metrics]
-            absent = "; ".join(f"{metric}: {reason}" for metric, reason in row.absent.items())
-            beside = [row.facts.get(fact, "") for fact in facts]
-            writer.writerow(
-                [row.image, row.field, row.estimator, row.facts["protocol"], *numbers, *beside, absent]
-            )
+        csv.writer(file).writerows(lines)
     temporary.replace(path)
 
 
+def read_rows(path: Path) -> list[Row]:
+    """Reads ``metrics.csv`` back.
+
+    Raises:
+        UserError: If the file is missing, was cut off, or is something else.
+    """
+    remedy = "evaluate again, or copy the file again"
+    if not path.is_file():
+        raise UserError(path, "no such file", allowed="a metrics.csv that `ddpm-lightning evaluate` left")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(path, "is not a table: it is no text", remedy="pass a metrics.csv") from error
+    lines = list(csv.reader(io.StringIO(text, newline="")))
+    header = lines[0] if lines else []
+    if tuple(header[: len(FIRST)]) != FIRST or header[-1] != "absent":
+        raise UserError(
+            path,
+            f"has columns {', '.join(header[:4]) or 'none'}",
+            allowed="a metrics.csv that `ddpm-lightning evaluate` left: image, field, estimator, protocol, …",
+        )
+    if not text.endswith("\n") or any(len(line) != len(header) for line in lines):
+        raise UserError(path, f"was cut off in line {len(lines)}", remedy=remedy)
+    cells = (dict(zip(header, line, strict=True)) for line in lines[1:])
+    rows = [_row(line, path, f"line {number}", remedy) for number, line in enumerate(cells, start=2)]
+    _check_complete(rows, path, remedy)
+    return rows
+
+
+def _row(cells: dict[str, str], path: Path, place: str, remedy: str) -> Row:
+    values = {}
+    for name in NUMBERS & cells.keys():
+        try:
+            values |= {name: float(cells[name])} if cells[name] else {}
+        except ValueError as error:
+            found = f"has {cells[name]!r} as {name} in {place}"
+            raise UserError(path, found, allowed="a number, or nothing", remedy=remedy) from error
+    absent = re.split(rf"; (?=(?:{'|'.join(NUMBERS)}): )", cells["absent"]) if cells["absent"] else []
+    facts = {name: cells[name] for name in cells.keys() - NUMBERS - {*FIRST[:3], "absent"} if cells[name]}
+    reasons = dict(reason.split(": ", 1) for reason in absent)
+    return Row(cells["image"], cells["field"], cells["estimator"], values, reasons, facts)
+
+
+def _check_complete(rows: list[Row], path: Path, remedy: str) -> None:
+    if not rows:
+        raise UserError(path, "holds no images", remedy=remedy)
+    seen: dict[str, list[str]] = {}
+    for row in rows:
+        seen.setdefault(row.image, []).append(row.estimator)
+    for image, estimators in seen.items():
+        if sorted(estimators) != sorted(ESTIMATORS):
+            raise UserError(
+                path,
+                f"has for image {image} the estimators {', '.join(estimators)}: it was cut off, or changed",
+                allowed=", ".join(ESTIMATORS) + ", once each",
+                remedy=remedy,
+            )
+    if len(protocols := {row.facts["protocol"] for row in rows}) > 1:
+        raise UserError(path, f"mixes the protocols {', '.join(sorted(protocols))}", remedy=remedy)
+
+
+def estimator_table(estimators: dict[str, Any], metrics: Sequence[str] = METRICS) -> list[str]:
+    """Returns a table in Markdown: median over images and its 95 % interval, for metrics that anything has."""
+    shown = [metric for metric in metrics if any(estimators[name].get(metric) for name in estimators)]
+    lines = [
+        "| estimator | "
+        + " | ".join(f"{metric} {ARROWS.get(metric, '')}".strip() for metric in shown)
+        + " |",
+        "| --- |" + " --- |" * len(shown),
+    ]
+    for name, numbers in estimators.items():
+        lines.append(f"| {name} | " + " | ".join(cell(numbers.get(metric)) for metric in shown) + " |")
+    return lines
+
+
+def cell(numbers: dict[str, Any] | None) -> str:
+    """Returns a median with its interval, or the mean beside it where there is none."""
+    if not numbers:
+        return "absent"
+    if not numbers["median_interval"]:
+        return f"{numbers['median']:.4g} (mean {numbers['mean']:.4g})"
+    low, high = numbers["median_interval"]
+    return f"{numbers['median']:.4g} [{low:.4g}, {high:.4g}]"
+
+
+def absent_in_words(estimators: dict[str, Any]) -> dict[str, str]:
+    """Returns why numbers are absent, by metric; with the estimators where not all of them lack it."""
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for name, numbers in estimators.items():
+        for metric, text in numbers["absent"].items():
+            lacking.setdefault((metric, text), []).append(name)
+    return {
+        metric if len(names) == len(estimators) else f"{metric} ({', '.join(names)})": text
+        for (metric, text), names in lacking.items()
+    }
+
+
 def summary_markdown(summary: dict[str, Any]) -> str:
-    """Returns the summary as a page: what was measured, how, and the table of medians."""
+    """Returns the short form of a summary for the terminal: what was measured, how, and the table of medians."""
     estimators = summary["estimators"]
-    shown = [metric for metric in METRICS if any(estimators[name][metric] for name in estimators)]
     lines = [
         f"# {summary['data']}, split {summary['split']}",
         "",
         f"{summary['images']} images, {summary['draws']} draws each ({summary['preset']}), protocol "
-        f"`{summary['protocol']}`. Median over images, mean in brackets.",
+        f"`{summary['protocol']}`. Median over images and its 95 % interval.",
         "",
-        "| estimator | " + " | ".join(f"{metric} {ARROWS[metric]}".strip() for metric in shown) + " |",
-        "| --- |" + " --- |" * len(shown),
+        *estimator_table(estimators),
     ]
-    for name, numbers in estimators.items():
-        cells = [
-            f"{numbers[metric]['median']:.4g} ({numbers[metric]['mean']:.4g})"
-            if numbers[metric]
-            else "absent"
-            for metric in shown
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    reasons = {metric: text for numbers in estimators.values() for metric, text in numbers["absent"].items()}
-    if reasons:
+    if reasons := absent_in_words(estimators):
         lines += ["", "Absent:", "", *(f"- {metric}: {text}" for metric, text in reasons.items())]
+    if sentences := summary.get("in_words"):
+        lines += ["", *(f"- {sentence}" for sentence in sentences)]
     return "\n".join(lines) + "\n"

@@ -72,16 +72,32 @@ def load(
             allowed=f"format {CARD_FORMAT}",
             remedy="use the version of ddpm-lightning that wrote it: " + str(card.get("versions")),
         )
-    method = build(with_sampler(card["model"], sampler, path))
     try:
-        method.load_state_dict(content["state_dict"], strict=True)
-    except (RuntimeError, KeyError) as error:
-        raise UserError(path, f"has weights that do not fit its own model: {error}") from error
-    normalisation = build(card["normalisation"]["config"])
-    normalisation.load_state(card["normalisation"]["state"])
-    method.bounds = normalisation.target_bounds
+        method = build(with_sampler(card["model"], sampler, path))
+        _load_weights(method, content["state_dict"], path)
+        normalisation = build(card["normalisation"]["config"])
+        normalisation.load_state(card["normalisation"]["state"])
+        method.bounds = normalisation.target_bounds
+        card["names"], card["data"]  # whoever uses the model names them
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            path, f"is damaged, or of another program: {type(error).__name__}: {error}"
+        ) from error
     method = method.to(device, memory_format=torch.channels_last).eval()
     return Trained(method, normalisation, card, path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        method.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise UserError(path, f"has weights that do not fit its own model: {error}") from error
+    if broken := [name for name, weight in method.named_parameters() if not weight.isfinite().all()]:
+        raise UserError(
+            path,
+            f"has weights that are NaN or infinite ({len(broken)} tensors, {broken[0]} first): its training diverged",
+            remedy="train again with a smaller model.optimizer.lr",
+        )
 
 
 def with_sampler(model: dict[str, Any], sampler: dict[str, Any] | None, subject: object) -> dict[str, Any]:

@@ -9,13 +9,13 @@ evaluation.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ddpm_lightning.metrics.decorrelation import decorrelation_resolution
 from ddpm_lightning.metrics.frc import frc_against_target
 from ddpm_lightning.metrics.linearity import linearity
-from ddpm_lightning.metrics.lpips import Lpips
 from ddpm_lightning.metrics.mae import mae
 from ddpm_lightning.metrics.nrmse import nrmse
 from ddpm_lightning.metrics.pearson import pearson
@@ -24,6 +24,9 @@ from ddpm_lightning.metrics.psnr import psnr, scale_invariant_psnr
 from ddpm_lightning.metrics.spectrum import high_frequency_ratio
 from ddpm_lightning.metrics.squirrel import squirrel
 from ddpm_lightning.metrics.ssim import ms_ssim, ssim
+
+if TYPE_CHECKING:  # the package behind it is heavy, and a machine without it has all the other numbers
+    from ddpm_lightning.metrics.lpips import Lpips
 
 METRICS = ("mae", "psnr", "ms_ssim", "lpips", "nrmse", "pearson", "resolution")
 RESOLUTION_METRICS = ("resolution_target", "resolution_ratio", "resolution_frc")
@@ -74,7 +77,7 @@ def score(
     *,
     full_scale: tuple[float, float] | None = None,
     pixel_size: float | None = None,
-    lpips: Lpips | None = None,
+    lpips: "Lpips | None" = None,
     resolution: bool = False,
     extra: bool = False,
     reference: Tensor | None = None,
@@ -163,7 +166,7 @@ def _pixel_plan(pair: Scored) -> Plan:
     }
 
 
-def _perceptual_plan(pair: Scored, lpips: Lpips | None) -> Plan:
+def _perceptual_plan(pair: Scored, lpips: "Lpips | None") -> Plan:
     def distance() -> Tensor:
         if lpips is None:
             raise ValueError(NO_BACKBONE)

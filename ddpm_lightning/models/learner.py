@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from ddpm_lightning.errors import UserError
 from ddpm_lightning.networks.mp_layers import force_unit_weights
 
 __all__ = ["Learner"]
@@ -27,9 +28,13 @@ class Learner(lightning.LightningModule):
     Attributes:
         bounds: Range of clean images on the normalised scale; set by whoever knows the data.
         card: What a reader of the checkpoint needs: model, normalisation, data, versions; plain containers only.
+        deterministic: Whether all draws are equal.
+        averaged: Whether the average of the weights over the steps (EMA) may stand for them. Networks with batch
+            normalisation say no: their running statistics belong to the weights of the moment.
     """
 
     deterministic = True
+    averaged = True
 
     def __init__(
         self, optimizer: OptimizerFactory, lr_schedule: ScheduleFactory | None = None, seed: int = 0
@@ -38,6 +43,17 @@ class Learner(lightning.LightningModule):
         self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed
         self.bounds: tuple[float, float] = (-1.0, 1.0)
         self.card: dict[str, Any] = {}
+
+    @property
+    def antithetic(self) -> bool:
+        """Whether draws come in pairs of opposite noise: as the sampler says, where there is one."""
+        return getattr(getattr(self, "sampler", None), "antithetic", False)
+
+    @property
+    def step_seed(self) -> int:
+        """Seed of what is drawn in the training step at hand, keyed by seed, step and process."""
+        # Each factor is a prime beyond the range of the others, so that nearby runs, steps and ranks do not meet.
+        return (self.seed * 1_000_003 + self.trainer.global_step) * 65_537 + self.global_rank
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser over all parameters that learn, and its schedule over the whole run."""
@@ -49,8 +65,7 @@ class Learner(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds what is drawn from the global generator (dropout), so that a resumed run draws the same."""
-        # Each factor is a prime beyond the range of the others, so that nearby runs, steps and ranks do not meet.
-        torch.manual_seed((self.seed * 1_000_003 + self.trainer.global_step) * 65_537 + self.global_rank)
+        torch.manual_seed(self.step_seed)
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
         """Steps the optimiser, then forces the weights of magnitude-preserving layers back to unit length."""
@@ -58,7 +73,21 @@ class Learner(lightning.LightningModule):
         force_unit_weights(self)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Asks for a last validation when the run ends inside of an epoch."""
+        """Stops a run that diverged; asks for a last validation when the run ends inside of an epoch.
+
+        Raises:
+            UserError: If the loss is no longer a finite number, looked at every ten steps.
+        """
+        step = self.trainer.global_step
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
+        if (
+            loss is not None
+            and (step % 10 == 0 or step >= self.trainer.max_steps > 0)
+            and not loss.isfinite()
+        ):
+            raise UserError(
+                "train/loss", f"is {loss.item()} at step {step}", remedy="choose a smaller model.optimizer.lr"
+            )
         if 0 < self.trainer.max_steps <= self.trainer.global_step:
             self.trainer.should_stop = True
 

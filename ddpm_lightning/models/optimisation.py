@@ -2,12 +2,20 @@
 
 References:
     Loshchilov, Hutter. *SGDR: Stochastic Gradient Descent with Warm Restarts* (2017), arXiv 1608.03983.
+    Isola et al. *Image-to-image translation with conditional adversarial networks* (2017), arXiv 1611.07004.
 """
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
-__all__ = ["cosine", "saw_tooth"]
+__all__ = ["cosine", "linear_fall", "plateau", "saw_tooth"]
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: int = 0) -> dict:
@@ -38,3 +46,32 @@ def saw_tooth(optimizer: Optimizer, total_steps: int, half_period: int = 20) -> 
         half_period: Epochs from the top to the bottom.
     """
     return {"scheduler": CosineAnnealingLR(optimizer, T_max=half_period), "interval": "epoch"}
+
+
+def linear_fall(optimizer: Optimizer, total_steps: int, constant: float = 0.5) -> dict:
+    """Stays constant, then falls linearly to zero; pix2pix does so over 100 + 100 epochs.
+
+    Args:
+        optimizer: The optimiser.
+        total_steps: Optimiser steps of the whole run.
+        constant: Share of the run before the fall.
+    """
+    first = constant * total_steps
+
+    def factor(step: int) -> float:
+        return 1 - max(0.0, step + 1 - first) / (total_steps - first + 1)
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+
+
+def plateau(optimizer: Optimizer, total_steps: int, factor: float = 0.5, patience: int = 10) -> dict:
+    """Falls by a factor whenever the validation loss has not fallen for some epochs.
+
+    Args:
+        optimizer: The optimiser.
+        total_steps: Not used: this schedule does not know the end of the run.
+        factor: What the learning rate is multiplied with.
+        patience: Epochs without a new least loss that are waited for.
+    """
+    scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience, threshold=0.0)
+    return {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss", "strict": False}

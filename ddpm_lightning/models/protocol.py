@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 
 __all__ = ["Apply", "Method", "draws_of", "whole"]
 
-#: Applies a network to inputs with shape (B, C, H, W), and further inputs with shape (B,).
+#: Maps images (B, C, H, W), and further inputs (B,), to images (B, C', H, W): a network, or a function of one.
+Network = Callable[..., Tensor]
+#: Applies a network to its inputs.
 Apply = Callable[..., Tensor]
 
 
-def whole(network: nn.Module, *inputs: Tensor) -> Tensor:
+def whole(network: Network, *inputs: Tensor) -> Tensor:
     """Applies a network to the whole canvas at once."""
     return network(*inputs)
 
@@ -32,6 +34,7 @@ class Method(Protocol):
     Attributes:
         multiple: Sides of a canvas must be divisible by it.
         deterministic: Whether all draws are equal.
+        antithetic: Whether draws 2k and 2k + 1 come from opposite noise: statistics of independent draws count pairs.
         bounds: Range of clean images on the normalised scale.
         evaluations: Network evaluations of one draw.
         preset: How draws are made, in words, for results.
@@ -39,6 +42,7 @@ class Method(Protocol):
 
     multiple: int
     deterministic: bool
+    antithetic: bool
     bounds: tuple[float, float]
 
     @property

@@ -93,3 +93,79 @@ def test_bad_input(command, places, case):
         assert word in answer.err
     left = {path for path in places["here"].rglob("*")} - before
     assert not [path for path in left if path.is_file()], left
+
+
+NONSENSE = {
+    "train": [
+        "seed=-1",
+        "seed=1.5",
+        "seed=abc",
+        "seed=null",
+        "seed=[1,2]",
+        "trainer.max_steps=0",
+        "trainer.max_steps=x",
+        "trainer=gpu",
+        "trainer.devices=x",
+        "trainer.precision=nonsense",
+        "+trainer.max_epochs=3",
+        "trainer.check_val_every_n_epoch=0",
+        "data.crop=32.0",
+        "data.crop=null",
+        "data.batch_size=2.5",
+        "data.validation_crops=0",
+        "data.crops_per_image=-1",
+        "data.cache_gb=-1",
+        "data.normalisation.input.blur=x",
+        "model.optimizer.lr=nan",
+        "model.optimizer.lr=-1",
+        "model.network.base=0",
+        "model.network.multipliers=[]",
+        "model.network.dropout=2",
+        "model.sampler.steps=x",
+        "callbacks.samples.every_n_epochs=0",
+        "callbacks.samples.draws=0",
+        "callbacks.ema.decay=2",
+        "logger=null",
+        "=3",
+        "seed=${oc.env:SURELY_NOT_SET}",
+        "hydra.nope=3",
+    ],
+    "restore": [
+        "draws=1.5",
+        "draws=null",
+        "draws=-1",
+        "tile=0",
+        "tile=x",
+        "overlap=-1",
+        "device=null",
+        "seed=x",
+        "bfloat16=x",
+        "output=",
+        "sampler=null",
+        "sampler.steps=1.5",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("verb", "nonsense"), [(verb, value) for verb, values in NONSENSE.items() for value in values]
+)
+def test_nonsense_is_refused_before_anything_is_written(command, places, verb, nonsense):
+    given = TRAIN if verb == "train" else [*RESTORE, "input={here}/good.tif"]
+    before = {path for path in places["here"].rglob("*")}
+    answer = command(*(argument.format(**places) for argument in given), nonsense)
+    assert answer.code == 2, answer
+    assert "error: " in answer.err and "Traceback" not in answer.err
+    assert not [path for path in {path for path in places["here"].rglob("*")} - before if path.is_file()]
+
+
+def test_a_diverged_training_stops_with_the_step(command, places):
+    answer = command(*(argument.format(**places) for argument in TRAIN), "model.optimizer.lr=1e30")
+    assert answer.code == 2 and "train/loss" in answer.err and "model.optimizer.lr" in answer.err
+
+
+def test_a_folder_whose_run_failed_early_can_be_used_again(command, places):
+    arguments = [argument.format(**places) for argument in TRAIN]
+    (places["here"] / "run").mkdir()
+    (places["here"] / "run" / "config.yaml").write_text("seed: 0")
+    assert command(*arguments).code == 0

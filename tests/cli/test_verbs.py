@@ -129,7 +129,7 @@ def test_evaluate_leaves_the_contract(command, run, tmp_path):
     with (tmp_path / "scores" / "metrics.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 3 * 3
     assert (tmp_path / "scores" / "summary.md").is_file()
-    assert len(list((tmp_path / "scores" / "figures").glob("*.png"))) in (2, 3)
+    assert len(list((tmp_path / "scores" / "figures").glob("*.png"))) >= 2
 
 
 @pytest.mark.parametrize("protocol", ["paper", "affine"])

@@ -121,7 +121,7 @@ def spoil_rgb(root):
         (spoil_nan, ["low/00001.tif", "NaN"]),
         (spoil_truncated, ["low/00001.tif"]),
         (spoil_empty, ["low/00001.tif", "empty"]),
-        (spoil_axes, ["low/00001.tif", "stack"]),
+        (spoil_axes, ["low/00001.tif", "3 x 64 x 64", "64 x 64"]),
         (spoil_rgb, ["low/00001.tif"]),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -154,5 +154,5 @@ def test_two_files_of_one_name_are_refused(pair_folder):
 
 
 def test_crops_beyond_the_images_are_refused_before_training(pair_folder):
-    with pytest.raises(UserError, match=r"only 64 pixels[\s\S]*data\.crop=64"):
+    with pytest.raises(UserError, match=r"00000 of train is only 64 pixels[\s\S]*data\.crop=64"):
         module(pair_folder, crop=128).setup("fit")

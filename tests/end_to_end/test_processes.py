@@ -47,7 +47,9 @@ def test_two_processes_train_like_one(pair_folder, tmp_path):
         )
         assert answer.returncode == 0, answer.stderr
         weights[name] = torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "pairs", "two"], "one folder for each run"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "pairs", "two"], (
+        "one folder for each run"
+    )
     for key, weight in weights["one"].items():
         torch.testing.assert_close(weights["two"][key], weight, rtol=1e-3, atol=1e-4)
     for ours, other in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
@@ -57,7 +59,9 @@ def test_two_processes_train_like_one(pair_folder, tmp_path):
 def test_a_sweep_makes_one_folder_for_each_job_and_survives_a_failing_one(pair_folder, tmp_path):
     common = [f"data.root={pair_folder}", "trainer.max_steps=2", "hydra.sweep.dir=sweep"]
     tiny = [setting for setting in TINY if not setting.startswith("data.crop")]
-    answer = ddpm_lightning("train", "--multirun", *tiny, *common, "data.crop=32,500", "seed=0,1", folder=tmp_path)
+    answer = ddpm_lightning(
+        "train", "--multirun", *tiny, *common, "data.crop=32,500", "seed=0,1", folder=tmp_path
+    )
     assert answer.returncode == 2, "two jobs ask for crops larger than the images"
     assert "data.crop" in answer.stderr and "Traceback" not in answer.stderr
     states = {}

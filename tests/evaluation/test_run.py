@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import ESTIMATORS, Scoring, evaluate, raw_on_target_scale, summarise
-from ddpm_lightning.evaluation.tables import summary_markdown, write_rows
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.run import ESTIMATORS, Scoring, evaluate, raw_on_target_scale
+from ddpm_lightning.evaluation.summary import finite, summarise
+from ddpm_lightning.evaluation.tables import read_rows, summary_markdown, write_rows
 from ddpm_lightning.inference.restorer import Restorer
 from tests.trained import write_checkpoint
 
@@ -31,8 +33,13 @@ def restorer(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rows(restorer):
+def judged(restorer):
     return list(evaluate(restorer, Noisy(), Scoring("range", draws=3), range(4)))
+
+
+@pytest.fixture(scope="module")
+def rows(judged):
+    return [row for found in judged for row in found.rows]
 
 
 def test_every_image_has_a_row_for_each_estimator(rows):
@@ -42,7 +49,7 @@ def test_every_image_has_a_row_for_each_estimator(rows):
     assert [row.field for row in rows[::3]] == ["field0", "field0", "field1", "field1"]
 
 
-def test_numbers_equal_numpy(restorer, rows):
+def test_numbers_equal_numpy(restorer, rows, judged):
     for index in range(4):
         pair = Noisy()[index]
         draws = np.stack(list(restorer.draws(pair.low, 3, pair.name)))
@@ -60,6 +67,9 @@ def test_numbers_equal_numpy(restorer, rows):
             correlation = np.corrcoef(versions[row.estimator].ravel(), pair.high.ravel())[0, 1]
             assert row.values["pearson"] == pytest.approx(correlation, abs=1e-4)
             assert row.facts["protocol"] == "range"
+        two = 10 * np.log10(reach**2 / ((draws[:2].astype(float).mean(0) - pair.high) ** 2).mean())
+        assert judged[index].against_number[2]["psnr"] == pytest.approx(two, abs=1e-3)
+        assert judged[index].against_number[3]["psnr"] == rows[3 * index + 2].values["psnr"]
 
 
 def test_what_cannot_be_had_is_absent_with_its_reason(rows):
@@ -73,25 +83,77 @@ def test_the_summary_is_median_and_mean_over_images(rows):
     summary = summarise(rows)
     for estimator in ESTIMATORS:
         values = [row.values["psnr"] for row in rows if row.estimator == estimator]
-        assert summary[estimator]["psnr"] == {
-            "median": np.median(values),
-            "mean": np.mean(values),
-            "images": 4,
-        }
+        found = summary[estimator]["psnr"]
+        assert (found["median"], found["mean"]) == (np.median(values), pytest.approx(np.mean(values)))
+        assert (found["images"], found["fields"]) == (4, 2)
+        assert found["mean_interval"][0] <= found["mean"] <= found["mean_interval"][1]
         assert summary[estimator]["ms_ssim"]["images"] == 1
+        assert summary[estimator]["ms_ssim"]["median_interval"] is None
+        assert summary[estimator]["ms_ssim"]["no_interval"] == "one image only"
         assert summary[estimator]["lpips"] is None and "backbone" in summary[estimator]["absent"]["lpips"]
-    assert json.dumps(summary)
+    assert json.dumps(finite(summary), allow_nan=False)
 
 
-def test_files_hold_the_rows(rows, tmp_path):
-    write_rows(rows, tmp_path / "metrics.csv")
-    with (tmp_path / "metrics.csv").open(newline="") as file:
+def test_files_hold_the_rows_and_give_them_back(rows, tmp_path):
+    path = tmp_path / "metrics.csv"
+    write_rows(rows, path)
+    with path.open(newline="") as file:
         table = list(csv.DictReader(file))
     assert len(table) == 12 and not (tmp_path / "metrics.csv.part").exists()
     for row, line in zip(rows, table, strict=True):
         assert (line["image"], line["field"], line["estimator"]) == (row.image, row.field, row.estimator)
         assert line["protocol"] == "range" and line["lpips"] == "" and "lpips: no backbone" in line["absent"]
         assert float(line["psnr"]) == row.values["psnr"]
+    for row, back in zip(rows, read_rows(path), strict=True):
+        assert (back.values, back.absent) == (row.values, row.absent)
+        assert float(back.facts["data_range"]) == row.facts["data_range"]
+
+
+def test_a_table_that_was_cut_off_is_refused(rows, tmp_path):
+    path = tmp_path / "metrics.csv"
+    write_rows(rows, path)
+    text = path.read_bytes()
+    lines = text.splitlines(keepends=True)
+    for part, word in (
+        (text[: len(text) * 2 // 3], "cut off"),
+        (text[:-1].rstrip(b"\r"), "cut off"),
+        (b"".join(lines[:-1]), "estimators raw, single"),
+        (lines[0], "no images"),
+        (b"", "columns none"),
+        (b"a,b\n1,2\n", "columns a, b"),
+        (text.replace(b",range,", b",paper,", 1), "mixes the protocols"),
+        (b"II*\0\xff\xfe", "no text"),
+    ):
+        path.write_bytes(part)
+        with pytest.raises(UserError, match=word):
+            read_rows(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_rows(tmp_path / "none.csv")
+
+
+class Troubled(Noisy):
+    """The second image cannot be read, the third holds NaN, the target of the fourth is constant."""
+
+    def __getitem__(self, index):
+        pair = super().__getitem__(index)
+        if index == 1:
+            raise UserError("00001.tif", "is truncated")
+        if index == 2:
+            return Pair(np.where(pair.low > 10, np.nan, pair.low), pair.high, pair.name, "", None)
+        return Pair(pair.low, np.full_like(pair.high, 7), "flat", "", None) if index == 3 else pair
+
+
+def test_bad_images_do_not_end_the_evaluation_of_the_others(restorer):
+    found = list(evaluate(restorer, Troubled(), Scoring("range", draws=2), range(4)))
+    assert [image.index for image in found] == [0, 1, 2, 3]
+    assert "truncated" in found[1].failed and "NaN" in found[2].failed
+    assert not found[0].failed and found[0].rows[2].values["psnr"] > 0
+    for image in found[1:3]:
+        assert all(not row.values and row.absent["psnr"] == image.failed for row in image.rows)
+    assert not found[3].failed and "constant" in found[3].no_spread and found[3].spectra is None
+    assert "psnr" in found[3].rows[2].absent and found[3].rows[2].values["mae"] > 0
+    summary = summarise([row for image in found for row in image.rows])
+    assert summary["average"]["psnr"]["images"] == 1 and summary["average"]["mae"]["images"] == 2
 
 
 def test_the_page_tells_what_was_measured_and_how(rows):

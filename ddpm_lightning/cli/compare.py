@@ -1,0 +1,62 @@
+"""Compares evaluations of the same images: a table with intervals, and which differences are resolved.
+
+Examples:
+  ddpm-lightning compare A/metrics.csv B/metrics.csv
+  ddpm-lightning compare evaluations/* reference=care
+  ddpm-lightning compare A/metrics.csv B/metrics.csv estimator=single names=[ddpm,care] output=tables
+  ddpm-lightning compare A/metrics.csv:single A/metrics.csv:average
+
+Leaves in the output folder: comparison.md (to read), comparison.csv, comparison.tex, differences.csv.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ddpm_lightning.cli import compose
+from ddpm_lightning.evaluation.comparison import compare, read_methods
+from ddpm_lightning.evaluation.comparison_tables import (
+    comparison_csv,
+    comparison_latex,
+    comparison_markdown,
+    differences_csv,
+)
+from ddpm_lightning.evaluation.run import ESTIMATORS
+
+__all__ = ["run", "spelled_out"]
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """Returns the overrides that arguments stand for: files are gathered in ``files=[…]``."""
+    # A folder of a sweep may be called `seed=1`: what exists is a file.
+    files = [a for a in arguments if Path(a).exists() or ("=" not in a and not a.startswith(("-", "~")))]
+    if not files:
+        return arguments
+    quoted = ",".join("'" + file.replace("\\", "\\\\").replace("'", "\\'") + "'" for file in files)
+    return [argument for argument in arguments if argument not in files] + [f"files=[{quoted}]"]
+
+
+def run(config: DictConfig) -> int:
+    """Compares as the configuration says, prints and writes the table."""
+    settings = compose.plain(config)
+    if settings["estimator"] not in ESTIMATORS:
+        raise compose.unknown("estimator", str(settings["estimator"]), ESTIMATORS)
+    methods = read_methods(settings["files"], settings["estimator"], settings["names"])
+    comparison = compare(methods, settings["metrics"], settings["reference"])
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path(settings["output"] or f"comparisons/{stamp}").expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    page = comparison_markdown(comparison)
+    files = {
+        "comparison.md": page,
+        "comparison.csv": comparison_csv(comparison),
+        "comparison.tex": comparison_latex(comparison),
+        "differences.csv": differences_csv(comparison),
+    }
+    for name, text in files.items():
+        temporary = folder / f"{name}.part"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+    print(f"{page}\nresults in {folder}")
+    return 0

@@ -1,0 +1,98 @@
+"""``CKPT.intervals.json``: the factor that turns the spread of draws into intervals, kept beside its checkpoint.
+
+With the mean m and the standard deviation s over the draws, as ``restore`` writes them, the interval of a pixel is
+m ± factor (s + epsilon · gain), where the gain is the number of intensities for each unit of the normalised scale. The
+factor belongs to a checkpoint, a sampler and a number of draws; intervals of others are not used.
+"""
+
+import json
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from ddpm_lightning.callbacks.status import write_json
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.run import Judged
+from ddpm_lightning.evaluation.summary import conformal_of
+from ddpm_lightning.inference.checkpoint import Trained
+from ddpm_lightning.metrics.conformal import Conformal
+
+__all__ = ["check_calibration", "intervals_file", "store_intervals", "stored_intervals"]
+
+
+def intervals_file(checkpoint: Path) -> Path:
+    """Returns the file of the intervals of a checkpoint."""
+    return checkpoint.with_suffix(".intervals.json")
+
+
+def check_calibration(settings: dict[str, Any], trained: Trained, images: int) -> None:
+    """Says before the work begins whether intervals can be calibrated.
+
+    Raises:
+        UserError: If they cannot.
+    """
+    if settings["split"] != "val":
+        raise UserError(
+            "calibrate=true",
+            f"on split {settings['split']}",
+            allowed="split=val: intervals hold for images that neither training nor their calibration has seen",
+            remedy="add split=val",
+        )
+    if trained.method.deterministic or settings["draws"] < 2:
+        found = "has no draws that differ"
+        raise UserError("calibrate=true", found, allowed="a model that draws, and draws=2 or more")
+    least = ceil(1 / (1 - settings["level"]) - 1 - 1e-9)
+    if images < least:
+        raise UserError(
+            "calibrate=true",
+            f"has {images} images to calibrate on",
+            allowed=f"at least {least} for level={settings['level']:g}",
+            remedy="take a lower level, or more validation images",
+        )
+
+
+def store_intervals(
+    judged: Sequence[Judged], about: dict[str, Any], trained: Trained, level: float
+) -> tuple[Conformal, str]:
+    """Calibrates, writes the file, and returns the factor and the split it came from.
+
+    Raises:
+        UserError: If too many images could not be scored, or the file cannot be written.
+    """
+    try:
+        conformal = conformal_of(judged, level)
+    except ValueError as error:
+        raise UserError("calibrate=true", str(error)) from error
+    path = intervals_file(trained.path)
+    content = {
+        **conformal.to_dict(),
+        "draws": about["draws"],
+        "preset": about["preset"],
+        "data": about["data"],
+        "split": about["split"],
+        "checkpoint_sha256": trained.sha256,
+        "meaning": "mean ± factor * (std + epsilon * gain), gain = intensities for each unit of the normalised scale",
+    }
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise UserError(
+            path, f"cannot be written: {error.strerror}", remedy="copy the checkpoint elsewhere"
+        ) from error
+    return conformal, about["split"]
+
+
+def stored_intervals(trained: Trained, draws: int) -> tuple[Conformal | None, str]:
+    """Returns the intervals that are stored for this checkpoint, sampler and number of draws, and their split."""
+    path = intervals_file(trained.path)
+    if not path.is_file():
+        return None, ""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = [content[name] for name in ("checkpoint_sha256", "preset", "draws")]
+        conformal = Conformal(**{name: content[name] for name in ("factor", "level", "epsilon", "images")})
+        split = content["split"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(path, "is damaged", remedy="remove it, or calibrate again") from error
+    return (conformal, split) if found == [trained.sha256, trained.method.preset, draws] else (None, "")

@@ -1,0 +1,116 @@
+"""Gets a published data set, makes registered and split pairs of it, and audits them; or audits your own pairs.
+
+Examples:
+  ddpm-lightning prepare data=zebrafish                       download, unpack, cut, split, audit; resumes
+  ddpm-lightning prepare data=mitochondria data.archive=FILE  the same from a file or folder obtained by hand
+  ddpm-lightning prepare data=folder data.root=DIR check=true audit of your own pairs, nothing is changed
+  ddpm-lightning prepare lpips                                the backbone of LPIPS, once; prints where it is
+
+Leaves data/NAME/{train,val,test}/{low,high}/NNNNN.tif, manifest.json (what each pair was made from), audit.md and
+audit.png (sizes, ranges, saturation, residual shift, duplicates, a contact sheet). Nothing is written to a folder of
+your own: its audit is in data/NAME too. Pairs that cannot be used are left out and listed, and the exit code is then 3,
+as it is when the audit finds errors.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.progress import Progress as Bar
+
+from ddpm_lightning.build import build
+from ddpm_lightning.cli import compose
+from ddpm_lightning.data.audit import audit
+from ddpm_lightning.data.audit_report import write_audit
+from ddpm_lightning.data.datamodule import SPLITS, PairDataModule
+from ddpm_lightning.data.preparation.download import Progress
+from ddpm_lightning.data.preparation.manifest import damage
+from ddpm_lightning.data.published import PublishedData
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.metrics.backbone import fetch_backbone
+
+__all__ = ["run", "spelled_out"]
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """Returns the overrides that arguments stand for: ``lpips`` is ``lpips=true``."""
+    return ["lpips=true" if argument == "lpips" else argument for argument in arguments]
+
+
+def run(config: DictConfig) -> int:
+    """Prepares and audits as the configuration says; returns 3 if pairs were left out or the audit found errors."""
+    settings = compose.plain(config)
+    if settings["lpips"]:
+        print(f"backbone of LPIPS: {fetch_backbone()}")
+        return 0
+    if settings["on_error"] not in ("skip", "stop"):
+        raise compose.unknown("on_error", str(settings["on_error"]), ("skip", "stop"))
+    if "data" not in settings:
+        names = sorted(path.stem for path in (compose.config_folder() / "data").glob("*.yaml"))
+        raise UserError(
+            "data",
+            "is not given",
+            allowed=", ".join(name for name in names if name != "default"),
+            remedy="add data=NAME; or say `ddpm-lightning prepare lpips`",
+        )
+    data: PairDataModule = build(settings["data"])
+    manifest: dict[str, Any] | None = None
+    with _progress() as progress:
+        if isinstance(data, PublishedData):
+            manifest = data.manifest() if settings["check"] else data.prepare(settings["on_error"], progress)
+        sources, troubles = _sources(data)
+        if settings["check"] and manifest:
+            troubles += damage(data.root, manifest)
+        found = audit(sources, progress)
+    found.errors[:0] = troubles
+    # The audit of a prepared set lies in it; other people's folders are not written to.
+    default = data.root if isinstance(data, PublishedData) else Path("data") / data.name
+    folder = Path(settings["output"] or default).expanduser()
+    report = write_audit(folder, data.name, found, sources, getattr(data, "facts", ""), manifest)
+    sizes = ", ".join(f"{split.pairs} {name}" for name, split in found.splits.items())
+    left_out = manifest["left_out"] if manifest else []
+    print(f"{data.name}: {sizes or 'no'} pairs; audit in {report}")
+    for title, texts in (
+        ("error", found.errors),
+        ("warning", found.warnings),
+        ("left out", [f"{entry['low']}: {entry['reason']}" for entry in left_out]),
+        ("not as published", manifest["differences"] if manifest else []),
+    ):
+        for text in texts[:5]:
+            print(f"  {title}: {text}")
+        if len(texts) > 5:
+            print(f"  {title}: … {len(texts) - 5} more in {report.name}")
+    return 3 if found.errors or left_out else 0
+
+
+def _sources(data: PairDataModule) -> tuple[dict[str, Any], list[str]]:
+    """Returns the pairs of each split, and what is wrong with splits that cannot be read.
+
+    Raises:
+        UserError: If no split can be read.
+    """
+    sources, troubles = {}, []
+    for split in SPLITS:
+        try:
+            sources[split] = data.source(split)
+        except UserError as error:
+            troubles.append(error)
+    if not sources:
+        raise troubles[0]
+    return sources, [" ".join(str(error).split()) for error in troubles]
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Draws a bar for each thing that is done."""
+    with Bar(transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(tasks[what], completed=done, total=total if total > 0 else None)
+
+        yield show

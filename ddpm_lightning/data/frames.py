@@ -1,0 +1,141 @@
+"""Planes of a TIFF read again and again: checked once, then straight from the disk.
+
+The first time, a plane is read and checked as any other file. If it lies in the file as it is (uncompressed, in one
+piece), later readings skip all parsing: small planes are read whole, and large ones are memory-mapped, so that a crop
+costs its own pixels only. A mapped file stays open; how many may be is limited, and beyond that planes are read.
+"""
+
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from tifffile import TiffFile
+
+from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.data.tiff import TiffStack, read_info
+from ddpm_lightning.errors import UserError
+
+__all__ = ["FrameFile"]
+
+#: Bytes from which on a plane is mapped: below, reading it whole is the faster.
+MAPPED = 1 << 20
+#: Files that are held open at most in a process; systems allow 1024 by default.
+OPEN_FILES = 256
+
+
+class FrameFile:
+    """The grey planes of a TIFF: an image, a time series or a z stack.
+
+    Args:
+        path: The file; it is not opened before it is needed.
+    """
+
+    open_files: ClassVar[int] = 0
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._info: ImageInfo | None = None
+        self._checked: set[int] = set()
+        self._offset: int | None = None
+        self._stored: np.dtype | None = None
+        self._map: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the open file behind: another process opens its own."""
+        return {**self.__dict__, "_map": None}
+
+    @property
+    def info(self) -> ImageInfo:
+        """Axes, type and sampling of the file.
+
+        Raises:
+            UserError: If the file cannot be read, or has channels.
+        """
+        if self._info is None:
+            info = read_info(self.path)
+            if "C" in info.axes:
+                raise UserError(
+                    self.path,
+                    f"has several channels (axes {info.axes}, shape {info.shape})",
+                    allowed="grey images, time series or z stacks (TZYX)",
+                    remedy="save one channel as a file of its own",
+                )
+            self._info = info
+        return self._info
+
+    @property
+    def planes(self) -> int:
+        """Number of planes."""
+        return self.info.plane_count
+
+    @property
+    def size(self) -> str:
+        """Number of pixels, for messages."""
+        return " x ".join(map(str, self.info.shape))
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Size of a pixel in µm, where the file records it."""
+        recorded = self.info.pixel_size
+        return None if recorded is None else float(np.mean(recorded))
+
+    def label(self, number: int) -> str:
+        """Returns the place of a plane in the file, such as ``t3_z0``; empty in a file of one plane."""
+        if self.planes == 1:
+            return ""
+        return next(plane.label for plane in self.info.planes() if plane.number == number)
+
+    def plane(self, number: int) -> np.ndarray:
+        """Reads a plane with shape (H, W).
+
+        Raises:
+            UserError: If the plane is damaged, constant, or holds NaN or infinity.
+        """
+        if number not in self._checked:
+            return self._first(number)
+        if self._offset is None:
+            with TiffStack(self.path) as stack:
+                return stack.plane(number)
+        shape = self.info.plane_shape
+        count = prod(shape)
+        if count * self._stored.itemsize >= MAPPED and self._mapped():
+            return self._map[number]
+        start = self._offset + number * count * self._stored.itemsize
+        return np.fromfile(self.path, self._stored, count, offset=start).reshape(shape)
+
+    def _first(self, number: int) -> np.ndarray:
+        with TiffStack(self.path) as stack:
+            image = stack.plane(number)
+        if image.min() == image.max():
+            where = f", plane {self.label(number)}," if self.planes > 1 else ""
+            raise UserError(
+                self.path,
+                f"{where} is constant: every pixel is {image.flat[0]}".lstrip(", "),
+                remedy="leave it out",
+            )
+        if not self._checked:
+            self._locate()
+        self._checked.add(number)
+        return image
+
+    def _locate(self) -> None:
+        """Finds where the planes lie in the file, if they lie there as they are."""
+        with TiffFile(self.path, _multifile=False, is_mmstack=False) as tif:
+            series = tif.series[0]
+            page = series.keyframe
+            inverted = self.info.tags is not None and self.info.tags.photometric == "miniswhite"
+            if page.is_final and not page.axes.endswith("S") and not inverted:
+                self._offset = series.dataoffset
+                self._stored = self.info.dtype.newbyteorder(tif.byteorder)
+
+    def _mapped(self) -> bool:
+        if self._map is None and FrameFile.open_files < OPEN_FILES:
+            shape = (self.planes, *self.info.plane_shape)
+            self._map = np.memmap(self.path, self._stored, "r", self._offset, shape)
+            FrameFile.open_files += 1
+        return self._map is not None
+
+    def __del__(self) -> None:
+        if getattr(self, "_map", None) is not None:
+            FrameFile.open_files -= 1

@@ -1,0 +1,113 @@
+"""Training, validation and test sets that share no field of view.
+
+Crops, slices and repeated captures of one field show the same structure: a model that saw one of them has seen them
+all. So whole fields are assigned, either by name or by shares. With shares the order of the fields is that of a hash of
+(seed, field): it depends neither on the order of the files nor on what other fields there are, so that new fields do
+not reshuffle the old ones.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ddpm_lightning.errors import UserError
+
+__all__ = ["SPLITS", "Split", "assign", "differences", "natural"]
+
+SPLITS = ("train", "val", "test")
+
+#: Shares of the fields ({"train": 8, "val": 1, "test": 1}), or their names ({"val": ["20"], "test": ["19"]}).
+Split = Mapping[str, float | Sequence[str]]
+
+
+def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.split") -> dict[str, str]:
+    """Assigns fields of view to splits.
+
+    Args:
+        fields: Names of the fields, in any order, with or without repetition.
+        split: For each split its share or the names of its fields. Those not named are shared out; without any shares
+            they are for training.
+        seed: Seed of the assignment by shares.
+        key: Configuration key of ``split``, for errors.
+
+    Raises:
+        UserError: If the split cannot be understood, names a field that does not exist, or leaves a part empty.
+    """
+    fields = sorted(set(map(str, fields)), key=natural)
+    allowed = f"for each of {', '.join(SPLITS)} a share or a list of fields, such as train=8 or val=[20]"
+    if not split or not set(split) <= set(SPLITS) or any(isinstance(part, str) for part in split.values()):
+        raise UserError(key, f"is {dict(split)}", allowed=allowed)
+    shares = {name: float(part) for name, part in split.items() if isinstance(part, int | float)}
+    if min(shares.values(), default=0) < 0 or (len(shares) == len(split) and not sum(shares.values()) > 0):
+        raise UserError(
+            key, f"is {dict(split)}", allowed=f"{allowed}; shares of 0 or more that are not all 0"
+        )
+    found = _named({name: part for name, part in split.items() if name not in shares}, fields, key)
+    rest = [field for field in fields if field not in found]
+    if not sum(shares.values()) > 0:
+        return found | dict.fromkeys(rest, "train")
+    return found | _shared_out(rest, {name: share for name, share in shares.items() if share > 0}, seed, key)
+
+
+def _named(parts: Mapping[str, Sequence[str]], fields: list[str], key: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name, members in parts.items():
+        for field in map(str, members):
+            if field not in fields or field in found:
+                trouble = f"as {found[field]} does" if field in found else "which is not there"
+                raise UserError(
+                    f"{key}.{name}",
+                    f"names the field {field!r}, {trouble}",
+                    allowed=_few(fields),
+                    remedy=f"choose others for {key}.{name}, or another field_pattern",
+                )
+            found[field] = name
+    return found
+
+
+def _shared_out(fields: list[str], shares: dict[str, float], seed: int, key: str) -> dict[str, str]:
+    if len(fields) < len(shares):
+        raise UserError(
+            key,
+            f"shares fields of view out to {len(shares)} parts, but there are only {len(fields)} ({_few(fields)})",
+            remedy="one part would be empty: add fields, tell fields by field_pattern, or ask for fewer parts",
+        )
+    exact = np.array(list(shares.values())) / sum(shares.values()) * len(fields)
+    counts = np.maximum(np.floor(exact).astype(int), 1)
+    while counts.sum() != len(fields):
+        # Largest remainder: whoever is furthest from its share gives or takes one; nobody goes empty.
+        step = 1 if counts.sum() < len(fields) else -1
+        lack = (exact - counts) * step - np.where((counts == 1) & (step < 0), np.inf, 0)
+        counts[np.argmax(lack)] += step
+    order = sorted(fields, key=lambda field: hashlib.sha256(f"{seed}:{field}".encode()).digest())
+    names = np.repeat(list(shares), counts)
+    return {field: str(name) for field, name in zip(order, names, strict=True)}
+
+
+def differences(found: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
+    """Returns a sentence for each split whose size is not the published one."""
+    return [
+        f"{name}: {found.get(name, 0)} pairs, published are {count} ({found.get(name, 0) - count:+d})"
+        for name, count in published.items()
+        if found.get(name, 0) != count
+    ]
+
+
+def natural(text: str) -> tuple:
+    """Key by which 2 comes before 10."""
+    parts, number = [], ""
+    for letter in f"{text}\0":
+        if letter.isdecimal():
+            number += letter
+            continue
+        if number:
+            parts.append((0, int(number), ""))
+            number = ""
+        parts.append((1, 0, letter))
+    return tuple(parts)
+
+
+def _few(fields: Sequence[str]) -> str:
+    shown = ", ".join(fields[:12])
+    return f"{shown}, … ({len(fields)} in all)" if len(fields) > 12 else shown or "none"

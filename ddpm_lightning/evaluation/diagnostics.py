@@ -1,0 +1,196 @@
+"""Three signatures of failure that the mean numbers hide, each with a verdict in a plain sentence.
+
+- *Over-smoothing*: the restoration lacks power at fine scales, compared with the target.
+- *Inconsistent draws*: what the draws disagree about is not what they get wrong.
+- *Poor generalisation*: the inputs are of a kind that the model was not trained on.
+
+They are those that arXiv 2409.12078 warns of. A verdict is a hint where to look: the picture and the numbers beside it
+are what counts. The thresholds are conventions of this program.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Literal
+
+import numpy as np
+
+from ddpm_lightning.evaluation.inputs import BANDS, InputReference
+from ddpm_lightning.evaluation.run import Judged
+
+__all__ = ["Diagnosis", "inconsistent_draws", "over_smoothing", "poor_generalisation"]
+
+Verdict = Literal["fine", "suspect", "unknown"]
+
+#: A version has too little, or too much, fine power below and above these parts of the target's.
+LITTLE, MUCH = 0.5, 1.5
+#: Spread over error of calibrated draws is 1; outside of this range the draws are inconsistent with their error.
+NARROW, WIDE = 0.67, 1.5
+#: Rank correlation of spread and error over pixels, below which the spread points to the wrong places.
+WEAK = 0.3
+#: Share of the images that may lie outside of the training distribution by chance.
+CHANCE = 0.1
+#: Fewest training images that make a reference.
+FEWEST_REFERENCES = 8
+
+NAMES = {
+    "mean": "mean intensity",
+    "dark": "dark end of the intensities",
+    "bright": "bright end of the intensities",
+    "noise": "noise level",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found about one signature.
+
+    Attributes:
+        title: The signature.
+        verdict: ``fine``, ``suspect`` or ``unknown``.
+        sentence: The finding in words.
+        picture: File in the folder of figures that shows it.
+        numbers: The numbers behind the sentence.
+    """
+
+    title: str
+    verdict: Verdict
+    sentence: str
+    picture: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def over_smoothing(judged: Sequence[Judged], pixel_size: float | None = None) -> Diagnosis:
+    """Compares the power of single draws and of their average with that of the target, in its finest octave.
+
+    Args:
+        judged: What was found out about each image.
+        pixel_size: Size of a pixel in µm; lengths are then in nm, else in pixels.
+    """
+    title, picture = "Over-smoothing", "spectrum.png"
+    having = [found.spectra for found in judged if found.spectra is not None and found.spectra.octave]
+    if not having:
+        reason = "In no image does the target stand out from its noise at more than the coarsest scales."
+        return Diagnosis(title, "unknown", reason, picture)
+    low, high = np.median([spectra.octave for spectra in having], axis=0)
+    names = ("single", "average")
+    ratio = {name: float(np.median([spectra.octave_ratio[name] for spectra in having])) for name in names}
+    periods = _lengths(high, low, pixel_size)
+    place = f"At the finest scales where the target stands out from its noise (periods of {periods})"
+    shares = f"a single draw has {ratio['single']:.0%} of the target's power and the average {ratio['average']:.0%}"
+    if ratio["single"] > MUCH:
+        verdict, word = (
+            "suspect",
+            "draws hold more fine structure than the target: noise is left, or detail invented",
+        )
+    elif ratio["single"] < LITTLE:
+        verdict, word = (
+            "suspect",
+            "already the single draws are too smooth: the model does not make fine structure",
+        )
+    elif ratio["average"] < LITTLE:
+        verdict, word = (
+            "suspect",
+            "draws are sharp, but disagree about fine structure: the average blurs it away",
+        )
+    else:
+        verdict, word = "fine", "no over-smoothing"
+    numbers = {"periods_px": [1 / high, 1 / low], **ratio, "images": len(having)}
+    return Diagnosis(title, verdict, f"{place} {shares}: {word}.", picture, numbers)
+
+
+def inconsistent_draws(judged: Sequence[Judged]) -> Diagnosis:
+    """Compares the spread of the draws with their error, in size and in place."""
+    title, picture = "Inconsistent draws", "draws.png"
+    having = [found for found in judged if found.spread is not None]
+    if not having:
+        reason = next((found.no_spread for found in judged if found.no_spread), "there are no draws")
+        return Diagnosis(
+            title, "unknown", f"The draws cannot be compared with each other: {reason}.", picture
+        )
+    values = [found.spread.uncertainty.values() for found in having]
+    medians = {}
+    for name in ("spread", "skill", "spread_skill", "spearman"):
+        numbers = [value[name] for value in values if isfinite(value[name])]
+        medians[name] = float(np.median(numbers)) if numbers else float("nan")
+    share = float(np.median([found.spread.concentration for found in having]))
+    worst = max(having, key=lambda found: (found.spread.uncertainty.spread_skill.spread, -found.index))
+    ratio, rank = medians["spread_skill"], medians["spearman"]
+    sizes = (
+        f"Going by their spread, the average of the draws should be off by {medians['spread']:.1%} of the target's "
+        f"range, and it is off by {medians['skill']:.1%} (ratio {ratio:.2f})"
+    )
+    if ratio < NARROW:
+        verdict, word = "suspect", "the draws agree more than they are right: they are overconfident"
+    elif ratio > WIDE:
+        verdict, word = "suspect", "the draws scatter more than they err"
+    else:
+        verdict, word = "fine", "the spread is as large as the error"
+    place = f"Spread and error go together over the pixels with a rank correlation of {rank:.2f}"
+    if not rank >= WEAK:
+        verdict, place = "suspect", f"{place}: the spread is large in the wrong places"
+    where = (
+        f"Half of the variance sits in {share:.1%} of the pixels; the draws disagree most in image "
+        f"{worst.rows[0].image}, shown in the picture"
+    )
+    numbers = {**medians, "half_of_variance_in": share, "most_in": worst.rows[0].image}
+    return Diagnosis(title, verdict, f"{sizes}: {word}. {place}. {where}.", picture, numbers)
+
+
+def poor_generalisation(
+    judged: Sequence[Judged], reference: InputReference | None, no_reference: str = ""
+) -> Diagnosis:
+    """Compares the inputs with those of the training set.
+
+    Args:
+        judged: What was found out about each image.
+        reference: Features of training images.
+        no_reference: Why there is no reference.
+    """
+    title, picture = "Poor generalisation", "inputs.png"
+    having = [found for found in judged if found.input]
+    known = len(next(iter(reference.features.values()))) if reference else 0
+    if not having or reference is None or known < FEWEST_REFERENCES:
+        reason = no_reference or f"only {known} training images to compare with, {FEWEST_REFERENCES} needed"
+        sentence = f"Whether the inputs resemble those of the training cannot be said: {reason}."
+        return Diagnosis(title, "unknown", sentence, picture)
+    outside = {found.rows[0].image: reference.outside(found.input) for found in having}
+    outside = {image: names for image, names in outside.items() if names}
+    numbers = {"images": len(having), "outside": outside, "training_images": known}
+    if not outside:
+        sentence = (
+            f"All {len(having)} inputs lie in the range of {known} training inputs, in intensities, noise level and "
+            "power spectrum: nothing speaks against the model here."
+        )
+        return Diagnosis(title, "fine", sentence, picture, numbers)
+    counts = {name: sum(name in names for names in outside.values()) for name in reference.features}
+    most = max(counts, key=counts.get)
+    values = [found.input[most] for found in having if most in outside.get(found.rows[0].image, ())]
+    low, high = min(reference.features[most]), max(reference.features[most])
+    example = (
+        f"most often by their {feature_name(most)}, {np.median(values):.3g} where training had {low:.3g} to {high:.3g} "
+        "(normalised scale)"
+    )
+    few = len(outside) <= max(1, CHANCE * len(having))
+    advice = (
+        "single outliers, worth a look"
+        if few
+        else "what was measured on other data does not hold here; train on images like these, or record them alike"
+    )
+    count = f"{len(outside)} of {len(having)} inputs lie outside of what {known} training inputs show"
+    sentence = f"{count}, {example}: {advice}."
+    return Diagnosis(title, "fine" if few else "suspect", sentence, picture, numbers)
+
+
+def feature_name(feature: str) -> str:
+    """Returns the name of a feature for people."""
+    if feature in NAMES:
+        return NAMES[feature]
+    band = int(feature.removeprefix("power_"))
+    return f"power at periods of {1 / BANDS[band + 1]:.0f} to {1 / BANDS[band]:.0f} px (log10)"
+
+
+def _lengths(high: float, low: float, pixel_size: float | None) -> str:
+    if pixel_size is None:
+        return f"{1 / high:.1f} to {1 / low:.1f} px"
+    return f"{1000 * pixel_size / high:.0f} to {1000 * pixel_size / low:.0f} nm"

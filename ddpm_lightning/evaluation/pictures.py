@@ -1,0 +1,79 @@
+"""Which images are drawn while they pass by, so that none has to be kept or restored again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_lightning.evaluation.figures import Zoom, panel, zoom_in
+from ddpm_lightning.evaluation.run import Judged, Restored
+
+__all__ = ["Pictures"]
+
+
+@dataclass
+class Pictures:
+    """Draws some images, evenly spread over the split, and remembers where draws disagree most.
+
+    Attributes:
+        folder: Folder of the figures.
+        title: Name of the data set.
+        wanted: Number of images to draw; 0 draws and remembers nothing.
+        count: Number of images.
+        drawn: Index and file of each image that was drawn.
+        zoom: Where draws disagree most, of the images that passed by.
+    """
+
+    folder: Path
+    title: str
+    wanted: int
+    count: int
+    drawn: list[tuple[int, str]] = field(default_factory=list)
+    zoom: Zoom | None = None
+
+    def see(self, restored: Restored, judged: Judged) -> None:
+        """Looks at one image."""
+        if not self.wanted:
+            return
+        pair = restored.pair
+        if restored.draws > 1:
+            zoom = zoom_in(
+                pair.name,
+                pair.low,
+                restored.shown,
+                restored.average,
+                restored.std,
+                pair.high,
+                pair.pixel_size,
+            )
+            self.zoom = _larger([self.zoom, zoom])
+        places = np.linspace(0, self.count - 1, min(self.wanted, self.count)).round().astype(int)
+        if judged.index not in places:
+            return
+        images = {
+            "low": pair.low,
+            "single": restored.single,
+            "average": restored.average,
+            "target": pair.high,
+            "error": np.abs(restored.average - pair.high),
+            "std": restored.std,
+        }
+        psnr = {row.estimator: row.values["psnr"] for row in judged.rows if "psnr" in row.values}
+        captions = {name: f"PSNR {value:.2f} dB" for name, value in psnr.items()}
+        captions["low"] = captions.pop("raw", "")
+        name = f"image_{pair.name}.png"
+        panel([images], self.folder / name, [captions], pair.pixel_size, f"{self.title} {pair.name}")
+        self.drawn.append((judged.index, name))
+
+    def merge(self, others: Iterable["Pictures"]) -> None:
+        """Takes over what other processes drew and remember."""
+        for other in others:
+            self.drawn = sorted({*self.drawn, *other.drawn})
+            self.zoom = _larger([self.zoom, other.zoom])
+
+
+def _larger(zooms: Iterable[Zoom | None]) -> Zoom | None:
+    known = [zoom for zoom in zooms if zoom is not None]
+    # The name decides between equals, so that the order in which images pass by does not.
+    return max(known, key=lambda zoom: (zoom.spread, zoom.image), default=None)

@@ -1,0 +1,194 @@
+"""From the numbers of each image to those of the split: medians, intervals, what averaging brings, calibration."""
+
+from collections.abc import Sequence
+from math import isfinite, log10
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
+from ddpm_lightning.evaluation.spread import EPSILON, SpreadOfDraws
+from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of, interval
+from ddpm_lightning.metrics.averaging_law import AveragingLaw
+from ddpm_lightning.metrics.calibration import LEVELS
+from ddpm_lightning.metrics.collection import METRICS
+from ddpm_lightning.metrics.conformal import Conformal, calibrate
+from ddpm_lightning.metrics.sparsification import association
+
+__all__ = ["averaging", "calibration", "conformal_coverage", "conformal_of", "finite", "summarise"]
+
+#: What may remain to be gained for a number of draws to suffice, in dB.
+TOLERANCE = 0.1
+#: Fewest images that a correlation between images is computed from.
+FEWEST = 5
+
+
+def finite(content: Any) -> Any:
+    """Returns plain containers for JSON: numbers that are NaN or infinite become ``None``."""
+    if isinstance(content, dict):
+        return {str(key): finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    if isinstance(content, float):
+        return content if isfinite(content) else None
+    return content
+
+
+def summarise(rows: list[Row]) -> dict[str, Any]:
+    """Returns median, mean and their 95 % intervals by estimator and metric, over the images that have the number.
+
+    A metric that no image has is ``None``, with the reasons beside it under ``absent``; so is an interval, with the
+    reason under ``no_interval``.
+    """
+    estimators: dict[str, Any] = {}
+    further = sorted({name for row in rows for name in row.values} - set(METRICS))
+    for estimator in ESTIMATORS:
+        chosen = [row for row in rows if row.estimator == estimator]
+        numbers: dict[str, Any] = {}
+        reasons: dict[str, str] = {}
+        for metric in (*METRICS, *further):
+            having = [row for row in chosen if metric in row.values]
+            numbers[metric] = _described(having, [row.values[metric] for row in having]) if having else None
+            if missing := sorted({row.absent[metric] for row in chosen if metric in row.absent}):
+                reasons[metric] = "; ".join(missing)
+        estimators[estimator] = {**numbers, "absent": reasons}
+    return estimators
+
+
+def _described(rows: Sequence[Row], values: list[float]) -> dict[str, Any]:
+    found = describe(values, fields_of([row.image for row in rows], [row.field for row in rows]))
+    content = {
+        "median": found.median,
+        "mean": found.mean,
+        "images": found.images,
+        "fields": found.fields,
+        "median_interval": found.median_interval,
+        "mean_interval": found.mean_interval,
+    }
+    return content | ({"no_interval": found.no_interval} if found.no_interval else {})
+
+
+def averaging(judged: Sequence[Judged]) -> dict[str, Any] | None:
+    """Returns what averaging draws brings: the law of the split, and the numbers of the mean of N draws.
+
+    The law MSE(K) = a + b / K holds for the means of a and b over the images, in squared units of the target's range;
+    K counts draws, or pairs of opposite noise.
+    """
+    having = [found for found in judged if found.spread is not None]
+    if not having:
+        return None
+    spreads = [found.spread for found in having]
+    laws, together = [spread.uncertainty.law for spread in spreads], spreads[0].together
+    draws = min(len(spread.error) for spread in spreads)
+    law = AveragingLaw(float(np.mean([law.a for law in laws])), float(np.mean([law.b for law in laws])))
+    number = draws // together
+    numbers = sorted(set.intersection(*(set(found.against_number) for found in having)))
+    # The resolution is estimated for one draw and for the average alone.
+    known = {name for found in having for name in found.against_number[numbers[0]]} - {"resolution"}
+    metrics = [name for name in METRICS if name in known]
+    against = {
+        metric: {
+            number: float(np.mean(values))
+            for number in numbers
+            if (
+                values := [
+                    f.against_number[number][metric] for f in having if metric in f.against_number[number]
+                ]
+            )
+        }
+        for metric in metrics
+    }
+    needed = law.needed(TOLERANCE)
+    return {
+        "counts": "pairs of opposite noise" if together == 2 else "draws",
+        "together": together,
+        "draws": draws,
+        "a": law.a,
+        "b": law.b,
+        "ratio": law.ratio,
+        "ratio_interval": _ratio_interval(having, laws),
+        "psnr_single": _decibel(law.error(1)),
+        "psnr_average": _decibel(law.error(number)),
+        "psnr_limit": _decibel(law.a),
+        "gain_db": law.gain(number),
+        "remaining_db": law.remaining(number),
+        "tolerance_db": TOLERANCE,
+        "draws_needed": int(needed) * together if isfinite(needed) else None,
+        "suffices": law.suffices(number, TOLERANCE),
+        "mse": {n: float(np.mean([spread.error[n] for spread in spreads])) for n in range(1, draws + 1)},
+        "metrics": against,
+    }
+
+
+def _ratio_interval(judged: Sequence[Judged], laws: Sequence[AveragingLaw]) -> tuple[float, float] | None:
+    fields = fields_of([found.rows[0].image for found in judged], [found.rows[0].field for found in judged])
+    if len(set(fields)) < 2:
+        return None
+    # One seed: both means are over the same drawn fields.
+    b, a = (bootstrap([getattr(law, name) for law in laws], fields, "mean") for name in ("b", "a"))
+    return interval(b / a) if (a > 0).all() else None
+
+
+def _decibel(error: float) -> float | None:
+    return -10 * log10(error) if error > 0 else None
+
+
+def calibration(judged: Sequence[Judged]) -> dict[str, Any] | None:
+    """Returns how good the spread of the draws is: numbers with intervals, and curves averaged over the images."""
+    having = [found for found in judged if found.spread is not None]
+    if not having:
+        return None
+    measures = [found.spread.uncertainty for found in having]
+    single = [measure.values() for measure in measures]
+    numbers = {}
+    for name in single[0]:
+        if name.startswith("law_"):
+            continue
+        pairs = [(found.rows[0], value[name]) for found, value in zip(having, single, strict=True)]
+        pairs = [(row, value) for row, value in pairs if isfinite(value)]
+        numbers[name] = _described(*map(list, zip(*pairs, strict=True))) if pairs else None
+
+    def mean(curves: list[torch.Tensor]) -> list[float]:
+        return torch.stack(curves).nanmean(dim=0).tolist()
+
+    between = None
+    if len(having) >= FEWEST:
+        skills, spreads = (torch.tensor([value[name] for value in single]) for name in ("skill", "spread"))
+        between = association(error=skills, uncertainty=spreads).spearman
+    return {
+        "unit": "range of the target",
+        "draws": min(measure.draws for measure in measures),
+        "level": measures[0].level,
+        "numbers": numbers,
+        "spearman_between_images": between,
+        "concentration": float(np.median([found.spread.concentration for found in having])),
+        "curves": {
+            "levels": list(LEVELS),
+            "coverage": mean([measure.coverage for measure in measures]),
+            "bin_spread": mean([measure.binned.spread for measure in measures]),
+            "bin_error": mean([measure.binned.error for measure in measures]),
+            "ranks": mean([measure.ranks for measure in measures]),
+            "removed": measures[0].sparsification.fraction.tolist(),
+            "error_by_uncertainty": mean([measure.sparsification.by_uncertainty for measure in measures]),
+            "error_by_error": mean([measure.sparsification.by_error for measure in measures]),
+        },
+    }
+
+
+def _scores(judged: Sequence[Judged]) -> list[SpreadOfDraws]:
+    return [found.spread for found in judged if found.spread is not None]
+
+
+def conformal_of(judged: Sequence[Judged], level: float) -> Conformal:
+    """Returns the factor that gives intervals of a stated coverage, from the images of a calibration split.
+
+    Raises:
+        ValueError: If there are too few images.
+    """
+    return calibrate([spread.scores for spread in _scores(judged)], level=level, epsilon=EPSILON)
+
+
+def conformal_coverage(judged: Sequence[Judged], conformal: Conformal) -> list[float]:
+    """Returns the coverage of conformal intervals in each image."""
+    return [(spread.scores <= conformal.factor).double().mean().item() for spread in _scores(judged)]

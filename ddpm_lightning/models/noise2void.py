@@ -1,0 +1,93 @@
+"""Noise2Void, N2V2 and structN2V: denoising learnt from the noisy images alone.
+
+Some pixels are hidden from the network, which must guess their values from their surroundings. Noise that is
+independent from pixel to pixel cannot be guessed, so what is learnt is the signal.
+
+**The clean image is never touched**, neither in training nor in the validation loss, which compares with noisy pixels
+as well: it is comparable between epochs, but its least value is not the best PSNR. The output therefore is a denoised
+*low* image on the normalised scale of low images. Evaluation and restoration map it to intensities exactly as they map
+the raw low image; a gain or offset between low and high images remains, and only the protocol ``affine`` removes it.
+
+References:
+    Krull, Buchholz, Jug. *Noise2Void* (2019), https://arxiv.org/abs/1811.10980
+    Höck et al. *N2V2* (2022), https://arxiv.org/abs/2211.08512
+    Broaddus et al. *Removing structured noise with self-supervised blind-spot networks* (2020),
+    https://doi.org/10.1109/ISBI45749.2020.9098336
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_lightning.models.blind_spot import hide_pixels, line_structure
+from ddpm_lightning.models.losses import blind_spot_loss
+from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.models.regression import OnePass, from_unit, to_unit
+
+__all__ = ["Noise2Void"]
+
+
+class Noise2Void(OnePass):
+    """Self-supervised denoiser.
+
+    Args:
+        network: Maps images (B, 1, H, W) to images (B, 1, H, W).
+        percent: Expected share of hidden pixels, in percent.
+        radius: Half the side of the window that replacements come from.
+        replacement: ``uniform``, a random neighbour (Noise2Void), or ``median`` of the neighbours (N2V2).
+        exclude_center: Whether a pixel cannot be replaced by itself.
+        structure: ``span`` and ``orientation`` of the lines that structN2V hides besides, or ``None``.
+        error: ``mse`` or ``mae``.
+        settings: Settings of :class:`Learner`.
+
+    Raises:
+        ValueError: If a setting cannot be.
+    """
+
+    averaged = False  # batch normalisation
+
+    def __init__(
+        self,
+        network: nn.Module,
+        percent: float = 0.198,
+        radius: int = 5,
+        replacement: str = "uniform",
+        exclude_center: bool = False,
+        structure: dict[str, Any] | None = None,
+        error: str = "mse",
+        **settings: Any,
+    ) -> None:
+        super().__init__(network, **settings)
+        self.hiding = {
+            "percent": percent,
+            "radius": radius,
+            "replacement": replacement,
+            "exclude_center": exclude_center,
+            "structure": line_structure(**structure) if structure else None,
+        }
+        self.error = error
+        # Settings that cannot be are refused now, not at the first step.
+        images = torch.zeros(1, 1, 8, 8, device="cpu")
+        _, mask = hide_pixels(images, torch.Generator(), **{**self.hiding, "structure": None})
+        blind_spot_loss(images, images, mask, error)
+
+    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+        """Returns denoised low images, float32, for low images with shape (B, 1, H, W)."""
+        return from_unit(apply(self.network, to_unit(low)).float())
+
+    def blind_loss(self, low: Tensor, seed: int) -> Tensor:
+        """Returns the error at hidden pixels of low images with shape (B, 1, H, W), which a seed chooses."""
+        hidden, mask = hide_pixels(low, torch.Generator().manual_seed(seed), **self.hiding)
+        return blind_spot_loss(self.estimate(hidden), low, mask, self.error)
+
+    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+        """Returns the error at blind spots keyed by (seed, step, process)."""
+        loss = self.blind_loss(batch["low"], self.step_seed)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["low"]))
+        return loss
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """Logs the error at blind spots that are the same in every epoch."""
+        loss = self.blind_loss(batch["low"], batch_idx)
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)

@@ -1,0 +1,159 @@
+r"""Posterior-mean rectified flow: an estimate of the mean, then a short flow from there to a clean image.
+
+A frozen regressor gives :math:`\mu(x) ≈ E[y | x]`. A second network learns the rectified flow
+(:mod:`ddpm_lightning.diffusion.flow`) from :math:`z_0 = \mu + \sigma_s \epsilon` to y.
+
+=====================  ===============  ================================================================================
+condition              name             what the flow sees, and what its draws are
+=====================  ===============  ================================================================================
+``none``               pmrf             its own state only: it carries the distribution of means to that of clean images
+                                        by short ways. Draws look real at little cost in error; their spread is *not*
+                                        that of the posterior.
+``input_and_mean``     residual_flow    the low image and the mean as well: draws are draws of the posterior, and their
+                                        spread is an uncertainty.
+=====================  ===============  ================================================================================
+
+:math:`\sigma_s` is the root mean square error of the regressor, measured on the validation crops before the first step
+(training crops would make it a fifth too small), and kept in the checkpoint beside both networks.
+
+References:
+    Ohayon, Michaeli, Elad. *Posterior-Mean Rectified Flow* (2025), arXiv 2410.00418.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpm_lightning.diffusion.flow import Euler, interpolate, training_times
+from ddpm_lightning.diffusion.randomness import KeyedNoise
+from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.models.regression import Regression, contrasted
+
+__all__ = ["PMRF"]
+
+CONDITIONS = ("none", "input_and_mean")
+#: Steps of the keyed noise that training uses: one for the time, one for the start.
+TIME, START = 0, 1
+
+
+class PMRF(Learner):
+    """Rectified flow that starts at the noisy estimate of a frozen regressor.
+
+    Args:
+        regression: The regressor. A new run gives it the weights of a trained one (``mean``), or trains it first.
+        network: Maps states, with their condition, and labels (B,) to velocities in units of sigma.
+        sampler: How the flow is followed.
+        condition: What the network sees beside the state: ``none``, or ``input_and_mean`` (two more channels).
+        sigma_factor: Standard deviation of the start noise in units of the regressor's error.
+        mean: Checkpoint of a trained regressor that a new run starts from; ``None`` trains one. Of no meaning later.
+        mean_share: Share of a run's steps that go into the regressor where it is trained in the run.
+        settings: Settings of :class:`Learner`.
+
+    Raises:
+        ValueError: If a setting cannot be.
+    """
+
+    def __init__(
+        self,
+        regression: Regression,
+        network: nn.Module,
+        sampler: Euler,
+        condition: str = "none",
+        sigma_factor: float = 1.0,
+        mean: str | None = None,
+        mean_share: float = 2 / 3,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        if condition not in CONDITIONS:
+            raise ValueError(f"model.condition is {condition!r}; allowed: {', '.join(CONDITIONS)}")
+        if not isinstance(sampler, Euler):
+            raise ValueError(f"a flow is followed by Euler steps, not by {type(sampler).__name__}")
+        if not 0 < mean_share < 1:
+            raise ValueError(f"model.mean_share is {mean_share}; allowed: between 0 and 1")
+        self.regression = regression.requires_grad_(False)
+        self.network, self.sampler, self.condition = network, sampler, condition
+        self.sigma_factor, self.mean, self.mean_share = sigma_factor, mean, mean_share
+        self.multiple = max(network.multiple, regression.multiple)
+        self.register_buffer("sigma", torch.zeros(()))
+
+    @property
+    def deterministic(self) -> bool:
+        """Without realism only the mean is left."""
+        return self.sampler.realism == 0
+
+    @property
+    def evaluations(self) -> int:
+        """Network evaluations of one draw: the mean, and the steps of the flow."""
+        return 1 + self.sampler.evaluations
+
+    @property
+    def preset(self) -> str:
+        """The steps and the realism, in words."""
+        if self.deterministic:
+            return "mean"
+        realism = f", realism {self.sampler.realism:g}" if self.sampler.realism < 1 else ""
+        return f"mean, then {self.sampler.steps} steps{realism}"
+
+    def train(self, mode: bool = True) -> "PMRF":
+        """Switches the flow to training; the frozen regressor stays as it is used."""
+        super().train(mode)
+        self.regression.eval()
+        return self
+
+    @torch.no_grad()
+    def on_fit_start(self) -> None:
+        """Measures sigma on the validation crops, unless a resumed run brings it along."""
+        if self.sigma > 0:
+            return
+        total = torch.zeros(2, dtype=torch.float64)
+        for batch in self.trainer.datamodule.val_dataloader():
+            error = self.regression.estimate(batch["low"].to(self.device)) - batch["high"].to(self.device)
+            total += torch.tensor([error.double().square().sum().item(), error.numel()], dtype=torch.float64)
+        total = self.trainer.strategy.reduce(total.to(self.device, torch.float32), reduce_op="sum")
+        self.sigma.copy_(self.sigma_factor * (total[0] / total[1]).sqrt())
+
+    def velocity(self, state: Tensor, t: Tensor, low: Tensor, mean: Tensor, apply: Apply = whole) -> Tensor:
+        """Returns the velocity at states (B, 1, H, W) and times (B,), float32."""
+        seen = contrasted(state)
+        if self.condition == "input_and_mean":
+            seen = torch.cat([(state - mean) / self.sigma, contrasted(low), contrasted(mean)], dim=1)
+        # The network resolves labels of a few units; times between -2 and 2 use what it has.
+        return self.sigma * apply(self.network, seen, 4 * t - 2).float()
+
+    def loss(self, batch: dict, noise: KeyedNoise) -> Tensor:
+        """Returns the mean squared error of the velocity in units of sigma, at times and starts made of the noise."""
+        low, high = batch["low"], batch["high"]
+        with torch.no_grad():
+            mean = self.regression.estimate(low)
+        start = mean + self.sigma * noise(START, high.shape[1:], self.device)
+        t = training_times(noise.uniform(TIME, 1, self.device)[:, 0]).float()
+        velocity = self.velocity(interpolate(start, high, t), t, low, mean)
+        return ((velocity - (high - start)) / self.sigma).square().mean()
+
+    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+        """Returns the loss with noise keyed by (seed, crop, step)."""
+        names = batch["name"]
+        loss = self.loss(batch, KeyedNoise(self.seed, names, [self.trainer.global_step] * len(names)))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(names))
+        return loss
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """Logs the loss with the same noise in every epoch."""
+        names = batch["name"]
+        loss = self.loss(batch, KeyedNoise(0, names, [0] * len(names)))
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(names), sync_dist=True)
+
+    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+        # Draws of one image share its canvas, and so its mean.
+        rows = low[:1] if low.stride(0) == 0 else low
+        mean = self.regression.estimate(rows, apply).expand_as(low)
+        if self.sampler.realism == 0:
+            return mean
+        noise = noise.antithetic() if self.sampler.antithetic else noise
+        start = mean + self.sigma * noise(START, low.shape[1:], low.device)
+        draw = self.sampler(lambda state, t: self.velocity(state, t, low, mean, apply), start)
+        return self.sampler.blend(mean, draw)

@@ -1,0 +1,165 @@
+r"""Methods that restore in one pass: the plain regressor, and CARE.
+
+The regressor is the very network of the diffusion model, trained to the least squared error: it estimates the posterior
+mean :math:`E[y | x]`, to which the average of many draws tends. CARE is a U-Net trained to the least absolute error
+(the posterior median), or, if probabilistic, to the greatest likelihood of a Laplace distribution in each pixel.
+
+References:
+    Weigert et al. *Content-aware image restoration* (2018), https://doi.org/10.1038/s41592-018-0216-7
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddpm_lightning.diffusion.randomness import KeyedNoise
+from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.losses import laplace_nll
+from ddpm_lightning.models.protocol import Apply, whole
+
+__all__ = ["CARE", "OnePass", "Regression", "contrasted", "from_unit", "to_unit"]
+
+
+def contrasted(images: Tensor) -> Tensor:
+    """Maps [-1, 1] to [0, 8]: microscopy images, dark for the most part, then have zero background and unit variance.
+
+    Magnitude-preserving layers are made for such inputs. On simulated microtubules a regressor had an eighth less
+    squared error after 150 steps than with images as they are.
+    """
+    return 4 * (images + 1)
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Maps [-1, 1] to [0, 1], the scale that convolutional networks with zero padding and no label are made for."""
+    return (images + 1) / 2
+
+
+def from_unit(images: Tensor) -> Tensor:
+    """Maps [0, 1] back to [-1, 1]."""
+    return 2 * images - 1
+
+
+class OnePass(Learner):
+    """Base of the methods that apply a network once and have one draw.
+
+    A subclass says how a low image is restored (:meth:`estimate`) and what is minimised (:meth:`loss`).
+
+    Args:
+        network: Maps images (B, 1, H, W) to images.
+        settings: Settings of :class:`Learner`.
+    """
+
+    evaluations = 1
+    preset = "one pass"
+
+    def __init__(self, network: nn.Module, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.network = network
+        self.multiple = network.multiple
+
+    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+        """Returns restored images, float32, for low images with shape (B, 1, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} restores nothing")
+
+    def loss(self, batch: dict) -> Tensor:
+        """Returns the loss of a batch."""
+        raise NotImplementedError(f"{type(self).__name__} minimises nothing")
+
+    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
+        """Returns the loss."""
+        loss = self.loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["low"]))
+        return loss
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """Logs the loss."""
+        self.log("val/loss", self.loss(batch), prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)
+
+    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+        return self.estimate(low, apply)
+
+
+class Regression(OnePass):
+    """Least squares with the network of the diffusion model, whose label is always 0.
+
+    The network starts at 0, which stands for a dark image (-1).
+
+    Args:
+        network: Maps images (B, 1, H, W) and labels (B,) to images (B, 1, H, W).
+        settings: Settings of :class:`Learner`.
+    """
+
+    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+        """Returns estimates of the posterior mean, float32, for low images with shape (B, 1, H, W)."""
+        return apply(self.network, contrasted(low), low.new_zeros(len(low))).float() - 1
+
+    def loss(self, batch: dict) -> Tensor:
+        """Returns the mean squared error."""
+        return functional.mse_loss(self.estimate(batch["low"]), batch["high"])
+
+
+class CARE(OnePass):
+    """Content-aware restoration.
+
+    With a probabilistic network the prediction is a Laplace distribution for each pixel, and draws are drawn from it,
+    in pairs of opposite noise: the average of an even number is the mean that was predicted, and their spread the
+    standard deviation, √2 times the scale. Pixels are independent, so a single draw is the restored image with noise
+    on it.
+
+    Args:
+        network: The U-Net; it has a ``scale_head`` if it is probabilistic.
+        error: ``mae`` or ``mse``; a probabilistic network learns by likelihood instead.
+        settings: Settings of :class:`Learner`.
+
+    Raises:
+        ValueError: If the error is unknown.
+    """
+
+    def __init__(self, network: nn.Module, error: str = "mae", **settings: Any) -> None:
+        super().__init__(network, **settings)
+        if error not in ("mae", "mse"):
+            raise ValueError(f"model.error is {error!r}; allowed: mae, mse")
+        self.error = error
+        self.probabilistic = network.scale_head is not None
+        self.deterministic = not self.probabilistic
+
+    @property
+    def antithetic(self) -> bool:
+        """Draws from the Laplace distribution come in pairs."""
+        return self.probabilistic
+
+    def predict(self, low: Tensor, apply: Apply = whole) -> tuple[Tensor, Tensor | None]:
+        """Returns means, and scales if probabilistic, each with shape (B, 1, H, W), float32."""
+        output = apply(self.network, to_unit(low)).float()
+        if not self.probabilistic:
+            return from_unit(output), None
+        mean, scale = output.chunk(2, dim=1)
+        return from_unit(mean), 2 * scale
+
+    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+        """Returns restored images, float32, for low images with shape (B, 1, H, W)."""
+        return self.predict(low, apply)[0]
+
+    def loss(self, batch: dict) -> Tensor:
+        """Returns the error, or the negative log-likelihood."""
+        mean, scale = self.predict(batch["low"])
+        if scale is not None:
+            return laplace_nll(mean, scale, batch["high"])
+        return {"mae": functional.l1_loss, "mse": functional.mse_loss}[self.error](mean, batch["high"])
+
+    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+        mean, scale = self.predict(low, apply)
+        if scale is None:
+            return mean
+        uniform = noise.antithetic().uniform(0, mean[0].numel(), low.device).reshape(mean.shape)
+        return mean + scale * laplace(uniform).float()
+
+
+def laplace(uniform: Tensor) -> Tensor:
+    """Turns uniform numbers inside of (0, 1) into Laplace numbers of location 0 and scale 1."""
+    centred = uniform - 0.5
+    return -centred.sign() * torch.log1p(-2 * centred.abs())

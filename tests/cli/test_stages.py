@@ -1,0 +1,118 @@
+"""Runs of two stages: the mean first, then the flow; resumed in either, or with a mean of one's own."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+TINY = [
+    "model=pmrf_small",
+    "model.network.base=8",
+    "model.network.multipliers=[1,2]",
+    "model.regression.network.base=8",
+    "model.regression.network.multipliers=[1,2]",
+    "data=folder",
+    "data.crop=32",
+    "data.batch_size=4",
+    "data.validation_crops=4",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "callbacks.samples=null",
+]
+MEAN = ["model=regression_small", *TINY[1:3], *TINY[5:]]
+
+
+def steps(path) -> int:
+    return torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+
+
+@pytest.fixture
+def train(command, pair_folder):
+    def call(*arguments: str):
+        return command("train", *arguments, f"data.root={pair_folder}")
+
+    return call
+
+
+def test_both_stages_share_the_steps_and_leave_a_run_each(train, command, tmp_path):
+    answer = train(*TINY, "trainer.max_steps=9", f"run_folder={tmp_path}/run")
+    assert answer.code == 0, answer.err
+    assert (steps(tmp_path / "run/mean"), steps(tmp_path / "run")) == (6, 3)
+    stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert stored["trainer"]["max_steps"] == 9 and stored["model"]["mean"] is None
+    for folder in ("run", "run/mean"):
+        assert json.loads((tmp_path / folder / "status.json").read_text())["state"] == "finished"
+        assert (tmp_path / folder / "metrics.csv").is_file()
+    answer = train(*TINY, "trainer.max_steps=9", f"run_folder={tmp_path}/run")
+    assert answer.code == 2 and "holds a run already" in answer.err
+
+    low = next((tmp_path / "pairs/test/low").iterdir())
+    answer = command(
+        "restore",
+        f"checkpoint={tmp_path}/run/checkpoints/best.ckpt",
+        f"input={low}",
+        f"output={tmp_path}/out",
+        "sampler.steps=2",
+        "sampler.realism=0.5",
+        "draws=2",
+    )
+    assert answer.code == 0, answer.err
+    record = json.loads((tmp_path / "out/restore.json").read_text())
+    assert record["preset"] == "mean, then 2 steps, realism 0.5" and record["evaluations_per_draw"] == 3
+
+
+def test_a_longer_run_lengthens_the_flow_alone(train, command, tmp_path):
+    assert train(*TINY, "trainer.max_steps=6", f"run_folder={tmp_path}/run").code == 0
+    before = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    answer = command("train", f"resume={tmp_path}/run", "trainer.max_steps=12")
+    assert answer.code == 0, answer.err
+    assert (steps(tmp_path / "run/mean"), steps(tmp_path / "run")) == (4, 8)
+    after = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(before["sigma"], after["sigma"])
+
+
+def test_a_run_that_stopped_in_its_first_stage_goes_on(train, command, tmp_path, monkeypatch):
+    from ddpm_lightning.models.pmrf import PMRF
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PMRF, "on_fit_start", stop)
+        assert train(*TINY, "trainer.max_steps=6", f"run_folder={tmp_path}/run").code != 0
+    assert steps(tmp_path / "run/mean") == 4 and not (tmp_path / "run/checkpoints/last.ckpt").exists()
+    answer = command("train", f"resume={tmp_path}/run")
+    assert answer.code == 0, answer.err
+    assert (steps(tmp_path / "run/mean"), steps(tmp_path / "run")) == (4, 2)
+
+
+def test_a_trained_mean_takes_no_steps(train, tmp_path):
+    assert train(*MEAN, "trainer.max_steps=4", f"run_folder={tmp_path}/mean").code == 0
+    given = f"model.mean={tmp_path}/mean/checkpoints/best.ckpt"
+    answer = train(*TINY, "trainer.max_steps=3", f"run_folder={tmp_path}/run", given)
+    assert answer.code == 0, answer.err
+    assert steps(tmp_path / "run") == 3 and not (tmp_path / "run/mean").exists()
+    best = torch.load(tmp_path / "mean/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    ours = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(ours["regression.network.output_gain"], best["network.output_gain"])
+
+    for wrong, message in (
+        ([*TINY, "model.regression.network.base=16"], "has another network"),
+        ([*TINY, "data/normalisation=dataset"], "another normalisation"),
+    ):
+        answer = train(*wrong, f"run_folder={tmp_path}/wrong", given)
+        assert answer.code == 2 and message in answer.err and not (tmp_path / "wrong").exists()
+    answer = train(*TINY, f"run_folder={tmp_path}/wrong", f"model.mean={tmp_path}/run/checkpoints/best.ckpt")
+    assert answer.code == 2 and "model=regression" in answer.err
+    answer = train(*TINY, f"run_folder={tmp_path}/wrong", "trainer.max_steps=1")
+    assert answer.code == 2 and "at least 2" in answer.err
+
+
+def test_samplers_must_suit_the_model(train, command, tmp_path):
+    assert train(*TINY, "trainer.max_steps=3", f"run_folder={tmp_path}/run").code == 0
+    best = f"checkpoint={tmp_path}/run/checkpoints/best.ckpt"
+    answer = command("evaluate", best, "sampler=ddim", f"output={tmp_path}/scores")
+    assert answer.code == 2 and "Euler steps, not by DDIM" in answer.err
+    answer = command("evaluate", best, "sampler.realism=2", f"output={tmp_path}/scores")
+    assert answer.code == 2 and "sampler.realism is 2" in answer.err
