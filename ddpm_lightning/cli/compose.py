@@ -92,9 +92,7 @@ def check(verb: str, arguments: list[str]) -> None:
         raise UserError(
             "override", str(error).splitlines()[0], allowed="KEY=VALUE, quoted where it holds , = or ()"
         ) from error
-    compose(
-        verb, [_first(override) for override in overrides if not override.key_or_group.startswith("hydra")]
-    )
+    compose(verb, [_first(override) for override in overrides])
 
 
 def _first(override: Override) -> str:

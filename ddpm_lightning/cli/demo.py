@@ -4,8 +4,8 @@ Examples:
   ddpm-lightning demo
   ddpm-lightning demo run_folder=runs/longer trainer.max_steps=5000
 
-Leaves in runs/demo: everything that `train` leaves, summary.json and summary.md of the test split, figures/, and a
-restored file in restored/. A demo that is in the folder already is replaced.
+Leaves in runs/demo: everything that `train` leaves; evaluation/ of the test split, whose summary and pictures are also
+in summary.json, summary.md and figures/; a restored file in restored/. A demo that is there already is replaced.
 """
 
 import shutil
@@ -39,9 +39,11 @@ def run(config: DictConfig) -> int:
     print("2/3  scoring raw images, single draws and their average on the test split")
     fast = precision(settings["trainer"]) == "bf16-mixed"
     common = [f"checkpoint={_quoted(finished.best)}", f"draws={draws}", f"bfloat16={fast}"]
-    _, summary = score_checkpoint(
-        compose.plain(compose.compose("evaluate", [*common, f"output={_quoted(folder)}"]))
+    # Not into the run folder itself: its metrics.csv is the learning curve.
+    scores, summary = score_checkpoint(
+        compose.plain(compose.compose("evaluate", [*common, f"output={_quoted(folder / 'evaluation')}"]))
     )
+    _show(scores, folder)
     print("3/3  restoring a file")
     noisy = _write_example(settings, folder / "example")
     restored = folder / "restored"
@@ -52,6 +54,13 @@ def run(config: DictConfig) -> int:
     print(f"figures   {folder / 'figures'}\nrestored  {restored / noisy.name} (from {noisy})")
     print(f"model     {finished.best}\n{time.monotonic() - began:.0f} seconds")
     return 0
+
+
+def _show(scores: Path, folder: Path) -> None:
+    """Copies summary and pictures of the evaluation to where a newcomer looks first."""
+    for name in ("summary.json", "summary.md"):
+        shutil.copy(scores / name, folder / name)
+    shutil.copytree(scores / "figures", folder / "figures", dirs_exist_ok=True)
 
 
 def _quoted(path: Path) -> str:

@@ -42,8 +42,14 @@ def delegate(verb: str) -> float | None:
     config = HydraConfig.get()
     folder = Path(config.runtime.output_dir)
     overrides = list(config.overrides.task)
-    if not any(override.lstrip("+").startswith(f"{FOLDER_KEYS[verb]}=") for override in overrides):
-        overrides.append(f'{FOLDER_KEYS[verb]}="{folder}"')
+    key = FOLDER_KEYS[verb]
+    if any(override.lstrip("+").startswith(f"{key}=") for override in overrides):
+        raise UserError(
+            key,
+            "is one folder, but each job of a sweep has its own",
+            remedy="give hydra.sweep.dir=DIR instead",
+        )
+    overrides.append(f'{key}="{folder}"')
     code = subprocess.run([sys.executable, "-m", "ddpm_lightning", verb, *overrides]).returncode
     if code:
         raise UserError(

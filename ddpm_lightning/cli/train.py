@@ -42,7 +42,7 @@ from ddpm_lightning.models.pmrf import PMRF
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
 #: What a run leaves in its folder.
-TRACES = ("checkpoints", "figures", stages.FOLDER, "config.yaml", "metrics.csv", "status.json")
+TRACES = ("checkpoints", "figures", "evaluation", stages.FOLDER, "config.yaml", "metrics.csv", "status.json")
 
 
 @dataclass
@@ -69,6 +69,10 @@ def run(config: DictConfig) -> int:
         settings = prepare(config, {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")})
     finished = train(settings)
     if first_process():
+        if config.resume is not None:
+            print(
+                f"the run stands at step {settings['trainer']['max_steps']}; trainer.max_steps=N trains it longer"
+            )
         print(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}")
         print(f"next            ddpm-lightning evaluate checkpoint={finished.best}")
     return 0
