@@ -22,6 +22,7 @@ FOLDER_KEYS = {
     "evaluate": "output",
     "compare": "output",
     "restore": "output",
+    "prepare": "output",
 }
 
 
