@@ -148,7 +148,7 @@ BAD = {
     ),
     "path escape in tar": (lambda p: make_tar(p, {"a/../../evil.png": b"2"}), ["leads out"]),
     "path escape of Windows": (lambda p: make_zip(p, {"..\\evil.png": b"2"}), ["leads out"]),
-    "absolute path": (lambda p: make_tar(p, {"/tmp/evil.png": b"2"}), ["/tmp/evil.png", "leads out"]),
+    "absolute path": (lambda p: make_tar(p, {"/evil.png": b"2"}), ["/evil.png", "leads out"]),
     "drive": (lambda p: make_zip(p, {"C:/evil.png": b"2"}), ["leads out"]),
     "symbolic link": (lambda p: make_tar(p, members=[link(tarfile.SYMTYPE)]), ["set/link", "a link"]),
     "hard link": (lambda p: make_tar(p, members=[link(tarfile.LNKTYPE)]), ["set/link", "a link"]),
