@@ -1,0 +1,58 @@
+"""A restorer that draws from a known posterior: everything about its draws can be computed beforehand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
+from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.evaluation.run import Judged, Scoring, evaluate
+
+SIGMA = 10.0
+
+
+class Posterior:
+    """Pairs whose clean image is the low one plus noise of standard deviation SIGMA."""
+
+    def __init__(self, images=4, side=96, seed=0, pixel_size=0.02):
+        self.images, self.side, self.seed, self.pixel_size = images, side, seed, pixel_size
+
+    def __len__(self):
+        return self.images
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng((self.seed, index))
+        mean = gaussian_filter(rng.normal(0, 1, (self.side, self.side)), 3)
+        mean = 100 + 20 * mean / mean.std()
+        high = (mean + rng.normal(0, SIGMA, mean.shape)).astype(np.float32)
+        name = f"{index:03d}"
+        return Pair(mean.astype(np.float32), high, name, f"field {index}", self.pixel_size)
+
+
+class GaussianRestorer:
+    """Draws the low image plus noise; ``width`` 1 draws from the true posterior.
+
+    ``antithetic`` draws come in pairs of opposite noise.
+    """
+
+    def __init__(self, width=1.0, blur=0.0, antithetic=False, seed=1):
+        self.width, self.blur, self.seed = width, blur, seed
+        self.method = SimpleNamespace(antithetic=antithetic, deterministic=False)
+        self.normalisation = PairNormalisation(FixedRange(0, 200), FixedRange(0, 200))
+
+    def draws(self, plane, draws, image):
+        rng = np.random.default_rng((self.seed, int(image)))
+        noise = np.zeros_like(plane)
+        for number in range(draws):
+            opposite = self.method.antithetic and number % 2
+            noise = -noise if opposite else rng.normal(0, SIGMA * self.width, plane.shape)
+            if self.blur and not opposite:
+                noise = gaussian_filter(noise, self.blur)
+            yield (plane + noise).astype(np.float32)
+
+
+def judge(images=4, draws=15, side=96, seed=0, **settings) -> list[Judged]:
+    """Judges images whose draws are known."""
+    source = Posterior(images, side, seed)
+    return list(evaluate(GaussianRestorer(**settings), source, Scoring(draws=draws), range(images)))

@@ -1,0 +1,87 @@
+"""Each signature of failure is found where it was planted, and nowhere else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ddpm_lightning.evaluation.diagnostics import inconsistent_draws, over_smoothing, poor_generalisation
+from ddpm_lightning.evaluation.inputs import InputReference
+from ddpm_lightning.evaluation.spectra import Spectra
+from tests.evaluation.gaussian import judge
+
+
+@pytest.fixture(scope="module")
+def honest():
+    return judge()
+
+
+def with_ratios(judged, single, average):
+    curves = np.ones(64)
+    spectra = Spectra(
+        {"target": curves}, {}, {}, (0.1, 0.2), {"raw": 1.0, "single": single, "average": average}
+    )
+    return [replace(image, spectra=spectra) for image in judged]
+
+
+@pytest.mark.parametrize(
+    ("single", "average", "verdict", "words"),
+    [
+        (0.9, 0.8, "fine", "no over-smoothing"),
+        (0.9, 0.3, "suspect", "the average blurs it away"),
+        (0.3, 0.25, "suspect", "single draws are too smooth"),
+        (2.5, 0.9, "suspect", "more fine structure"),
+    ],
+)
+def test_over_smoothing(honest, single, average, verdict, words):
+    found = over_smoothing(with_ratios(honest, single, average), 0.02)
+    assert found.verdict == verdict and words in found.sentence
+    assert "100 to 200 nm" in found.sentence and f"{single:.0%}" in found.sentence
+    assert "5.0 to 10.0 px" in over_smoothing(with_ratios(honest, single, average)).sentence
+
+
+def test_blurred_noise_of_draws_is_no_structure(honest):
+    assert over_smoothing([replace(image, spectra=None) for image in honest]).verdict == "unknown"
+
+
+def test_honest_draws_are_consistent_in_size(honest):
+    found = inconsistent_draws(honest)
+    assert "as large as the error" in found.sentence and found.numbers["spread_skill"] == pytest.approx(
+        1, abs=0.02
+    )
+    # Their spread is the same everywhere: it cannot point to the places of the error.
+    assert found.verdict == "suspect" and "in the wrong places" in found.sentence
+
+
+@pytest.mark.parametrize(("width", "words"), [(0.4, "overconfident"), (2.5, "scatter more than they err")])
+def test_draws_of_the_wrong_width(width, words):
+    found = inconsistent_draws(judge(images=2, width=width, side=48))
+    assert found.verdict == "suspect" and words in found.sentence
+
+
+def test_a_single_draw_says_nothing():
+    found = inconsistent_draws(judge(images=1, draws=1, side=32))
+    assert found.verdict == "unknown" and "at least 2 draws" in found.sentence
+
+
+def reference_of(judged, shift=0.0):
+    names = judged[0].input
+    values = {name: [image.input[name] + shift for image in judged] for name in names}
+    return InputReference(values)
+
+
+def test_generalisation(honest):
+    many = judge(images=10, draws=2, side=48)
+    inside = poor_generalisation(many, reference_of(many))
+    assert inside.verdict == "fine" and "All 10 inputs" in inside.sentence
+    outside = poor_generalisation(many, reference_of(many, shift=5.0))
+    assert outside.verdict == "suspect" and "10 of 10 inputs lie outside" in outside.sentence
+    one = [*many[:9], replace(many[9], input={**many[9].input, "noise": 50.0})]
+    single = poor_generalisation(one, reference_of(many))
+    assert single.verdict == "fine" and "1 of 10" in single.sentence and "noise level" in single.sentence
+
+
+def test_without_a_reference_nothing_is_claimed(honest):
+    found = poor_generalisation(honest, None, "the training images are not here")
+    assert found.verdict == "unknown" and "not here" in found.sentence
+    assert "only 4 training images" in poor_generalisation(honest, reference_of(honest)).sentence
