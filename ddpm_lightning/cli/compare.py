@@ -12,6 +12,7 @@ Leaves in the output folder: comparison.md (to read), comparison.csv, comparison
 from datetime import datetime
 from pathlib import Path
 
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
@@ -29,8 +30,11 @@ __all__ = ["run", "spelled_out"]
 
 def spelled_out(arguments: list[str]) -> list[str]:
     """Returns the overrides that arguments stand for: files are gathered in ``files=[…]``."""
+    given = get_args_parser().parse_known_args(arguments)[0].overrides
     # A folder of a sweep may be called `seed=1`: what exists is a file.
-    files = [a for a in arguments if Path(a).exists() or ("=" not in a and not a.startswith(("-", "~")))]
+    files = [
+        name for name in given if Path(name).exists() or ("=" not in name and not name.startswith(("-", "~")))
+    ]
     if not files:
         return arguments
     quoted = ",".join("'" + file.replace("\\", "\\\\").replace("'", "\\'") + "'" for file in files)

@@ -129,6 +129,7 @@ LIMITS = {
     "callbacks.samples.images": COUNT,
     "callbacks.samples.crop": COUNT,
     "callbacks.samples.draws": COUNT,
+    "callbacks.samples.lpips": SWITCH,
 }
 
 

@@ -156,30 +156,40 @@ def poor_generalisation(
         return Diagnosis(title, "unknown", sentence, picture)
     outside = {found.rows[0].image: reference.outside(found.input) for found in having}
     outside = {image: names for image, names in outside.items() if names}
-    numbers = {"images": len(having), "outside": outside, "training_images": known}
-    if not outside:
-        sentence = (
+    shifted = reference.shifted([found.input for found in having])
+    numbers = {"images": len(having), "outside": outside, "shifted": shifted, "training_images": known}
+    many = len(outside) > max(1, CHANCE * len(having))
+    if outside:
+        count = f"{len(outside)} of {len(having)} inputs lie outside of what {known} training inputs show"
+        # What most of them have in common comes first.
+        most = max(reference.features, key=lambda name: sum(name in names for names in outside.values()))
+        chosen = [found for found in having if most in outside.get(found.rows[0].image, ())]
+        parts = [f"{count}, most often by their {_compared(most, chosen, reference)}"]
+    else:
+        parts = [
             f"All {len(having)} inputs lie in the range of {known} training inputs, in intensities, noise level and "
-            "power spectrum: nothing speaks against the model here."
+            "power spectrum"
+        ]
+    if shifted:
+        parts.append(
+            f"as a set they are unlike the training inputs, most in their {_compared(shifted[0], having, reference)}"
         )
-        return Diagnosis(title, "fine", sentence, picture, numbers)
-    counts = {name: sum(name in names for names in outside.values()) for name in reference.features}
-    most = max(counts, key=counts.get)
-    values = [found.input[most] for found in having if most in outside.get(found.rows[0].image, ())]
-    low, high = min(reference.features[most]), max(reference.features[most])
-    example = (
-        f"most often by their {feature_name(most)}, {np.median(values):.3g} where training had {low:.3g} to {high:.3g} "
-        "(normalised scale)"
-    )
-    few = len(outside) <= max(1, CHANCE * len(having))
-    advice = (
-        "single outliers, worth a look"
-        if few
-        else "what was measured on other data does not hold here; train on images like these, or record them alike"
-    )
-    count = f"{len(outside)} of {len(having)} inputs lie outside of what {known} training inputs show"
-    sentence = f"{count}, {example}: {advice}."
-    return Diagnosis(title, "fine" if few else "suspect", sentence, picture, numbers)
+    if many:
+        advice = "what was measured on other data does not hold here; train on images like these, or record them alike"
+    elif shifted:
+        advice = "numbers measured on other data may not hold here; look how far apart they are"
+    else:
+        advice = "single outliers are worth a look" if outside else "nothing speaks against the model here"
+    verdict = "suspect" if many or shifted else "fine"
+    return Diagnosis(title, verdict, f"{'; '.join(parts)}: {advice}.", picture, numbers)
+
+
+def _compared(name: str, judged: Sequence[Judged], reference: InputReference) -> str:
+    """Says what a feature is here and what it was in training."""
+    here = np.median([found.input[name] for found in judged])
+    low, middle, high = np.quantile(reference.features[name], (0, 0.5, 1))
+    training = f"training {low:.3g} to {high:.3g}, median {middle:.3g}"
+    return f"{feature_name(name)} (median {here:.3g}, {training}, normalised scale)"
 
 
 def feature_name(feature: str) -> str:

@@ -61,6 +61,20 @@ def test_a_blurred_input_lacks_power(reference):
     assert {"power_6", "power_7"} <= set(reference.outside(describe_input(blurred)))
 
 
+def test_a_set_is_told_apart_more_finely_than_an_image(reference):
+    same = [describe_input(image(seed)) for seed in range(100, 116)]
+    assert reference.shifted(same) == []
+    noisier = [describe_input(image(seed, noise=0.103)) for seed in range(100, 116)]
+    assert "noise" in reference.shifted(noisier)
+    assert not any("noise" in reference.outside(features) for features in noisier)
+
+
+def test_sets_of_the_same_kind_are_seldom_told_apart(reference):
+    sets = [[describe_input(image(seed + k, side=48)) for k in range(6)] for seed in range(100, 300, 6)]
+    small = InputReference.of(image(seed, side=48) for seed in range(32))
+    assert sum(bool(small.shifted(described)) for described in sets) <= 1
+
+
 def test_a_reference_travels_in_plain_containers(reference):
     again = InputReference.load(json.loads(json.dumps(reference.state())))
     assert again == reference and again.bounds("noise") == reference.bounds("noise")
