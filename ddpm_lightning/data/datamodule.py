@@ -11,7 +11,7 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
-from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler
+from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler, as_it_is
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.errors import UserError
@@ -142,6 +142,7 @@ class PairDataModule(lightning.LightningDataModule):
         return DataLoader(
             dataset,
             batch_sampler=sampler,
+            collate_fn=as_it_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
@@ -156,4 +157,4 @@ class PairDataModule(lightning.LightningDataModule):
         order = [image * crops + crop for crop in range(crops) for image in range(len(pairs))]
         chosen = order[: max(self.validation_crops, 1)][rank::processes]
         batches = [chosen[k : k + self.batch_size] for k in range(0, len(chosen), self.batch_size)]
-        return DataLoader(dataset, batch_sampler=batches)
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=as_it_is)

@@ -27,9 +27,12 @@ class Scale:
     low: float
     high: float
 
-    def normalise(self, image: np.ndarray) -> np.ndarray:
-        """Maps intensities to about [-1, 1], float32."""
-        return ((image.astype(np.float32) - self.low) * (2 / (self.high - self.low)) - 1).astype(np.float32)
+    def normalise(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Maps intensities to about [-1, 1], float32; into ``out`` where it is given, which may be the image."""
+        single = {"dtype": np.float32, "casting": "unsafe"}
+        result = np.subtract(image, np.float32(self.low), out=out, **single)
+        np.multiply(result, np.float32(2 / (self.high - self.low)), out=result)
+        return np.subtract(result, np.float32(1), out=result)
 
     def restore(self, image: Any) -> Any:
         """Maps numbers of about [-1, 1] back to intensities; arrays and tensors alike."""
