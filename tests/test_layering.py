@@ -15,9 +15,9 @@ ARROWS = {
     "metrics": {"errors"},
     "data": {"errors"},
     "models": {"errors", "diffusion", "networks", "metrics"},
-    "inference": {"models.protocol", "diffusion.ensemble", "data", "build", "errors"},
+    "inference": {"models.protocol", "diffusion.ensemble", "data", "metrics", "build", "errors"},
     "evaluation": {"models.protocol", "inference", "diffusion.ensemble", "data", "metrics", "errors"},
-    "callbacks": {"models.protocol", "diffusion.ensemble", "evaluation.figures", "metrics", "errors"},
+    "callbacks": {"models.protocol", "diffusion.ensemble", "evaluation.figures", "metrics", "clock", "errors"},
     "cli": {
         "__version__",
         "callbacks",
@@ -27,6 +27,7 @@ ARROWS = {
         "metrics",
         "models",
         "build",
+        "clock",
         "errors",
     },
 }

@@ -1,86 +1,34 @@
-r"""Does an input look like those that the model was trained on?
+"""Do the inputs of an evaluation look like those that the model was trained on?
 
-A network says nothing reliable about images of a kind that it has not seen, and does not say so. Here each low image,
-on the normalised scale that the network sees, is described by a few numbers: its mean, the means of its darkest and
-brightest hundredth, its noise level, and its power in eight bands of spatial frequency. An image is outside of the
-training distribution if one of them leaves the range of the training images, widened by half on either side (noise and
-power on a logarithmic scale): for 32 images of a normal distribution that is about four standard deviations.
-
-The noise level is the mean absolute diagonal detail of 2 x 2 pixels, as a standard deviation,
-
-.. math:: \hat\sigma = \sqrt{\pi / 2}\; \langle |x_{00} - x_{01} - x_{10} + x_{11}| / 2 \rangle
-
-to which structure that the optics have blurred adds little.
-
-Training images that vary much leave room for single images. A set of images as a whole is told apart more finely, by
-the two-sample test of Kolmogorov and Smirnov for each feature, with Holm's correction. Another kind of structure with
-the same brightness, noise and spectrum is noticed by neither.
+Training images that vary much leave room for single images, which are judged by
+:class:`ddpm_lightning.metrics.inputs.SeenInputs`. A set of images as a whole is told apart more finely, by the
+two-sample test of Kolmogorov and Smirnov for each feature, with Holm's correction. Another kind of structure with the
+same brightness, noise and spectrum is noticed by neither.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.evaluation.statistics import holm
-from ddpm_lightning.metrics.spectrum import radial_power_spectrum
+from ddpm_lightning.metrics.inputs import BANDS, SeenInputs, describe_input
 
 __all__ = ["BANDS", "InputReference", "describe_input"]
 
-#: Edges of the bands of spatial frequency, in cycles per pixel: from periods of 64 pixels to 2.
-BANDS = np.geomspace(1 / 64, 1 / 2, 9)
 #: Training images that inputs are compared with.
 REFERENCES = 32
-#: Part of the training range by which it is widened on either side.
-MARGIN = 0.5
-
-
-def describe_input(image: np.ndarray) -> dict[str, float]:
-    """Returns the features of one image.
-
-    Args:
-        image: Low image with shape (H, W), normalised, finite.
-    """
-    image = image.astype(np.float64)
-    ordered = np.sort(image, axis=None)
-    few = max(1, len(ordered) // 100)
-    detail = (image[:-1, :-1] - image[:-1, 1:] - image[1:, :-1] + image[1:, 1:]) / 2
-    features = {
-        "mean": float(image.mean()),
-        "dark": float(ordered[:few].mean()),
-        "bright": float(ordered[-few:].mean()),
-        "noise": float(np.sqrt(np.pi / 2) * np.abs(detail).mean()),
-    }
-    spectrum = radial_power_spectrum(torch.from_numpy(image)[None, None])
-    frequency, power = spectrum.frequency.numpy(), spectrum.power[0].numpy()
-    centres = np.sqrt(BANDS[1:] * BANDS[:-1])
-    for number, (low, high, centre) in enumerate(zip(BANDS[:-1], BANDS[1:], centres, strict=True)):
-        inside = (frequency >= low) & (frequency < high)
-        # Small images have no ring in the coarsest bands.
-        level = power[inside].mean() if inside.any() else np.interp(centre, frequency, power)
-        features[f"power_{number}"] = float(np.log10(max(level, 1e-12)))
-    return features
 
 
 @dataclass(frozen=True)
-class InputReference:
-    """Features of training images.
+class InputReference(SeenInputs):
+    """Features of training images, with what an evaluation asks of them.
 
     Attributes:
         features: The value of each training image by feature.
     """
-
-    features: dict[str, list[float]]
-
-    @classmethod
-    def of(cls, images: Iterable[np.ndarray]) -> "InputReference":
-        """Returns the reference of training images with shape (H, W), normalised."""
-        described = [describe_input(image) for image in images]
-        return cls({name: [features[name] for features in described] for name in described[0]})
 
     @classmethod
     def of_split(
@@ -95,33 +43,6 @@ class InputReference:
         chosen = np.unique(np.linspace(0, len(pairs) - 1, images).round().astype(int))
         lows = (pairs[int(index)].low for index in chosen)
         return cls.of(scaling.scale(low).normalise(low) for low in lows)
-
-    @classmethod
-    def load(cls, state: dict[str, Any]) -> "InputReference":
-        """Returns the reference that a checkpoint carries."""
-        return cls({name: list(values) for name, values in state.items()})
-
-    def state(self) -> dict[str, list[float]]:
-        """Returns plain containers for a checkpoint."""
-        return self.features
-
-    def bounds(self, name: str) -> tuple[float, float]:
-        """Returns the range of a feature that counts as seen in training."""
-        low, high = min(self.features[name]), max(self.features[name])
-        if name == "noise" and low > 0:
-            margin = (high / low) ** MARGIN
-            return low / margin, high * margin
-        margin = MARGIN * (high - low)
-        return low - margin, high + margin
-
-    def outside(self, features: dict[str, float]) -> list[str]:
-        """Returns the features of an image that leave the training distribution."""
-        found = []
-        for name in self.features.keys() & features.keys():
-            low, high = self.bounds(name)
-            if not low <= features[name] <= high:
-                found.append(name)
-        return sorted(found, key=list(self.features).index)
 
     def shifted(self, described: Sequence[dict[str, float]], level: float = 0.01) -> list[str]:
         """Returns the features in which a set of images as a whole is unlike the training images, worst first.
