@@ -5,6 +5,9 @@ prediction is turned into an estimate of the clean image, clipped to the range t
 moved from t to s. The noise implied by the estimate is recomputed after clipping, so that state, start and noise stay
 consistent.
 
+A grid may begin below T, where the state would still hold :math:`\sqrt{\bar\alpha}` of the clean image, and pure noise
+is taken for it. At 0.9 T of the cosine schedule that is a sixth, which a model with a telling condition does not miss.
+
 References:
     Ho, Jain, Abbeel (2020), arXiv 2006.11239, algorithm 2 (ancestral).
     Song, Meng, Ermon. *Denoising Diffusion Implicit Models* (2021), arXiv 2010.02502, equations 12 and 16.
@@ -17,11 +20,17 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.process import noise_from_start, per_image, posterior
 from ddpm_lightning.diffusion.schedule import Schedule
 
-__all__ = ["DDIM", "Ancestral", "PredictStart", "Sampler"]
+__all__ = ["DDIM", "Ancestral", "Estimate", "OneStep", "PredictStart", "Sampler"]
 
+#: Relative error of predicted noise that a grid must bear, and how far it may move the state that follows.
+NOISE_ERROR, MOST_HARM = 0.01, 0.1
+
+#: Clean images (B, C, H, W) as they were estimated at levels (B,).
+Estimate = tuple[Tensor, Tensor]
 #: Estimates the clean images from states (B, C, H, W) and their levels (B,).
 PredictStart = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,20 +49,53 @@ class Sampler:
     """The loop that all samplers share.
 
     Args:
-        steps: Number of network evaluations, between 1 and the schedule's T; ``None`` takes all T.
+        steps: Number of network evaluations, between 1 and the schedule's T; ``None`` takes all.
         antithetic: Whether draws come in pairs of opposite noise. Their mean is free of all that is odd in the noise:
             a pair of a deterministic sampler is worth about eight independent draws.
+        start: Where the grid begins, as a share of T.
     """
 
     #: Whether the same start noise always leads to the same image.
     deterministic: bool
 
-    def __init__(self, steps: int | None = None, antithetic: bool = False) -> None:
-        self.steps, self.antithetic = steps, antithetic
+    def __init__(self, steps: int | None = None, antithetic: bool = False, start: float = 1.0) -> None:
+        self.steps, self.antithetic, self.start = steps, antithetic, start
+
+    @property
+    def name(self) -> str:
+        """Name of the sampler in results."""
+        return type(self).__name__.lower()
+
+    def times(self, schedule: Schedule) -> list[int]:
+        """Returns the grid on a schedule: falling steps that end with 0."""
+        return schedule.times(self.steps, self.start)
 
     def evaluations(self, schedule: Schedule) -> int:
         """Returns the number of network evaluations of one draw."""
-        return schedule.steps if self.steps is None else self.steps
+        return len(self.times(schedule)) - 1
+
+    def check(self, schedule: Schedule, objective: Objective) -> None:
+        r"""Raises where the grid cannot be, or a model of this objective is useless on it.
+
+        An epsilon model estimates :math:`y_0` with :math:`\sqrt{1 / \bar\alpha - 1}` times the error of its noise: 4058
+        times at the end of the cosine schedule. The many steps of the paper give that estimate no weight; a long first
+        step makes it the state.
+
+        Raises:
+            ValueError: With the reason.
+        """
+        t, s = self.times(schedule)[:2]
+        alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
+        if objective.name != "epsilon":
+            return
+        amplified = (1 / alpha_bar_t - 1) ** 0.5
+        weight = alpha_bar_s**0.5 * (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t)
+        if weight * min(1.0, NOISE_ERROR * amplified) > MOST_HARM:
+            raise ValueError(
+                f"the first step goes from {t} to {s} of {schedule.steps}, but an epsilon model knows the clean image "
+                f"at {t} only up to {amplified:.0f} times the error of its noise; begin at sampler.start=0.9 "
+                "(one_step: sampler.at=0.9), take more steps, or train with model.objective.name=v"
+            )
 
     def __call__(
         self,
@@ -77,24 +119,39 @@ class Sampler:
         Returns:
             One image for each row of the noise, with shape (B, C, H, W), float32.
         """
-        times = schedule.times(self.evaluations(schedule))
+        times = self.times(schedule)
         device = torch.device(device)
         noise = noise.antithetic() if self.antithetic else noise
         y_t = noise(times[0], shape, device)
+        before: Estimate | None = None
         for t, s in pairwise(times):
             level_t, level_s = (schedule.alpha_bar[k].expand(len(noise)) for k in (t, s))
             y_0 = predict_start(y_t, level_t)
             if clip is not None:
                 y_0 = y_0.clamp(*clip)
-            y_t = (
-                y_0 if s == 0 else self.step(y_t, y_0, level_t, level_s, lambda s=s: noise(s, shape, device))
-            )
+            if s == 0:
+                return y_0
+            y_t = self.step(y_t, (y_0, level_t), level_s, lambda s=s: noise(s, shape, device), before)
+            before = (y_0, level_t)
         return y_t
 
     def step(
-        self, y_t: Tensor, y_0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor, noise: Callable[[], Tensor]
+        self,
+        y_t: Tensor,
+        estimate: Estimate,
+        alpha_bar_s: Tensor,
+        noise: Callable[[], Tensor],
+        before: Estimate | None,
     ) -> Tensor:
-        """Moves states from t to s, given the estimate of the clean images; noise() is drawn only if needed."""
+        """Moves states to a level s > 0.
+
+        Args:
+            y_t: States with shape (B, C, H, W).
+            estimate: The clean images as they are estimated at these states, and the levels of the states.
+            alpha_bar_s: Levels to go to, with shape (B,).
+            noise: Draws the noise of the step; called only if it is needed.
+            before: The estimate of the step before this one; ``None`` at the first.
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no step")
 
 
@@ -104,9 +161,15 @@ class Ancestral(Sampler):
     deterministic = False
 
     def step(
-        self, y_t: Tensor, y_0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor, noise: Callable[[], Tensor]
+        self,
+        y_t: Tensor,
+        estimate: Estimate,
+        alpha_bar_s: Tensor,
+        noise: Callable[[], Tensor],
+        before: Estimate | None,
     ) -> Tensor:
         """Moves states from t to s by the strided posterior."""
+        y_0, alpha_bar_t = estimate
         mean, variance = posterior(y_0, y_t, alpha_bar_s, alpha_bar_t)
         return mean + variance.sqrt() * noise()
 
@@ -118,22 +181,31 @@ class DDIM(Sampler):
         steps: Number of network evaluations; ``None`` takes all of the schedule.
         eta: Share of the ancestral noise that is added anew at each step, in [0, 1].
         antithetic: Whether draws come in pairs of opposite noise.
+        start: Where the grid begins, as a share of T.
 
     Raises:
         ValueError: If eta lies outside [0, 1].
     """
 
-    def __init__(self, steps: int | None = None, eta: float = 0.0, antithetic: bool = False) -> None:
-        super().__init__(steps, antithetic)
+    def __init__(
+        self, steps: int | None = None, eta: float = 0.0, antithetic: bool = False, start: float = 1.0
+    ) -> None:
+        super().__init__(steps, antithetic, start)
         if not 0 <= eta <= 1:
             raise ValueError(f"sampler.eta is {eta}; allowed: 0 (deterministic) to 1 (ancestral)")
         self.eta = eta
         self.deterministic = eta == 0
 
     def step(
-        self, y_t: Tensor, y_0: Tensor, alpha_bar_t: Tensor, alpha_bar_s: Tensor, noise: Callable[[], Tensor]
+        self,
+        y_t: Tensor,
+        estimate: Estimate,
+        alpha_bar_s: Tensor,
+        noise: Callable[[], Tensor],
+        before: Estimate | None,
     ) -> Tensor:
         """Moves states from t to s (equation 12)."""
+        y_0, alpha_bar_t = estimate
         epsilon = noise_from_start(y_t, alpha_bar_t, y_0)
         variance = (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
         sigma = self.eta * variance.sqrt()
@@ -142,3 +214,25 @@ class DDIM(Sampler):
         a, b, c = coefficients
         y_s = a * y_0 + b * epsilon
         return y_s if self.deterministic else y_s + c * noise()
+
+
+class OneStep(Sampler):
+    r"""The estimate of the clean image at one level, from pure noise: nearly :math:`E[y_0 | x]` in one evaluation.
+
+    At T itself that is what the estimate means; but a network sees T in one training step of T, and is bad there unless
+    it was trained with ``p_terminal``. Others do better at 0.9 T.
+
+    Args:
+        at: The level, as a share of T.
+        antithetic: Whether draws come in pairs of opposite noise.
+    """
+
+    deterministic = True
+
+    def __init__(self, at: float = 0.9, antithetic: bool = False) -> None:
+        super().__init__(1, antithetic, at)
+
+    @property
+    def name(self) -> str:
+        """Name of the sampler in results."""
+        return "one_step"

@@ -64,15 +64,23 @@ class Schedule:
             return table[t]
         return table[t] + (table[t - 1] - table[t]) * uniform[:, 1]
 
-    def times(self, count: int) -> list[int]:
-        """Returns count + 1 falling steps from T to 0, evenly spaced: the grid of a sampler.
+    def times(self, count: int | None = None, start: float = 1.0) -> list[int]:
+        """Returns falling steps, evenly spaced, that end with 0: the grid of a sampler.
+
+        Args:
+            count: Number of steps that are made; by default one for each step of the schedule.
+            start: Where the grid begins, as a share of T.
 
         Raises:
-            ValueError: If count is not in 1…T.
+            ValueError: If start is not in (0, 1], or count not in 1…start · T.
         """
-        if not 1 <= count <= self.steps:
-            raise ValueError(f"sampler.steps is {count}; the schedule has steps 1 to {self.steps}")
-        return [round(self.steps * (count - k) / count) for k in range(count + 1)]
+        if not 0 < start <= 1:
+            raise ValueError(f"sampler.start is {start}; allowed: above 0, at most 1 (pure noise)")
+        first = round(self.steps * start)
+        count = first if count is None else count
+        if not 1 <= count <= first:
+            raise ValueError(f"sampler.steps is {count}; the schedule has steps 1 to {first}")
+        return [round(first * (count - k) / count) for k in range(count + 1)]
 
 
 class CosineSchedule(Schedule):

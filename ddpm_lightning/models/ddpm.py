@@ -39,7 +39,12 @@ class DDPM(Learner):
         label: ``alpha_bar`` (the paper) or ``log_snr`` (a quarter of it, which tells low noise levels apart).
         continuous: Whether training levels lie between the entries of the schedule's table.
         validation_levels: Number of fixed levels at which the validation loss is computed.
+        p_terminal: Share of training samples at pure noise, t = T, where a network without them is hardly trained:
+            with a quarter, its estimate there is nearly the mean of all draws (sampler ``one_step`` with ``at`` 1).
         settings: Settings of :class:`Learner`.
+
+    Raises:
+        ValueError: If a setting cannot be, or the sampler is of no use with the schedule and the objective.
     """
 
     deterministic = False
@@ -53,15 +58,25 @@ class DDPM(Learner):
         label: str = "alpha_bar",
         continuous: bool = True,
         validation_levels: int = 8,
+        p_terminal: float = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        if not 0 <= p_terminal < 1:
+            raise ValueError(f"model.p_terminal is {p_terminal}; allowed: 0 to below 1")
+        if p_terminal and objective.name == "epsilon":
+            raise ValueError(
+                "model.p_terminal trains at pure noise, where an epsilon model has nothing to learn: the noise is what "
+                "it sees; use model.objective.name=v"
+            )
+        if not isinstance(sampler, Sampler):
+            raise ValueError(f"a diffusion model has no use for the sampler {type(sampler).__name__}")
         if label not in LABELS:
             raise ValueError(f"model.label is {label!r}; allowed: {', '.join(LABELS)}")
         self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
         self.label, self.continuous, self.validation_levels = label, continuous, validation_levels
-        self.multiple = network.multiple
-        schedule.times(self.evaluations)  # a grid that cannot be is refused now, not at the first drawing
+        self.p_terminal, self.multiple = p_terminal, network.multiple
+        sampler.check(schedule, objective)  # a grid that cannot be is refused now, not at the first drawing
 
     @property
     def evaluations(self) -> int:
@@ -71,7 +86,7 @@ class DDPM(Learner):
     @property
     def preset(self) -> str:
         """The sampler and its number of steps, in words."""
-        return f"{type(self.sampler).__name__.lower()} with {self.evaluations} of {self.schedule.steps} steps"
+        return f"{self.sampler.name} with {self.evaluations} of {self.schedule.steps} steps"
 
     def predict(self, y_t: Tensor, alpha_bar: Tensor, low: Tensor, apply: Apply = whole) -> Tensor:
         """Returns the network's output for states and levels, float32, with the shape of y_t."""
@@ -84,11 +99,17 @@ class DDPM(Learner):
         prediction = self.predict(q_sample(y_0, alpha_bar, noise), alpha_bar, batch["low"])
         return self.objective.loss(prediction, y_0, alpha_bar, noise)
 
+    def training_levels(self, keyed: KeyedNoise) -> Tensor:
+        """Returns the noise level of each training sample, with shape (B,), float64."""
+        uniform = keyed.uniform(LEVEL, 3, self.device)
+        levels = self.schedule.levels(uniform[:, :2], self.continuous)
+        return torch.where(uniform[:, 2] < self.p_terminal, self.schedule.alpha_bar[-1].to(levels), levels)
+
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
         """Returns the mean loss at random levels, keyed by (seed, crop, step)."""
         names, shape = batch["name"], batch["high"].shape[1:]
         keyed = KeyedNoise(self.seed, names, [self.trainer.global_step] * len(names))
-        alpha_bar = self.schedule.levels(keyed.uniform(LEVEL, 2, self.device), self.continuous)
+        alpha_bar = self.training_levels(keyed)
         loss = self.losses(batch, alpha_bar, keyed(IMAGE, shape, self.device)).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(names))
         return loss

@@ -7,9 +7,10 @@ must return draws of N(m, s^2).
 import pytest
 import torch
 
+from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.process import per_image
 from ddpm_lightning.diffusion.randomness import KeyedNoise
-from ddpm_lightning.diffusion.samplers import DDIM, Ancestral
+from ddpm_lightning.diffusion.samplers import DDIM, Ancestral, OneStep
 from ddpm_lightning.diffusion.schedule import CosineSchedule, LinearSchedule
 
 
@@ -146,3 +147,61 @@ def test_number_of_evaluations():
 def test_eta_outside_of_its_range_is_refused():
     with pytest.raises(ValueError, match="eta"):
         DDIM(10, eta=1.5)
+
+
+@pytest.mark.parametrize("at", [1.0, 0.9])
+def test_one_step_is_the_estimate_at_its_level(at):
+    """At T that is the mean of the posterior, whatever the noise; at 0.9 T a little of the noise is left."""
+    y = draws(OneStep(at)).double()
+    level = CosineSchedule(200).alpha_bar[round(200 * at)].item()
+    gain = STD**2 * level**0.5 / (level * STD**2 + 1 - level)
+    assert y.std().item() == pytest.approx(gain, rel=0.02)
+    assert y.mean().item() == pytest.approx(MEAN - gain * level**0.5 * MEAN, abs=0.002)
+    assert OneStep(at).evaluations(CosineSchedule(200)) == 1
+
+
+def test_a_grid_may_begin_below_pure_noise():
+    assert CosineSchedule(200).times(3, 0.9) == [180, 120, 60, 0]
+    assert Ancestral(start=0.9).evaluations(CosineSchedule(200)) == 180
+    y = draws(Ancestral(60, start=0.9)).double()
+    assert y.mean().item() == pytest.approx(MEAN, abs=0.02) and 0.9 * STD < y.std().item() < STD * 1.02
+    with pytest.raises(ValueError, match=r"sampler\.start is 1\.2; allowed: above 0, at most 1"):
+        Ancestral(5, start=1.2).times(CosineSchedule(200))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "fits"),
+    [
+        (Ancestral(), True),  # the paper
+        (Ancestral(20), True),
+        (Ancestral(5), False),
+        (Ancestral(5, start=0.9), True),
+        (DDIM(5), False),
+        (OneStep(1.0), False),
+        (OneStep(0.9), True),
+    ],
+)
+def test_epsilon_models_are_refused_where_their_error_becomes_the_state(sampler, fits):
+    """The rule against a chain: noise that is predicted 1 % wrong at the start must hardly move the state after it."""
+    schedule = CosineSchedule(200)
+
+    def second_state(error):
+        states = []
+
+        def predict(y_t, level):
+            states.append(y_t)
+            alpha = per_image(level, y_t).to(y_t.dtype)
+            return exact(y_t, level) - error * (1 / alpha - 1).sqrt()
+
+        result = sampler(predict, schedule, KeyedNoise(0, ["image"], [0]), SHAPE)
+        return states[1] if len(states) > 1 else result
+
+    moved = (second_state(0.01) - second_state(0.0)).abs().mean().item()
+    assert (moved < 0.1) == fits, moved
+    for objective in ("v", "x0"):
+        sampler.check(schedule, Objective(objective))
+    if fits:
+        sampler.check(schedule, Objective("epsilon"))
+    else:
+        with pytest.raises(ValueError, match="the first step goes from 200 .* up to 4058 times.*start=0.9"):
+            sampler.check(schedule, Objective("epsilon"))
