@@ -78,11 +78,10 @@ def find_backbone(backbone: Path | str | None = None) -> Path | None:
         backbone: File that the user named; it must exist. ``None`` looks into the cache folder.
     """
     if backbone is not None:
-        if not Path(backbone).is_file():
-            raise UserError(
-                "metrics.lpips.backbone", f"there is no file {backbone}", remedy="correct the path"
-            )
-        return Path(backbone)
+        path = Path(backbone).expanduser()
+        if not path.is_file():
+            raise UserError("metrics.lpips.backbone", f"there is no file {path}", remedy="correct the path")
+        return path
     cached = cache_folder() / FILE_NAME
     return cached if cached.is_file() else None
 

@@ -9,10 +9,13 @@ evaluation.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from ddpm_lightning.metrics.backbone import find_backbone
 from ddpm_lightning.metrics.decorrelation import decorrelation_resolution
 from ddpm_lightning.metrics.frc import frc_against_target
 from ddpm_lightning.metrics.linearity import linearity
@@ -34,6 +37,7 @@ EXTRA_METRICS = ("si_psnr", "ssim", "slope", "intercept", "total_intensity_ratio
 REFERENCE_METRICS = ("rsp", "rse")
 
 NO_BACKBONE = "no backbone: run `ddpm-lightning prepare lpips` or pass metrics.lpips.backbone=FILE"
+NO_PACKAGE = "its package is not installed: run `pip install lpips`"
 UNDEFINED = {
     "psnr": "infinite: the prediction equals the target",
     "nrmse": "its denominator, taken from the target, is not positive",
@@ -70,6 +74,26 @@ class Score:
     facts: dict[str, Fact] = field(default_factory=dict)
 
 
+def perceptual_metric(backbone: Path | str | None = None) -> "Lpips | str":
+    """Returns LPIPS for :func:`score`, or the reason why it cannot be had.
+
+    Args:
+        backbone: File of the AlexNet backbone; ``None`` looks where ``ddpm-lightning prepare lpips`` puts it.
+
+    Raises:
+        UserError: If a file is named that is not there or holds something else.
+    """
+    path = find_backbone(backbone)
+    if path is None:
+        return NO_BACKBONE
+    try:
+        from ddpm_lightning.metrics.lpips import Lpips
+    except ImportError:
+        return NO_PACKAGE
+    with torch.inference_mode(False):
+        return Lpips.load(path)
+
+
 def score(
     prediction: Tensor,
     target: Tensor,
@@ -77,7 +101,7 @@ def score(
     *,
     full_scale: tuple[float, float] | None = None,
     pixel_size: float | None = None,
-    lpips: "Lpips | None" = None,
+    lpips: "Lpips | str | None" = None,
     resolution: bool = False,
     extra: bool = False,
     reference: Tensor | None = None,
@@ -91,7 +115,7 @@ def score(
         protocol: ``paper``, ``range``, ``affine``, or a protocol of your own.
         full_scale: Black and white of the target's unit, such as (0, 255); ``paper`` needs it.
         pixel_size: Size of a pixel in µm; the resolution is then in nm, else in pixels.
-        lpips: The loaded perceptual distance, or ``None`` where there is no backbone.
+        lpips: The loaded perceptual distance, or why there is none; ``None`` where there is no backbone.
         resolution: Whether to estimate the resolution of prediction and target by decorrelation (and their
             ratio, ideally 1), and by Fourier ring correlation the period down to which they agree.
         extra: Whether to add the metrics named in ``EXTRA_METRICS``.
@@ -108,7 +132,7 @@ def score(
 
     pair = protocol.apply(prediction, target, full_scale=full_scale, align=align)
     plan = _pixel_plan(pair) | _perceptual_plan(pair, lpips)
-    facts = pair.facts | ({"lpips_backbone": lpips.sha256} if lpips else {})
+    facts = pair.facts | ({} if lpips is None or isinstance(lpips, str) else {"lpips_backbone": lpips.sha256})
     if extra:
         plan |= _extra_plan(pair)
     if resolution:
@@ -166,10 +190,10 @@ def _pixel_plan(pair: Scored) -> Plan:
     }
 
 
-def _perceptual_plan(pair: Scored, lpips: "Lpips | None") -> Plan:
+def _perceptual_plan(pair: Scored, lpips: "Lpips | str | None") -> Plan:
     def distance() -> Tensor:
-        if lpips is None:
-            raise ValueError(NO_BACKBONE)
+        if lpips is None or isinstance(lpips, str):
+            raise ValueError(lpips or NO_BACKBONE)
         prediction, target = pair.unit()
         return lpips(prediction=2 * prediction - 1, target=2 * target - 1)
 

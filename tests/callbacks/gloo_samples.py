@@ -62,6 +62,10 @@ class FakeTrainer(SimpleNamespace):
             global_step=global_step,
             estimated_stepping_batches=100,
         )
+        self.printed = []
+
+    def print(self, line):
+        self.printed.append(line)
 
 
 def restore(rank: int, folder: str) -> None:

@@ -1,5 +1,6 @@
 """The numbers of the sampled validation against numpy, in one process and in two."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -7,9 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ddpm_lightning.callbacks.samples import SampledValidation
+from ddpm_lightning.cli import compose, train
+from ddpm_lightning.metrics.collection import perceptual_metric
 from tests.callbacks.gloo_samples import FakeMethod, FakeTrainer, pairs, scale
+from tests.conftest import write_pairs
+from tests.trained import TINY
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +51,20 @@ def test_numbers_are_means_over_the_images(tmp_path):
 
 
 def test_a_small_crop_has_no_ms_ssim(tmp_path):
-    method = FakeMethod()
-    SampledValidation(str(tmp_path), crop=64).on_validation_epoch_end(FakeTrainer(), method)
+    method, trainer = FakeMethod(), FakeTrainer()
+    callback = SampledValidation(str(tmp_path), crop=64)
+    callback.on_validation_epoch_end(trainer, method)
     assert "val/psnr_single" in method.logged and "val/ms_ssim_single" not in method.logged
+    lpips, ms_ssim = trainer.printed
+    assert (
+        "val/lpips is absent: no backbone" in lpips
+        and "val/ms_ssim is absent: needs at least 176 px" in ms_ssim
+    )
+    callback.on_validation_epoch_end(trainer, method)
+    assert len(trainer.printed) == 2, "said once"
+    quiet = FakeTrainer()
+    SampledValidation(str(tmp_path), crop=180, lpips=False).on_validation_epoch_end(quiet, method)
+    assert quiet.printed == [], "LPIPS is not wanted"
 
 
 @pytest.mark.parametrize(
@@ -62,10 +79,24 @@ def test_a_small_crop_has_no_ms_ssim(tmp_path):
 def test_when_it_draws(tmp_path, trainer, drawn):
     method = FakeMethod()
     callback = SampledValidation(str(tmp_path), every_n_epochs=5, crop=32)
-    before = dict(vars(callback))
     callback.on_validation_epoch_end(trainer, method)
     assert bool(method.logged) == drawn and bool(list(tmp_path.glob("*.png"))) == drawn
-    assert vars(callback) == before, "nothing is kept"
+
+
+class BetterMethod(FakeMethod):
+    """Errs half as much."""
+
+    def draw(self, low, noise, apply=None):
+        return (low + super().draw(low, noise)) / 2
+
+
+def test_nothing_is_kept_from_the_epoch_before(tmp_path):
+    later, alone = BetterMethod(), BetterMethod()
+    callback = SampledValidation(str(tmp_path), crop=32, images=1)
+    callback.on_validation_epoch_end(FakeTrainer(), FakeMethod())
+    callback.on_validation_epoch_end(FakeTrainer(current_epoch=9), later)
+    SampledValidation(str(tmp_path), crop=32, images=1).on_validation_epoch_end(FakeTrainer(), alone)
+    assert later.logged == alone.logged != {}
 
 
 def test_two_processes_log_what_one_does(tmp_path):
@@ -81,3 +112,40 @@ def test_two_processes_log_what_one_does(tmp_path):
     assert (tmp_path / "alone" / "samples_0000012.png").read_bytes() == (
         tmp_path / "together" / "samples_0000012.png"
     ).read_bytes()
+
+
+def test_a_real_training_writes_every_number_of_every_epoch(shared, tmp_path, monkeypatch):
+    """All five for both estimators at two epochs, none of the sanity check, and none of LPIPS's weights anywhere."""
+    monkeypatch.setenv("DDPM_LIGHTNING_CACHE", str(shared / "weights"))
+    pairs = write_pairs(tmp_path / "pairs", size=176)
+    run = tmp_path / "run"
+    overrides = [
+        *TINY,
+        "data=folder",
+        f"data.root={pairs}",
+        "data.batch_size=4",
+        "data.validation_crops=2",
+        f"run_folder={run}",
+        "trainer=cpu",
+        "trainer.max_steps=2",
+        "trainer.num_sanity_val_steps=1",
+        "callbacks.samples.every_n_epochs=1",
+        "callbacks.samples.draws=2",
+        "data.crops_per_image=1",
+    ]
+    monkeypatch.delenv(train.FOLDER_VARIABLE, raising=False)
+    settings = train.prepare(compose.compose("train", overrides), {"model": "ddpm_small", "data": "folder"})
+    monkeypatch.delenv(train.FOLDER_VARIABLE)
+    best = train.train(settings).best
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/psnr_single"]]
+    assert [float(row["epoch"]) for row in rows] == [0, 1]
+    for row in rows:
+        for metric in ("psnr", "ms_ssim", "lpips", "nrmse", "pearson"):
+            for name in ("single", "average"):
+                assert np.isfinite(float(row[f"val/{metric}_{name}"])), (metric, name)
+    assert len(list((run / "figures").glob("samples_*.png"))) == 2
+    weights = torch.load(best, weights_only=True)
+    lpips = {tuple(p.shape) for p in perceptual_metric()._network.net.parameters() if p.dim() == 4}
+    kept = [*weights["state_dict"].values(), *weights["current_model_state"].values()]
+    assert not lpips & {tuple(tensor.shape) for tensor in kept}
