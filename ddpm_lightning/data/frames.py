@@ -36,6 +36,7 @@ class FrameFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._info: ImageInfo | None = None
+        self._labels: list[str] = []
         self._checked: set[int] = set()
         self._offset: int | None = None
         self._stored: np.dtype | None = None
@@ -84,7 +85,9 @@ class FrameFile:
         """Returns the place of a plane in the file, such as ``t3_z0``; empty in a file of one plane."""
         if self.planes == 1:
             return ""
-        return next(plane.label for plane in self.info.planes() if plane.number == number)
+        if not self._labels:
+            self._labels = [plane.label for plane in self.info.planes()]
+        return self._labels[number]
 
     def plane(self, number: int) -> np.ndarray:
         """Reads a plane with shape (H, W).
@@ -132,7 +135,8 @@ class FrameFile:
     def _mapped(self) -> bool:
         if self._map is None and FrameFile.open_files < OPEN_FILES:
             shape = (self.planes, *self.info.plane_shape)
-            self._map = np.memmap(self.path, self._stored, "r", self._offset, shape)
+            # As a plain array: slices of NumPy's own class of maps cost several times as much.
+            self._map = np.asarray(np.memmap(self.path, self._stored, "r", self._offset, shape))
             FrameFile.open_files += 1
         return self._map is not None
 

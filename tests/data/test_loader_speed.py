@@ -1,99 +1,62 @@
-"""The loader against the recipe of the paper's code, re-made: open both files with PIL, grey, resize, to float.
+"""The loader against the recipe of the paper's code, as ``experiments/speed/loader.py`` times it, in small."""
 
-All give batches of 8 pairs of 256 x 256 pixels in [-1, 1], in one process, in turns within one run. Ours serves from
-its cache in memory, as it does from the second epoch on; the recipe opens its files in every epoch. The augmentation of
-the paper's code has no effect; so like is compared with like without ours, and ours is timed apart.
-"""
-
+import importlib.util
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+import pytest
+from torch.utils.data import DataLoader
 
 from ddpm_lightning.data.folder import FolderData
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
-from tests.data.miniatures import png, tif
+from tests.data.miniatures import tif
 
-PAIRS, SIDE, BATCH, ROUNDS = 32, 256, 8, 9
-
-
-class Recipe(Dataset):
-    """What the released code does for each item (its augmentation has no effect)."""
-
-    def __init__(self, root, suffix):
-        self.files = [[root / role / f"{n:05d}{suffix}" for role in ("low", "high")] for n in range(PAIRS)]
-
-    def __len__(self):
-        return len(self.files)
-
-    def __getitem__(self, index):
-        images = {}
-        for role, path in zip(("low", "high"), self.files[index], strict=True):
-            with Image.open(path) as file:
-                image = file.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-            pixels = torch.from_numpy(np.array(image)).float().div(255)
-            images[role] = ((pixels - 0.5) / 0.5)[None]
-        return {**images, "name": str(index)}
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments/speed/loader.py"
 
 
-def write(root):
-    rng = np.random.default_rng(0)
-    for number in range(PAIRS):
-        for role, mean in (("low", 2), ("high", 30)):
-            image = rng.poisson(mean, (SIDE, SIDE)).astype(np.uint8)
-            png(root / "recipe" / role / f"{number:05d}.png", image)
-            tif(root / "recipe" / role / f"{number:05d}.tif", image)
-            for split in ("train", "val"):
-                if split == "train" or number < 2:
-                    tif(root / "ours" / split / role / f"{number:05d}.tif", image)
-    return root
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("loader_speed", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def ours(root, **settings):
-    normalisation = PairNormalisation(FixedRange(), FixedRange())
-    data = FolderData(root, normalisation=normalisation, crop=SIDE, batch_size=BATCH, **settings)
-    data.setup("fit")
-    return data.train_dataloader()
-
-
-def seconds(loader):
-    began = time.perf_counter()
-    count = sum(len(batch["low"]) for batch in loader)
-    assert count == PAIRS
-    return time.perf_counter() - began
-
-
-def test_the_loader_is_four_times_as_fast_as_the_released_one(tmp_path, record_property):
-    write(tmp_path)
+def test_the_loader_is_four_times_as_fast_as_the_released_one(tmp_path, script, record_property):
+    script.write_images(tmp_path, 32, "uint16")
     loaders = {
-        "recipe, PNG": DataLoader(Recipe(tmp_path / "recipe", ".png"), BATCH, shuffle=True),
-        "recipe, TIFF": DataLoader(Recipe(tmp_path / "recipe", ".tif"), BATCH, shuffle=True),
-        "cached": ours(tmp_path / "ours", augment=False),
-        "cached and turned": ours(tmp_path / "ours"),
-        "from the disk": ours(tmp_path / "ours", augment=False, cache_gb=0.0),
+        f"recipe, {suffix}": DataLoader(script.Recipe(tmp_path / "train", suffix), 8, shuffle=True)
+        for suffix in (".png", ".tif")
+    } | {
+        "from memory": script.ours(tmp_path, augment=False),
+        "from memory, augmented": script.ours(tmp_path),
+        "read again each time, augmented": script.ours(tmp_path, cache_gb=0.0),
     }
-    times = {name: [] for name in loaders}
-    for number in range(ROUNDS + 1):
-        for name, loader in loaders.items():
-            took = seconds(loader)
-            if number:  # the first epoch fills caches
-                times[name].append(took)
-    ratios = {}
-    for name in loaders:
-        for recipe in ("recipe, PNG", "recipe, TIFF"):
-            paired = zip(times[recipe], times[name], strict=True)
-            ratios[name, recipe] = statistics.median(slow / fast for slow, fast in paired)
-        told = [f"{PAIRS / statistics.median(times[name]):.0f} pairs a second"]
-        told += [
-            f"{ratios[name, recipe]:.1f} times the {recipe}" for recipe in ("recipe, PNG", "recipe, TIFF")
-        ]
-        record_property(name, ", ".join(told))
-        print(f"{name}: {', '.join(told)}")
-    assert ratios["cached", "recipe, PNG"] > 4
-    assert ratios["from the disk", "recipe, PNG"] > 3
+    times = script.paired_times(loaders, 9)
+
+    def ratio(name, recipe):
+        paired = zip(times[f"recipe, {recipe}"], times[name], strict=True)
+        found = statistics.median(slow / fast for slow, fast in paired)
+        record_property(f"{name} against {recipe}", round(found, 1))
+        return found
+
+    # Seen: 14, 9.3, 7.4, 4.9 and 7.7; what is asserted leaves room for a busy machine.
+    assert ratio("from memory", ".png") > 6
+    assert ratio("from memory, augmented", ".png") > 4
+    assert ratio("from memory", ".tif") > 4
+    assert ratio("from memory, augmented", ".tif") > 3
+    assert ratio("read again each time, augmented", ".png") > 4
+
+
+def test_the_recipe_makes_what_ours_makes(tmp_path, script):
+    """Equal images from both, so that equal work is timed."""
+    script.write_images(tmp_path, 8, "uint8")
+    (recipe,) = DataLoader(script.Recipe(tmp_path / "train", ".tif"), 8)
+    (batch,) = script.ours(tmp_path, augment=False, shuffle=False)
+    for role in script.ROLES:
+        np.testing.assert_allclose(batch[role].numpy(), recipe[role].numpy(), atol=1e-6)
 
 
 def test_crops_of_large_frames_cost_their_own_pixels(tmp_path):
@@ -118,10 +81,10 @@ def test_crops_of_large_frames_cost_their_own_pixels(tmp_path):
     loaders = {"memory": loader(4.0), "mapped": loader(0.0)}
     for number in range(4):
         for name, batches in loaders.items():
-            began = time.perf_counter()
+            began = time.process_time()
             batch_count = len(list(batches))
             if number:
-                times[name].append((time.perf_counter() - began) / batch_count)
+                times[name].append((time.process_time() - began) / batch_count)
     medians = {name: statistics.median(values) * 1000 for name, values in times.items()}
     print({name: f"{value:.2f} ms a batch" for name, value in medians.items()})
     assert medians["mapped"] < 3 * medians["memory"]
