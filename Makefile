@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean
+# Real pairs for the benchmark, where they are.
+PAIRS ?= $(wildcard ../shared/data/w2s-widefield)
+
+.PHONY: help setup demo benchmark test test-slow lint format clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -22,6 +26,9 @@ $(VENV)/.made-dev: $(VENV)/.made
 setup: $(VENV)/.made  ## make the environment
 demo: $(VENV)/.made  ## the main job on simulated data, in minutes; leaves runs/demo/
 	$(BIN)/ddpm-lightning demo
+
+benchmark: $(VENV)/.made  ## all methods on all sets, in hours on a CPU; goes on where it stopped
+	$(BIN)/ddpm-lightning benchmark $(if $(PAIRS),'+sets.w2s_widefield=["data=folder"$(comma)"data.root=$(PAIRS)"]')
 
 test: $(VENV)/.made-dev  ## the test suite
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile

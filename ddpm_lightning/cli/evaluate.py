@@ -27,6 +27,7 @@ from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.status import write_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
+from ddpm_lightning.data.centre import Centres
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.inputs import InputReference
@@ -39,10 +40,10 @@ from ddpm_lightning.evaluation.summary import finite
 from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
-from ddpm_lightning.metrics.backbone import find_backbone
+from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
 
-__all__ = ["run", "score_checkpoint"]
+__all__ = ["data_of", "run", "score_checkpoint"]
 
 
 def run(config: DictConfig) -> int:
@@ -80,8 +81,10 @@ def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
 
 def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]]:
     trained = load(settings["checkpoint"], _device(settings["device"], share), settings["sampler"])
-    data = _data(settings.get("data"), trained)
+    data = data_of(trained, settings.get("data"))
     source = data.pairs(settings["split"])
+    if settings["centre"] is not None:
+        source = Centres(source, settings["centre"])
     count = min(len(source), settings["limit"] or len(source))
     if settings["calibrate"]:
         check_calibration(settings, trained, count)
@@ -98,7 +101,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
     scoring = Scoring(
         settings["protocol"],
         1 if trained.method.deterministic else settings["draws"],
-        _perceptual_metric(find_backbone(settings["metrics"]["lpips"]["backbone"])),
+        perceptual_metric(settings["metrics"]["lpips"]["backbone"]),
         settings["metrics"]["resolution"],
         tuple(dict.fromkeys(name for name in settings["also"] if name != settings["protocol"])),
         settings["align"],
@@ -123,6 +126,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         "protocol": scoring.protocol,
         "data": data.name,
         "split": settings["split"],
+        "centre": settings["centre"],
         "draws": scoring.draws,
         "preset": trained.method.preset,
         "evaluations_per_draw": trained.method.evaluations,
@@ -169,8 +173,8 @@ def _device(name: str, share: Share) -> torch.device:
     return device
 
 
-def _data(node: dict[str, Any] | None, trained: Trained) -> PairDataModule:
-    """Builds the data set to score on, with the normalisation of the checkpoint."""
+def data_of(trained: Trained, node: dict[str, Any] | None = None) -> PairDataModule:
+    """Builds the data set to score on, by default that of the training, with the normalisation of the checkpoint."""
     node = dict(node or trained.card["data"])
     data: PairDataModule = build({**node, "normalisation": trained.card["normalisation"]["config"]})
     data.load_normalisation(trained.card["normalisation"]["state"])
@@ -182,15 +186,6 @@ def _reference(trained: Trained) -> tuple[InputReference | None, str]:
     if "inputs" in trained.card:
         return InputReference.load(trained.card["inputs"]), ""
     try:
-        return InputReference.of_split(_data(None, trained)), ""
+        return InputReference.of_split(data_of(trained)), ""
     except UserError as error:
         return None, f"the training images are not here ({' '.join(str(error).split())})"
-
-
-def _perceptual_metric(backbone: Path | None) -> Any:
-    if backbone is None:
-        return None
-    from ddpm_lightning.metrics.lpips import Lpips  # only where it is used: the package is heavy
-
-    with torch.inference_mode(False):
-        return Lpips.load(backbone)

@@ -1,0 +1,169 @@
+"""The cells of the benchmark: one method on one set, trained, scored and measured by commands of this program.
+
+Each step is a command that anybody can repeat, run in a process of its own; what it printed is kept in ``log.txt``. A
+cell that is done says so in ``cell.json`` and is not touched again; one that was interrupted goes on where it stopped.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddpm_lightning.callbacks.status import write_json
+from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.evaluate import data_of
+from ddpm_lightning.clock import seconds
+from ddpm_lightning.data.centre import Centres
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.run import restore_pair
+from ddpm_lightning.inference.checkpoint import load
+from ddpm_lightning.inference.restorer import Restorer, choose_device
+
+__all__ = ["Cell", "command", "perform"]
+
+#: Side of the image that the time of a restoration is measured on, in pixels.
+SIDE = 256
+#: Side of the picture of the table, in pixels.
+EXAMPLE = 96
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one set.
+
+    Attributes:
+        data: Name of the set.
+        method: Name of the method.
+        folder: Folder of the cell.
+        train: Overrides of ``train``.
+        evaluate: Overrides of ``evaluate``.
+    """
+
+    data: str
+    method: str
+    folder: Path
+    train: tuple[str, ...]
+    evaluate: tuple[str, ...]
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint with the best validation loss."""
+        return self.folder / "run" / "checkpoints" / "best.ckpt"
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What ``cell.json`` says, or ``None`` if the cell is not done.
+
+        Raises:
+            UserError: If the cell was done with other settings.
+        """
+        path = self.folder / "cell.json"
+        if not path.is_file():
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for verb in ("train", "evaluate"):
+            if found[verb] != list(getattr(self, verb)):
+                raise UserError(
+                    path,
+                    f"was made by other settings: {verb} {' '.join(found[verb])}",
+                    allowed=f"{verb} {' '.join(getattr(self, verb))}",
+                    remedy="choose another folder=DIR, or remove the cell",
+                )
+        return found
+
+
+def perform(cell: Cell) -> dict[str, Any]:
+    """Trains, scores and measures, as far as that is not done; returns the record of the cell.
+
+    Raises:
+        UserError: If a step fails.
+    """
+    if (record := cell.record) is not None:
+        return record
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    run = cell.folder / "run"
+    status = json.loads(text.read_text("utf-8")) if (text := run / "status.json").is_file() else {}
+    if status.get("state") != "finished":
+        begun = (run / "checkpoints" / "last.ckpt").is_file()
+        command(cell, "train", (f"resume={run}",) if begun else (*cell.train, f"run_folder={run}"))
+    command(
+        cell, "evaluate", (f"checkpoint={cell.best}", *cell.evaluate, f"output={cell.folder / 'evaluation'}")
+    )
+    record = {**{k: v for k, v in asdict(cell).items() if k != "folder"}, **_measured(cell)}
+    _write_example(cell)
+    write_json(cell.folder / "cell.json", record)
+    return record
+
+
+def command(cell: Cell, verb: str, overrides: tuple[str, ...]) -> None:
+    """Runs a command of this program in a process of its own.
+
+    Raises:
+        UserError: If it fails.
+    """
+    log = cell.folder / "log.txt"
+    # Trainings that this one starts would take over its folder.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DDPM_LIGHTNING_RUN")}
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"\n$ ddpm-lightning {verb} {' '.join(overrides)}\n")
+        file.flush()
+        code = subprocess.run(
+            [sys.executable, "-m", "ddpm_lightning", verb, *overrides],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        ).returncode
+    if code:
+        lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+        raise UserError(
+            f"{cell.method} on {cell.data}",
+            f"`{verb}` ended with code {code}: {lines[-1]}",
+            remedy=f"see {log}",
+        )
+
+
+def _measured(cell: Cell) -> dict[str, Any]:
+    """Returns parameters, and the seconds that a draw of an image of 256 x 256 pixels takes on one thread."""
+    torch.set_num_threads(1)
+    restorer = _restorer(cell)
+    low = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
+    taken = []
+    for repeat in range(4):
+        began = seconds(restorer.device)
+        next(restorer.draws(low, 1, f"measure {repeat}"))
+        taken.append(seconds(restorer.device) - began)
+    return {
+        "parameters": sum(p.numel() for p in restorer.method.parameters()),
+        "seconds_per_draw": statistics.median(taken[1:]),
+        "preset": restorer.method.preset,
+    }
+
+
+def _restorer(cell: Cell) -> Restorer:
+    """Returns the model as the evaluation used it."""
+    verb = [override for override in cell.evaluate if not override.startswith("also=")]
+    settings = compose.plain(compose.compose("evaluate", [*verb, f"checkpoint='{cell.best}'"]))
+    trained = load(cell.best, choose_device(), settings["sampler"])
+    return Restorer(trained, tile=None, seed=settings["seed"], bfloat16=settings["bfloat16"])
+
+
+def _write_example(cell: Cell) -> None:
+    """Keeps the centre of the first test image in all versions, for the pictures of the benchmark."""
+    restorer = _restorer(cell)
+    pair = Centres(data_of(restorer.trained).pairs("test"), EXAMPLE)[0]
+    draws = json.loads((cell.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["draws"]
+    restored = restore_pair(restorer, pair, sorted({1, draws}))
+    np.savez_compressed(
+        cell.folder / "example.npz",
+        low=restored.raw,
+        target=pair.high,
+        single=restored.single,
+        average=restored.average,
+    )
