@@ -71,7 +71,7 @@ class SampledValidation(Callback):
         if trainer.is_global_zero:
             self._tell(trainer, [scores["average"].absent for _, scores, _ in found])
             path = self.folder / f"samples_{trainer.global_step:07d}.png"
-            panel([versions for _, _, versions in found], path)
+            panel([versions for _, _, versions in found], path, unit="normalised intensity")
 
     def _tell(self, trainer: lightning.Trainer, absent: list[dict[str, str]]) -> None:
         """Says once why a metric that is watched is absent."""

@@ -330,5 +330,8 @@ def draw_scores(rows: Sequence[Row], path: Path) -> None:
                 )
         axis.set_xticks(range(len(ESTIMATORS)), ["raw", "draw", "mean"], fontsize=8)
         axis.set_xlim(-0.5, len(ESTIMATORS) - 0.5)
-        _label(axis, f"{name} {ARROWS[name]}{UNITS.get(name, '')}".strip(), "", "")
+        _label(axis, f"{name}{UNITS.get(name, '')} {ARROWS[name]}".strip(), "", "")
+    figure.suptitle(
+        f"protocol {rows[0].facts['protocol']}; a line joins the versions of an image", fontsize=9
+    )
     save(figure, path)

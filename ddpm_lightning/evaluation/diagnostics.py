@@ -125,7 +125,7 @@ def inconsistent_draws(judged: Sequence[Judged]) -> Diagnosis:
     elif ratio > WIDE:
         verdict, word = "suspect", "the draws scatter more than they err"
     else:
-        verdict, word = "fine", "the spread is as large as the error"
+        verdict, word = "fine", "the spread is about as large as the error"
     place = f"Spread and error go together over the pixels with a rank correlation of {rank:.2f}"
     if not rank >= WEAK:
         verdict, place = "suspect", f"{place}: the spread is large in the wrong places"

@@ -10,7 +10,9 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 matplotlib.use("Agg")
-from matplotlib import patheffects, pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+from matplotlib.font_manager import FontProperties  # noqa: E402
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # noqa: E402
 
 __all__ = ["Zoom", "draw_zoom", "panel", "zoom_in"]
 
@@ -34,6 +36,7 @@ def panel(
     captions: Sequence[dict[str, str]] = (),
     pixel_size: float | None = None,
     title: str = "",
+    unit: str = "intensity",
 ) -> None:
     """Draws images side by side: a row for each image, a column for each of its versions.
 
@@ -46,6 +49,7 @@ def panel(
         captions: For each image, texts below its versions.
         pixel_size: Size of a pixel in µm; draws a scale bar.
         title: Text above all.
+        unit: What the bar of the errors counts.
     """
     names = list(rows[0])
     height, width = rows[0][names[0]].shape
@@ -68,7 +72,9 @@ def panel(
             if captions:
                 axis.set_xlabel(captions[row].get(name, ""), fontsize=8)
             if name == names[-1] and name in ERRORS:
-                figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
+                bar = figure.colorbar(shown, ax=axis, fraction=0.046, pad=0.02)
+                bar.ax.tick_params(labelsize=7)
+                bar.set_label(unit, fontsize=8)
         if pixel_size:
             _scale_bar(line[0], pixel_size)
     if title:
@@ -161,16 +167,24 @@ def save(figure: pyplot.Figure, path: Path) -> None:
 
 
 def _scale_bar(axis: matplotlib.axes.Axes, pixel_size: float) -> None:
-    """Draws a bar of a round length, about a quarter of the image wide, with a dark rim for bright images."""
-    width = abs(axis.get_xlim()[1] - axis.get_xlim()[0])
-    height = abs(axis.get_ylim()[0] - axis.get_ylim()[1])
+    """Draws a bar of a round length, a quarter of the image wide at most, on a dark ground: legible on any image."""
+    width, height = (abs(end - start) for start, end in (axis.get_xlim(), axis.get_ylim()))
     wanted = width * pixel_size / 4
     power = 10 ** np.floor(np.log10(wanted))
     length = power * max(step for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
-    right, bottom = 0.95 * width, 0.93 * height
-    rim = [patheffects.withStroke(linewidth=4, foreground="black")]
-    ends = [right - length / pixel_size, right]
-    axis.plot(ends, [bottom, bottom], color="white", linewidth=2.5, path_effects=rim)
     label = f"{length:g} µm" if length >= 1 else f"{length * 1000:g} nm"
-    text = axis.text(sum(ends) / 2, bottom - 0.03 * height, label, color="white", ha="center", fontsize=7)
-    text.set_path_effects([patheffects.withStroke(linewidth=1.5, foreground="black")])
+    bar = AnchoredSizeBar(
+        axis.transData,
+        length / pixel_size,
+        label,
+        "lower right",
+        pad=0.3,
+        borderpad=0.3,
+        sep=3,
+        label_top=True,
+        color="white",
+        size_vertical=height / 50,
+        fontproperties=FontProperties(size=9, weight="bold"),
+    )
+    bar.patch.set(facecolor="black", edgecolor="none", alpha=0.7)
+    axis.add_artist(bar)

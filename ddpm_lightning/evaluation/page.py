@@ -5,10 +5,16 @@ from typing import Any
 
 from ddpm_lightning.evaluation.diagnostics import Diagnosis
 from ddpm_lightning.evaluation.statistics import ALPHA, Difference
-from ddpm_lightning.evaluation.tables import ARROWS, absent_in_words, cell, estimator_table
-from ddpm_lightning.metrics.collection import METRICS
+from ddpm_lightning.evaluation.tables import (
+    ARROWS,
+    absent_in_words,
+    cell,
+    estimator_table,
+    further_table,
+    heading,
+)
 
-__all__ = ["averaging_in_words", "calibration_in_words", "gain_in_words", "summary_page"]
+__all__ = ["averaging_in_words", "calibration_in_words", "gain_in_words", "range_in_words", "summary_page"]
 
 PROTOCOLS = {
     "paper": "both images on an 8-bit scale, clamped and rounded; data range 255; NRMSE = RMSE / mean of the target",
@@ -21,6 +27,10 @@ PROTOCOLS = {
 ALIKE, SCATTERED = 0.8, 1.25
 #: Coverage may miss its nominal value by so much and still count as right.
 SLACK = 0.03
+#: Share of the pixels of an input that may leave the range of the training: a few hot pixels do.
+BEYOND = 0.001
+#: A metric is worse than at its best if it differs by more than this part.
+WORSE = 0.01
 
 
 def gain_in_words(gain: Difference | None, draws: int) -> str:
@@ -78,7 +88,26 @@ def calibration_in_words(calibration: dict[str, Any] | None, conformal: dict[str
             f" With the calibrated factor ({conformal['factor']:.2f} standard deviations, from "
             f"{conformal['images']} images of {conformal['split']}) they hold {conformal['coverage']:.1%}."
         )
+    elif verdict != "honest":
+        text += " `evaluate` with split=val calibrate=true finds the factor that corrects them."
     return text
+
+
+def range_in_words(beyond: dict[str, float]) -> str:
+    """Warns of inputs that exceed the intensities of the training; empty where none does.
+
+    Args:
+        beyond: Share of the pixels outside of the range that the normalisation was fitted on, by image.
+    """
+    found = {image: share for image, share in beyond.items() if share > BEYOND}
+    if not found:
+        return ""
+    worst = max(found, key=found.get)
+    return (
+        f"{len(found)} of {len(beyond)} inputs leave the range of intensities that the normalisation was fitted on, in "
+        f"up to {found[worst]:.1%} of the pixels (image {worst}): compare bit depth, exposure and gain with those of "
+        "the training."
+    )
 
 
 def summary_page(summary: dict[str, Any], diagnoses: Sequence[Diagnosis], pictures: Sequence[str]) -> str:
@@ -117,7 +146,7 @@ def _head(summary: dict[str, Any]) -> list[str]:
 
 
 def _numbers(summary: dict[str, Any]) -> list[str]:
-    estimators = summary["estimators"]
+    estimators, length = summary["estimators"], summary["resolution_unit"]
     fields = max(
         (n["fields"] for e in estimators.values() for n in e.values() if n and "fields" in n), default=0
     )
@@ -128,15 +157,12 @@ def _numbers(summary: dict[str, Any]) -> list[str]:
         f"{summary['images']} images [95 % bootstrap interval over {fields} fields of view]. `raw` is the low image on "
         "the scale of the target, `single` the first draw, `average` the mean of all draws.",
         "",
-        *estimator_table(estimators),
+        *estimator_table(estimators, length),
     ]
-    further = [m for m in next(iter(estimators.values())) if m not in (*METRICS, "absent")]
-    if any(estimators[name].get(metric) for name in estimators for metric in further):
-        unit = f" Resolution in {summary['resolution_unit']}." if summary["resolution_unit"] else ""
-        lines += ["", f"Further; ratios and slopes are ideally 1, intercepts 0.{unit}", ""]
-        lines += estimator_table(estimators, further)
+    if further := further_table(estimators, length):
+        lines += ["", *further]
     for protocol, others in summary["also"].items():
-        lines += ["", f"Protocol `{protocol}`: {PROTOCOLS[protocol]}.", "", *estimator_table(others)]
+        lines += ["", f"Protocol `{protocol}`: {PROTOCOLS[protocol]}.", "", *estimator_table(others, length)]
     return lines
 
 
@@ -161,13 +187,29 @@ def _averaging(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
         "",
         f"Mean over images, protocol `{summary['protocol']}`:",
         "",
-        "| draws | " + " | ".join(f"{metric} {ARROWS[metric]}".strip() for metric in metrics) + " |",
+        "| draws | " + " | ".join(heading(metric) for metric in metrics) + " |",
         "| --- |" + " --- |" * len(metrics),
     ]
     for number in numbers:
         cells = (f"{averaging['metrics'][metric].get(number, float('nan')):.4g}" for metric in metrics)
         lines.append(f"| {number} | " + " | ".join(cells) + " |")
+    if worse := _worse_by_averaging(averaging["metrics"]):
+        lines += ["", worse]
     return lines + _picture("averaging.png", "Error and metrics of the mean of N draws", pictures)
+
+
+def _worse_by_averaging(metrics: dict[str, dict[int, float]]) -> str:
+    """Names the metrics that are best at fewer draws than all; empty where none is."""
+    best = []
+    for name, found in metrics.items():
+        if not (arrow := ARROWS[name]):
+            continue
+        number = (min if arrow == "↓" else max)(found, key=found.get)
+        if abs(found[max(found)] / found[number] - 1) > WORSE:
+            best.append(f"{name} is best at {number}")
+    if not best:
+        return ""
+    return f"Not every metric gains from all draws: {', '.join(best)}. Averaging blurs what draws disagree about."
 
 
 def _calibration(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
@@ -226,10 +268,11 @@ def _picture(name: str, text: str, pictures: Sequence[str]) -> list[str]:
 
 def _how(summary: dict[str, Any]) -> list[str]:
     checkpoint = summary["checkpoint"]
+    part = f"the centre of {summary['centre']} px" if summary.get("centre") else "whole"
     entries = {
         "checkpoint": f"`{checkpoint['file']}`, sha256 `{checkpoint['sha256'][:16]}…`",
         "trained on": checkpoint["names"].get("data") or "unknown",
-        "scored on": f"{summary['data']}, split {summary['split']}, {summary['images']} images, each whole and once",
+        "scored on": f"{summary['data']}, split {summary['split']}, {summary['images']} images, each {part} and once",
         "draws": f"{summary['draws']} of each image: {summary['preset']}, {summary['evaluations_per_draw']} network "
         f"evaluations each, seed {summary['seed']}" + (", in bfloat16" if summary["bfloat16"] else ""),
         "re-alignment": "shifts undone before scoring" if summary["align"] else "none",

@@ -63,7 +63,8 @@ class Pictures:
         captions = {name: f"PSNR {value:.2f} dB" for name, value in psnr.items()}
         captions["low"] = captions.pop("raw", "")
         name = f"image_{pair.name}.png"
-        panel([images], self.folder / name, [captions], pair.pixel_size, f"{self.title} {pair.name}")
+        title = f"{self.title} {pair.name}, protocol {judged.rows[0].facts['protocol']}"
+        panel([images], self.folder / name, [captions], pair.pixel_size, title)
         self.drawn.append((judged.index, name))
 
     def merge(self, others: Iterable["Pictures"]) -> None:

@@ -20,6 +20,7 @@ from ddpm_lightning.evaluation.page import (
     averaging_in_words,
     calibration_in_words,
     gain_in_words,
+    range_in_words,
 )
 from ddpm_lightning.evaluation.run import Judged, Row
 from ddpm_lightning.evaluation.statistics import Difference, difference, fields_of
@@ -79,6 +80,7 @@ def summary_of(
         gain_in_words(Difference(**gain) if gain else None, about["draws"]),
         averaging_in_words(summary["averaging"]),
         calibration_in_words(spread, stored),
+        range_in_words({found.rows[0].image: found.beyond for found in judged if not found.failed}),
         *(f"{found.title}: {found.sentence}" for found in diagnoses if found.verdict == "suspect"),
     ]
     return {**summary, "in_words": [sentence for sentence in sentences if sentence]}

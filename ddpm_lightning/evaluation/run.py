@@ -20,7 +20,7 @@ from ddpm_lightning.evaluation.inputs import describe_input
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
 from ddpm_lightning.evaluation.spread import SpreadOfDraws, judge_spread
 from ddpm_lightning.inference.restorer import Restorer
-from ddpm_lightning.metrics.collection import METRICS, score
+from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, score
 
 __all__ = ["ESTIMATORS", "Judged", "Restored", "Row", "Scoring", "evaluate", "raw_on_target_scale"]
 
@@ -134,6 +134,7 @@ class Judged:
         no_spread: Why there is none.
         spectra: Power and agreement with the target by spatial frequency, or ``None``.
         input: Features of the normalised low image.
+        beyond: Share of the pixels of the low image outside of the range that the normalisation was fitted on.
         pixel_size: Size of a pixel in µm, or ``None``.
         failed: Why the image could not be restored; empty where it could.
     """
@@ -146,6 +147,7 @@ class Judged:
     no_spread: str = ""
     spectra: Spectra | None = None
     input: dict[str, float] = field(default_factory=dict)
+    beyond: float = 0.0
     pixel_size: float | None = None
     failed: str = ""
 
@@ -246,11 +248,16 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
                 resolution=scoring.resolution,
                 extra=True,
                 reference=torch.from_numpy(pair.low.astype(np.float32))[None, None]
-                if scoring.squirrel
+                if scoring.squirrel and estimator != "raw"
                 else None,
                 **common,
             )
-            found.append(Row(pair.name, pair.field, estimator, scored.values, scored.absent, scored.facts))
+            absent = scored.absent
+            if scoring.squirrel and estimator == "raw":
+                absent = absent | dict.fromkeys(
+                    REFERENCE_METRICS, "it is itself what others are compared with"
+                )
+            found.append(Row(pair.name, pair.field, estimator, scored.values, absent, scored.facts))
         return found
 
     main = rows(scoring.protocol)
@@ -271,7 +278,8 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
     except ValueError as error:
         no_spread = str(error)
     versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": pair.high}
-    scale = restorer.normalisation.input.scale(pair.low)
+    normalised = restorer.normalisation.input.scale(pair.low).normalise(pair.low)
+    low, high = restorer.normalisation.input_bounds
     return Judged(
         index,
         main,
@@ -280,7 +288,8 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         spread,
         no_spread,
         spectra_of(versions) if scoring.curves else None,
-        describe_input(scale.normalise(pair.low)),
+        describe_input(normalised),
+        float(((normalised < low) | (normalised > high)).mean()),
         pair.pixel_size,
     )
 

@@ -16,6 +16,8 @@ __all__ = [
     "absent_in_words",
     "cell",
     "estimator_table",
+    "further_table",
+    "heading",
     "read_rows",
     "summary_markdown",
     "write_rows",
@@ -36,6 +38,22 @@ ARROWS = {
     "resolution_frc": "↓",
     "rsp": "↑",
     "rse": "↓",
+}
+UNITS = {"psnr": "dB", "si_psnr": "dB"}
+#: Metrics in the unit of the resolution.
+LENGTHS = ("resolution", "resolution_target", "resolution_frc")
+MEANINGS = {
+    "si_psnr": "PSNR after the best gain and offset",
+    "ssim": "structural similarity on one scale",
+    "slope": "gain against the target; ideal 1",
+    "intercept": "offset against the target, in intensities; ideal 0",
+    "total_intensity_ratio": "sum of the intensities over that of the target; ideal 1",
+    "high_frequency_ratio": "power at periods up to 8 px over that of the target; ideal 1",
+    "resolution_target": "resolution of the target, by decorrelation",
+    "resolution_ratio": "resolution over that of the target; ideal 1",
+    "resolution_frc": "finest period at which image and target agree (Fourier ring correlation of 1/7)",
+    "rsp": "correlation with the low image after blurring back to it; its noise sets the limit",
+    "rse": "error of that fit, in intensities of the low image; its noise sets the limit",
 }
 NUMBERS = {*METRICS, *RESOLUTION_METRICS, *EXTRA_METRICS, *REFERENCE_METRICS}
 FIRST = ("image", "field", "estimator", "protocol")
@@ -138,17 +156,51 @@ def _check_complete(rows: list[Row], path: Path, remedy: str) -> None:
         raise UserError(path, f"mixes the protocols {', '.join(sorted(protocols))}", remedy=remedy)
 
 
-def estimator_table(estimators: dict[str, Any], metrics: Sequence[str] = METRICS) -> list[str]:
-    """Returns a table in Markdown: median over images and its 95 % interval, for metrics that anything has."""
-    shown = [metric for metric in metrics if any(estimators[name].get(metric) for name in estimators)]
+def heading(metric: str, length: str = "") -> str:
+    """Returns the name of a metric with its unit, and an arrow to what is better.
+
+    Args:
+        metric: Name of the metric.
+        length: Unit of the resolution.
+    """
+    unit = length if metric in LENGTHS else UNITS.get(metric, "")
+    return f"{metric}{f' ({unit})' if unit else ''} {ARROWS.get(metric, '')}".strip()
+
+
+def estimator_table(estimators: dict[str, Any], length: str = "") -> list[str]:
+    """Returns the main metrics in Markdown: median over images and its 95 % interval, for those that anything has.
+
+    Args:
+        estimators: Result of :func:`ddpm_lightning.evaluation.summary.summarise`.
+        length: Unit of the resolution.
+    """
+    shown = [metric for metric in METRICS if any(estimators[name].get(metric) for name in estimators)]
     lines = [
-        "| estimator | "
-        + " | ".join(f"{metric} {ARROWS.get(metric, '')}".strip() for metric in shown)
-        + " |",
+        "| estimator | " + " | ".join(heading(metric, length) for metric in shown) + " |",
         "| --- |" + " --- |" * len(shown),
     ]
     for name, numbers in estimators.items():
         lines.append(f"| {name} | " + " | ".join(cell(numbers.get(metric)) for metric in shown) + " |")
+    return lines
+
+
+def further_table(estimators: dict[str, Any], length: str = "") -> list[str]:
+    """Returns all other metrics in Markdown, a row for each with its meaning; nothing where there are none.
+
+    Args:
+        estimators: Result of :func:`ddpm_lightning.evaluation.summary.summarise`.
+        length: Unit of the resolution.
+    """
+    shown = [metric for metric in MEANINGS if any(estimators[name].get(metric) for name in estimators)]
+    if not shown:
+        return []
+    lines = [
+        "| metric | " + " | ".join(estimators) + " | meaning |",
+        "| --- |" + " --- |" * (len(estimators) + 1),
+    ]
+    for metric in shown:
+        cells = " | ".join(cell(numbers.get(metric)) for numbers in estimators.values())
+        lines.append(f"| {heading(metric, length)} | {cells} | {MEANINGS[metric]} |")
     return lines
 
 
@@ -183,7 +235,7 @@ def summary_markdown(summary: dict[str, Any]) -> str:
         f"{summary['images']} images, {summary['draws']} draws each ({summary['preset']}), protocol "
         f"`{summary['protocol']}`. Median over images and its 95 % interval.",
         "",
-        *estimator_table(estimators),
+        *estimator_table(estimators, summary.get("resolution_unit", "")),
     ]
     if reasons := absent_in_words(estimators):
         lines += ["", "Absent:", "", *(f"- {metric}: {text}" for metric, text in reasons.items())]

@@ -13,6 +13,7 @@ from ddpm_lightning.evaluation.page import (
     averaging_in_words,
     calibration_in_words,
     gain_in_words,
+    range_in_words,
     summary_page,
 )
 from ddpm_lightning.evaluation.results import diagnose, draw, summary_of, write_tables
@@ -118,6 +119,39 @@ def test_one_image_and_one_draw_are_enough(tmp_path):
     assert not (tmp_path / "uncertainty.csv").exists()
 
 
+def test_inputs_beyond_the_range_of_the_training_are_named(judged):
+    assert range_in_words({"a": 0.0, "b": 0.0009}) == "", "a few hot pixels"
+    words = range_in_words({"a": 0.0, "b": 0.02, "c": 0.3})
+    assert "2 of 3 inputs leave the range" in words and "30.0% of the pixels (image c)" in words
+    hot = [replace(judged[0], beyond=0.5), *judged[1:]]
+    assert any("1 of 9 inputs leave" in text for text in summary_of(hot, ABOUT, [])["in_words"])
+
+
+def test_a_metric_that_loses_by_averaging_is_named(summary, judged):
+    assert "Not every metric" not in summary_page(summary, [], [])
+    against = {
+        **summary["averaging"]["metrics"],
+        "lpips": {1: 0.2, 2: 0.12, 15: 0.18},
+        "mae": {1: 2, 2: 1, 15: 1.001},
+    }
+    page = summary_page({**summary, "averaging": {**summary["averaging"], "metrics": against}}, [], [])
+    assert "lpips is best at 2. Averaging blurs" in page
+
+
+def test_units_and_meanings_stand_in_the_tables(summary):
+    estimators = {"average": {**summary["estimators"]["average"]}}
+    numbers = {"median": 1.5, "mean": 2.0, "median_interval": (1.0, 2.0)}
+    estimators["average"] |= {"resolution": numbers, "resolution_frc": numbers, "slope": numbers}
+    page = summary_page({**summary, "estimators": estimators, "resolution_unit": "nm", "centre": 128}, [], [])
+    assert (
+        "| psnr (dB) ↑ |" in page
+        and "| resolution (nm) |" in page
+        and "the centre of 128 px and once" in page
+    )
+    assert "| resolution_frc (nm) ↓ | 1.5 [1, 2] | finest period at which" in page
+    assert "| slope | 1.5 [1, 2] | gain against the target; ideal 1 |" in page
+
+
 def test_images_that_failed_are_listed(judged):
     failed = replace(judged[8], rows=[replace(r, values={}) for r in judged[8].rows], failed="is truncated")
     failed = replace(failed, spread=None, spectra=None, input={}, against_number={})
@@ -150,6 +184,7 @@ def test_words_of_averaging(judged):
 def test_words_of_calibration_and_gain():
     narrow, wide = (calibration(judge(images=2, side=48, width=width)) for width in (0.5, 2.0))
     assert "too narrow" in calibration_in_words(narrow) and "too wide" in calibration_in_words(wide)
+    assert "calibrate=true" in calibration_in_words(narrow)
     assert calibration_in_words(None) == "" and gain_in_words(None, 15) == ""
     equal = difference([1.0, 2.0, 3.0], [1.0, 2.5, 2.5], ["a", "b", "c"])
     assert "not resolved" in gain_in_words(equal, 15)

@@ -79,6 +79,18 @@ def test_what_cannot_be_had_is_absent_with_its_reason(rows):
     assert "176" in rows[0].absent["ms_ssim"]
 
 
+def test_what_the_normalisation_was_not_fitted_on_is_counted(restorer, judged):
+    class Bright(Noisy):
+        def __getitem__(self, index):
+            pair = super().__getitem__(index)
+            low = np.zeros(pair.low.shape)
+            low.flat[: low.size // 4] = 101  # it was fitted on 0 to 100
+            return Pair(low, pair.high, pair.name, "", None)
+
+    bright = next(evaluate(restorer, Bright(), Scoring("range", draws=1), range(1)))
+    assert bright.beyond == 0.25 and judged[0].beyond == 0
+
+
 def test_the_summary_is_median_and_mean_over_images(rows):
     summary = summarise(rows)
     for estimator in ESTIMATORS:

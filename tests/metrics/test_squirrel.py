@@ -42,6 +42,21 @@ def test_a_missing_structure_shows_in_the_map_and_the_numbers() -> None:
     assert found.rse == pytest.approx(np.sqrt(np.square(found.error_map).mean()))
 
 
+def test_the_blur_is_the_best_of_all_blurs_written_out() -> None:
+    rng = np.random.default_rng(1)
+    image = sharp((40, 51)) + rng.normal(0, 1, (40, 51))
+    reference = gaussian_filter(image, 1.3) + rng.normal(0, 0.5, image.shape)
+
+    def residual(sigma: float) -> float:
+        design = np.stack([gaussian_filter(image, sigma).ravel(), np.ones(image.size)], axis=1)
+        return np.linalg.lstsq(design, reference.ravel(), rcond=None)[1][0]
+
+    sigmas = np.linspace(0.01, 1.69, 85)
+    found = squirrel(image, reference)
+    assert found.sigma == pytest.approx(sigmas[np.argmin([residual(sigma) for sigma in sigmas])], abs=0.021)
+    assert found.rse == pytest.approx(np.sqrt(residual(found.sigma) / image.size))
+
+
 def test_a_blur_beyond_the_search_is_flagged() -> None:
     image = sharp()
     assert squirrel(image, gaussian_filter(image, 6)).at_bound
