@@ -16,7 +16,8 @@ from ddpm_lightning.data.simulation.chains import at, pieces_inside, scatter_alo
 from ddpm_lightning.data.simulation.optics import FWHM_PER_SIGMA
 from ddpm_lightning.data.simulation.scene import Canvas, Scene, disc_mask, log_uniform, smooth_field
 
-LABELS = 24  # emitters per µm of wall
+LABELS = 48  # emitters per µm of wall
+BRIGHTNESS = 0.5  # light of one of them
 ATTENUATION = 100.0  # µm
 
 
@@ -139,7 +140,7 @@ def _walls(
     corners = 1 + 0.5 * np.exp(-np.minimum(place, 1 - place) * length[wall] / 0.6)
     gap = np.where(rng.random(len(ends)) < 0.2, rng.random(len(ends)), np.inf)
     torn = np.where(np.abs(place - gap[wall]) < 0.09, 0.1, 1.0)
-    light = strength[wall] * weave * corners * torn * rng.standard_gamma(4.0, len(wall)) / 4
+    light = BRIGHTNESS * strength[wall] * weave * corners * torn * rng.standard_gamma(4.0, len(wall)) / 4
     spread = canvas.pixels(width / FWHM_PER_SIGMA)
     return lines, at(lines, wall, along) + spread * rng.standard_normal((len(wall), 2)), light
 

@@ -18,6 +18,9 @@ from ddpm_lightning.data.simulation.scene import Canvas, Scene, log_uniform, smo
 STEP = 0.04  # µm between the points of a centre line
 CANDIDATES = 1.4  # per µm² within and around the field
 LONGEST = 10.0  # µm
+TRUNKS = 0.7  # their share of the wanted length; branches fill up the rest
+FORKS = 0.8  # per µm that try to grow; those that do not find room are left out
+SHORTEST_TRUNK = 1.5  # µm; shorter tubes have no branches
 CLUSTER = 0.02  # µm, standard deviation of a TOM20 cluster
 SECTION = 0.2  # µm, standard deviation of the optical section in depth
 CELL = 0.1  # µm, grid on which tubes keep clear of each other
@@ -55,7 +58,7 @@ def mitochondria(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
     """
     drawn = {
         "persistence_length_um": float(log_uniform(rng, 2, 5)),
-        "density_um_per_um2": float(log_uniform(rng, 0.4, 1.0)),
+        "density_um_per_um2": float(log_uniform(rng, 0.5, 1.1)),
         "radius_um": float(rng.uniform(0.15, 0.22)),
         "clusters_per_um2": float(log_uniform(rng, 120, 300)),
         "fragmented": bool(rng.random() < 0.2),
@@ -84,24 +87,28 @@ def _network(rng: np.random.Generator, canvas: Canvas, drawn: dict) -> Tubes:
     starts = rng.uniform(-border, canvas.extent + border, (count, 2))
     # Tubes follow the microtubules of the cell, so that neighbours share a direction.
     headings = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.6, count) + np.pi * rng.integers(0, 2, count)
-    lengths = log_uniform(rng, 1.2, LONGEST, count)
+    lengths = log_uniform(rng, 1.5, LONGEST, count)
     if drawn["fragmented"]:
         lengths = np.where(rng.random(count) < 0.8, rng.uniform(0.4, 1.4, count), lengths)
     chains = worm_like_chains(rng, starts, headings, LONGEST, STEP, persistence)
     used = np.arange(chains.shape[1]) * STEP <= lengths[:, None]
-    chosen = _keep_clear(chains, used, canvas.extent, border, 2 * radius + 0.1, drawn["density_um_per_um2"])
+    room = _Room(canvas.extent, border, 2 * radius + 0.1)
+    chosen = _keep_clear(room, chains, used, TRUNKS * drawn["density_um_per_um2"])
     trunks, trunks_used = chains[chosen], used[chosen]
 
-    parents = np.repeat(np.arange(len(trunks)), rng.integers(0, 3, len(trunks)))
+    lengths = STEP * trunks_used.sum(1)
+    forks = rng.poisson(FORKS * lengths) * (lengths > SHORTEST_TRUNK)
+    parents = np.repeat(np.arange(len(trunks)), forks)
     place = (rng.uniform(0.15, 0.85, len(parents)) * trunks_used[parents].sum(1)).astype(int)
     ahead = trunks[parents, place + 1] - trunks[parents, place]
     side = rng.choice([-1.0, 1.0], len(parents)) * rng.uniform(0.8, 1.4, len(parents))
     aside = np.arctan2(ahead[:, 0], ahead[:, 1]) + side
     branches = worm_like_chains(rng, trunks[parents, place], aside, LONGEST, STEP, persistence)
-    branches_used = np.arange(branches.shape[1]) * STEP <= rng.uniform(0.6, 2.5, (len(branches), 1))
+    branches_used = np.arange(branches.shape[1]) * STEP <= rng.uniform(0.8, 3.0, (len(branches), 1))
+    away = _leaving(room, branches, branches_used)
 
-    chains = np.concatenate([trunks, branches])
-    used = np.concatenate([trunks_used, branches_used])
+    chains = np.concatenate([trunks, branches[away]])
+    used = np.concatenate([trunks_used, branches_used[away]])
     forked = np.arange(len(chains)) >= len(trunks)
     widths = radius * np.exp(rng.normal(0, 0.12, len(chains)))
     if drawn["fragmented"]:
@@ -109,26 +116,63 @@ def _network(rng: np.random.Generator, canvas: Canvas, drawn: dict) -> Tubes:
     return Tubes(chains, used, _round_ends(used, widths, forked), forked)
 
 
-def _keep_clear(
-    chains: np.ndarray, used: np.ndarray, extent: float, border: float, clearance: float, density: float
-) -> list[int]:
-    """Picks centre lines that stay ``clearance`` µm apart, until ``density`` µm per µm² are in sight."""
-    side = int((extent + 2 * border) / CELL) + 1
-    offsets = np.argwhere(np.hypot(*np.indices((13, 13)) - 6) * CELL <= clearance) - 6
-    taken = np.zeros((side, side), bool)
+class _Room:
+    """A coarse map of the places that tubes have taken.
+
+    Args:
+        extent: Side of the field in µm.
+        border: Width in µm of what is drawn around it.
+        clearance: Distance in µm that centre lines keep.
+    """
+
+    def __init__(self, extent: float, border: float, clearance: float) -> None:
+        self.extent, self.border, self.clearance = extent, border, clearance
+        self.side = int((extent + 2 * border) / CELL) + 1
+        reach = int(np.ceil(clearance / CELL))
+        self.disc = (
+            np.argwhere(np.hypot(*np.indices((2 * reach + 1,) * 2) - reach) * CELL <= clearance) - reach
+        )
+        self.taken = np.zeros((self.side, self.side), bool)
+
+    def cells(self, points: np.ndarray) -> np.ndarray:
+        """Cells with shape (N, 2) of points (N, 2) in µm; points outside of the map have none."""
+        cells = np.floor((points + self.border) / CELL).astype(int)
+        return cells[np.all((cells >= 0) & (cells < self.side), axis=1)]
+
+    def overlap(self, points: np.ndarray) -> float:
+        """Share of a centre line that lies too close to others; 1 where none of it is in sight."""
+        cells = self.cells(points)
+        return float(self.taken[cells[:, 0], cells[:, 1]].mean()) if len(cells) else 1.0
+
+    def take(self, points: np.ndarray) -> None:
+        """Takes the places around a centre line."""
+        around = np.clip(self.cells(points)[::2, None] + self.disc, 0, self.side - 1)
+        self.taken[around[..., 0], around[..., 1]] = True
+
+
+def _keep_clear(room: _Room, chains: np.ndarray, used: np.ndarray, density: float) -> list[int]:
+    """Picks centre lines that keep clear of each other, until ``density`` µm per µm² are in sight."""
     chosen, visible = [], 0.0
     for i, (chain, part) in enumerate(zip(chains, used, strict=True)):
-        cells = np.floor((chain[part] + border) / CELL).astype(int)
-        cells = cells[np.all((cells >= 0) & (cells < side), axis=1)]
-        inside = np.sum(np.all((chain[part] > 0) & (chain[part] < extent), axis=1))
-        if inside == 0 or taken[cells[:, 0], cells[:, 1]].mean() > 0.05:
+        inside = np.sum(np.all((chain[part] > 0) & (chain[part] < room.extent), axis=1))
+        if inside == 0 or room.overlap(chain[part]) > 0.05:
             continue
-        around = np.clip(cells[::2, None] + offsets, 0, side - 1)
-        taken[around[..., 0], around[..., 1]] = True
+        room.take(chain[part])
         chosen.append(i)
         visible += inside * STEP
-        if visible > density * extent**2:
+        if visible > density * room.extent**2:
             break
+    return chosen
+
+
+def _leaving(room: _Room, branches: np.ndarray, used: np.ndarray) -> list[int]:
+    """Picks branches that, once they have left their trunk, keep clear of it and of all others."""
+    first = int(1.5 * room.clearance / STEP)
+    chosen = []
+    for i, (chain, part) in enumerate(zip(branches, used, strict=True)):
+        if room.overlap(chain[part][first:]) == 0:
+            room.take(chain[part])
+            chosen.append(i)
     return chosen
 
 

@@ -82,15 +82,32 @@ def test_mitochondria_are_hollow():
 
 
 def test_nothing_lies_inside_a_tube_where_tubes_meet():
+    forks = 0
     for seed in range(4):
         rng, canvas = np.random.default_rng(seed), CANVASES[mitochondria]
         tubes = _network(rng, canvas, draw(mitochondria, seed).parameters)
         points, depth = _clusters(rng, tubes, 200.0)
         distance, nearest = cKDTree(tubes.chains[tubes.used]).query(points)
-        assert tubes.forked.any() and len(points) > 1000
+        assert len(points) > 1000
+        forks += tubes.forked.sum()
         radius = tubes.radii[tubes.used][nearest]
         full = radius > 0.12  # away from the tips, where the grid of 40 nm is coarse against the radius
         assert np.mean(np.hypot(distance, depth)[full] < 0.6 * radius[full]) < 0.005
+    assert forks > 5
+
+
+def test_branches_leave_their_trunks():
+    for seed in range(6):
+        rng, canvas = np.random.default_rng(seed), CANVASES[mitochondria]
+        drawn = draw(mitochondria, seed).parameters
+        tubes = _network(rng, canvas, drawn)
+        border = canvas.margin * canvas.pixel / 1000
+        trunks = cKDTree(tubes.chains[~tubes.forked][tubes.used[~tubes.forked]])
+        for branch, used in zip(tubes.chains[tubes.forked], tubes.used[tubes.forked], strict=True):
+            inside = np.all((branch > -border) & (branch < canvas.extent + border), axis=1)
+            late = np.arange(len(branch)) * 0.04 > 1.6 * (2 * drawn["radius_um"] + 0.1)
+            apart = trunks.query(branch[used & inside & late])[0]
+            assert (apart > 1.7 * drawn["radius_um"]).all()
 
 
 def test_mitochondria_have_the_width_drawn():
