@@ -1,37 +1,60 @@
-"""Restores TIFF files with a trained model.
+"""Restores TIFF and OME-Zarr files with a trained model.
 
 Examples:
   ddpm-lightning restore checkpoint=runs/demo/checkpoints/best.ckpt input=noisy.tif output=restored
-  ddpm-lightning restore checkpoint=CKPT input=FOLDER output=restored draws=15
+  ddpm-lightning restore checkpoint=CKPT input=FOLDER output=restored draws=15 preview=true
+  ddpm-lightning restore checkpoint=CKPT "input='day1/*.tif'" output=restored plan=true
+  ddpm-lightning restore checkpoint=CKPT input=[a.tif,b.tif] output=restored entropy=true single=true processes=2
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored channels=[1] sampler=ddim sampler.steps=10
 
 Leaves in the output folder: NAME.tif of the same axes, type and pixel size; NAME_std.tif, the spread of the draws in
-the units of the image; restore.json. A bad file among many is reported and skipped, and the exit code is then 3
-(on_error=stop stops at it).
+the units of the image; restore.json with the model, the settings, and for each file clipped pixels, blank planes and
+warnings where it is unlike the training images. On request NAME_entropy.tif, NAME_interval_low.tif and _high.tif (for
+a model that was calibrated), NAME_draw_01.tif …, preview/NAME.png.
+
+The same command again goes on where it was interrupted. A bad file among many is reported and skipped, and the exit
+code is then 3 (on_error=stop stops at it).
 """
 
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from omegaconf import DictConfig
-from rich.progress import Progress
 
 import ddpm_lightning
-from ddpm_lightning.callbacks.status import write_json
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.intervals import stored_intervals
+from ddpm_lightning.cli.meter import Meter
+from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.data.stacks import open_stack
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.files import Settings, check_names, find_files, restore_file
-from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
+from ddpm_lightning.inference.cost import plan, plane_cost
+from ddpm_lightning.inference.files import Settings, check_names, find_files, results_of, stem
+from ddpm_lightning.inference.records import Records
+from ddpm_lightning.inference.restore_file import restore_file
+from ddpm_lightning.inference.restorer import Restoration, Restorer, choose_device
+from ddpm_lightning.metrics.conformal import Conformal
 
 __all__ = ["restore_files", "run"]
+
+#: Settings that decide about pixels: results that were made with others are made again.
+DECISIVE = ("seed", "draws", "channels", "tile", "overlap", "margin", "bfloat16", "batch")
 
 
 def run(config: DictConfig) -> int:
     """Restores as the configuration says; returns 3 if some files failed."""
-    records = restore_files(compose.plain(config))
+    settings = compose.plain(config)
+    if settings["plan"]:
+        print(_plan(settings))
+        return 0
+    records = restore_files(settings)
     failed = [record for record in records if "error" in record]
-    print(f"{len(records) - len(failed)} of {len(records)} files restored")
+    if records:
+        print(f"{len(records) - len(failed)} of {len(records)} files restored")
     return 3 if failed else 0
 
 
@@ -42,63 +65,208 @@ def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
         settings: Configuration of the verb ``restore``.
 
     Returns:
-        A record for each file; those that failed have an ``error``.
+        A record for each file; those that failed have an ``error``. Nothing in all processes but the first.
 
     Raises:
         UserError: If nothing can be restored at all, or a file fails under ``on_error=stop`` or is the only one.
     """
+    files, folder = _files(settings)
+    processes = min(settings["processes"], len(files))
+    if processes > 1 and not among_others():
+        counters = torch.zeros(processes, dtype=torch.int64).share_memory_()
+        return in_processes(_in_process, (settings, files, folder, counters), processes)
+    return _in_process(settings, files, folder, torch.zeros(1, dtype=torch.int64))
+
+
+def _in_process(
+    settings: dict[str, Any], files: list[Path], folder: Path, counters: torch.Tensor
+) -> list[dict[str, Any]]:
+    threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
+    # Canvases by one thread, tiles side by side: the bytes do not depend on the number of threads.
+    with joined() as share, reproducible(threads=1):
+        return _restore(_restorer(settings, threads, share), settings, files, folder, share, counters)
+
+
+def _files(settings: dict[str, Any]) -> tuple[list[Path], Path]:
+    """Returns the files to restore and the folder of the results, after a look at both."""
     if settings["on_error"] not in ("skip", "stop"):
         raise compose.unknown("on_error", str(settings["on_error"]), ("skip", "stop"))
-    files, folder = find_files(settings["input"]), Path(settings["output"]).expanduser()
+    given = settings["input"]
+    given = [str(one) for one in given] if isinstance(given, list) else given
+    if not isinstance(given, str | list) or "" in ([given] if isinstance(given, str) else given):
+        raise UserError("input", f"is {given!r}", allowed="a file, a folder, a pattern, or a list of them")
+    files, folder = find_files(given), Path(settings["output"]).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(
             f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"
         )
-    check_names(files, folder)
-    restorer = Restorer.load(
+    return files, folder
+
+
+def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
+    device = choose_device(settings["device"])
+    if device.type == "cuda" and device.index is None and share.processes > 1:
+        # Each process has a GPU of its own, as far as they go round.
+        device = torch.device("cuda", share.rank % torch.cuda.device_count())
+    names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin")
+    return Restorer.load(
         settings["checkpoint"],
-        settings["device"],
+        str(device),
         settings["sampler"],
-        tile=settings["tile"],
-        overlap=settings["overlap"],
-        seed=settings["seed"],
-        bfloat16=settings["bfloat16"],
+        threads=threads,
+        **{name: settings[name] for name in names},
     )
-    how = Settings(
-        settings["draws"], settings["channels"], settings["std"] and not restorer.method.deterministic
+
+
+def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
+    """Returns which results are written."""
+    several = not restorer.method.deterministic
+    if (settings["entropy"] or settings["intervals"]) and not several:
+        asked = "entropy" if settings["entropy"] else "intervals"
+        raise UserError(
+            f"{asked}=true", "needs draws that differ; this model makes one", remedy="leave it out"
+        )
+    intervals = None
+    if settings["intervals"]:
+        intervals, _ = stored_intervals(restorer.trained, settings["draws"])
+        if intervals is None:
+            raise UserError(
+                "intervals=true",
+                f"this model was not calibrated for {settings['draws']} draws by {restorer.method.preset}",
+                remedy=f"ddpm-lightning evaluate checkpoint={restorer.trained.path} split=val calibrate=true "
+                f"draws={settings['draws']}",
+            )
+    draws = settings["draws"] if several else 1
+    return Settings(
+        draws,
+        settings["channels"],
+        settings["std"] and several,
+        settings["entropy"],
+        intervals,
+        settings["single"],
     )
-    records: list[dict[str, Any]] = []
-    with Progress() as progress:
-        task = progress.add_task("restoring", total=len(files))
-        for path in files:
-            progress.update(task, description=f"restoring {path.name}")
+
+
+def _restore(
+    restorer: Restorer,
+    settings: dict[str, Any],
+    files: list[Path],
+    folder: Path,
+    share: Share,
+    counters: torch.Tensor,
+) -> list[dict[str, Any]]:
+    how = _how(restorer, settings)
+    check_names(files, folder, how)
+    previews = {path: [f"preview/{stem(path)}.png"] if settings["preview"] else [] for path in files}
+    results = {path: [*results_of(path, how), *previews[path]] for path in files}
+    about, decisive = _about(restorer, settings, how.intervals)
+    records = Records(folder, about, decisive)
+    began = time.monotonic()
+    # Processes agree on what is left to do before any of them adds to what is done.
+    done = share.agree({path: records.finished(path, results[path]) for path in files})
+    waiting = [path for path in files if done[path] is None]
+    if share.first and len(waiting) < len(files):
+        print(f"{len(files) - len(waiting)} of {len(files)} files were finished before")
+    infos = {path: _info(path, how) for path in waiting}
+    cost = {path: plane_cost(restorer, info, how.draws) if info else 0 for path, info in infos.items()}
+    total = sum(cost[path] * info.plane_count for path, info in infos.items() if info)
+    mine: dict[Path, dict[str, Any]] = {}
+    # Under torchrun there is no memory to share, and each process counts for itself.
+    place = share.rank if len(counters) == share.processes else 0
+    with Meter(total, counters, place, shown=share.first) as meter:
+        restorer.tiler.on_tiles, restorer.tiler.say = meter.advance, meter.say
+        for number in share.of(len(waiting)):
+            path = waiting[number]
+            meter.name(path.name)
+            meter.expect(cost[path])
+
+            def on_plane(number: int, plane: np.ndarray, restored: Restoration, path: Path = path) -> None:
+                meter.finish(cost[path])
+                if previews[path] and number == infos[path].plane_count // 2:
+                    _preview(plane, restored, infos[path], folder / previews[path][0])
+
             try:
-                records.append(restore_file(restorer, path, folder, how))
+                records.tidy(results[path])
+                record = restore_file(restorer, path, folder, how, on_plane)
+                for line in record["warnings"]:
+                    meter.say(f"{path.name}: unlike the training images: {line}")
+                if record["blank_planes"]:
+                    meter.say(
+                        f"{path.name}: {len(record['blank_planes'])} planes are constant, left as they are"
+                    )
+                mine[path] = records.keep(path, record, results[path])
             except UserError as error:
                 if settings["on_error"] == "stop" or len(files) == 1:
                     raise
-                progress.console.print(f"skipped: {error}", style="yellow", markup=False, soft_wrap=True)
-                records.append({"file": path.name, "error": str(error)})
-            progress.advance(task)
-            _write_record(folder, restorer, settings, records)
-    return records
+                meter.say(f"skipped: {error}")
+                mine[path] = {"file": path.name, "error": str(error)}
+    found = share.gather(mine)
+    if not share.first:
+        return []
+    made = {path: record for part in found for path, record in part.items()}
+    ordered = [made.get(path) or done[path] for path in files]
+    finished = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    records.write(ordered, finished=finished, seconds=round(time.monotonic() - began, 2))
+    return ordered
 
 
-def _write_record(
-    folder: Path, restorer: Restorer, settings: dict[str, Any], records: list[dict[str, Any]]
-) -> None:
+def _info(path: Path, how: Settings) -> ImageInfo | None:
+    """Returns the description of a file, or nothing if it cannot be read: it is reported when its turn comes."""
+    try:
+        with open_stack(path, how.channels) as stack:
+            return stack.info
+    except UserError:
+        return None
+
+
+def _preview(plane: np.ndarray, restored: Restoration, info: ImageInfo, path: Path) -> None:
+    from ddpm_lightning.evaluation.figures import panel  # only where it is used: matplotlib takes its time
+
+    images = {"low": plane, "average": restored.mean, "std": restored.std}
+    panel([images], path, pixel_size=info.pixel_size[1] if info.pixel_size else None, title=path.stem)
+
+
+def _plan(settings: dict[str, Any]) -> str:
+    files, _ = _files(settings)
+    threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
+    with reproducible(threads=1):
+        restorer = _restorer(settings, threads, Share())
+        infos = [info for path in files if (info := _info(path, _how(restorer, settings)))]
+        if not infos:
+            raise UserError(f"input={settings['input']}", "none of the files can be read")
+        return str(plan(restorer, infos, settings["draws"]))
+
+
+def _about(
+    restorer: Restorer, settings: dict[str, Any], intervals: Conformal | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what was used, and those of its parts that decide about the pixels."""
     trained = restorer.trained
-    write_json(
-        folder / "restore.json",
-        {
-            "model": {"file": str(trained.path), "sha256": trained.sha256, "names": trained.card["names"]},
-            "preset": trained.method.preset,
-            "evaluations_per_draw": trained.method.evaluations,
-            "settings": {
-                key: settings[key] for key in ("draws", "seed", "channels", "tile", "overlap", "bfloat16")
-            },
-            "version": ddpm_lightning.__version__,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "files": records,
+    decisive = {name: settings[name] for name in DECISIVE}
+    decisive |= {
+        "model": trained.sha256,
+        "preset": trained.method.preset,
+        "sampler": settings["sampler"],
+        "intervals": intervals.to_dict() if intervals else None,
+        "device": restorer.device.type,
+    }
+    about = {
+        "model": {
+            "file": str(trained.path),
+            "sha256": trained.sha256,
+            "names": trained.card["names"],
+            "versions": trained.card.get("versions", {}),
         },
-    )
+        "preset": trained.method.preset,
+        "evaluations_per_draw": trained.method.evaluations,
+        "checked_against_training": restorer.trust.checks,
+        "settings": settings,
+        "version": ddpm_lightning.__version__,
+        "versions": {
+            "ddpm_lightning": ddpm_lightning.__version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+        "device": str(restorer.device),
+    }
+    return about, decisive

@@ -1,26 +1,20 @@
-"""Restored files: TIFFs of any axes in, the same axes, type and sampling out, plane by plane.
+"""Which files are restored, and what their results are called.
 
-Beside each ``NAME.tif`` stands ``NAME_std.tif``, the spread of the draws in the units of the image (float32), and
-``restore.json`` says what was done to each file and with what.
+Beside each ``NAME.tif`` stand ``NAME_std.tif``, the spread of the draws in the units of the image (float32), and what
+else was asked for: ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_interval_high.tif``, ``NAME_draw_01.tif``.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import glob
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ddpm_lightning.data.image import to_dtype
-from ddpm_lightning.data.tiff import TiffStack, TiffStackWriter
+from ddpm_lightning.data.stacks import SUFFIXES, is_image, is_zarr
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.metrics.conformal import Conformal
 
-__all__ = ["find_files", "restore_file"]
-
-SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+__all__ = ["Settings", "check_names", "find_files", "result_name", "results_of", "stem"]
 
 
 @dataclass(frozen=True)
@@ -31,114 +25,90 @@ class Settings:
         draws: Draws of each plane.
         channels: Channels to restore, by number or name; all by default.
         std: Whether the spread is written too.
+        entropy: Whether the entropy of the draws is written too.
+        intervals: Calibration of the intervals that are written too, or ``None``.
+        single: Whether every draw is written, in the type of the image.
     """
 
     draws: int = 15
     channels: Any = None
     std: bool = True
+    entropy: bool = False
+    intervals: Conformal | None = None
+    single: bool = False
+
+    @property
+    def maps(self) -> list[str]:
+        """Names of the float32 maps that are written beside the image."""
+        wanted = {"std": self.std, "entropy": self.entropy}
+        wanted |= dict.fromkeys(("interval_low", "interval_high"), self.intervals is not None)
+        return [name for name, there in wanted.items() if there]
 
 
-def find_files(source: str | Path) -> list[Path]:
-    """Returns a file, or the TIFF files of a folder in order.
+def find_files(source: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Returns the files that a path, a pattern, or a list of either means, in order, each once.
+
+    A folder stands for the images in it, a pattern such as ``day1/*.tif`` for what it matches.
 
     Raises:
         UserError: If there are none.
     """
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    if not sources:
+        raise UserError("input", "is an empty list", allowed="files, folders or patterns such as day1/*.tif")
+    return list(dict.fromkeys(path for one in sources for path in _found(one)))
+
+
+def _found(source: str | Path) -> Iterator[Path]:
     path = Path(source).expanduser()
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"input={source}", "no such file or folder")
-    files = [
-        f for f in sorted(path.iterdir()) if f.name.lower().endswith(SUFFIXES) and not f.name.startswith(".")
-    ]
-    if not files:
-        raise UserError(
-            f"input={source}", "holds no TIFF files", allowed=", ".join(f"*{s}" for s in SUFFIXES)
-        )
-    return files
+    if path.is_file() or is_zarr(path):
+        yield path
+        return
+    allowed = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if is_image(file)]
+        if not files:
+            raise UserError(f"input={source}", "holds no TIFF files", allowed=allowed)
+    else:
+        if not any(letter in str(source) for letter in "*?["):
+            raise UserError(f"input={source}", "no such file or folder")
+        files = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if is_image(Path(name))]
+        if not files:
+            raise UserError(f"input={source}", "matches no TIFF files", allowed=allowed)
+    yield from files
 
 
-def restore_file(
-    restorer: Restorer,
-    source: Path,
-    folder: Path,
-    settings: Settings = Settings(),  # noqa: B008  (frozen)
-    on_plane: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """Restores all planes of a file.
-
-    Args:
-        restorer: A loaded model.
-        source: The file.
-        folder: Where ``NAME.tif`` and ``NAME_std.tif`` are written; neither appears unless all planes succeed.
-        settings: How.
-        on_plane: Called after each plane.
-
-    Returns:
-        What was done: sizes, clipped pixels, seconds.
-
-    Raises:
-        UserError: If the file cannot be read, restored or written.
-    """
-    began = time.monotonic()
-    clipped_low = clipped_high = planes = 0
-    with ExitStack() as files:
-        stack = files.enter_context(TiffStack(source, settings.channels))
-        info = stack.info
-        restored = files.enter_context(TiffStackWriter(folder / source.name, info))
-        spread = settings.std and files.enter_context(
-            TiffStackWriter(folder / std_name(source), info, np.float32)
-        )
-        for place, plane in zip(info.planes(), stack, strict=True):
-            key = "_".join(part for part in (_stem(source), place.label) if part)
-            try:
-                result = restorer.restore(plane, settings.draws, key)
-            except UserError as error:
-                where = f"{source} ({place.label})" if place.label else source
-                raise UserError(where, error.found, error.allowed, error.remedy) from error
-            pixels, low, high = to_dtype(result.mean, info.dtype, info.bits)
-            restored.write(pixels)
-            if spread:
-                spread.write(result.std)
-            clipped_low, clipped_high, planes = clipped_low + low, clipped_high + high, planes + 1
-            on_plane()
-    return {
-        "file": source.name,
-        "axes": info.axes,
-        "shape": list(info.shape),
-        "dtype": str(info.dtype),
-        "pixel_size_um": list(info.pixel_size) if info.pixel_size else None,
-        "planes": planes,
-        "draws": result.draws,
-        "clipped_below": clipped_low,
-        "clipped_above": clipped_high,
-        "seconds": round(time.monotonic() - began, 2),
-    }
+def stem(source: Path) -> str:
+    """Returns the name of a file without its endings: ``a.ome.tif`` gives ``a``."""
+    name = source.name[: -len(source.suffix)] if source.suffix else source.name
+    return name[: -len(".ome")] if name.lower().endswith(".ome") else name
 
 
-def std_name(source: Path) -> str:
-    """Returns the name of the uncertainty map of a file: ``a.ome.tif`` gives ``a_std.ome.tif``."""
-    return source.name.replace(_stem(source), f"{_stem(source)}_std", 1)
+def result_name(source: Path, part: str = "") -> str:
+    """Returns the name of a result of a file: ``a.ome.tif`` with part ``std`` gives ``a_std.ome.tif``."""
+    return f"{stem(source)}_{part}{source.name[len(stem(source)) :]}" if part else source.name
 
 
-def _stem(source: Path) -> str:
-    stem = source.name[: -len(source.suffix)]
-    return stem[: -len(".ome")] if stem.lower().endswith(".ome") else stem
+def results_of(source: Path, settings: Settings) -> list[str]:
+    """Returns the names of all results of a file."""
+    single = [f"draw_{number + 1:02d}" for number in range(settings.draws)] if settings.single else []
+    return [result_name(source, part) for part in ("", *settings.maps, *single)]
 
 
-def check_names(files: Sequence[Path], folder: Path) -> None:
+def check_names(files: Sequence[Path], folder: Path, settings: Settings) -> None:
     """Raises where results would meet their sources or each other."""
+    results: dict[str, Path] = {}
     for path in files:
         if path.resolve().parent == folder.resolve():
             raise UserError(
                 f"output={folder}", "is the folder of the input", remedy="choose another output=FOLDER"
             )
-    results: dict[str, Path] = {}
-    for path in files:
-        for name in (path.name, std_name(path)):
-            if name in results:
+        for name in results_of(path, settings):
+            # Some file systems do not tell a.tif from A.tif.
+            if name.lower() in results:
                 raise UserError(
-                    path, f"and {results[name].name} would both write {name}", remedy="rename one of them"
+                    path,
+                    f"and {results[name.lower()]} would both write {name}",
+                    remedy="rename one of them, or restore them to different folders",
                 )
-            results[name] = path
+            results[name.lower()] = path

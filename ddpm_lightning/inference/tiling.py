@@ -5,82 +5,226 @@ tiles, and its outputs are blended at once by a smooth window before anything el
 tiles never drift apart, no texture is averaged away in overlaps, and the number of tiles is invisible to the sampler
 (the idea of MultiDiffusion, arXiv 2302.08113, applied to the predicted image). A canvas that fits in one tile takes the
 very path of an untiled one.
+
+The window is 0 over the outermost quarter of an overlap, where a network sees the padding beyond its tile, rises along
+:math:`\sin^2` over the middle half, and is 1 from there on. A network whose receptive field reaches no further than
+that quarter gives the same image with any tiles.
+
+On CPUs every tile is computed by itself and by one thread, several of them side by side: the result is the same to the
+last bit for any number of threads and any batch of draws. Sums over overlaps are made in float64, in which their order
+does not matter at the precision of the result.
 """
 
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.memory import is_out_of_memory, release
 
 __all__ = ["Tiler"]
+
+#: Tiles are not made smaller than this when memory is short.
+SMALLEST_TILE = 64
+
+Network = Callable[..., Tensor]
+Place = tuple[int, int, int]
 
 
 class Tiler:
     """Applies a network to overlapping tiles of a canvas and blends its outputs.
 
     Args:
-        tile: Side of the tiles in pixels; canvases up to this side are not cut.
+        tile: Side of the tiles in pixels; canvases up to this side are not cut. ``None`` cuts none.
         overlap: Least number of pixels that neighbouring tiles share.
         multiple: Tiles start at, and their side is, a multiple of this: the network's ``multiple``.
-        batch: Tiles that are computed together.
+        batch: Tiles that a GPU computes together.
+        threads: Tiles that a CPU computes side by side.
+        on_tiles: Called with the number of tiles whenever some were computed.
+        say: Called with a line whenever memory was too short and something was made smaller.
 
     Raises:
         UserError: If the tile is not larger than twice the overlap.
     """
 
-    def __init__(self, tile: int, overlap: int, multiple: int = 1, batch: int = 8) -> None:
-        self.tile = -(-tile // multiple) * multiple
-        self.overlap, self.multiple, self.batch = overlap, multiple, batch
-        if overlap < 0 or self.tile <= 2 * overlap:
+    def __init__(
+        self,
+        tile: int | None,
+        overlap: int,
+        multiple: int = 1,
+        batch: int = 8,
+        threads: int = 1,
+        on_tiles: Callable[[int], None] = lambda tiles: None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        if overlap < 0 or (tile is not None and tile <= 2 * overlap):
             raise UserError(
                 "tile", f"is {tile} with an overlap of {overlap}", allowed="a tile above twice the overlap"
             )
+        self.overlap, self.multiple, self.batch, self.threads = overlap, multiple, batch, threads
+        self.on_tiles, self.say = on_tiles, say
+        self.tile = None if tile is None else self._rounded(tile)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def _rounded(self, tile: int) -> int:
+        """Returns the side of tiles that networks can take and that leaves a step between neighbours."""
+        return -(-max(tile, self.overlap + self.multiple) // self.multiple) * self.multiple
+
+    def side(self, length: int) -> int:
+        """Returns the side of tiles along a side of a canvas."""
+        return length if self.tile is None else min(self.tile, length)
 
     def starts(self, length: int) -> list[int]:
         """Returns where tiles start along a side, evenly spread, at multiples of ``multiple``."""
-        if length <= self.tile:
-            return [0]
-        count = -(-(length - self.overlap) // (self.tile - self.overlap))
-        last = length - self.tile
-        return [round(last * k / (count - 1) / self.multiple) * self.multiple for k in range(count)]
+        last = length - self.side(length)
+        stride = (self.side(length) - self.overlap) // self.multiple * self.multiple
+        count = 1 + (-(-last // stride) if last else 0)
+        return [round(last * k / max(count - 1, 1) / self.multiple) * self.multiple for k in range(count)]
 
-    def __call__(self, network: nn.Module, *inputs: Tensor) -> Tensor:
+    def count(self, height: int, width: int) -> int:
+        """Returns the number of tiles of a canvas."""
+        return len(self.starts(height)) * len(self.starts(width))
+
+    def __call__(self, network: Network, *inputs: Tensor) -> Tensor:
         """Returns the blended output.
 
         Args:
             network: Maps images (B, C, h, w), and per-image inputs (B,), to images (B, C', h, w).
             inputs: Canvases with shape (B, C, H, W), sides divisible by ``multiple``, and per-image inputs (B,).
+
+        Raises:
+            UserError: If memory does not suffice for the smallest tile.
         """
+        while True:
+            try:
+                return self._apply(network, inputs)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside of the handler, which would hold on to the tensors of what failed.
+            self._shrink(max(next(value for value in inputs if value.ndim == 4).shape[-2:]))
+            release()
+
+    def _shrink(self, length: int) -> None:
+        """Makes the batch, the number of threads or the tile smaller."""
+        side = self.side(length)
+        if self.batch > 1:
+            self.batch //= 2
+        elif self.threads > 1:
+            self.threads //= 2
+        elif side > max(SMALLEST_TILE, self.multiple):
+            self.tile = side
+            self.shrink_tile()
+        else:
+            raise UserError(
+                "memory",
+                f"does not suffice for one tile of {side} pixels",
+                remedy="end other programs, use device=cpu, bfloat16=true or a smaller model",
+            )
+        self.say(
+            f"out of memory: going on with tiles of {self.side(length)} pixels, {self.batch * self.threads} at a time"
+        )
+
+    def shrink_tile(self) -> None:
+        """Halves the side of tiles, and their overlap where it would leave too little of them."""
+        self.overlap = min(self.overlap, self.tile // 8)
+        self.tile = self._rounded(self.tile // 2)
+
+    def _apply(self, network: Network, inputs: Sequence[Tensor]) -> Tensor:
         canvas = next(value for value in inputs if value.ndim == 4)
-        images, (height, width) = len(canvas), canvas.shape[-2:]
-        if height <= self.tile and width <= self.tile:
-            return network(*inputs)
-        tile_h, tile_w = min(self.tile, height), min(self.tile, width)
-        places = [(n, y, x) for n in range(images) for y in self.starts(height) for x in self.starts(width)]
-        window = _window(tile_h, self.overlap)[:, None] * _window(tile_w, self.overlap)[None]
-        window = window.to(canvas)
-        total, weight = None, canvas.new_zeros(height, width)
-        for first in range(0, len(places), self.batch):
-            chosen = places[first : first + self.batch]
-            outputs = network(*(_cut(value, chosen, tile_h, tile_w) for value in inputs)).to(canvas.dtype)
+        height, width = canvas.shape[-2:]
+        size = self.side(height), self.side(width)
+        ys, xs = self.starts(height), self.starts(width)
+        places = [(n, y, x) for n in range(len(canvas)) for y in ys for x in xs]
+        computed = self._computed(network, inputs, places, size)
+        if len(ys) == len(xs) == 1:
+            return torch.cat([outputs for _, outputs in computed])
+        # Apple's GPUs have no float64.
+        exact = {
+            "dtype": torch.float32 if canvas.device.type == "mps" else torch.float64,
+            "device": canvas.device,
+        }
+        rows = {y: _window(y, size[0], height, self.overlap).to(**exact)[:, None] for y in ys}
+        columns = {x: _window(x, size[1], width, self.overlap).to(**exact) for x in xs}
+        total = None
+        for chosen, outputs in computed:
             if total is None:
-                total = canvas.new_zeros(images, outputs.shape[1], height, width)
+                total = torch.zeros(len(canvas), outputs.shape[1], height, width, **exact)
             for (n, y, x), output in zip(chosen, outputs, strict=True):
-                total[n, :, y : y + tile_h, x : x + tile_w] += output * window
-                if n == 0:
-                    weight[y : y + tile_h, x : x + tile_w] += window
-        return total / weight
+                total[n, :, y : y + size[0], x : x + size[1]] += output * (rows[y] * columns[x])
+        total /= _profile(rows, height, exact)[:, None]
+        total /= _profile(columns, width, exact)
+        return total.to(canvas.dtype)
+
+    def _computed(
+        self, network: Network, inputs: Sequence[Tensor], places: list[Place], size: tuple[int, int]
+    ) -> Iterator[tuple[list[Place], Tensor]]:
+        """Yields places and the network's outputs there, in order."""
+        on_cpu = inputs[0].device.type == "cpu"
+        step = 1 if on_cpu else self._together(size)
+        groups = [places[first : first + step] for first in range(0, len(places), step)]
+        modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+        def compute(group: list[Place]) -> Tensor:
+            # Modes belong to a thread.
+            with torch.inference_mode(modes[0]), torch.set_grad_enabled(modes[1]):
+                return network(*(_cut(value, group, *size) for value in inputs)).to(inputs[0].dtype)
+
+        results = self._side_by_side(compute, groups) if on_cpu else map(compute, groups)
+        for group, outputs in zip(groups, results, strict=True):
+            self.on_tiles(len(group))
+            yield group, outputs
+
+    def _together(self, size: tuple[int, int]) -> int:
+        """Returns how many images of a size make as many pixels as a batch of tiles."""
+        side = self.tile or max(size)
+        return max(1, self.batch * side**2 // (size[0] * size[1]))
+
+    def at_once(self, device: torch.device) -> int:
+        """Returns how many tiles are computed at the same time."""
+        return self.threads if device.type == "cpu" else self.batch
+
+    def _side_by_side(
+        self, compute: Callable[[list[Place]], Tensor], groups: list[list[Place]]
+    ) -> Iterator[Tensor]:
+        """Yields results in order, a few ahead of who takes them: an interruption waits for those few alone."""
+        if self._pool is None or self._pool._max_workers != self.threads:
+            self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        waiting: deque[Future] = deque()
+        try:
+            for group in groups:
+                waiting.append(self._pool.submit(compute, group))
+                if len(waiting) > self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _cut(value: Tensor, places: list[tuple[int, int, int]], height: int, width: int) -> Tensor:
+def _cut(value: Tensor, places: list[Place], height: int, width: int) -> Tensor:
     """Cuts tiles out of canvases, or repeats per-image values for each tile."""
     if value.ndim == 4:
         return torch.stack([value[n, :, y : y + height, x : x + width] for n, y, x in places])
     return torch.stack([value[n] for n, _, _ in places])
 
 
-def _window(length: int, overlap: int) -> Tensor:
-    """Returns a window that rises along a sine over the overlap and never reaches zero, with shape (length,)."""
-    ramp = max(overlap, 1)
-    distance = torch.minimum(torch.arange(length), torch.arange(length).flip(0)).double() + 0.5
-    return torch.sin((distance / ramp).clamp(max=1) * torch.pi / 2) ** 2
+def _window(start: int, side: int, length: int, overlap: int) -> Tensor:
+    """Returns the weights of a tile along one side of the canvas, with shape (side,), float64."""
+    place = torch.arange(side, dtype=torch.float64) + 0.5
+    before = place if start > 0 else torch.full_like(place, torch.inf)
+    after = side - place if start + side < length else torch.full_like(place, torch.inf)
+    rise = (torch.minimum(before, after) - overlap / 4) / max(overlap / 2, 1e-9)
+    return torch.sin(rise.clamp(0, 1) * torch.pi / 2) ** 2
+
+
+def _profile(windows: dict[int, Tensor], length: int, options: dict) -> Tensor:
+    """Returns the sum of all windows along a side, with shape (length,)."""
+    total = torch.zeros(length, **options)
+    for start, window in windows.items():
+        total[start : start + window.numel()] += window.flatten()
+    return total

@@ -6,8 +6,10 @@ import tifffile
 
 from ddpm_lightning.data.tiff import read_info
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.files import Settings, check_names, find_files, restore_file, std_name
+from ddpm_lightning.inference.files import Settings, check_names, find_files, result_name, results_of
+from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.metrics.conformal import Conformal
 from tests.trained import write_checkpoint
 
 
@@ -41,7 +43,7 @@ def test_type_axes_size_and_sampling_come_out_as_they_went_in(restorer, tmp_path
     before, after = read_info(source), read_info(tmp_path / "out" / source.name)
     assert (after.axes, after.shape, after.dtype) == (before.axes, before.shape, before.dtype)
     assert after.pixel_size == before.pixel_size and after.kind == before.kind
-    spread = read_info(tmp_path / "out" / std_name(source))
+    spread = read_info(tmp_path / "out" / result_name(source, "std"))
     assert (
         spread.dtype == np.float32 and spread.shape == before.shape and spread.pixel_size == before.pixel_size
     )
@@ -76,12 +78,55 @@ def test_channels_are_chosen(restorer, tmp_path):
 
 
 def test_a_bad_plane_leaves_nothing_and_is_named(restorer, tmp_path):
+    stack = noisy((3, 40, 33), "float32")
+    stack[1, 5, 5] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TYX"})
+    with pytest.raises(UserError, match=r"a\.tif: 1 NaN or infinite pixels in plane 1"):
+        restore_file(restorer, tmp_path / "a.tif", tmp_path / "out", Settings(draws=1))
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_constant_planes_stay_as_they_are_and_are_reported(restorer, tmp_path):
     stack = noisy((3, 40, 33), "uint16")
     stack[1] = 7
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TYX"})
-    with pytest.raises(UserError, match=r"a\.tif \(t1\): is constant"):
+    settings = Settings(draws=2, entropy=True, single=True)
+    record = restore_file(restorer, tmp_path / "a.tif", tmp_path / "out", settings)
+    assert record["blank_planes"] == ["t1"] and record["planes"] == 3
+    restored = {
+        name: tifffile.imread(tmp_path / "out" / name) for name in results_of(tmp_path / "a.tif", settings)
+    }
+    assert (restored["a.tif"][1] == 7).all() and (restored["a_draw_02.tif"][1] == 7).all()
+    assert not restored["a_std.tif"][1].any() and not restored["a_entropy.tif"][1].any()
+    assert restored["a.tif"][0].std() > 0 and restored["a_std.tif"][2].mean() > 0
+
+
+def test_a_file_of_constant_planes_is_an_error(restorer, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((3, 40, 33), "uint8"), photometric="minisblack")
+    with pytest.raises(UserError, match="constant in every plane"):
         restore_file(restorer, tmp_path / "a.tif", tmp_path / "out", Settings(draws=1))
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_maps_and_draws_on_request(restorer, tmp_path):
+    image = noisy((40, 33), "uint16")
+    tifffile.imwrite(tmp_path / "a.ome.tif", image, ome=True)
+    conformal = Conformal(factor=1.7, level=0.9, epsilon=0.01, images=20)
+    settings = Settings(draws=3, entropy=True, intervals=conformal, single=True)
+    restore_file(restorer, tmp_path / "a.ome.tif", tmp_path / "out", settings)
+    found = {path.name: tifffile.imread(path) for path in (tmp_path / "out").iterdir()}
+    assert sorted(found) == sorted(results_of(tmp_path / "a.ome.tif", settings))
+    draws = np.stack(list(restorer.draws(image, 3, "a")))
+    for number, draw in enumerate(draws):
+        np.testing.assert_array_equal(found[f"a_draw_{number + 1:02d}.ome.tif"], np.rint(draw).clip(0))
+    half = 1.7 * (draws.std(0) + 0.01 * 50)  # a scale from 0 to 100: 50 intensities for each unit
+    np.testing.assert_allclose(found["a_interval_high.ome.tif"], draws.mean(0) + half, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(found["a_interval_low.ome.tif"], draws.mean(0) - half, rtol=1e-3, atol=1e-2)
+    # Entropy by counting equal 8-bit values over the range of the training's clean images, 0 to 125.
+    values = (draws / 125 * 255).round().clip(0, 255)
+    same = (values[:, None] == values[None]).sum(0)
+    expected = -np.log(same / 3).mean(0)
+    assert np.abs(found["a_entropy.ome.tif"] - expected).mean() < 0.01 and expected.mean() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -89,16 +134,16 @@ def test_a_bad_plane_leaves_nothing_and_is_named(restorer, tmp_path):
     [("a.tif", "a_std.tif"), ("a.b.tiff", "a.b_std.tiff"), ("a.ome.tif", "a_std.ome.tif")],
 )
 def test_names_of_the_spread(tmp_path, name, expected):
-    assert std_name(tmp_path / name) == expected
+    assert result_name(tmp_path / name, "std") == expected
 
 
 def test_names_that_would_meet_are_refused(tmp_path):
     for name in ("a.tif", "a_std.tif"):
         (tmp_path / name).touch()
     with pytest.raises(UserError, match="folder of the input"):
-        check_names(find_files(tmp_path), tmp_path)
+        check_names(find_files(tmp_path), tmp_path, Settings())
     with pytest.raises(UserError, match=r"both write a_std\.tif"):
-        check_names(find_files(tmp_path), tmp_path / "out")
+        check_names(find_files(tmp_path), tmp_path / "out", Settings())
 
 
 def test_inputs_are_found(tmp_path):
@@ -107,6 +152,11 @@ def test_inputs_are_found(tmp_path):
     assert [path.name for path in find_files(tmp_path)] == ["a.tiff", "b.TIF"]
     with pytest.raises(UserError, match="no such file or folder"):
         find_files(tmp_path / "nowhere")
+    assert find_files([str(tmp_path / "b*"), tmp_path]) == [tmp_path / "b.TIF", tmp_path / "a.tiff"]
+    with pytest.raises(UserError, match="matches no TIFF files"):
+        find_files(tmp_path / "*.png")
+    with pytest.raises(UserError, match="empty list"):
+        find_files([])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no TIFF files"):
         find_files(tmp_path / "empty")

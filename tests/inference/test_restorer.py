@@ -51,7 +51,8 @@ def test_bfloat16_is_close(checkpoint, plane):
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (np.zeros((3, 40, 40)), "3 dimensions"),
+        (np.zeros(40), "1 dimensions"),
+        (np.zeros((3, 40, 40)), "constant in every plane"),
         (np.ones((40, 15)), "40 x 15"),
         (np.full((40, 40), np.nan), "NaN"),
         (np.full((40, 40), 7), "constant: every pixel is 7"),

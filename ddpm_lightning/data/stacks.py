@@ -1,0 +1,83 @@
+"""Images as stacks of planes, whatever file they are in: TIFF in all its dialects, or OME-Zarr."""
+
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.data.tiff import TiffStack, TiffStackWriter
+
+__all__ = ["SUFFIXES", "Stack", "StackWriter", "is_image", "is_zarr", "open_stack", "open_writer"]
+
+TIFFS = (".tif", ".tiff", ".btf", ".tf8")
+ZARRS = (".zarr",)
+SUFFIXES = TIFFS + ZARRS
+
+
+class Stack(Protocol):
+    """Planes of a file, read one at a time; a context manager."""
+
+    info: ImageInfo
+
+    def __len__(self) -> int: ...
+
+    def plane(self, number: int) -> np.ndarray:
+        """Reads one plane with shape (H, W)."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+
+class StackWriter(Protocol):
+    """Planes written one at a time to a file that takes its name when the context ends well."""
+
+    def write(self, plane: np.ndarray) -> None:
+        """Writes the next plane with shape (H, W)."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+
+def is_zarr(path: Path) -> bool:
+    """Says whether a path is a folder that holds a Zarr."""
+    return path.suffix.lower() in ZARRS and path.is_dir()
+
+
+def is_image(path: Path) -> bool:
+    """Says whether a path looks like an image that can be read."""
+    return not path.name.startswith(".") and (path.name.lower().endswith(TIFFS) or is_zarr(path))
+
+
+def open_stack(path: Path, channels: Any = None) -> Stack:
+    """Opens an image for reading.
+
+    Args:
+        path: The file, or the folder of a Zarr.
+        channels: Channels to keep, by index or by name; all where ``None``.
+
+    Raises:
+        UserError: Where it cannot be used.
+    """
+    if is_zarr(path):
+        from ddpm_lightning.data.ome_zarr import ZarrStack  # only where it is used: an extra
+
+        return ZarrStack(path, channels)
+    return TiffStack(path, channels)
+
+
+def open_writer(path: Path, info: ImageInfo, dtype: np.dtype | str | None = None) -> StackWriter:
+    """Opens an image for writing, in the format that its name says.
+
+    Args:
+        path: The file, or the folder of a Zarr.
+        info: Description of the planes, usually that of the source.
+        dtype: Pixel type where the planes are another quantity than the source's.
+    """
+    if path.suffix.lower() in ZARRS:
+        from ddpm_lightning.data.ome_zarr import ZarrStackWriter  # only where it is used: an extra
+
+        return ZarrStackWriter(path, info, dtype)
+    return TiffStackWriter(path, info, dtype)

@@ -1,0 +1,144 @@
+"""What a job will cost, before it begins: network evaluations, seconds, memory."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.inference.memory import available_bytes
+from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.models.protocol import draws_of
+
+__all__ = ["Plan", "plan", "plane_cost"]
+
+#: Bytes of the canvas for each of its pixels: the state, its noise in the making, sums in float64.
+CANVAS_BYTES = 100
+
+
+def plane_cost(restorer: Restorer, info: ImageInfo, draws: int) -> int:
+    """Returns how many tiles networks see for one plane of a file."""
+    count = 1 if restorer.method.deterministic else draws
+    return restorer.tiles(*info.plane_shape) * count * restorer.method.evaluations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cost of a job.
+
+    Attributes:
+        files: Files to be restored.
+        planes: Planes in them.
+        evaluations: Tiles that networks see.
+        tile: Side of the tiles in pixels, or ``None`` for whole planes.
+        draws: Draws of each plane.
+        steps: Network evaluations of each draw.
+        seconds_per_evaluation: Measured on one tile, with all threads at work.
+        memory: Bytes for networks and the largest canvas.
+        free: Bytes that are free.
+    """
+
+    files: int
+    planes: int
+    evaluations: int
+    tile: int | None
+    draws: int
+    steps: int
+    seconds_per_evaluation: float
+    memory: int
+    free: int
+
+    @property
+    def seconds(self) -> float:
+        """Expected duration of the job."""
+        return self.evaluations * self.seconds_per_evaluation
+
+    def cheaper(self) -> dict[str, float]:
+        """Returns settings that cost less, with the seconds they would take."""
+        found = {}
+        for draws in (8, 5, 1):
+            if draws < self.draws:
+                found[f"draws={draws}"] = self.seconds * draws / self.draws
+        if self.steps > 5:
+            found["sampler.steps=5"] = self.seconds * 5 / self.steps
+        return found
+
+    def __str__(self) -> str:
+        tiles = f"tiles of {self.tile} pixels" if self.tile else "whole planes"
+        lines = [
+            f"{self.files} files, {self.planes} planes, {self.draws} draws of {self.steps} steps: "
+            f"{self.evaluations} network evaluations on {tiles}",
+            f"  time    {_duration(self.seconds)} at {self.seconds_per_evaluation:.3g} s each",
+            f"  memory  {self.memory / 1e9:.2g} GB of {self.free / 1e9:.3g} GB that are free",
+        ]
+        if cheaper := self.cheaper():
+            lines.append(
+                "cheaper settings (fewer draws: a noisier mean and std; fewer steps: a narrower std):"
+            )
+            lines += [f"  {name:<16} {_duration(seconds)}" for name, seconds in cheaper.items()]
+        return "\n".join(lines)
+
+
+def plan(restorer: Restorer, infos: Sequence[ImageInfo], draws: int) -> Plan:
+    """Measures one network evaluation and reckons what all files will cost.
+
+    Args:
+        restorer: A loaded model.
+        infos: Descriptions of the files.
+        draws: Draws of each plane.
+    """
+    restorer.fit_memory()
+    largest = max((info.plane_shape for info in infos), key=lambda shape: shape[0] * shape[1])
+    side = restorer.tiler.tile or max(largest)
+    shape = [
+        -(-min(side, length) // restorer.method.multiple) * restorer.method.multiple for length in largest
+    ]
+    evaluations = sum(plane_cost(restorer, info, draws) * info.plane_count for info in infos)
+    return Plan(
+        len(infos),
+        sum(info.plane_count for info in infos),
+        evaluations,
+        restorer.tiler.tile,
+        1 if restorer.method.deterministic else draws,
+        restorer.method.evaluations,
+        _seconds(restorer, *shape),
+        restorer.tile_bytes * restorer.tiler.at_once(restorer.device)
+        + CANVAS_BYTES * largest[0] * largest[1],
+        available_bytes(restorer.device),
+    )
+
+
+def _seconds(restorer: Restorer, height: int, width: int) -> float:
+    """Returns the seconds that a network takes for one tile when as many as possible are at work."""
+    count = restorer.tiler.at_once(restorer.device)
+    taken: list[float] = []
+
+    def apply(network: Any, *inputs: Tensor) -> Tensor:
+        for _ in range(2):  # the first one is slower
+            began = time.perf_counter()
+            result = restorer.apply(network, *inputs)
+            result.sum().item()  # waits for a GPU
+            taken.append(time.perf_counter() - began)
+        raise _Enough
+
+    low = torch.zeros(1, 1, height, width, device=restorer.device)
+    try:
+        next(draws_of(restorer.method, low, "", range(count), apply=apply, batch=count))
+    except _Enough:
+        pass
+    return min(taken) / count
+
+
+class _Enough(Exception):
+    """One network was timed."""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

@@ -1,0 +1,128 @@
+"""``restore.json``: what was done to each file and with what; and which files are finished when a job goes on.
+
+Each finished file has a note of its own in the hidden folder ``.restore`` until the job ends: several processes write
+them without meeting, and a job that was killed at any moment finds them again. A file counts as finished if its note
+was made by the same model and settings, the file is what it was, and its results are there in full size.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ddpm_lightning.errors import UserError
+
+__all__ = ["Records", "write_json"]
+
+NOTES = ".restore"
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file to a temporary name, then renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+class Records:
+    """The records of a folder of results.
+
+    Args:
+        folder: The folder of the results.
+        about: What was used: model, settings, versions; plain containers.
+        decisive: Those of its parts that decide about the pixels: results made with others are not reused.
+
+    Raises:
+        UserError: If there is a ``restore.json`` that is none.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any], decisive: dict[str, Any]) -> None:
+        self.folder, self.about = folder, about
+        self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        self.path, self.notes = folder / "restore.json", folder / NOTES
+        self._before = self._read(self.path) if self.path.is_file() else {}
+        self._known = {record["file"]: record for record in self._before.get("files", []) if "key" in record}
+
+    def finished(self, source: Path, results: Sequence[str]) -> dict[str, Any] | None:
+        """Returns the record of a file, if nothing needs to be done again.
+
+        Args:
+            source: The file.
+            results: Names of its results, relative to the folder.
+        """
+        note = self._note(source)
+        record = self._read(note) if note.is_file() else self._known.get(source.name, {})
+        if record.get("key") != self.key or record.get("input") != _stamp(source):
+            return None
+        sizes = {name: _size(self.folder / name) for name in results}
+        return record if None not in sizes.values() and record.get("results") == sizes else None
+
+    def keep(self, source: Path, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
+        """Notes that a file is finished, and returns its record."""
+        sizes = {name: _size(self.folder / name) for name in results}
+        record = {**record, "input": _stamp(source), "results": sizes, "key": self.key}
+        write_json(self._note(source), record)
+        return record
+
+    def write(self, records: Sequence[dict[str, Any]], **more: Any) -> None:
+        """Writes ``restore.json``, and removes the notes.
+
+        Args:
+            records: A record for each file of the job.
+            more: What else is worth recording.
+        """
+        now = {record["file"] for record in records}
+        earlier = list(self._before.get("earlier", []))
+        if self._before:
+            earlier.append({key: value for key, value in self._before.items() if key != "earlier"})
+        # Other files that were restored to this folder keep their records.
+        kept = [
+            {**job, "files": [record for record in job["files"] if record["file"] not in now]}
+            for job in earlier
+        ]
+        content = {**self.about, **more, "files": list(records)}
+        if kept := [job for job in kept if job["files"]]:
+            content["earlier"] = kept
+        write_json(self.path, content)
+        shutil.rmtree(self.notes, ignore_errors=True)
+
+    def tidy(self, results: Sequence[str]) -> None:
+        """Removes what a killed job left half-written of these results."""
+        for name in results:
+            partial = (self.folder / name).with_name(f".{Path(name).name}.partial")
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink(missing_ok=True)
+
+    def _note(self, source: Path) -> Path:
+        return self.notes / f"{source.name}.json"
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(content, dict) and isinstance(content.get("files", []), list):
+                return content
+        except (ValueError, UnicodeDecodeError):
+            pass
+        raise UserError(
+            path, "is no record of this program", remedy="remove it, or choose another output=FOLDER"
+        )
+
+
+def _stamp(source: Path) -> dict[str, int]:
+    """Returns what changes when a file, or a folder of a Zarr, does."""
+    files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
+    stats = [file.stat() for file in files]
+    return {
+        "bytes": sum(stat.st_size for stat in stats),
+        "modified_ns": max((stat.st_mtime_ns for stat in stats), default=0),
+    }
+
+
+def _size(path: Path) -> int | None:
+    return _stamp(path)["bytes"] if path.exists() else None

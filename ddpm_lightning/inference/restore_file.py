@@ -1,0 +1,122 @@
+"""One file restored: any axes in, the same axes, type and sampling out, plane by plane."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.data.image import to_dtype
+from ddpm_lightning.data.stacks import open_stack, open_writer
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.files import Settings, result_name, stem
+from ddpm_lightning.inference.restorer import Restoration, Restorer, is_blank
+from ddpm_lightning.metrics.conformal import Conformal
+
+__all__ = ["restore_file"]
+
+#: Planes of a file that are compared with the training images.
+LOOKED_AT = 8
+#: Called after each plane with its number, the plane and its restoration.
+OnPlane = Callable[[int, np.ndarray, Restoration], None]
+
+
+def restore_file(
+    restorer: Restorer,
+    source: Path,
+    folder: Path,
+    settings: Settings = Settings(),  # noqa: B008  (frozen)
+    on_plane: OnPlane = lambda number, plane, restored: None,
+) -> dict[str, Any]:
+    """Restores all planes of a file.
+
+    Args:
+        restorer: A loaded model.
+        source: The file.
+        folder: Where results are written; none appears unless all planes succeed.
+        settings: How.
+        on_plane: Called after each plane.
+
+    Returns:
+        What was done: sizes, clipped pixels, blank planes, warnings, tiles, seconds.
+
+    Raises:
+        UserError: If the file cannot be read, restored or written.
+    """
+    began = time.monotonic()
+    count = 1 if restorer.method.deterministic else settings.draws
+    with ExitStack() as files:
+        stack = files.enter_context(open_stack(source, settings.channels))
+        info = stack.info
+        looked_at = set(np.linspace(0, len(stack) - 1, min(LOOKED_AT, len(stack))).round().astype(int))
+        writers = {
+            part: files.enter_context(open_writer(folder / result_name(source, part), info, dtype))
+            for part, dtype in {"": None, **dict.fromkeys(settings.maps, np.float32)}.items()
+        }
+        single = [
+            files.enter_context(open_writer(folder / result_name(source, f"draw_{number + 1:02d}"), info))
+            for number in range(count * settings.single)
+        ]
+
+        def write_draw(number: int, pixels: np.ndarray) -> None:
+            single[number].write(to_dtype(pixels, info.dtype, info.bits)[0])
+
+        clipped, blank, described = np.zeros(2, int), [], []
+        for place in info.planes():
+            plane = stack.plane(place.number)
+            if len(stack) > 1 and is_blank(plane):
+                blank.append(place.label or str(place.number))
+                restored = restorer.unchanged(plane, settings.draws, settings.entropy, samples=False)
+                pixels, low, high = plane, 0, 0
+                for writer in single:
+                    writer.write(plane)
+            else:
+                key = "_".join(part for part in (stem(source), place.label) if part)
+                try:
+                    restored = restorer.restore_plane(
+                        plane,
+                        settings.draws,
+                        key,
+                        entropy=settings.entropy,
+                        on_draw=write_draw if single else None,
+                    )
+                except UserError as error:
+                    where = f"{source} ({place.label})" if place.label else source
+                    raise UserError(where, error.found, error.allowed, error.remedy) from error
+                pixels, low, high = to_dtype(restored.mean, info.dtype, info.bits)
+                if place.number in looked_at:
+                    scale = restorer.normalisation.input.scale(plane)
+                    described.append(restorer.trust.describe(plane, scale))
+            writers[""].write(pixels)
+            for part in settings.maps:
+                writers[part].write(_map(part, restored, settings.intervals))
+            clipped += low, high
+            on_plane(place.number, plane, restored)
+        if len(blank) == len(stack):
+            raise UserError(source, "is constant in every plane", remedy="leave it out")
+    return {
+        "file": source.name,
+        "axes": info.axes,
+        "shape": list(info.shape),
+        "dtype": str(info.dtype),
+        "pixel_size_um": list(info.pixel_size) if info.pixel_size else None,
+        "planes": len(stack),
+        "draws": count,
+        "clipped_below": int(clipped[0]),
+        "clipped_above": int(clipped[1]),
+        "blank_planes": blank,
+        "warnings": restorer.trust.warnings(described, info.pixel_size),
+        "tile": restorer.tiler.tile,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def _map(part: str, restored: Restoration, intervals: Conformal | None) -> np.ndarray:
+    """Returns one of the float32 maps of a plane with shape (H, W), in intensities (the entropy in nats)."""
+    if not part.startswith("interval"):
+        return getattr(restored, part)
+    # What the calibration adds to the spread is a number of the model's scale.
+    half = intervals.factor * (restored.std + np.float32(intervals.epsilon * restored.gain))
+    return (restored.mean + (half if part == "interval_high" else -half)).astype(np.float32)
