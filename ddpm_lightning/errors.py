@@ -30,3 +30,16 @@ class UserError(Exception):
     def __reduce__(self) -> tuple:
         """Keeps the error picklable, so that it survives a worker process."""
         return type(self), (self.subject, self.found, self.allowed, self.remedy)
+
+
+class Interrupted(Exception):
+    """A run was told to stop, and stopped; the command line leaves with the exit code that shells use for the signal.
+
+    Args:
+        signum: Number of the signal: 15 (SIGTERM) leaves with 143, 2 (SIGINT) with 130.
+        message: Where the run stands, and how it goes on.
+    """
+
+    def __init__(self, signum: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = 128 + signum

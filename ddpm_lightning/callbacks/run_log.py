@@ -49,7 +49,8 @@ class RunLog(Logger):
         row = self.rows.setdefault(step or 0, {})
         row.update({key: float(value) for key, value in metrics.items()})
         self._unsaved += 1
-        if self._unsaved >= self.every:
+        # A checkpoint follows a validation: its rows must be on the disk before it, or a killed run would lose them.
+        if self._unsaved >= self.every or any(key.startswith("val/") for key in metrics):
             self.save()
 
     @rank_zero_only

@@ -15,6 +15,8 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ddpm_lightning.errors import Interrupted
+
 __all__ = ["Status", "write_json"]
 
 
@@ -71,8 +73,7 @@ class Status(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """The run ended by an error, or was interrupted from the keyboard."""
-        # A cluster stops jobs by SIGTERM.
-        interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        """The run ended by an error, or was told to stop."""
+        interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException | Interrupted)
         state = "interrupted" if interrupted else "failed"
         self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")

@@ -1,6 +1,7 @@
 """``ddpm-lightning VERB [overrides]``: finds the verb, checks its configuration, runs it, and answers errors.
 
-Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but not for all, 130 interrupted.
+Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but not for all, 130 interrupted (SIGINT),
+143 told to stop (SIGTERM): a training has saved what it had by then.
 """
 
 import errno
@@ -8,6 +9,7 @@ import importlib
 import logging
 import os
 import sys
+import time
 import warnings
 from types import ModuleType
 
@@ -16,7 +18,7 @@ from omegaconf import DictConfig
 
 from ddpm_lightning import __version__
 from ddpm_lightning.cli import compose, sweep
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import Interrupted, UserError
 
 VERBS = {
     "prepare": "get a published data set and make pairs of it, or audit your own pairs",
@@ -24,6 +26,7 @@ VERBS = {
     "evaluate": "score a trained model on a split, image by image",
     "compare": "set evaluations of the same images side by side, with tests of their differences",
     "restore": "restore TIFF files with a trained model, with an uncertainty map",
+    "benchmark": "train and score all methods on all sets under one budget, and write one table",
     "demo": "the main job in minutes on simulated data, nothing downloaded",
 }
 
@@ -43,7 +46,16 @@ def main() -> None:
         # Every process of a distributed run stumbles over the same stone; one of them says so.
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
+        else:
+            # Lightning kills the first process as soon as it sees another one fail: let it speak and go first.
+            time.sleep(6)
         sys.exit(2)
+    except Interrupted as stop:
+        # The first process answers for all of them.
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            sys.exit(0)
+        print(f"interrupted: {stop}", file=sys.stderr)
+        sys.exit(stop.code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -62,7 +74,7 @@ def _run(verb: str, overrides: list[str]) -> int:
     _quieten()
     command = sys.argv
     codes: list[int] = []
-    errors: list[UserError] = []
+    errors: list[UserError | Interrupted] = []
 
     @hydra.main(version_base="1.3", config_path=str(compose.config_folder()), config_name=verb)
     def task(config: DictConfig) -> float | None:
@@ -72,7 +84,7 @@ def _run(verb: str, overrides: list[str]) -> int:
             if sweep.is_job():
                 return sweep.delegate(verb)
             codes.append(module.run(config))
-        except UserError as error:
+        except (UserError, Interrupted) as error:
             # Hydra would print a traceback and leave with code 1.
             errors.append(error)
         except OSError as error:

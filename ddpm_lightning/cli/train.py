@@ -30,8 +30,10 @@ from omegaconf import DictConfig, OmegaConf
 
 import ddpm_lightning
 from ddpm_lightning.build import build
+from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
 from ddpm_lightning.callbacks.status import write_json
 from ddpm_lightning.cli import compose, stages
+from ddpm_lightning.cli.resume import checkpoint_of
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.inputs import InputReference
@@ -116,10 +118,12 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
         UserError: If there is nothing to resume, or anything else was to be changed.
     """
     path = folder / "config.yaml"
-    begun = [place / "checkpoints" / "last.ckpt" for place in (folder, folder / stages.FOLDER)]
-    if not path.is_file() or not any(checkpoint.is_file() for checkpoint in begun):
+    begun = [checkpoint_of(place, speaks=False) for place in (folder, folder / stages.FOLDER)]
+    if not path.is_file() or not any(begun):
         raise UserError(
-            f"resume={folder}", "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume"
+            f"resume={folder}",
+            "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume",
+            remedy="start the run again; a run is first saved at its first validation, or when it is told to stop",
         )
     settings = compose.plain(OmegaConf.load(path))
     for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
@@ -184,7 +188,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     model.bounds = data.normalisation.target_bounds
     model.card = card(config, data)
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    resume = last if config["resume"] and last.is_file() else None
+    resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
     first = stages.first_stage(config) if isinstance(model, PMRF) else None
     if isinstance(model, PMRF) and first is None and resume is None:
         stages.take_mean(model, config["model"]["mean"], data)
@@ -211,6 +215,7 @@ def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -
         "default_root_dir": config["run_folder"],
         "logger": [build(node) for node in config["logger"].values() if node],
         "callbacks": [build(node) for node in watched.values() if node],
+        "plugins": [AtomicCheckpointIO()],
     }
     if taken := sorted(own.keys() & settings.keys()):
         raise UserError(
@@ -273,6 +278,7 @@ def card(config: dict[str, Any], data: PairDataModule) -> dict[str, Any]:
         "data_name": data.name,
         "normalisation": {"config": config["data"]["normalisation"], "state": data.normalisation.state()},
         "inputs": InputReference.of_split(data).state(),
+        "pixel_size_um": data.pairs("train")[0].pixel_size,
         "config": config,
         "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)}
         | {name: version(name) for name in ("lightning", "torchmetrics", "numpy")},

@@ -137,7 +137,7 @@ class PairDataModule(lightning.LightningDataModule):
             self.seed,
             rank=trainer.global_rank if trainer else 0,
             processes=trainer.world_size if trainer else 1,
-            position=lambda: trainer.fit_loop.epoch_loop.batch_progress.total.completed if trainer else 0,
+            position=lambda: trainer.fit_loop.epoch_loop.batch_progress.total.processed if trainer else 0,
         )
         return DataLoader(
             dataset,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.models.presets import ONE_PASS, Preset
 from ddpm_lightning.networks.mp_layers import force_unit_weights
 
 __all__ = ["Learner"]
@@ -50,6 +50,11 @@ class Learner(lightning.LightningModule):
         return getattr(getattr(self, "sampler", None), "antithetic", False)
 
     @property
+    def presets(self) -> dict[str, Preset]:
+        """Named ways of drawing, the default first."""
+        return ONE_PASS if self.deterministic else {"one_pass": Preset(15, "draws of the only kind there is")}
+
+    @property
     def step_seed(self) -> int:
         """Seed of what is drawn in the training step at hand, keyed by seed, step and process."""
         # Each factor is a prime beyond the range of the others, so that nearby runs, steps and ranks do not meet.
@@ -63,6 +68,10 @@ class Learner(lightning.LightningModule):
         total_steps = int(self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": self.lr_schedule(optimizer, total_steps=total_steps)}
 
+    def log(self, name: str, value: Any, **settings: Any) -> None:
+        """Logs a number as the mean over all processes: curves do not depend on how many there are."""
+        super().log(name, value, **{"sync_dist": True, **settings})
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds what is drawn from the global generator (dropout), so that a resumed run draws the same."""
         torch.manual_seed(self.step_seed)
@@ -73,21 +82,7 @@ class Learner(lightning.LightningModule):
         force_unit_weights(self)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Stops a run that diverged; asks for a last validation when the run ends inside of an epoch.
-
-        Raises:
-            UserError: If the loss is no longer a finite number, looked at every ten steps.
-        """
-        step = self.trainer.global_step
-        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
-        if (
-            loss is not None
-            and (step % 10 == 0 or step >= self.trainer.max_steps > 0)
-            and not loss.isfinite()
-        ):
-            raise UserError(
-                "train/loss", f"is {loss.item()} at step {step}", remedy="choose a smaller model.optimizer.lr"
-            )
+        """Asks for a last validation when the run ends inside of an epoch."""
         if 0 < self.trainer.max_steps <= self.trainer.global_step:
             self.trainer.should_stop = True
 

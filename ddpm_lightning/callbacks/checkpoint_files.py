@@ -1,0 +1,50 @@
+"""Checkpoints as files: written whole or not at all, and looked at before they are trusted.
+
+Lightning writes to a temporary file too, but to one in the system's folder for them: where that is another disk, the
+move to its place is a copy that a kill cuts short. Here the temporary file lies beside its place and reaches the disk
+before it gets its name, so a checkpoint that has its name is whole, whatever ended the process or the machine.
+"""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+__all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
+
+
+def write_whole(content: Any, path: str | Path) -> None:
+    """Writes what ``torch.save`` takes to a temporary name, waits for the disk, then renames it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sound(path: Path) -> bool:
+    """Says whether a checkpoint is there and whole: a truncated or altered one fails the checksums of its parts."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes Lightning's checkpoints by :func:`write_whole`."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes a checkpoint; Lightning calls it in the first process alone."""
+        write_whole(checkpoint, path)

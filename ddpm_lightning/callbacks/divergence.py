@@ -1,0 +1,122 @@
+"""Stops a run whose gradient is no longer a number, before the step that would spoil the weights.
+
+Looked at are the gradients as all processes share them, so all of them come to the same end: a NaN in the loss of one
+is a NaN in the gradients of all.
+"""
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, distributed
+from torch.optim import Optimizer
+
+from ddpm_lightning.callbacks.checkpoint_files import write_whole
+from ddpm_lightning.errors import UserError
+
+__all__ = ["Divergence"]
+
+ACTIONS = ("stop", "skip")
+#: Steps in a row that may be skipped; what comes back for ever does not come from one bad batch.
+PATIENCE = 20
+#: Names of images that a message shows.
+SHOWN = 8
+
+
+class Divergence(Callback):
+    """Looks at the gradient before each optimiser step.
+
+    Args:
+        folder: Folder of the run, which gets ``diverged_STEP.pt``: images and names of the batch, loss, weights.
+        action: ``stop`` the run, or ``skip`` the step and go on.
+
+    Raises:
+        ValueError: If the action is unknown.
+    """
+
+    def __init__(self, folder: str, action: str = "stop") -> None:
+        if action not in ACTIONS:
+            raise ValueError(f"callbacks.divergence.action is {action!r}; allowed: {', '.join(ACTIONS)}")
+        self.folder, self.action = Path(folder), action
+        self.skipped = 0
+        self._in_a_row = 0
+        self._loss: Tensor | None = None
+        self._batches: deque[dict] = deque(maxlen=1)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Prepares to remember all batches of a step."""
+        self._batches = deque(maxlen=trainer.accumulate_grad_batches)
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: dict, batch_idx: int
+    ) -> None:
+        """Remembers the batch."""
+        self._batches.append(batch)
+
+    def on_before_backward(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
+    ) -> None:
+        """Remembers the loss."""
+        self._loss = loss.detach()
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Stops, or takes the gradient away, if it is not finite.
+
+        Raises:
+            UserError: If it is not, and the action is ``stop``, or too many steps in a row had to be skipped.
+        """
+        # With loss scaling, infinite gradients are part of the game, and the scaler skips their steps.
+        if trainer.precision == "16-mixed":
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not parameters or torch.stack(torch._foreach_norm([p.grad for p in parameters])).isfinite().all():
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        self.skipped += 1
+        if self.action == "skip" and self._in_a_row <= PATIENCE:
+            for parameter in parameters:
+                parameter.grad = None
+            pl_module.log("train/skipped", float(self.skipped))
+            return
+        self._stop(trainer, pl_module)
+
+    def _stop(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        step, loss = trainer.global_step, float(self._loss)
+        mine = [name for batch in self._batches for name in batch["name"]]
+        path = self.folder / f"diverged_{step:07d}.pt"
+        named = list(pl_module.named_parameters())
+        broken = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
+        if trainer.is_global_zero:
+            dump = {
+                "step": step,
+                "loss": loss,
+                "name": mine,
+                **{role: torch.cat([b[role].cpu() for b in self._batches]) for role in ("low", "high")},
+                "gradients": broken,
+                "state_dict": pl_module.state_dict(),
+            }
+            write_whole(dump, path)
+        names = sorted(_everywhere(mine))
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        again = f", {self._in_a_row} times in a row," if self._in_a_row > 1 else ""
+        raise UserError(
+            "train/loss",
+            f"is {loss:g} at step {step}{again} and the gradient of {len(broken)} tensors is not finite"
+            f" (the first is {broken[0]}); images: {', '.join(names[:SHOWN])}{more}",
+            remedy=f"choose a smaller model.optimizer.lr, look at {path}, or callbacks.divergence.action=skip",
+        )
+
+
+def _everywhere(mine: list[str]) -> list[str]:
+    """Returns the names of all processes; all of them must call it."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return mine
+    parts: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(parts, mine)
+    return [name for part in parts for name in part]

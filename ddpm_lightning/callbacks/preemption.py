@@ -1,0 +1,98 @@
+"""Saves the run when it is told to stop, and every few minutes in long epochs.
+
+Clusters stop jobs by SIGTERM (SLURM by SIGUSR1 before it, if asked to), people by Ctrl-C. A signal that interrupts a
+step would leave a state that no undisturbed run has, so it only raises a flag. At the end of the step all processes
+agree on it, the checkpoint is written, and the run ends with the code 128 + signal. A second signal ends it at once.
+"""
+
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import distributed
+
+from ddpm_lightning.errors import Interrupted
+
+__all__ = ["Preemption"]
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+#: What the processes agree on beside numbers of signals: to save and go on. No signal has this number.
+SAVE = 1
+#: Several processes ask each other every so many steps: asking makes a GPU wait.
+AGREE_EVERY = 5
+
+
+class Preemption(Callback):
+    """Writes ``last.ckpt`` between two validations when it is needed.
+
+    Args:
+        folder: Folder of the checkpoints.
+        every_minutes: Minutes after which the run is saved inside of an epoch; ``None``: only when told to stop.
+    """
+
+    def __init__(self, folder: str, every_minutes: float | None = 30.0) -> None:
+        self.path = Path(folder) / "last.ckpt"
+        self.seconds = float("inf") if every_minutes is None else 60 * every_minutes
+        self.received = 0
+        self._saved_step = -1
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Takes the signals over from Lightning, which would stop wherever it is and save nothing."""
+        self.received, self._saved_at = 0, time.monotonic()
+        self._saved_step = trainer.global_step or -1
+        if threading.current_thread() is threading.main_thread():
+            self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise Interrupted(number, "stopped at once, nothing was saved")
+        self.received = number
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *arguments: Any) -> None:
+        """Stops if asked to, where the checkpoint of this very step was just written: here or by a validation.
+
+        Raises:
+            Interrupted: If any process was told to stop.
+        """
+        if trainer.global_step == self._saved_step and (number := self._agreed(trainer)) > SAVE:
+            message = f"{signal.Signals(number).name} at step {trainer.global_step}: saved"
+            raise Interrupted(number, f"{message}; go on with resume={self.path.parent.parent}")
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any) -> None:
+        """Saves if it is time; the end of an epoch is left to its validation, which saves as well."""
+        ends = trainer.is_last_batch or trainer.global_step >= trainer.max_steps > 0
+        # Between the batches of an accumulated gradient, the gradient would be lost.
+        if ends or not self._agreed(trainer) or trainer.fit_loop._should_accumulate():
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        trainer.save_checkpoint(self.path)
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Notes the step: the checkpoint of a validation is written right after this."""
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _agreed(self, trainer: lightning.Trainer) -> int:
+        """Returns the signal that any process received, or whether it is time to save; the same in all of them."""
+        wish = self.received or (SAVE if time.monotonic() - self._saved_at > self.seconds else 0)
+        if trainer.world_size == 1:
+            return wish
+        if trainer.global_step % AGREE_EVERY and trainer.global_step != self._saved_step:
+            return 0
+        wishes = torch.tensor(wish, device=trainer.strategy.root_device)
+        distributed.all_reduce(wishes, distributed.ReduceOp.MAX)
+        return int(wishes)
