@@ -1,0 +1,193 @@
+"""The benchmark's bookkeeping: budgets, order, what is kept, what fails. Its commands are stood in for; a slow test
+runs the real ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpm_lightning.cli import benchmark, cells
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.run import ESTIMATORS, Row
+from ddpm_lightning.evaluation.tables import write_rows
+from tests.command import call
+
+#: Seconds that a step of each method takes on the machine of these tests.
+PACE = {"noise2void": 0.1, "care": 0.2, "unet_rcan": 0.4, "pix2pix": 0.1, "regression": 0.05, "ddpm": 0.08}
+PACE |= {"pmrf": 0.07, "residual_flow": 0.07}
+
+
+class Commands:
+    """Stands in for the commands of the program; remembers them."""
+
+    def __init__(self):
+        self.called, self.failing = [], set()
+
+    def __call__(self, cell, verb, overrides):
+        self.called.append((cell.data, cell.method, verb, overrides))
+        if (cell.method, verb) in self.failing:
+            raise UserError(f"{cell.method} on {cell.data}", "failed")
+        if "callbacks=pace" in overrides:
+            (cell.folder / "run").mkdir(parents=True, exist_ok=True)
+            slower = 1 + sum(1 for called in self.called if called[1] == cell.method) / 10
+            pace = {"seconds_per_step": PACE[cell.method] * slower, "steps": 14}
+            (cell.folder / "run" / "pace.json").write_text(json.dumps(pace))
+        elif verb == "train":
+            (cell.folder / "run" / "checkpoints").mkdir(parents=True)
+            (cell.folder / "run" / "status.json").write_text('{"state": "finished"}')
+        else:
+            draws = (
+                15
+                if cell.method in ("ddpm", "residual_flow", "pix2pix")
+                else 2
+                if cell.method == "pmrf"
+                else 1
+            )
+            self.evaluate(cell.folder / "evaluation", draws)
+
+    def evaluate(self, folder, draws):
+        for name in ("metrics.csv", "metrics_range.csv", "metrics_paper.csv"):
+            rows = [
+                Row(f"{image}", "", estimator, {"psnr": 20.0 + image}, {}, {"protocol": name})
+                for image in range(7)
+                for estimator in ESTIMATORS
+            ]
+            write_rows(rows, folder / name)
+        summary = {
+            "images": 7,
+            "draws": draws,
+            "evaluations_per_draw": 1,
+            "calibration": None,
+            "averaging": None,
+        }
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    def trained(self):
+        return [
+            (data, method)
+            for data, method, verb, o in self.called
+            if verb == "train" and "callbacks=pace" not in o
+        ]
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    commands = Commands()
+    monkeypatch.setattr(cells, "command", commands)
+    monkeypatch.setattr(benchmark, "command", commands)
+    about = {"parameters": 5, "seconds_per_draw": 0.1, "preset": "one pass"}
+    monkeypatch.setattr(cells, "_measured", lambda cell: about)
+    picture = np.arange(64.0).reshape(8, 8)
+    monkeypatch.setattr(
+        cells,
+        "_write_example",
+        lambda cell: np.savez(
+            cell.folder / "example.npz", low=picture, target=picture, single=picture, average=picture
+        ),
+    )
+    return commands
+
+
+@pytest.fixture
+def run(tmp_path, commands, capsys, monkeypatch):
+    def run(*overrides):
+        commands.called.clear()
+        common = [f"folder={tmp_path}/work", f"output={tmp_path}/table"]
+        few = ["~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"]
+        return call("benchmark", *common, *few, *overrides, capsys=capsys, monkeypatch=monkeypatch)
+
+    return run
+
+
+def steps_of(overrides):
+    return int(next(o for o in overrides if o.startswith("trainer.max_steps=")).split("=")[1])
+
+
+def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run, commands, tmp_path):
+    answer = run("budget.seconds=100", "only=[pmrf,regression,gaussian]")
+    assert answer.code == 0, answer.err
+    trainings = {m: o for _, m, verb, o in commands.called if verb == "train" and "callbacks=pace" not in o}
+    # The first of the rounds is the faster one: 1.1 times the pace.
+    assert steps_of(trainings["regression"]) == pytest.approx(100 / (0.05 * 1.1), abs=4)
+    assert steps_of(trainings["pmrf"]) == pytest.approx(50 / (0.07 * 1.1), abs=4)
+    assert steps_of(trainings["pmrf"]) % 8 == 0
+    assert "trainer.max_steps" not in " ".join(trainings["gaussian"])
+    order = [method for _, method in commands.trained()]
+    assert order.index("regression") < order.index("pmrf")
+    mean = Path(tmp_path / "work/microtubules/regression/run/checkpoints/best.ckpt")
+    assert f"model.mean={mean}" in trainings["pmrf"]
+    assert (tmp_path / "table" / "table.md").is_file()
+
+
+def test_what_is_done_is_kept_and_what_is_new_joins(run, commands):
+    assert run("budget.steps=80", "only=[gaussian,care]").code == 0
+    assert {method for _, method in commands.trained()} == {"gaussian", "care"}
+    assert run("budget.steps=80", "only=[gaussian,care]").code == 0
+    assert commands.called == []
+    assert run("budget.steps=80", "only=[pmrf]").code == 0
+    assert [method for _, method in commands.trained()] == ["regression", "pmrf"]
+
+
+def test_a_cell_of_other_settings_is_neither_used_nor_lost(run, commands, tmp_path):
+    assert run("budget.steps=80", "only=[care]").code == 0
+    answer = run("budget.steps=160", "only=[care]")
+    assert answer.code == 2 and "other settings" in answer.err and "folder=DIR" in answer.err
+    assert commands.called == []
+    assert (tmp_path / "work/microtubules/care/cell.json").is_file()
+
+
+def test_an_interrupted_training_is_resumed(run, commands, tmp_path):
+    checkpoint = tmp_path / "work/microtubules/care/run/checkpoints/last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"")
+    commands.failing.add(("care", "train"))
+    assert run("budget.steps=80", "only=[care,gaussian]").code == 3
+    (overrides,) = [o for _, m, verb, o in commands.called if m == "care" and verb == "train"]
+    assert overrides == (f"resume={tmp_path}/work/microtubules/care/run",)
+
+
+def test_a_failing_cell_leaves_the_others_and_says_so(run, commands, tmp_path):
+    commands.failing.add(("care", "evaluate"))
+    answer = run("budget.steps=80", "only=[gaussian,care,ddpm]")
+    assert answer.code == 3 and "failed: care on microtubules" in answer.out
+    page = (tmp_path / "table/table.md").read_text()
+    assert "| ddpm, average of 15 |" in page and "| care |" not in page
+    commands.failing.clear()
+    assert run("budget.steps=80", "only=[gaussian,care,ddpm]").code == 0
+    # Its training was finished: only what failed is done again.
+    assert [(m, verb) for _, m, verb, _ in commands.called] == [("care", "evaluate")]
+
+
+def test_names_that_do_not_exist_are_answered(run):
+    answer = run("only=[regresion]")
+    assert answer.code == 2 and "did you mean regression" in answer.err
+    answer = run("budget.steps=0")
+    assert answer.code == 2 and "budget.steps" in answer.err
+
+
+@pytest.mark.slow
+def test_real_cells(tmp_path, capsys, monkeypatch):
+    small = '["data=simulated_microtubules","data.counts={train:8,val:2,test:2}","data.size=64"]'
+    arguments = [
+        "benchmark",
+        f"folder={tmp_path}/work",
+        f"output={tmp_path}/table",
+        *("~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"),
+        f"sets.microtubules={small}",
+        "budget.steps=8",
+        "only=[gaussian,pmrf]",
+        "centre=48",
+    ]
+    answer = call(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+    assert answer.code == 0, answer.out + answer.err
+    page = (tmp_path / "table/table.md").read_text()
+    for row in ("raw", "gaussian", "regression", "pmrf, average of 2", "pmrf, one draw"):
+        assert f"\n| {row} |" in page
+    record = json.loads((tmp_path / "work/microtubules/pmrf/cell.json").read_text())
+    assert record["parameters"] > 1e6 and record["seconds_per_draw"] > 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()}
+    assert call(*arguments, capsys=capsys, monkeypatch=monkeypatch).code == 0
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()
+    }
