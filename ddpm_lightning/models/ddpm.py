@@ -15,6 +15,7 @@ from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import Sampler
 from ddpm_lightning.diffusion.schedule import Schedule, log_snr
 from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.presets import Preset, of_diffusion
 from ddpm_lightning.models.protocol import Apply, whole
 
 __all__ = ["DDPM"]
@@ -82,6 +83,11 @@ class DDPM(Learner):
     def evaluations(self) -> int:
         """Network evaluations of one draw."""
         return self.sampler.evaluations(self.schedule)
+
+    @property
+    def presets(self) -> dict[str, Preset]:
+        """Named ways of drawing, the default first."""
+        return of_diffusion(self.objective.name == "epsilon", self.p_terminal > 0)
 
     @property
     def preset(self) -> str:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ddpm_lightning.models.presets import ONE_PASS, Preset
+from ddpm_lightning.models.presets import ONE_PASS, Preset
 from ddpm_lightning.networks.mp_layers import force_unit_weights
 
 __all__ = ["Learner"]
@@ -48,6 +49,11 @@ class Learner(lightning.LightningModule):
     def antithetic(self) -> bool:
         """Whether draws come in pairs of opposite noise: as the sampler says, where there is one."""
         return getattr(getattr(self, "sampler", None), "antithetic", False)
+
+    @property
+    def presets(self) -> dict[str, Preset]:
+        """Named ways of drawing, the default first."""
+        return ONE_PASS if self.deterministic else {"one_pass": Preset(15, "draws of the only kind there is")}
 
     @property
     def presets(self) -> dict[str, Preset]:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ddpm_lightning.diffusion.flow import Euler, interpolate, training_times
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.presets import Preset, of_flow
 from ddpm_lightning.models.protocol import Apply, whole
 from ddpm_lightning.models.regression import Regression, contrasted
 
@@ -88,6 +89,11 @@ class PMRF(Learner):
     def evaluations(self) -> int:
         """Network evaluations of one draw: the mean, and the steps of the flow."""
         return 1 + self.sampler.evaluations
+
+    @property
+    def presets(self) -> dict[str, Preset]:
+        """Named ways of drawing, the default first."""
+        return of_flow(conditional=self.condition == "input_and_mean")
 
     @property
     def preset(self) -> str:

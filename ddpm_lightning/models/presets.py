@@ -1,0 +1,84 @@
+"""Ways of drawing that have a name: a sampler and a number of draws, as good a bargain as was measured.
+
+Each method offers those that make sense for it, the one that is taken by default first. What they cost and lose
+against the paper's 200 x 15 evaluations is in ``experiments/speed/``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ONE_PASS", "Preset", "of_diffusion", "of_flow"]
+
+_SAMPLERS = "ddpm_lightning.diffusion.samplers"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A sampler and a number of draws.
+
+    Attributes:
+        draws: Draws of each image.
+        use: What it is good for.
+        sampler: Description of the sampler, or settings that replace those of the checkpoint's sampler.
+    """
+
+    draws: int
+    use: str
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: What a method offers that has nothing to choose.
+ONE_PASS = {"one_pass": Preset(1, "the only way of this model")}
+
+
+def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:
+    """Returns the presets of a diffusion model.
+
+    Args:
+        epsilon: Whether it predicts noise: few steps then begin at 0.9 T, since its estimate at T is useless.
+        p_terminal: Whether it was trained at pure noise, where one step then begins.
+    """
+    start = 0.9 if epsilon else 1.0
+
+    def sampler(name: str, **settings: Any) -> dict[str, Any]:
+        return {"_target_": f"{_SAMPLERS}.{name}", **settings}
+
+    few, more = {"steps": 5, "start": start}, {"steps": 10, "start": start}
+    return {
+        "mean": Preset(15, "the least error: as good as paper, 40 times faster", sampler("Ancestral", **few)),
+        "paper": Preset(15, "what the paper does: all steps of 15 draws", sampler("Ancestral")),
+        "uncertainty": Preset(15, "a spread as wide as that of paper", sampler("DDIM", **more)),
+        "realistic": Preset(1, "one draw: texture instead of the least error", sampler("DDIM", **few)),
+        "fast": Preset(2, "two opposite draws", sampler("DDIM", **few, antithetic=True)),
+        "one_step": Preset(
+            1, "one evaluation: a rough mean", sampler("OneStep", at=1.0 if p_terminal else 0.9)
+        ),
+    }
+
+
+def of_flow(conditional: bool) -> dict[str, Preset]:
+    """Returns the presets of a flow that starts at the estimate of a regressor.
+
+    Args:
+        conditional: Whether the flow sees the low image; only then its draws are draws of the posterior.
+    """
+
+    def euler(steps: int, antithetic: bool = True, realism: float = 1.0) -> dict[str, Any]:
+        return {
+            "_target_": "ddpm_lightning.diffusion.flow.Euler",
+            "steps": steps,
+            "antithetic": antithetic,
+            "realism": realism,
+        }
+
+    presets = {
+        "mean": Preset(2, "the least error: two opposite draws of 3 steps", euler(3)),
+        "realistic": Preset(1, "one draw: texture instead of the least error", euler(5)),
+        "balanced": Preset(1, "half of the way from the mean to a draw", euler(3, realism=0.5)),
+        "fast": Preset(1, "one draw of 3 steps", euler(3)),
+        "one_step": Preset(1, "the regressor alone", euler(3, realism=0.0)),
+    }
+    if conditional:
+        presets["uncertainty"] = Preset(15, "draws of the posterior", euler(10, antithetic=False))
+    return presets
