@@ -1,10 +1,9 @@
 """One progress bar for a job of many files, whose steps are single tiles that a network sees."""
 
-import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterable
 
 import torch
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,11 +15,8 @@ from rich.progress import (
 
 __all__ = ["Meter"]
 
-#: Seconds between two looks at what other processes have done.
-PERIOD = 0.2
 
-
-class Meter:
+class Meter(Progress):
     """Counts tiles against those of the whole job and shows how long it will still take.
 
     Args:
@@ -31,10 +27,9 @@ class Meter:
     """
 
     def __init__(self, total: int, counters: torch.Tensor, rank: int = 0, shown: bool = True) -> None:
-        self.counters, self.rank, self.shown = counters, rank, shown
-        self._base = self._step = 0
-        self._latest = 0.0
-        self.progress = Progress(
+        self._counters, self._rank = counters, rank
+        self._done = self._expected = 0
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
@@ -42,41 +37,31 @@ class Meter:
             TimeRemainingColumn(compact=True),
             disable=not shown,
         )
-        self._task = self.progress.add_task("restoring", total=max(total, 1))
+        self.add_task("restoring", total=total)
 
     def name(self, name: str) -> None:
         """Shows which file is at work."""
-        self.progress.update(self._task, description=f"restoring {name}")
+        self.update(self.task_ids[0], description=f"restoring {name}")
 
-    def expect(self, step: int) -> None:
+    def expect(self, tiles: int) -> None:
         """Says how many tiles the plane at hand takes."""
-        self._step = step
+        self._expected = tiles
 
-    def advance(self, tiles: int) -> None:
-        """Some tiles of the plane at hand are done; never more than were expected of it."""
-        self._set(min(int(self.counters[self.rank]) + tiles, self._base + self._step))
+    def count(self, tiles: int) -> None:
+        """Some tiles of the plane at hand are done; never more count than were expected of it."""
+        self._counters[self._rank] = min(int(self._counters[self._rank]) + tiles, self._done + self._expected)
 
-    def finish(self, tiles: int) -> None:
-        """So many tiles are done, or need not be done, since the last call."""
-        self._base += tiles
-        self._set(self._base)
+    def plane_done(self) -> None:
+        """The plane at hand is done, or need not be."""
+        self._done += self._expected
+        self._counters[self._rank] = self._done
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
-        self.progress.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
-    def _set(self, done: int) -> None:
-        self.counters[self.rank] = done
-        if self.shown and time.monotonic() - self._latest > PERIOD:
-            self._latest = time.monotonic()
-            self.progress.update(self._task, completed=int(self.counters.sum()))
-
-    def __enter__(self) -> Self:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.update(self._task, completed=int(self.counters.sum()))
-        self.progress.stop()
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Looks at what all processes have done whenever the bar is drawn."""
+        for task in self.task_ids:
+            self.update(task, completed=int(self._counters.sum()))
+        return super().get_renderables()

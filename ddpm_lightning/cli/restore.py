@@ -174,22 +174,22 @@ def _restore(
     # Under torchrun there is no memory to share, and each process counts for itself.
     place = share.rank if len(counters) == share.processes else 0
     with Meter(total, counters, place, shown=share.first) as meter:
-        restorer.tiler.on_tiles, restorer.tiler.say = meter.advance, meter.say
+        restorer.tiler.on_tiles, restorer.tiler.say = meter.count, meter.say
         for number in share.of(len(waiting)):
             path = waiting[number]
             meter.name(path.name)
             meter.expect(cost[path])
 
             def on_plane(number: int, plane: np.ndarray, restored: Restoration, path: Path = path) -> None:
-                meter.finish(cost[path])
+                meter.plane_done()
                 if previews[path] and number == infos[path].plane_count // 2:
                     _preview(plane, restored, infos[path], folder / previews[path][0])
 
             try:
                 records.tidy(results[path])
                 record = restore_file(restorer, path, folder, how, on_plane)
-                for line in record["warnings"]:
-                    meter.say(f"{path.name}: unlike the training images: {line}")
+                if record["warnings"]:
+                    meter.say(f"{path.name} is unlike the training images: {'; '.join(record['warnings'])}")
                 if record["blank_planes"]:
                     meter.say(
                         f"{path.name}: {len(record['blank_planes'])} planes are constant, left as they are"
@@ -200,7 +200,7 @@ def _restore(
                     raise
                 meter.say(f"skipped: {error}")
                 mine[path] = {"file": path.name, "error": str(error)}
-    found = share.gather(mine)
+        found = share.gather(mine)
     if not share.first:
         return []
     made = {path: record for part in found for path, record in part.items()}

@@ -1,0 +1,218 @@
+"""The verb restore: what it leaves, warns of and answers, and that a job goes on to the same bytes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from ddpm_lightning.cli import restore
+from ddpm_lightning.inference.checkpoint import load
+from tests.trained import write_checkpoint
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_checkpoint(tmp_path / "model" / "best.ckpt")
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """A folder of a stack and three planes."""
+    folder, rng = tmp_path / "noisy", np.random.default_rng(0)
+    folder.mkdir()
+    stack = rng.poisson(30, (3, 40, 50)).astype(np.uint16)
+    tifffile.imwrite(
+        folder / "stack.tif", stack, imagej=True, resolution=(10, 10), metadata={"axes": "ZYX", "unit": "um"}
+    )
+    for name in ("a", "b", "c"):
+        tifffile.imwrite(folder / f"{name}.tif", rng.poisson(30, (90, 70)).astype(np.uint16))
+    return folder
+
+
+@pytest.fixture
+def do(command, model, noisy, tmp_path):
+    """Restores the folder; returns the answer, the files and the record."""
+
+    def run(*arguments, output="out", code=0):
+        answer = command(
+            "restore",
+            f"checkpoint={model}",
+            *([] if any(a.startswith("input=") for a in arguments) else [f"input={noisy}"]),
+            f"output={tmp_path / output}",
+            "draws=2",
+            "tile=64",
+            "overlap=16",
+            *arguments,
+        )
+        assert answer.code == code, answer
+        found = sorted(path for path in (tmp_path / output).rglob("*") if path.is_file())
+        images = {path.name: path.read_bytes() for path in found if path.suffix == ".tif"}
+        record = tmp_path / output / "restore.json"
+        return answer, images, json.loads(record.read_text()) if record.is_file() else {}
+
+    return run
+
+
+def test_everything_on_request_and_its_record(do, tmp_path):
+    answer, images, record = do("entropy=true", "single=true", "preview=true")
+    parts = ("", "_std", "_entropy", "_draw_01", "_draw_02")
+    assert set(images) == {f"{name}{part}.tif" for name in ("a", "b", "c", "stack") for part in parts}
+    previews = sorted((tmp_path / "out" / "preview").iterdir())
+    assert [path.name for path in previews] == ["a.png", "b.png", "c.png", "stack.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in previews)
+    assert record["preset"] == "ancestral with 3 of 200 steps" and len(record["model"]["sha256"]) == 64
+    assert record["settings"]["seed"] == 0 and record["versions"]["torch"] and record["seconds"] > 0
+    stack = record["files"][3]
+    assert stack["planes"] == 3 and stack["pixel_size_um"] == pytest.approx([0.1, 0.1])
+    assert "4 of 4 files restored" in answer.out
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_inputs_unlike_the_training_are_warned_of(do):
+    """The tiny model says that it has seen noise of half its scale; a dose of 30 has a tenth of that."""
+    answer, _, record = do()
+    assert any(line.startswith("noise: 0.2") for line in record["files"][0]["warnings"])
+    assert "a.tif is unlike the training images: " in answer.out
+    assert record["checked_against_training"] == ["intensity", "noise", "spectrum"]
+
+
+def test_lists_and_patterns(do, noisy):
+    _, images, _ = do(f"input=[{noisy}/c.tif,{noisy}/a.tif]")
+    assert set(images) == {"a.tif", "a_std.tif", "c.tif", "c_std.tif"}
+    _, images, record = do(f"input='{noisy}/[bc].tif'", output="two")
+    assert [file["file"] for file in record["files"]] == ["b.tif", "c.tif"]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+@pytest.mark.parametrize("plane", [0, 2, 3, 5])
+def test_a_job_that_was_killed_goes_on_to_the_same_bytes(do, monkeypatch, plane, tmp_path):
+    _, undisturbed, _ = do()
+    seen = []
+    original = restore.restore_file
+
+    def dies(restorer, path, folder, how, on_plane):
+        def count(number, *rest):
+            on_plane(number, *rest)
+            seen.append(path.name)
+            if len(seen) == plane + 1:
+                (folder / f".{path.name}.partial").write_bytes(b"half-written")
+                raise Killed
+
+        return original(restorer, path, folder, how, count)
+
+    monkeypatch.setattr(restore, "restore_file", dies)
+    with pytest.raises(Killed):
+        do(output="again")
+    assert not [
+        name for name in seen[:plane] if not (tmp_path / "again" / name).is_file() and name != seen[-1]
+    ]
+    before = len(seen)
+    answer, images, record = do(output="again")
+    assert images == undisturbed and [file["file"] for file in record["files"]][-1] == "stack.tif"
+    finished = sum(name != seen[before - 1] for name in set(seen[:before]))
+    assert (f"{finished} of 4 files were finished before" in answer.out) == bool(finished)
+    assert not set(seen[before:]) & {name for name in seen[:before] if name != seen[before - 1]}
+    assert not list((tmp_path / "again").glob(".*"))
+
+
+def test_nothing_is_done_twice_unless_something_changed(do, noisy, monkeypatch):
+    do()
+    done = []
+    original = restore.restore_file
+    monkeypatch.setattr(restore, "restore_file", lambda *a: done.append(a[1].name) or original(*a))
+    answer, _, _ = do()
+    assert done == [] and "4 of 4 files were finished before" in answer.out
+    do("preview=true")
+    assert done == ["a.tif", "b.tif", "c.tif", "stack.tif"]
+    tifffile.imwrite(noisy / "b.tif", np.eye(64, dtype=np.uint16) * 50)
+    do("preview=true")
+    assert done[4:] == ["b.tif"]
+    do("preview=true", "seed=1")
+    assert len(done) == 9
+
+
+@pytest.mark.slow
+def test_two_processes_and_any_number_of_workers_give_the_bytes_of_one(do, noisy, model, tmp_path):
+    _, one, record = do("workers=1")
+    _, several, _ = do("workers=3", output="several")
+    output = tmp_path / "two"
+    arguments = [
+        f"checkpoint={model}",
+        f"input={noisy}",
+        f"output={output}",
+        "draws=2",
+        "tile=64",
+        "overlap=16",
+    ]
+    command = [sys.executable, "-m", "ddpm_lightning", "restore", *arguments, "processes=2"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert answer.returncode == 0, answer.stderr
+    two = {path.name: path.read_bytes() for path in output.glob("*.tif")}
+    assert one == several == two
+    ours, theirs = (
+        [file["results"] for file in json.loads((folder / "restore.json").read_text())["files"]]
+        for folder in (tmp_path / "out", output)
+    )
+    assert ours == theirs
+
+
+def test_workers_do_not_change_a_byte(do, noisy):
+    one, other = (do(f"input={noisy}/a.tif", f"workers={n}", output=str(n))[1] for n in (1, 3))
+    assert one == other
+
+
+def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
+    answer, images, _ = do("intervals=true", code=2)
+    assert (
+        "was not calibrated for 2 draws" in answer.err
+        and "calibrate=true draws=2" in answer.err
+        and not images
+    )
+    trained = load(model)
+    calibration = {
+        "factor": 2.0,
+        "level": 0.9,
+        "epsilon": 0.001,
+        "images": 20,
+        "draws": 2,
+        "preset": trained.method.preset,
+        "split": "val",
+        "checkpoint_sha256": trained.sha256,
+    }
+    model.with_suffix(".intervals.json").write_text(json.dumps(calibration))
+    do("intervals=true")
+    low, high, std = (
+        tifffile.imread(tmp_path / "out" / f"a_{part}.tif")
+        for part in ("interval_low", "interval_high", "std")
+    )
+    np.testing.assert_allclose(high - low, 4 * (std + 0.001 * 50), rtol=1e-3, atol=1e-4)
+
+
+def test_a_method_of_one_draw_has_no_spread(do, tmp_path, noisy):
+    regression = write_checkpoint(
+        tmp_path / "regression" / "best.ckpt",
+        "model=regression_small",
+        "model.network.base=8",
+        "model.network.multipliers=[1,2]",
+    )
+    _, images, record = do(f"checkpoint={regression}", f"input={noisy}/a.tif")
+    assert set(images) == {"a.tif"} and record["files"][0]["draws"] == 1
+    answer, _, _ = do(f"checkpoint={regression}", "entropy=true", output="other", code=2)
+    assert "entropy=true: needs draws that differ" in answer.err
+
+
+def test_a_plan_says_what_the_job_costs_and_does_nothing(do, tmp_path):
+    answer, images, _ = do("plan=true", "draws=10")
+    # 3 planes of 2 x 2 tiles and a stack of 3 planes of 2 x 2, 10 draws of 3 steps: sides with margins are 122 to 72.
+    assert (
+        "4 files, 6 planes, 10 draws of 3 steps: " in answer.out
+        and "network evaluations on tiles of 64" in answer.out
+    )
+    assert "draws=5" in answer.out and "GB that are free" in answer.out
+    assert not (tmp_path / "out").exists()
