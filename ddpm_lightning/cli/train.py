@@ -76,7 +76,10 @@ def run(config: DictConfig) -> int:
                 f"the run stands at step {settings['trainer']['max_steps']}; trainer.max_steps=N trains it longer"
             )
         print(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}")
-        print(f"next            ddpm-lightning evaluate checkpoint={finished.best}")
+        # Where each image has a scale of its own, a restored image has the brightness of its input, not of its target.
+        scaled = settings["data"]["normalisation"]["target"].get("per_image")
+        protocol = " protocol=affine" if scaled else ""
+        print(f"next            ddpm-lightning evaluate checkpoint={finished.best}{protocol}")
     return 0
 
 
