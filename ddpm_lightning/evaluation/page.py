@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddpm_lightning.evaluation.diagnostics import Diagnosis
+from ddpm_lightning.evaluation.realism import realism_table
 from ddpm_lightning.evaluation.statistics import ALPHA, Difference
 from ddpm_lightning.evaluation.tables import (
     ARROWS,
     absent_in_words,
     cell,
+    drawn_by,
     estimator_table,
     further_table,
     heading,
@@ -121,6 +123,8 @@ def summary_page(summary: dict[str, Any], diagnoses: Sequence[Diagnosis], pictur
     sections = [_head(summary), _numbers(summary)]
     if summary["averaging"]:
         sections.append(_averaging(summary, pictures))
+    if summary["realism"]:
+        sections.append(_realism(summary, pictures))
     if summary["calibration"]:
         sections.append(_calibration(summary, pictures))
     else:
@@ -198,6 +202,18 @@ def _averaging(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
     return lines + _picture("averaging.png", "Error and metrics of the mean of N draws", pictures)
 
 
+def _realism(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+    lines = [
+        "## Between the mean and a draw",
+        "",
+        "mean + λ (draw − mean), mean over images: as faithful as the mean of 1/λ² draws, at the price of one "
+        "(`sampler.realism=λ` for `pmrf` and `residual_flow`).",
+        "",
+        *realism_table(summary["realism"]),
+    ]
+    return lines + _picture("realism.png", "PSNR and LPIPS between the mean and a draw", pictures)
+
+
 def _worse_by_averaging(metrics: dict[str, dict[int, float]]) -> str:
     """Names the metrics that are best at fewer draws than all; empty where none is."""
     best = []
@@ -249,7 +265,12 @@ def _diagnoses(diagnoses: Sequence[Diagnosis], pictures: Sequence[str]) -> list[
 
 
 def _pictures(pictures: Sequence[str], diagnoses: Sequence[Diagnosis]) -> list[str]:
-    shown = {"averaging.png", "calibration.png", *(diagnosis.picture for diagnosis in diagnoses)}
+    shown = {
+        "averaging.png",
+        "calibration.png",
+        "realism.png",
+        *(diagnosis.picture for diagnosis in diagnoses),
+    }
     texts = {
         "frc.png": "Agreement with the target by spatial frequency",
         "scores.png": "The numbers of every image",
@@ -273,7 +294,7 @@ def _how(summary: dict[str, Any]) -> list[str]:
         "checkpoint": f"`{checkpoint['file']}`, sha256 `{checkpoint['sha256'][:16]}…`",
         "trained on": checkpoint["names"].get("data") or "unknown",
         "scored on": f"{summary['data']}, split {summary['split']}, {summary['images']} images, each {part} and once",
-        "draws": f"{summary['draws']} of each image: {summary['preset']}, {summary['evaluations_per_draw']} network "
+        "draws": f"{summary['draws']} of each image: {drawn_by(summary)}, {summary['evaluations_per_draw']} network "
         f"evaluations each, seed {summary['seed']}" + (", in bfloat16" if summary["bfloat16"] else ""),
         "re-alignment": "shifts undone before scoring" if summary["align"] else "none",
         "LPIPS": f"AlexNet backbone `{summary['lpips_backbone'][:16]}…`, grey repeated to three channels, clamped"

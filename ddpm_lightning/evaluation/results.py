@@ -22,6 +22,7 @@ from ddpm_lightning.evaluation.page import (
     gain_in_words,
     range_in_words,
 )
+from ddpm_lightning.evaluation.realism import draw_realism, realism
 from ddpm_lightning.evaluation.run import Judged, Row
 from ddpm_lightning.evaluation.statistics import Difference, difference, fields_of
 from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
@@ -69,6 +70,7 @@ def summary_of(
         },
         "gain": _gains(rows),
         "averaging": averaging(judged),
+        "realism": realism(judged),
         "calibration": spread,
         "no_calibration": next((found.no_spread for found in judged if found.no_spread), ""),
         "conformal": stored,
@@ -171,6 +173,8 @@ def draw(
         curves.draw_averaging(summary["averaging"], summary["protocol"], folder / "averaging.png")
         curves.draw_calibration(summary["calibration"], folder / "calibration.png")
         drawn += ["averaging.png", "calibration.png"]
+    if summary["realism"] and draw_realism(summary["realism"], summary["protocol"], folder / "realism.png"):
+        drawn.append("realism.png")
     if zoom is not None:
         draw_zoom(zoom, folder / "draws.png")
         drawn.append("draws.png")

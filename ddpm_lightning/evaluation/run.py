@@ -44,7 +44,9 @@ class Scoring:
         align: Whether a shift of the restored image is undone before it is scored.
         squirrel: Whether the restored image, blurred back, is compared with its input.
         level: Nominal coverage of intervals.
+        preset: Name of the way of drawing; it stands beside the numbers.
         curves: Whether spectra and correlations by frequency are computed.
+        realism: Values of λ at which the way from the mean to a draw is scored.
     """
 
     protocol: str = "range"
@@ -56,6 +58,8 @@ class Scoring:
     squirrel: bool = False
     level: float = 0.9
     curves: bool = True
+    preset: str = ""
+    realism: tuple[float, ...] = ()
 
     @property
     def numbers(self) -> list[int]:
@@ -136,6 +140,7 @@ class Judged:
         input: Features of the normalised low image.
         beyond: Share of the pixels of the low image outside of the range that the normalisation was fitted on.
         pixel_size: Size of a pixel in µm, or ``None``.
+        against_realism: Numbers on the way from the mean to a draw, by λ; see ``realism.py``.
         failed: Why the image could not be restored; empty where it could.
     """
 
@@ -149,6 +154,7 @@ class Judged:
     input: dict[str, float] = field(default_factory=dict)
     beyond: float = 0.0
     pixel_size: float | None = None
+    against_realism: dict[float, dict[str, float]] = field(default_factory=dict)
     failed: str = ""
 
 
@@ -257,7 +263,8 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
                 absent = absent | dict.fromkeys(
                     REFERENCE_METRICS, "it is itself what others are compared with"
                 )
-            found.append(Row(pair.name, pair.field, estimator, scored.values, absent, scored.facts))
+            facts = {**scored.facts, "preset": scoring.preset} if scoring.preset else scored.facts
+            found.append(Row(pair.name, pair.field, estimator, scored.values, absent, facts))
         return found
 
     main = rows(scoring.protocol)
@@ -265,6 +272,12 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
     for number in sorted(restored.means.keys() - against_number.keys()):
         mean = torch.from_numpy(restored.means[number])[None, None]
         against_number[number] = score(mean, target, scoring.protocol, **common).values
+    against_realism = {}
+    if scoring.realism and restored.draws > 1:
+        centre = _centre(restorer, restored)
+        for share in scoring.realism:
+            image = torch.from_numpy(centre + np.float32(share) * (restored.single - centre))[None, None]
+            against_realism[share] = score(image, target, scoring.protocol, **common).values
     spread, no_spread = None, ""
     try:
         spread = judge_spread(
@@ -291,7 +304,20 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         describe_input(normalised),
         float(((normalised < low) | (normalised > high)).mean()),
         pair.pixel_size,
+        against_realism,
     )
+
+
+def _centre(restorer: Restorer, restored: Restored) -> np.ndarray:
+    """Returns where the way to a draw begins: the mean that the model knows of, else the average of all draws."""
+    sampler = getattr(restorer.method, "sampler", None)
+    if not hasattr(sampler, "realism"):
+        return restored.average
+    given, sampler.realism = sampler.realism, 0.0
+    try:
+        return next(restorer.draws(restored.pair.low, 1, restored.pair.name))
+    finally:
+        sampler.realism = given
 
 
 def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> Judged:
