@@ -14,7 +14,7 @@ from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there
 from matplotlib.font_manager import FontProperties  # noqa: E402
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # noqa: E402
 
-__all__ = ["Zoom", "draw_zoom", "panel", "zoom_in"]
+__all__ = ["Zoom", "draw_zoom", "limits", "panel", "save", "zoom_in"]
 
 TITLES = {
     "low": "low",
@@ -84,18 +84,19 @@ def panel(
 
 def _styles(images: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """Returns the colour map and its limits for each version of one image."""
-    grey = _limits(images.get("target", images.get("average")))
+    grey = limits(images.get("target", images.get("average")))
     largest = max((np.percentile(images[name], 99.8) for name in ERRORS if name in images), default=0.0)
     styles: dict[str, dict[str, Any]] = {}
     for name, image in images.items():
-        low, high = _limits(image) if name == "low" else grey
+        low, high = limits(image) if name == "low" else grey
         styles[name] = {"cmap": "gray", "vmin": low, "vmax": high}
         if name in ERRORS:
             styles[name] = {"cmap": "cividis", "vmin": 0, "vmax": max(largest, 1e-6)}
     return styles
 
 
-def _limits(image: np.ndarray) -> tuple[float, float]:
+def limits(image: np.ndarray) -> tuple[float, float]:
+    """Returns the intensities that are drawn black and white."""
     low, high = np.percentile(image, (0.5, 99.8))
     return low, max(high, low + 1e-6)
 

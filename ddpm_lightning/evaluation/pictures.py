@@ -8,6 +8,7 @@ import numpy as np
 
 from ddpm_lightning.evaluation.figures import Zoom, panel, zoom_in
 from ddpm_lightning.evaluation.run import Judged, Restored
+from ddpm_lightning.evaluation.views import View, write_view
 
 __all__ = ["Pictures"]
 
@@ -23,6 +24,7 @@ class Pictures:
         count: Number of images.
         drawn: Index and file of each image that was drawn.
         zoom: Where draws disagree most, of the images that passed by.
+        views: Index and pictures of each image that was drawn.
     """
 
     folder: Path
@@ -31,6 +33,7 @@ class Pictures:
     count: int
     drawn: list[tuple[int, str]] = field(default_factory=list)
     zoom: Zoom | None = None
+    views: list[tuple[int, View]] = field(default_factory=list)
 
     def see(self, restored: Restored, judged: Judged) -> None:
         """Looks at one image."""
@@ -66,11 +69,15 @@ class Pictures:
         title = f"{self.title} {pair.name}, protocol {judged.rows[0].facts['protocol']}"
         panel([images], self.folder / name, [captions], pair.pixel_size, title)
         self.drawn.append((judged.index, name))
+        del images["error"]
+        self.views.append((judged.index, write_view(images, pair.name, pair.pixel_size, self.folder.parent)))
 
     def merge(self, others: Iterable["Pictures"]) -> None:
         """Takes over what other processes drew and remember."""
         for other in others:
             self.drawn = sorted({*self.drawn, *other.drawn})
+            # By index alone: a process that has all of them is among the others.
+            self.views = sorted(dict([*self.views, *other.views]).items())
             self.zoom = _larger([self.zoom, other.zoom])
 
 

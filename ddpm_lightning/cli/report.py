@@ -1,0 +1,54 @@
+"""Writes one self-contained page of evaluations: numbers with intervals, a viewer, figures.
+
+Examples:
+  ddpm-lightning report runs/demo
+  ddpm-lightning report evaluations/ddpm evaluations/care names=[ddpm,care] output=report.html
+
+Leaves report.html, a file of a few MB that needs no network. Evaluations of the same images under the same protocol
+stand in one table, with the differences that are resolved; in the viewer all methods move together.
+"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.compare import spelled_out
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.report import read_evaluation, report_page
+
+__all__ = ["run", "spelled_out"]
+
+
+def run(config: DictConfig) -> int:
+    """Writes the page."""
+    settings = compose.plain(config)
+    folders = [Path(file).expanduser() for file in settings["files"]]
+    names = settings["names"] or _names(folders)
+    if len(names) != len(folders):
+        raise UserError("names", f"{len(names)} names for {len(folders)} folders", remedy="give one for each")
+    if len(set(names)) < len(names):
+        raise UserError("names", "are not all different", remedy="give names=[A,B]")
+    page = report_page(
+        [read_evaluation(folder, str(name)) for folder, name in zip(folders, names, strict=True)],
+        settings["title"],
+    )
+    output = Path(settings["output"]).expanduser()
+    if output.is_dir():
+        output = output / "report.html"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".part")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(output)
+    print(f"{output} ({len(page) / 2**20:.1f} MB): open it in a browser")
+    return 0
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """Returns names of folders, with as many parents as it takes to tell them apart."""
+    resolved = [folder.resolve() for folder in folders]
+    for depth in range(1, max(len(folder.parts) for folder in resolved) + 1):
+        names = ["/".join(folder.parts[-depth:]) for folder in resolved]
+        if len(set(names)) == len(set(resolved)):
+            break
+    return names

@@ -1,0 +1,221 @@
+"""One page to look at: evaluations side by side, with a viewer, in a single file that needs no network.
+
+The page is put together from ``summary.json``, ``metrics.csv``, ``views/`` and ``figures/`` of each evaluation; nothing
+is computed anew but the comparison. Its style and its script lie in ``report_page/``.
+"""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
+from ddpm_lightning.evaluation.comparison_tables import in_words
+from ddpm_lightning.evaluation.statistics import Estimate
+from ddpm_lightning.evaluation.tables import ARROWS
+
+__all__ = ["Evaluation", "read_evaluation", "report_page"]
+
+PAGE = Path(__file__).parent / "report_page"
+#: Figures that a report shows, with what they show, in order.
+FIGURES = {
+    "scores.png": "scores of all images",
+    "averaging.png": "what averaging brings",
+    "realism.png": "between the mean and a draw",
+    "calibration.png": "is the spread honest",
+    "spectrum.png": "power by spatial frequency",
+    "frc.png": "agreement with the target by spatial frequency",
+    "draws.png": "where the draws disagree most",
+    "inputs.png": "inputs against those of the training",
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation left.
+
+    Attributes:
+        name: Name in the report.
+        folder: Its folder.
+        summary: Content of ``summary.json``.
+    """
+
+    name: str
+    folder: Path
+    summary: dict[str, Any]
+
+
+def read_evaluation(folder: Path, name: str) -> Evaluation:
+    """Reads an evaluation, or that of a run.
+
+    Args:
+        folder: Folder of an evaluation, or of a run with an evaluation in it.
+        name: Name in the report.
+
+    Raises:
+        UserError: If there is none.
+    """
+    for place in (folder, folder / "evaluation"):
+        if (place / "summary.json").is_file() and (place / "metrics.csv").is_file():
+            try:
+                summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+                _ = summary["protocol"], summary["estimators"], summary["checkpoint"]["sha256"]
+            except (ValueError, KeyError, TypeError) as error:
+                # A run keeps a copy of its evaluation's summary beside a metrics.csv of its own.
+                raise UserError(place / "summary.json", "is no summary of an evaluation") from error
+            if (place / "evaluation").is_dir() and place == folder:
+                continue
+            return Evaluation(name, place, summary)
+    raise UserError(
+        folder,
+        "holds no evaluation",
+        allowed="a folder that `ddpm-lightning evaluate` left, with summary.json and metrics.csv",
+        remedy=f"evaluate first: ddpm-lightning evaluate checkpoint={folder}/checkpoints/best.ckpt",
+    )
+
+
+def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
+    """Returns the page as HTML.
+
+    Args:
+        evaluations: What is reported, in order.
+        title: Title of the page.
+    """
+    parts = {
+        "title": html.escape(title),
+        "style": (PAGE / "style.css").read_text(encoding="utf-8"),
+        "script": (PAGE / "viewer.js").read_text(encoding="utf-8"),
+        "numbers": _numbers(evaluations),
+        "views": json.dumps(_views(evaluations)).replace("</", "<\\/"),
+        "figures": "\n".join(_figures(evaluation) for evaluation in evaluations),
+        "how": "\n".join(_how(evaluation) for evaluation in evaluations),
+    }
+    return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(parts)
+
+
+def _numbers(evaluations: Sequence[Evaluation]) -> str:
+    """Returns one table where the evaluations may stand in one, else a table for each and the reason."""
+    if len(evaluations) == 1:
+        return _table(_compared(evaluations), "")
+    try:
+        comparison = _compared(evaluations)
+    except UserError as error:
+        reason = f'<p class="note">Not in one table: {html.escape(str(error))}</p>'
+        return reason + "".join(_table(_compared([one]), one.name) for one in evaluations)
+    resolved, others = [], []
+    for line in in_words(comparison):
+        (resolved if "better" in line or "larger" in line else others).append(f"<li>{html.escape(line)}</li>")
+    found = f"<ul>{''.join(resolved)}</ul>" if resolved else "<p>None.</p>"
+    rest = (
+        f"<details><summary>What is not resolved</summary><ul>{''.join(others)}</ul></details>"
+        if others
+        else ""
+    )
+    return f"{_table(comparison, '')}<h3>Which differences are resolved</h3>{found}{rest}"
+
+
+def _compared(evaluations: Sequence[Evaluation]) -> Comparison:
+    """Compares averages, and single draws where there are several."""
+    first = evaluations[0]
+    chosen = [("raw", f"{first.folder / 'metrics.csv'}:raw")]
+    for one in evaluations:
+        draws = one.summary["draws"]
+        name = f"{one.name}, average of {draws}" if draws > 1 else one.name
+        chosen.append((name, f"{one.folder / 'metrics.csv'}:average"))
+        if draws > 1:
+            chosen.append((f"{one.name}, one draw", f"{one.folder / 'metrics.csv'}:single"))
+    methods = read_methods([file for _, file in chosen], "average", [name for name, _ in chosen])
+    return compare(methods)
+
+
+def _table(comparison: Comparison, caption: str) -> str:
+    """Returns a table of medians with intervals; the best of each metric is marked."""
+    metrics = [
+        m for m in comparison.metrics if any(comparison.estimates[x.name, m] for x in comparison.methods)
+    ]
+    heads = "".join(f'<th scope="col">{html.escape(m)} {ARROWS.get(m, "")}</th>' for m in metrics)
+    best = {metric: _best(comparison, metric) for metric in metrics}
+    lines = []
+    for method in comparison.methods:
+        cells = []
+        for metric in metrics:
+            found = comparison.estimates[method.name, metric]
+            mark = ' class="best"' if best[metric] == method.name else ""
+            cells.append(f"<td{mark}>{_cell(found)}</td>")
+        lines.append(f'<tr><th scope="row">{html.escape(method.name)}</th>{"".join(cells)}</tr>')
+    about = (
+        f"{html.escape(caption)} {comparison.images} images of {comparison.fields} fields of view, protocol "
+        f"{comparison.methods[0].protocol}: median [95 % interval]"
+    )
+    return (
+        f'<div class="wide"><table><caption>{about}</caption><thead><tr><th></th>{heads}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _best(comparison: Comparison, metric: str) -> str | None:
+    if not ARROWS.get(metric):
+        return None
+    found = [(e.median, m.name) for m in comparison.methods if (e := comparison.estimates[m.name, metric])]
+    return (min if ARROWS[metric] == "↓" else max)(found, default=(0, None))[1]
+
+
+def _cell(found: Estimate | None) -> str:
+    if found is None:
+        return "absent"
+    ends = found.median_interval
+    between = f"<small>[{ends[0]:.4g}, {ends[1]:.4g}]</small>" if ends else ""
+    return f"{found.median:.4g} {between}"
+
+
+def _views(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Returns the pictures by image, with those of every evaluation that has the image."""
+    images: dict[str, dict[str, Any]] = {}
+    for one in evaluations:
+        for view in one.summary.get("views", []):
+            files = {name: _embedded(one.folder / file) for name, file in view["files"].items()}
+            # Two evaluations may call different images by one name: the set belongs to it.
+            key = f"{one.summary['data']} {one.summary['split']} {view['image']}"
+            entry = images.setdefault(key, {"name": key, "size": view["size"], "methods": []})
+            about = {"name": one.name, "pixel_size": view["pixel_size"], "std_full": view["std_full"]}
+            entry["methods"].append({**about, "files": {n: data for n, data in files.items() if data}})
+    return list(images.values())
+
+
+def _figures(evaluation: Evaluation) -> str:
+    found = []
+    for name, text in FIGURES.items():
+        if data := _embedded(evaluation.folder / "figures" / name):
+            found.append(f'<figure><img src="{data}" alt="{text}"><figcaption>{text}</figcaption></figure>')
+    if not found:
+        return ""
+    sentences = "".join(f"<li>{html.escape(line)}</li>" for line in evaluation.summary.get("in_words", []))
+    summary = f"<summary>{html.escape(evaluation.name)}</summary>"
+    return f"<details open>{summary}<ul>{sentences}</ul>{''.join(found)}</details>"
+
+
+def _how(evaluation: Evaluation) -> str:
+    summary = evaluation.summary
+    facts = {
+        "data": f"{summary['data']}, split {summary['split']}, {summary['images']} images",
+        "protocol": summary["protocol"],
+        "draws": f"{summary['draws']}, {summary['preset']}, {summary['evaluations_per_draw']} network evaluations each",
+        "seed": summary["seed"],
+        "checkpoint": f"{summary['checkpoint']['file']}, sha256 {summary['checkpoint']['sha256'][:16]}…",
+        "LPIPS backbone": summary.get("lpips_backbone") or "absent",
+        "versions": ", ".join(f"{name} {number}" for name, number in summary["versions"].items()),
+    }
+    lines = "".join(f"<dt>{name}</dt><dd>{html.escape(str(text))}</dd>" for name, text in facts.items())
+    return f"<h3>{html.escape(evaluation.name)}</h3><dl>{lines}</dl>"
+
+
+def _embedded(path: Path) -> str:
+    """Returns a picture as a data address; empty where there is none."""
+    if not path.is_file():
+        return ""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

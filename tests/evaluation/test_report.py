@@ -1,0 +1,134 @@
+"""The report: what stands in it, and what a real browser makes of it."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import asdict
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.report import read_evaluation, report_page
+from ddpm_lightning.evaluation.run import ESTIMATORS, Row
+from ddpm_lightning.evaluation.tables import write_rows
+from ddpm_lightning.evaluation.views import write_view
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def make_evaluation(folder, better, protocol="range"):
+    rng = np.random.default_rng(0)
+    target = rng.uniform(0, 100, (32, 48))
+    noise = {"low": 30, "single": 6 - better, "average": 3 - better}
+    versions = {name: target + rng.normal(0, scale, target.shape) for name, scale in noise.items()}
+    std = np.abs(versions["single"] - versions["average"])
+    view = write_view({**versions, "target": target, "std": std}, "cell <1>", 0.1, folder)
+    rows = [
+        Row(
+            f"{i}",
+            "",
+            estimator,
+            {"psnr": 20 + 5 * e + better + rng.normal(0, 0.1)},
+            {},
+            {"protocol": protocol},
+        )
+        for i in range(12)
+        for e, estimator in enumerate(ESTIMATORS)
+    ]
+    write_rows(rows, folder / "metrics.csv")
+    summary = {
+        **{"protocol": protocol, "estimators": {}, "checkpoint": {"file": "a&b.ckpt", "sha256": "0" * 64}},
+        **{"images": 12, "draws": 4, "data": "cells", "split": "test", "preset": "<ddim>", "seed": 0},
+        **{
+            "evaluations_per_draw": 5,
+            "versions": {"torch": "2"},
+            "in_words": ["It is < so."],
+            "views": [asdict(view)],
+        },
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.fixture
+def page(tmp_path):
+    folders = [make_evaluation(tmp_path / name, better) for name, better in (("plain", 0), ("good", 2))]
+    return report_page([read_evaluation(folder, folder.name) for folder in folders], "Ours & theirs")
+
+
+class Tags(HTMLParser):
+    """Refuses tags that are closed in another order than they were opened; remembers addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "img", "input", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_no_network(page):
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert all(address.startswith("data:") for address in tags.addresses)
+    assert not re.search(r"https?://", page)
+    assert "<title>Ours &amp; theirs</title>" in page and "&lt;ddim&gt;" in page and "a&amp;b.ckpt" in page
+
+
+def test_numbers_are_those_of_the_tables(page, tmp_path):
+    rows = [line.split(",") for line in (tmp_path / "good/metrics.csv").read_text().splitlines()]
+    column = rows[0].index("psnr")
+    median = np.median([float(row[column]) for row in rows[1:] if row[2] == "average"])
+    assert f'<td class="best">{median:.4g}' in page
+    assert "good, average of 4 is better in psnr" in page
+
+
+def test_views_hold_the_images(tmp_path):
+    make_evaluation(tmp_path, 0)
+    target = np.array(Image.open(tmp_path / "views/cell__1__target.png"))
+    assert target.shape == (32, 48) and target.min() == 0 and target.max() == 255
+    spread = np.array(Image.open(tmp_path / "views/cell__1__std.png"))
+    assert spread.shape == (32, 48, 4) and spread[..., 3].max() == 255
+
+
+def test_other_protocols_stay_apart_and_say_why(tmp_path):
+    folders = [make_evaluation(tmp_path / name, 0, name) for name in ("range", "affine")]
+    text = report_page([read_evaluation(folder, folder.name) for folder in folders], "t")
+    assert "Not in one table" in text and "different protocols" in text and text.count("<table>") == 2
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"images": 3}'])
+def test_a_folder_without_evaluation_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content)
+        (tmp_path / "metrics.csv").write_text("")
+    with pytest.raises(UserError, match="evaluat"):
+        read_evaluation(tmp_path, "x")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_browser_shows_a_pane_for_each_method(page, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    common = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000"]
+    subject = f"file://{file}"
+    found = subprocess.run([*common, "--dump-dom", subject], capture_output=True, text=True, timeout=120)
+    assert re.findall(r'class="pane"><h3>(\w+)</h3>', found.stdout) == ["plain", "good"]
+    assert found.stdout.count("data:image/png") >= 6 and "1 µm" in found.stdout
+    shot = tmp_path / "shot.png"
+    size = ["--hide-scrollbars", "--window-size=900,700", f"--screenshot={shot}"]
+    subprocess.run([*common, *size, subject], capture_output=True, timeout=120, check=True)
+    # The panes are there: a good part of the screen is neither paper nor ink.
+    pixels = np.array(Image.open(shot).convert("L"))
+    assert ((pixels > 40) & (pixels < 215)).mean() > 0.1
