@@ -22,7 +22,7 @@ from ddpm_lightning.models.regression import CARE
 
 CONF = compose.config_folder()
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
-COVERED = {"prepare", "train", "evaluate", "compare", "restore", "demo", "common"}
+COVERED = {"prepare", "train", "evaluate", "compare", "restore", "export", "demo", "common"}
 
 
 def choices(group: str) -> list[str]:
@@ -172,7 +172,8 @@ def test_the_two_faithful_experiments(name, expected):
 @pytest.mark.parametrize("verb", VERBS)
 def test_verbs(verb):
     restore = ["checkpoint=a", "input=b", "output=c"]
-    given = {"evaluate": ["checkpoint=a"], "restore": restore, "compare": ["files=[a,b]"]}
+    export = ["checkpoint=a", "output=b.zip", "authors=[c]"]
+    given = {"evaluate": ["checkpoint=a"], "restore": restore, "export": export, "compare": ["files=[a,b]"]}
     assert composed(*given.get(verb, []), verb=verb)
 
 

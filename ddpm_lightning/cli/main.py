@@ -26,6 +26,7 @@ VERBS = {
     "evaluate": "score a trained model on a split, image by image",
     "compare": "set evaluations of the same images side by side, with tests of their differences",
     "restore": "restore TIFF files with a trained model, with an uncertainty map",
+    "export": "write a trained model as a BioImage.IO package for other programs",
     "benchmark": "train and score all methods on all sets under one budget, and write one table",
     "demo": "the main job in minutes on simulated data, nothing downloaded",
 }

@@ -1,0 +1,254 @@
+"""A BioImage.IO package of a trained model: weights, test input and output, cover, documentation, axes with scale.
+
+The package follows version 0.5 of https://bioimage-io.github.io/spec-bioimage-io and is checked by its own validator,
+``bioimageio test PACKAGE.zip``. Both belong to the extra ``export``.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.checkpoint import Trained
+from ddpm_lightning.inference.export import Restoration, save, traced
+
+__all__ = ["About", "sample_of", "specification", "write_package"]
+
+#: Longest side of the test image in pixels.
+SAMPLE = 256
+OUTPUTS = ("restored", "std")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a package says of itself.
+
+    Attributes:
+        name: Name of the model, 5 to 128 letters, digits, spaces, ``_ + - ( )``.
+        description: One sentence.
+        authors: Names of the authors.
+        license: SPDX identifier of the licence of the weights.
+        cite: What to cite, as (text, DOI or address).
+        tags: Words to find it by.
+    """
+
+    name: str
+    description: str
+    authors: tuple[str, ...]
+    license: str = "BSD-3-Clause"
+    cite: tuple[tuple[str, str], ...] = ()
+    tags: tuple[str, ...] = ("denoising", "restoration", "diffusion", "fluorescence-light-microscopy", "2d")
+
+
+def specification() -> ModuleType:
+    """Returns the classes of the specification.
+
+    Raises:
+        UserError: If the extra is not installed.
+    """
+    try:
+        from bioimageio.spec.model import v0_5
+    except ImportError as error:
+        raise UserError(
+            "export",
+            f"needs bioimageio.core ({error})",
+            remedy="pip install 'ddpm-lightning[export]'",
+        ) from error
+    return v0_5
+
+
+def sample_of(image: np.ndarray, multiple: int) -> np.ndarray:
+    """Returns the middle of an image as a test input with shape (1, 1, h, w), float32.
+
+    Raises:
+        UserError: If it is too small.
+    """
+    sides = [min(SAMPLE, length) // multiple * multiple for length in image.shape]
+    if min(sides) < max(multiple, 32):
+        raise UserError(
+            "sample",
+            f"is {image.shape[0]} x {image.shape[1]} pixels",
+            allowed=f"at least {max(multiple, 32)} on each side",
+        )
+    corner = [(length - side) // 2 for length, side in zip(image.shape, sides, strict=True)]
+    part = tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))
+    return np.ascontiguousarray(image[part], np.float32)[None, None]
+
+
+def write_package(
+    trained: Trained, sample: np.ndarray, draws: int, about: About, path: Path, seed: int = 0
+) -> None:
+    """Writes the package.
+
+    Args:
+        trained: A trained method, on the CPU.
+        sample: Test input; see :func:`sample_of`.
+        draws: Draws that are averaged.
+        about: What the package says of itself.
+        path: The zip to write.
+        seed: Seed of the draws.
+
+    Raises:
+        UserError: If the model cannot be exported, or the validator's classes refuse what is said of it.
+    """
+    specification()
+    from bioimageio.spec import save_bioimageio_package
+    from pydantic import ValidationError
+
+    restoration = Restoration(trained, draws, seed)
+    module = traced(restoration, torch.from_numpy(sample))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save(module, folder / "weights.pt")
+        # What is stored is what the stored weights do.
+        with torch.no_grad():
+            outputs = torch.jit.load(str(folder / "weights.pt"))(torch.from_numpy(sample))
+        np.save(folder / "low.npy", sample)
+        for output, values in zip(OUTPUTS, outputs, strict=True):
+            np.save(folder / f"{output}.npy", values.numpy())
+        _cover(sample[0, 0], *(values.numpy()[0, 0] for values in outputs), folder / "cover.png")
+        (folder / "README.md").write_text(_documentation(trained, restoration, about), encoding="utf-8")
+        try:
+            model = _description(trained, restoration, about, folder)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{path.name}.partial.zip")
+            save_bioimageio_package(model, output_path=partial)
+            partial.replace(path)
+        except (ValidationError, ValueError) as error:
+            raise UserError("export", " ".join(str(error).split())) from error
+
+
+def _description(trained: Trained, restoration: Restoration, about: About, folder: Path) -> Any:
+    """Returns the description of the package in the classes of the specification."""
+    spec = specification()
+    pixel_size = trained.card.get("pixel_size_um")
+    scale = {"scale": pixel_size, "unit": "micrometer"} if pixel_size else {}
+    step = restoration.multiple
+    # A reflected margin must be narrower than the image.
+    least = -(-max(32, restoration.margin + 1) // step) * step
+
+    def file(name: str) -> Any:
+        return spec.FileDescr(source=folder / name)
+
+    def channel(name: str) -> Any:
+        return spec.ChannelAxis(channel_names=[spec.Identifier(name)])
+
+    low = spec.InputTensorDescr(
+        id=spec.TensorId("low"),
+        description="noisy image in intensities of the camera",
+        axes=[
+            spec.BatchAxis(size=1),
+            channel("intensity"),
+            *(
+                spec.SpaceInputAxis(
+                    id=spec.AxisId(axis), size=spec.ParameterizedSize(min=least, step=step), **scale
+                )
+                for axis in "yx"
+            ),
+        ],
+        test_tensor=file("low.npy"),
+        data=spec.IntervalOrRatioDataDescr(type="float32"),
+    )
+    meanings = {
+        "restored": f"mean of {restoration.draws} draws, in intensities",
+        "std": "standard deviation over the draws, in intensities",
+    }
+    outputs = [
+        spec.OutputTensorDescr(
+            id=spec.TensorId(name),
+            description=meaning,
+            axes=[
+                spec.BatchAxis(size=1),
+                channel(name),
+                *(
+                    spec.SpaceOutputAxis(
+                        id=spec.AxisId(axis),
+                        size=spec.SizeReference(tensor_id=spec.TensorId("low"), axis_id=spec.AxisId(axis)),
+                        **scale,
+                    )
+                    for axis in "yx"
+                ),
+            ],
+            test_tensor=file(f"{name}.npy"),
+            data=spec.IntervalOrRatioDataDescr(type="float32"),
+        )
+        for name, meaning in meanings.items()
+    ]
+    version = spec.Version(str(torch.__version__).split("+")[0])
+    weights = spec.TorchscriptWeightsDescr(source=folder / "weights.pt", pytorch_version=version)
+    return spec.ModelDescr(
+        name=about.name,
+        description=about.description,
+        authors=[spec.Author(name=author) for author in about.authors],
+        cite=[_citation(spec, text, source) for text, source in about.cite],
+        license=spec.LicenseId(about.license),
+        documentation=file("README.md"),
+        covers=[file("cover.png")],
+        tags=list(about.tags),
+        inputs=[low],
+        outputs=outputs,
+        weights=spec.WeightsDescr(torchscript=weights),
+    )
+
+
+def _citation(spec: ModuleType, text: str, source: str) -> Any:
+    if source.startswith("10."):
+        return spec.CiteEntry(text=text, doi=spec.Doi(source))
+    return spec.CiteEntry(text=text, url=spec.HttpUrl(source))
+
+
+def _cover(low: np.ndarray, restored: np.ndarray, std: np.ndarray, path: Path) -> None:
+    """Draws low, restored and std side by side, each on a scale of its own."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+    for axis, image, title in zip(axes, (low, restored, std), ("low", "restored", "std"), strict=True):
+        least, greatest = np.percentile(image, (0.5, 99.8))
+        colours = "cividis" if title == "std" else "gray"
+        axis.imshow(image, cmap=colours, vmin=least, vmax=max(greatest, least + 1e-6))
+        axis.set_title(title)
+        axis.set_axis_off()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
+
+
+def _documentation(trained: Trained, restoration: Restoration, about: About) -> str:
+    names, method = trained.card["names"], trained.method
+    pixel_size = trained.card.get("pixel_size_um")
+    seen = f"a pixel size of {pixel_size:g} µm" if pixel_size else "a pixel size that was not recorded"
+    drawn = (
+        f"the mean of {restoration.draws} draws ({method.preset}), and their standard deviation"
+        if restoration.draws > 1
+        else f"a single result ({method.preset}); the second output, the spread, is therefore 0"
+    )
+    return f"""# {about.name}
+
+{about.description}
+
+Restores a noisy grey image with `{names.get("model", "a model")}`, trained on `{names.get("data", "pairs")}` at
+{seen}, by ddpm-lightning. The TorchScript file is the whole restoration, from intensities to intensities: {drawn}.
+The noise of the draws is part of the file, so that the same image always gives the same result.
+
+Checkpoint: sha256 `{trained.sha256}`.
+
+# Limits
+
+- Images unlike those of the training (structure, dose, microscope, pixel size) give results that look sharp and may be
+  wrong. `ddpm-lightning restore` warns of them; this package cannot.
+- A large image must be restored as a whole, or by `ddpm-lightning restore`, which joins tiles at every step. Tiles that
+  are restored one by one have noise of their own and can show seams.
+- Sides must be divisible by {restoration.multiple} and larger than {restoration.margin} pixels.
+
+# Validation
+
+The test output is what the stored weights made of the test input. Score the model on pairs that it has not seen:
+`ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=PAIRS`.
+"""

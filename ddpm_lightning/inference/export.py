@@ -1,0 +1,140 @@
+"""A trained model as one TorchScript file: an image in intensities goes in, its mean and spread come out.
+
+What is exported is the restoration as a whole, with its normalisation, its sampler and a fixed number of draws, not a
+network that somebody would still have to wrap. The noise of the draws is part of the file (keyed by seed and draw), so
+the same image gives the same result everywhere. The trace holds for images of any size.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ddpm_lightning.data.normalise import FixedRange, Normaliser, Percentile
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.checkpoint import Trained
+from ddpm_lightning.models.protocol import draws_of
+
+__all__ = ["Restoration", "traced"]
+
+#: scipy's Gaussian filter ends at so many standard deviations.
+TRUNCATE = 4.0
+#: What has no graph of tensors that could be traced.
+UNTRACEABLE = ("classical",)
+
+
+class Restoration(nn.Module):
+    """Mean and standard deviation of draws as a function of an image.
+
+    Args:
+        trained: A trained method.
+        draws: Number of draws; a deterministic method makes one.
+        seed: Seed of the draws.
+        margin: Reflected pixels around the image, rounded up to what the network takes.
+
+    Attributes:
+        multiple: Sides of images must be divisible by it.
+    """
+
+    def __init__(self, trained: Trained, draws: int, seed: int = 0, margin: int = 16) -> None:
+        super().__init__()
+        method = trained.method.requires_grad_(False)
+        # The trace finds weights among the children; the method itself is no child, because TorchScript would look
+        # into its training as well.
+        self.parts = nn.ModuleList(method.children())
+        self._method, self._normalisation = [method], [trained.normalisation]
+        self.draws, self.seed = 1 if method.deterministic else draws, seed
+        self.multiple: int = method.multiple
+        self.margin = -(-margin // self.multiple) * self.multiple
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Restores an image.
+
+        Args:
+            image: Low image with shape (1, 1, H, W), in intensities; both sides divisible by ``multiple`` and larger
+                than ``margin``.
+
+        Returns:
+            Mean and population standard deviation over the draws with shape (1, 1, H, W), in intensities.
+        """
+        (method,), (normalisation,) = self._method, self._normalisation
+        low, high = scale_of(normalisation.input, image)
+        normalised = (image - low) * (2 / (high - low)) - 1
+        # Padded here, by a fixed number of pixels: what depends on the size of the image does not survive a trace.
+        padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
+        made = torch.cat(list(draws_of(method, padded, "", range(self.draws), self.seed, batch=self.draws)))
+        draws = functional.pad(made, (-self.margin,) * 4).double()
+        if not normalisation.target.per_image:
+            low, high = scale_of(normalisation.target, image)
+        gain = (high - low) / 2
+        mean = draws.mean(0, keepdim=True)
+        std = (draws - mean).square().mean(0, keepdim=True).sqrt()
+        return ((mean + 1) * gain + low).float(), (std * gain).float()
+
+
+def scale_of(normaliser: Normaliser, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the intensities that become -1 and 1, as ``normaliser.scale`` does for arrays.
+
+    Args:
+        normaliser: A fitted normaliser.
+        image: Image with shape (1, 1, H, W), in intensities.
+    """
+    if isinstance(normaliser, FixedRange) or not normaliser.per_image:
+        fitted = normaliser if isinstance(normaliser, FixedRange) else normaliser.fitted
+        return image.new_tensor(fitted.low), image.new_tensor(fitted.high)
+    return _percentiles(normaliser, image)
+
+
+def _percentiles(normaliser: Percentile, image: Tensor) -> tuple[Tensor, Tensor]:
+    ordered = _blurred(image, normaliser.blur).flatten().sort().values
+
+    def percentile(percent: float) -> Tensor:
+        place = torch.ones_like(ordered).sum().sub(1) * (percent / 100)
+        below = ordered[place.floor().long()]
+        above = ordered[place.ceil().long()]
+        return below + (above - below) * (place - place.floor())
+
+    low, high = percentile(normaliser.lower), percentile(normaliser.upper)
+    least = normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low)
+    return low, torch.maximum(high, low + least)
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Blurs by a Gaussian as scipy does with ``mode="nearest"``."""
+    if not sigma:
+        return image
+    radius = int(TRUNCATE * sigma + 0.5)
+    place = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (place / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(image)[None, None]
+    padded = functional.pad(image, (radius,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, kernel[..., None]), kernel[:, :, None])
+
+
+@torch.no_grad()
+def traced(restoration: Restoration, example: Tensor) -> torch.jit.ScriptModule:
+    """Traces a restoration.
+
+    Args:
+        restoration: What to trace.
+        example: An image with shape (1, 1, H, W), in intensities.
+
+    Raises:
+        UserError: If the method is no graph of tensors.
+    """
+    (method,) = restoration._method
+    name = type(method).__module__.rpartition(".")[2]
+    if name in UNTRACEABLE:
+        raise UserError(
+            "checkpoint", f"holds a {name} filter, which computes outside of PyTorch", "a network"
+        )
+    return torch.jit.trace(restoration.eval(), example, check_trace=False)
+
+
+def save(module: Any, path: Path) -> None:
+    """Writes a traced module to a temporary name, then renames it."""
+    partial = path.with_name(f".{path.name}.partial")
+    torch.jit.save(module, str(partial))
+    partial.replace(path)
