@@ -7,7 +7,7 @@ from math import floor, log2
 
 from ddpm_lightning.evaluation.comparison import Comparison, Pairing
 from ddpm_lightning.evaluation.statistics import ALPHA, Estimate
-from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.evaluation.tables import ARROWS, UNITS, heading
 
 __all__ = ["comparison_csv", "comparison_latex", "comparison_markdown", "differences_csv", "in_words"]
 
@@ -66,7 +66,8 @@ def _larger(pairing: Pairing) -> str:
 
 def _amount(pairing: Pairing) -> str:
     low, high = sorted(abs(end) for end in pairing.difference.interval)
-    return f"{abs(pairing.difference.mean):.3g} [{low:.3g}, {high:.3g}] (p = {pairing.p:.2g})"
+    amount = f"{abs(pairing.difference.mean):.3g} {UNITS.get(pairing.metric, '')}".strip()
+    return f"{amount} [{low:.3g}, {high:.3g}] (p = {pairing.p:.2g})"
 
 
 def _unresolved(pairing: Pairing) -> str:
@@ -84,7 +85,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         f"{comparison.images} images of {comparison.fields} fields of view, protocol "
         f"`{comparison.methods[0].protocol}`. Median over images [95 % interval]; bold: best median.",
         "",
-        "| method | estimator | " + " | ".join(f"{m} {ARROWS.get(m, '')}".strip() for m in metrics) + " |",
+        "| method | estimator | " + " | ".join(map(heading, metrics)) + " |",
         "| --- | --- |" + " --- |" * len(metrics),
     ]
     for method in comparison.methods:

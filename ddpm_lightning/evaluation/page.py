@@ -87,8 +87,8 @@ def calibration_in_words(calibration: dict[str, Any] | None, conformal: dict[str
     text = f"Intervals from the spread of draws should hold {level:.0%} of the pixels, and hold {found:.1%}: {verdict}."
     if conformal:
         text += (
-            f" With the calibrated factor ({conformal['factor']:.2f} standard deviations, from "
-            f"{conformal['images']} images of {conformal['split']}) they hold {conformal['coverage']:.1%}."
+            f" With the factor calibrated for {conformal['level']:.0%} ({conformal['factor']:.2f} standard deviations, "
+            f"from {conformal['images']} images of {conformal['split']}) they hold {conformal['coverage']:.1%}."
         )
     elif verdict != "honest":
         text += " `evaluate` with split=val calibrate=true finds the factor that corrects them."

@@ -122,7 +122,7 @@ def test_intervals_are_calibrated_on_val_and_checked_on_test(scored):
     _, test = scored("test")
     conformal = json.loads((test / "summary.json").read_text())["conformal"]
     assert conformal["factor"] == stored["factor"] and 0 < conformal["coverage"] <= 1
-    assert "calibrated factor" in (test / "summary.md").read_text()
+    assert "factor calibrated for 80%" in (test / "summary.md").read_text()
     _, other = scored("other", "draws=3")
     assert json.loads((other / "summary.json").read_text())["conformal"] is None, (
         "for another number of draws"

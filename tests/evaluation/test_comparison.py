@@ -60,7 +60,7 @@ def test_a_planted_difference_is_resolved(files):
     assert pairing.resolved and pairing.difference.mean == pytest.approx(np.mean(0.8 - WOBBLE))
     assert pairing.difference.wilcoxon == pytest.approx(stats.wilcoxon(0.8 - WOBBLE).pvalue)
     words = " ".join(in_words(found))
-    assert "a is better in mae by" in words and f"psnr by {np.mean(0.8 - WOBBLE):.3g} [" in words
+    assert "a is better in mae by" in words and f"psnr by {np.mean(0.8 - WOBBLE):.3g} dB [" in words
     assert "not resolved: lpips (+0, p = 1)" in words
 
 
