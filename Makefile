@@ -9,7 +9,7 @@ comma := ,
 # Real pairs for the benchmark, where they are.
 PAIRS ?= $(wildcard ../shared/data/w2s-widefield)
 
-.PHONY: help setup demo benchmark test test-slow lint format clean
+.PHONY: help setup demo benchmark test test-slow lint format sweep clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ lint: $(VENV)/.made-dev  ## style and formatting
 format: $(VENV)/.made-dev  ## mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+sweep: $(VENV)/.made  ## learning rate x width on simulated data, in half an hour; stopped and started again, it goes on
+	$(BIN)/ddpm-lightning train sweep=learning_rate_width experiment=demo trainer.max_steps=150 hydra.sweep.dir=runs/sweep
 
 clean:  ## remove the environment and what tools leave
 	rm -rf $(VENV) .pytest_cache .ruff_cache build dist

@@ -158,6 +158,17 @@ def test_experiments(name):
         assert isinstance(build(composed(f"experiment={name}")["model"]), Learner)
 
 
+@pytest.mark.parametrize("name", choices("sweep"))
+def test_sweeps(name):
+    text = (CONF / "sweep" / f"{name}.yaml").read_text(encoding="utf-8")
+    verb = re.match(rf"# @package _global_\n# ddpm-lightning (train|evaluate) .*sweep={name}", text).group(1)
+    swept = OmegaConf.load(CONF / "sweep" / f"{name}.yaml").hydra.sweeper.params
+    given = ["checkpoint=a"] if verb == "evaluate" else []
+    for key, values in swept.items():
+        for value in re.findall(r"[\d.e+-]+", values):
+            assert composed(f"{key}={value}", *given, verb=verb)
+
+
 @pytest.mark.parametrize(("name", "expected"), [("released_code", 64_067_869), ("paper", 69_310_749)])
 def test_the_two_faithful_experiments(name, expected):
     config = composed(f"experiment={name}")
@@ -188,6 +199,8 @@ def test_every_file_is_covered_by_a_test_above():
         "logger",
         "callbacks",
         "experiment",
+        "sweep",
+        "hydra",
     }
     for file in FILES:
         assert file.split("/")[0] in groups if "/" in file else file.removesuffix(".yaml") in COVERED, file

@@ -50,6 +50,7 @@ class Status(Callback):
                 "step": trainer.global_step,
                 "epoch": trainer.current_epoch,
                 "seconds": round(time.time() - self.began, 1),
+                "objective": _objective(trainer),
                 "metrics": {key: value for key, value in metrics.items() if abs(value) < float("inf")},
                 "process": os.getpid(),
                 "machine": platform.node(),
@@ -77,3 +78,9 @@ class Status(Callback):
         interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException | Interrupted)
         state = "interrupted" if interrupted else "failed"
         self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")
+
+
+def _objective(trainer: lightning.Trainer) -> float | None:
+    """Returns the best value of what the run is judged by: its validation loss."""
+    best = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return float(best) if best is not None and best.isfinite() else None

@@ -25,6 +25,8 @@ __all__ = ["check", "compose", "config_folder", "plain", "unknown"]
 
 #: Settings that are paths.
 PATHS = ("checkpoint", "input", "output", "run_folder", "resume", "data.root")
+#: Choices of Hydra that further packages bring, and the extra of ours that installs them.
+PLUGINS = {"optuna": "sweep", "tpe": "sweep", "joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}
 
 
 def config_folder() -> Path:
@@ -71,7 +73,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
             return hydra_compose(config_name=verb, overrides=overrides)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _explained(verb, error) from error
+        raise _explained(verb, overrides, error) from error
     finally:
         holder.hydra = running
 
@@ -114,10 +116,13 @@ def unknown(kind: str, found: str, allowed: Iterable[str]) -> UserError:
     return UserError(f"{kind} {found!r}", "does not exist", allowed=", ".join(names), remedy=remedy)
 
 
-def _explained(verb: str, error: Exception) -> UserError:
+def _explained(verb: str, overrides: list[str], error: Exception) -> UserError:
     text = str(error)
-    if choice := re.search(r"Could not find '([\w/@.]+)/([^'/]+)'", text):
+    if choice := re.search(r"Could not (?:find|load) '([\w/@.]+)/([^'/]+)'", text):
         group, name = choice.groups()
+        if extra := PLUGINS.get(name):
+            remedy = f'pip install "ddpm-lightning[{extra}]"'
+            return UserError(f"{group}={name}", "is part of a package that is not installed", remedy=remedy)
         names = sorted(
             path.stem for path in (config_folder() / group).glob("*.yaml") if path.stem != "default"
         )
@@ -128,7 +133,14 @@ def _explained(verb: str, error: Exception) -> UserError:
         key = group.group(2)
     else:
         return UserError("configuration", " ".join(text.split()))
-    names = sorted(set(_keys(OmegaConf.to_container(compose(verb, [])))))
+    # What was chosen brings keys of its own: without data=NAME there is nothing under data.
+    chosen = [text for text in overrides if (config_folder() / text.partition("=")[0].lstrip("+")).is_dir()]
+    known = compose(verb, chosen if len(chosen) < len(overrides) else [])
+    names = sorted(set(_keys(OmegaConf.to_container(known))))
+    if key in names:
+        below = [name for name in names if name.startswith(f"{key}.")]
+        remedy = f"set one of them by KEY=VALUE, or add one by +{key}.NAME=VALUE" if below else ""
+        return UserError(key, "cannot be set in this way", allowed=", ".join(below), remedy=remedy)
     near = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
     near += [name for name in names if name.split(".")[-1] == key.split(".")[-1] and name not in near][:3]
     remedy = f"did you mean {' or '.join(near)}?" if near else ""

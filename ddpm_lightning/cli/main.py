@@ -17,7 +17,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ddpm_lightning import __version__
-from ddpm_lightning.cli import compose, sweep
+from ddpm_lightning.cli import compose, sweep, sweep_summary
 from ddpm_lightning.errors import Interrupted, UserError
 
 VERBS = {
@@ -25,6 +25,7 @@ VERBS = {
     "train": "train a model on pairs of noisy and clean images",
     "evaluate": "score a trained model on a split, image by image",
     "compare": "set evaluations of the same images side by side, with tests of their differences",
+    "report": "write one page of evaluations to look at, with a viewer",
     "restore": "restore TIFF files with a trained model, with an uncertainty map",
     "export": "write a trained model as a BioImage.IO package for other programs",
     "benchmark": "train and score all methods on all sets under one budget, and write one table",
@@ -85,7 +86,12 @@ def _run(verb: str, overrides: list[str]) -> int:
             if sweep.is_job():
                 return sweep.delegate(verb)
             codes.append(module.run(config))
-        except (UserError, Interrupted) as error:
+        except Interrupted as stop:
+            errors.append(stop)
+            if sweep.is_job():
+                # An exception of another kind would end this job only, and the sweep would go on.
+                sys.exit(stop.code)
+        except UserError as error:
             # Hydra would print a traceback and leave with code 1.
             errors.append(error)
         except OSError as error:
@@ -99,6 +105,12 @@ def _run(verb: str, overrides: list[str]) -> int:
         sys.argv = command
     if errors:
         raise errors[0]
+    if failed := sweep_summary.WriteSummary.failed:
+        raise UserError(
+            f"{len(failed)} jobs of the sweep",
+            f"did not finish: {', '.join(failed)}",
+            remedy="mend the cause and start the same sweep again with its hydra.sweep.dir: finished jobs are kept",
+        )
     return max(codes, default=0)
 
 

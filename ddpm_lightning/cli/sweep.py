@@ -1,29 +1,54 @@
-"""Sweeps: each job of ``--multirun`` runs in a fresh process.
+"""Sweeps: each job of ``--multirun`` runs in a fresh process, and a sweep that is started again does what is left.
 
 A job inside of the sweeping process would leave its state to the next one, and the processes that DDP starts would
-repeat the whole sweep. Started anew as a single run, a job knows nothing of the sweep, whatever the sweeper is.
+repeat the whole sweep. Started anew as a single run, a job knows nothing of the sweep, whatever sweeper and launcher
+are. Beside its run, each job keeps ``job.json``: what it was asked for, and how it ended.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import Interrupted, UserError
 
-__all__ = ["delegate", "is_job"]
+__all__ = ["FAILED", "RECORD", "delegate", "is_job", "read"]
 
 FOLDER_KEYS = {
     "train": "run_folder",
     "demo": "run_folder",
     "evaluate": "output",
     "compare": "output",
+    "report": "output",
+    "benchmark": "output",
     "restore": "output",
     "prepare": "output",
 }
+#: Name of the record of a job, in its folder.
+RECORD = "job.json"
+#: Objective of a job that failed or diverged: sweepers that search need a number, and all of ours are minimised.
+FAILED = 1e10
+#: Tells a run the sweep it belongs to, and what sets it apart there: W&B makes groups and tags of them.
+SWEEP_VARIABLE, JOB_VARIABLE = "DDPM_LIGHTNING_SWEEP", "DDPM_LIGHTNING_JOB"
+#: What would make a job believe that it is a process of something that is already distributed.
+FOREIGN = (
+    "DDPM_LIGHTNING_RUN_FOLDER",
+    "SLURM_NTASKS",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+)
+SIGNALS = [
+    getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "USR1", "USR2") if hasattr(signal, f"SIG{name}")
+]
 
 
 def is_job() -> bool:
@@ -31,30 +56,127 @@ def is_job() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file holds; nothing, if it is not there or was not written by us."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def delegate(verb: str) -> float | None:
-    """Runs the job at hand in a process of its own, in a folder of the sweep.
+    """Runs the job at hand in a process of its own, in a folder of the sweep; one that is finished is left alone.
 
     Returns:
-        The objective of a training: its best validation loss.
+        The objective of a training, its best validation loss; :data:`FAILED` if the job failed; else ``None``.
 
     Raises:
-        UserError: If the job failed.
+        UserError: If the job cannot be part of this sweep.
+        Interrupted: If this process was told to stop: so was the job, and it has saved.
     """
     config = HydraConfig.get()
     folder = Path(config.runtime.output_dir)
-    overrides = list(config.overrides.task)
-    key = FOLDER_KEYS[verb]
-    if any(override.lstrip("+").startswith(f"{key}=") for override in overrides):
+    asked = list(config.overrides.task)
+    record = {"verb": verb, "overrides": asked, "state": "running"}
+    before = _accept(folder, record)
+    name = f"job {config.job.num} ({' '.join(asked)})"
+    if before.get("state") == "finished":
+        print(f"{name} is finished already")
+        return _objective(folder)
+    _write(folder, record)
+    print(f"{name}", flush=True)
+    code = _run(_command(verb, asked, folder), Path(config.sweep.dir).name, asked)
+    _write(folder, {**record, "state": "failed" if code else "finished", "code": code})
+    if code:
+        print(f"{name} ended with code {code}; the sweep goes on", file=sys.stderr, flush=True)
+        return FAILED
+    objective = _objective(folder)
+    return FAILED if objective is None and verb in ("train", "demo") else objective
+
+
+def _accept(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Returns the record of the job's earlier start, if there was one."""
+    if "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("LOCAL_RANK", "0") != "0":
+        raise UserError(
+            "--multirun",
+            "was asked of each process of a distributed run, and each would sweep",
+            remedy="start the sweep without torchrun, with trainer=ddp: each job then starts its own processes",
+        )
+    key = FOLDER_KEYS.get(record["verb"])
+    if key is None:
+        raise UserError("--multirun", f"is not for {record['verb']}", allowed=", ".join(FOLDER_KEYS))
+    if any(override.lstrip("+").startswith(f"{key}=") for override in record["overrides"]):
         raise UserError(
             key,
             "is one folder, but each job of a sweep has its own",
             remedy="give hydra.sweep.dir=DIR instead",
         )
-    overrides.append(f'{key}="{folder}"')
-    code = subprocess.run([sys.executable, "-m", "ddpm_lightning", verb, *overrides]).returncode
-    if code:
+    before = read(folder / RECORD)
+    if before and (before.get("verb"), before.get("overrides")) != (record["verb"], record["overrides"]):
         raise UserError(
-            f"job {config.job.num} ({' '.join(config.overrides.task)})", f"ended with code {code}"
+            folder,
+            f"holds another job: {before.get('verb')} {' '.join(before.get('overrides', []))}",
+            remedy="give the same sweep as before, or another hydra.sweep.dir=DIR",
         )
-    status = folder / "status.json"
-    return json.loads(status.read_text(encoding="utf-8")).get("objective") if status.is_file() else None
+    return before
+
+
+def _command(verb: str, asked: list[str], folder: Path) -> list[str]:
+    """Returns the command of a job: one that was stopped goes on."""
+    command = [sys.executable, "-m", "ddpm_lightning", verb]
+    begun = any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", "mean"))
+    if verb == "train" and begun:
+        return [*command, f"resume={quoted(folder)}"]
+    # A file of conf/sweep says that there is a sweep: the job itself is none.
+    return [*command, *asked, f"{FOLDER_KEYS[verb]}={quoted(folder)}", "hydra.mode=RUN"]
+
+
+def quoted(path: Path) -> str:
+    """Returns a path that Hydra's grammar takes as it is."""
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+def _run(command: list[str], sweep: str, asked: list[str]) -> int:
+    """Runs a command in a session of its own, and passes on signals, so that the job is told once and can save."""
+    environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    environment |= {SWEEP_VARIABLE: sweep, JOB_VARIABLE: json.dumps(asked)}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    received: list[int] = []
+    handlers: dict[int, Any] = {}
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+        earlier = handlers[number]
+        if callable(earlier) and earlier is not signal.default_int_handler:
+            # That of a cluster's launcher, which puts the job back into the queue: after the job has saved.
+            process.wait()
+            earlier(number, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        for number in SIGNALS:
+            signal.signal(number, pass_on)
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received:
+        raise Interrupted(
+            received[0], "the sweep stops here; start it again with the same hydra.sweep.dir to go on"
+        )
+    return code
+
+
+def _objective(folder: Path) -> float | None:
+    return read(folder / "status.json").get("objective")
+
+
+def _write(folder: Path, record: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{RECORD}.part"
+    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / RECORD)
