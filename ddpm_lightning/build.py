@@ -7,6 +7,7 @@ strangers: only names of this package and of PyTorch's optimisers are ever looke
 
 import functools
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,8 +28,17 @@ def build(node: Any, **arguments: Any) -> Any:
     Raises:
         UserError: If a target is not allowed or does not exist, or does not take the arguments.
     """
+    return _built(node, "", arguments)
+
+
+def _built(node: Any, path: str, arguments: Mapping[str, Any]) -> Any:
     if isinstance(node, Mapping):
-        built = {key: build(value) for key, value in node.items() if key not in ("_target_", "_partial_")}
+        below = f"{path}." if path else ""
+        built = {
+            key: _built(value, f"{below}{key}", {})
+            for key, value in node.items()
+            if key not in ("_target_", "_partial_")
+        }
         if "_target_" not in node:
             return built | arguments
         target = _find(node["_target_"])
@@ -37,10 +47,21 @@ def build(node: Any, **arguments: Any) -> Any:
         try:
             return target(**built | arguments)
         except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-            raise UserError(node["_target_"], f"cannot be built: {error}") from error
+            raise _explained(error, node["_target_"], path) from error
     if isinstance(node, Sequence) and not isinstance(node, str):
-        return [build(value) for value in node]
+        return [_built(value, path, {}) for value in node]
     return node
+
+
+def _explained(error: Exception, target: str, path: str) -> UserError:
+    """Names the setting rather than the class, where the error tells which it is."""
+    name = target.rpartition(".")[2]
+    if stray := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
+        key = f"{path}.{stray.group(1)}" if path else stray.group(1)
+        return UserError(
+            key, f"cannot be built: {name} has no such setting", remedy="mend its name, or leave it out"
+        )
+    return UserError(path or name, f"cannot be built: {error}", remedy=f"change its settings; see {target}")
 
 
 def _find(path: str) -> Any:

@@ -9,6 +9,7 @@ the folders; otherwise each file is a field of its own.
 """
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from ddpm_lightning.data.datamodule import SPLITS, PairDataModule
 from ddpm_lightning.data.degrade import Degradations, degraded
 from ddpm_lightning.data.frames import FrameFile
 from ddpm_lightning.data.pairs import Pair, PairSource
-from ddpm_lightning.data.preparation.layouts import field_of
+from ddpm_lightning.data.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.data.preparation.manifest import fields_of, read_manifest
-from ddpm_lightning.data.splits import Split, assign, natural
+from ddpm_lightning.data.splits import Split, assign, check_split, natural
 from ddpm_lightning.errors import UserError
 
 __all__ = ["FolderData", "FolderPairs"]
@@ -138,8 +139,7 @@ def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict
     for table, key in ((root / "fields.csv", "name"), (root / "index.csv", "id")):
         if not table.is_file():
             continue
-        with table.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = _rows(table)
         if not rows or key not in rows[0] or "field" not in rows[0]:
             raise UserError(
                 table, f"has columns {list(rows[0]) if rows else []}", allowed=f"{key}, field[, split]"
@@ -151,6 +151,22 @@ def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict
             raise UserError(table, f"names the split {wrong[0]!r}", allowed=", ".join(SPLITS))
         return {row[key]: row["field"] for row in rows}, placed
     return {}, {}
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    """Reads a table as spreadsheets save it: with a byte-order mark or without, parted by commas or semicolons."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            table,
+            f"is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}",
+            remedy="save it as CSV UTF-8 (spreadsheets offer that format by this name)",
+        ) from error
+    except OSError as error:
+        raise UserError(table, f"cannot be read ({error})") from error
+    first = text.partition("\n")[0]
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in first else ","))
 
 
 class FolderData(PairDataModule):
@@ -193,6 +209,8 @@ class FolderData(PairDataModule):
         self.pixel_size, self.field_pattern, self.degradations = pixel_size, field_pattern, degradations
         self.split = split or {"train": 0.8, "val": 0.1, "test": 0.1}
         self.split_seed = split_seed
+        check_pattern(field_pattern, "data.field_pattern")
+        check_split(self.split, "data.split")
         self.name = name or self.root.resolve().name
 
     @property

@@ -110,6 +110,9 @@ class PublishedData(PairDataModule):
         super().__init__(**settings)
         self.root, self.preparation = Path(root).expanduser(), preparation
         self.archive = None if archive is None else Path(archive).expanduser()
+        listed = isinstance(mirrors, Sequence) and not isinstance(mirrors, str)
+        if not listed or not all(isinstance(mirror, str) for mirror in mirrors):
+            raise UserError("data.mirrors", f"is {mirrors!r}", allowed="a list of addresses: ['https://…/']")
         self.mirrors, self.degradations = mirrors, degradations
         self.name = self.card.name
 

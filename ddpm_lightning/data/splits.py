@@ -13,7 +13,7 @@ import numpy as np
 
 from ddpm_lightning.errors import UserError
 
-__all__ = ["SPLITS", "Split", "assign", "differences", "natural"]
+__all__ = ["SPLITS", "Split", "assign", "check_split", "differences", "natural"]
 
 SPLITS = ("train", "val", "test")
 
@@ -35,6 +35,20 @@ def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.
         UserError: If the split cannot be understood, names a field that does not exist, or leaves a part empty.
     """
     fields = sorted(set(map(str, fields)), key=natural)
+    shares = check_split(split, key)
+    found = _named({name: part for name, part in split.items() if name not in shares}, fields, key)
+    rest = [field for field in fields if field not in found]
+    if not sum(shares.values()) > 0:
+        return found | dict.fromkeys(rest, "train")
+    return found | _shared_out(rest, {name: share for name, share in shares.items() if share > 0}, seed, key)
+
+
+def check_split(split: Split, key: str) -> dict[str, float]:
+    """Returns the shares of a split.
+
+    Raises:
+        UserError: If the split cannot be understood.
+    """
     allowed = f"for each of {', '.join(SPLITS)} a share or a list of fields, such as train=8 or val=[20]"
     if not split or not set(split) <= set(SPLITS) or any(isinstance(part, str) for part in split.values()):
         raise UserError(key, f"is {dict(split)}", allowed=allowed)
@@ -43,11 +57,7 @@ def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.
         raise UserError(
             key, f"is {dict(split)}", allowed=f"{allowed}; shares of 0 or more that are not all 0"
         )
-    found = _named({name: part for name, part in split.items() if name not in shares}, fields, key)
-    rest = [field for field in fields if field not in found]
-    if not sum(shares.values()) > 0:
-        return found | dict.fromkeys(rest, "train")
-    return found | _shared_out(rest, {name: share for name, share in shares.items() if share > 0}, seed, key)
+    return shares
 
 
 def _named(parts: Mapping[str, Sequence[str]], fields: list[str], key: str) -> dict[str, str]:

@@ -31,6 +31,8 @@ __all__ = ["TiffStack", "TiffStackWriter", "read_image", "read_info", "to_dtype"
 READABLE = "TIFF, BigTIFF, OME-TIFF or ImageJ files of grey planes"
 CLASSIC_BYTES = 2**32 - 2**20
 PAGE_BYTES = 1024
+#: Beyond it, squares of intensities overflow float32, in which all is computed.
+LARGEST = 1e18
 
 
 def read_info(path: str | Path) -> ImageInfo:
@@ -179,6 +181,11 @@ class TiffStack:
             raise UserError(
                 self.path, found, "finite values", f"{remedy} (ImageJ: Process > Noise > Remove NaNs)"
             )
+        if pixels.dtype.kind == "f" and pixels.dtype.itemsize > 2:
+            extreme = max(pixels.max(), -pixels.min())
+            if extreme > LARGEST:
+                found = f"intensities up to {extreme:.3g} in plane {number}"
+                raise UserError(self.path, found, f"at most {LARGEST:g}", "divide the image by a constant")
         return pixels
 
     def _read(self, number: int) -> np.ndarray:

@@ -7,7 +7,9 @@ import pytest
 import requests
 import tifffile
 
-from ddpm_lightning.cli import prepare
+from ddpm_lightning.build import build
+from ddpm_lightning.cli import compose, prepare
+from ddpm_lightning.errors import UserError
 from tests.cli.test_verbs import TINY
 from tests.data.miniatures import Server, png, tree, write_zebrafish, zipped
 
@@ -160,3 +162,27 @@ def test_training_before_preparing_says_what_to_run(command):
 def test_help_shows_examples(command):
     answer = command("prepare", "--help")
     assert answer.code == 0 and "prepare data=folder data.root=DIR check=true" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data.preparation.registr=true"], r"did you mean data\.preparation\.register "),
+        (["data.archiv=/x"], r"did you mean data\.archive "),
+        (["data.preparation.size=0"], r"data\.preparation\.size: is 0[\s\S]*at least 16"),
+        (["data.preparation.most_saturation=7"], r"at least 0 and at most 1"),
+        (["data.preparation.split={vall:0.1}"], r"data\.preparation\.split: cannot be set in this way"),
+        (["+data.preparation.split.tset=0.1"], r"data\.preparation\.split: is [\s\S]*train, val, test"),
+        (
+            ["data.preparation.field_pattern='(abc'"],
+            r"data\.preparation\.field_pattern=\(abc: cannot be used",
+        ),
+        (["data.preparation.field_pattern=abc"], "it has no group"),
+        (["data.mirrors=5"], r"data\.mirrors: is 5[\s\S]*a list"),
+        (["+data.preparation.foo=1"], r"preparation\.foo: cannot be built: Preparation has no such setting"),
+        (["data/degradations=[line_nois]"], "did you mean line_noise"),
+    ],
+)
+def test_wrong_settings_are_told_before_anything_is_downloaded(overrides, words):
+    with pytest.raises(UserError, match=words):
+        build(compose.plain(compose.compose("prepare", ["data=zebrafish", *overrides]))["data"])

@@ -37,6 +37,19 @@ def test_fields_of_view_come_from_a_table(pair_folder, table):
     assert FolderPairs(pair_folder, "test")[0].field == "b"
 
 
+@pytest.mark.parametrize(("encoding", "mark"), [("utf-8-sig", ","), ("utf-8-sig", ";"), ("utf-8", ";")])
+def test_tables_are_read_as_spreadsheets_save_them(pair_folder, encoding, mark):
+    rows = [("name", "field", "split"), ("00000", "Präparat 1", "train")]
+    (pair_folder / "fields.csv").write_text("\r\n".join(map(mark.join, rows)), encoding=encoding, newline="")
+    assert FolderPairs(pair_folder, "train")[0].field == "Präparat 1"
+
+
+def test_a_table_in_another_encoding_is_refused_with_the_way_out(pair_folder):
+    (pair_folder / "fields.csv").write_text("name,field\n00000,Präparat", encoding="latin-1")
+    with pytest.raises(UserError, match=r"fields\.csv: is not UTF-8: byte 19 is 0xe4[\s\S]*CSV UTF-8"):
+        FolderPairs(pair_folder, "train")
+
+
 def test_the_pixel_size_is_that_of_the_file_or_of_the_configuration(pair_folder):
     for role in ("low", "high"):
         path = pair_folder / "val" / role / "00000.tif"

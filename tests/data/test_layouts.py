@@ -86,7 +86,7 @@ def test_a_pattern_tells_the_fields_of_view(tmp_path):
             tif(tmp_path / "set" / role / f"fov{number // 2}_frame{number}.tif", blobs(number, (64, 64))[0])
     pairs = found(Mitochondria, tmp_path, r"fov(\d+)")
     assert [pair.field for pair in pairs] == ["set/0", "set/0", "set/1", "set/1"]
-    for pattern, words in (("nucleus", "does not match"), ("fov", "with a group"), ("(", "cannot be used")):
+    for pattern, words in (("(nucleus)", "does not match"), ("fov", "has no group"), ("(", "cannot be used")):
         with pytest.raises(UserError, match=words):
             found(Mitochondria, tmp_path, pattern)
 

@@ -236,6 +236,7 @@ BAD = {
     "mask": (image(random((9, 8), "bool"), **GREY), "type bool"),
     "nan": (with_value(np.nan), "1 NaN or infinite"),
     "infinite": (with_value(np.inf), "1 NaN or infinite"),
+    "beyond float32": (image(np.array([[0, -1e300]])), "up to 1e\\+300.*\n.*at most 1e\\+18"),
     "stack": (image(random((3, 9, 8)), **GREY), "stack of 3 planes"),
     "crossed axes": (crossed_axes, "axes YXZ"),
     "empty": (image(np.zeros((0, 8), "uint8"), **GREY), "empty image"),

@@ -28,10 +28,10 @@ from ddpm_lightning.data.preparation.files import (
     write_whole,
 )
 from ddpm_lightning.data.preparation.images import check_pair, encode, read_planes
-from ddpm_lightning.data.preparation.layouts import Found
+from ddpm_lightning.data.preparation.layouts import Found, check_pattern
 from ddpm_lightning.data.preparation.manifest import FORMAT, MANIFEST
 from ddpm_lightning.data.registration import Registration, find_motion, move, pad_alike
-from ddpm_lightning.data.splits import SPLITS, Split, assign, differences
+from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, differences
 from ddpm_lightning.errors import UserError
 
 __all__ = ["Crop", "Preparation", "build", "cut", "windows"]
@@ -67,6 +67,11 @@ class Preparation:
     field_pattern: str | None = None
     split: Split = field(default_factory=lambda: {"train": 0.8, "val": 0.1, "test": 0.1})
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses, before anything is downloaded, what only the finished pairs would show to be wrong."""
+        check_pattern(self.field_pattern, "data.preparation.field_pattern")
+        check_split(self.split, "data.preparation.split")
 
 
 @dataclass(frozen=True)

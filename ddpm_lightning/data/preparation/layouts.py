@@ -14,7 +14,7 @@ from ddpm_lightning.data.preparation.images import SUFFIXES
 from ddpm_lightning.data.splits import natural
 from ddpm_lightning.errors import UserError
 
-__all__ = ["Captures", "Found", "Layout", "Siblings", "field_of", "find_pairs"]
+__all__ = ["Captures", "Found", "Layout", "Siblings", "check_pattern", "field_of", "find_pairs"]
 
 
 @dataclass(frozen=True)
@@ -169,27 +169,42 @@ def find_pairs(folder: Path, layouts: Sequence[Layout], field_pattern: str | Non
     )
 
 
+def check_pattern(pattern: str | None, key: str) -> None:
+    """Refuses what is no regular expression with a group.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    if pattern is None:
+        return
+    try:
+        if re.compile(pattern).groups:
+            return
+        trouble = "it has no group"
+    except re.error as error:
+        trouble = str(error)
+    raise UserError(
+        f"{key}={pattern}",
+        f"cannot be used: {trouble}",
+        allowed=r"a regular expression whose first group is the field of view: (\d+)_",
+    )
+
+
 def field_of(stem: str, pattern: str | None, path: Path) -> str:
     """Returns the field of view that a file name tells.
 
     Raises:
-        UserError: If the pattern is no regular expression with a group, or does not match.
+        UserError: If the pattern does not match, or is none.
     """
     if pattern is None:
         return stem
-    try:
-        match = re.search(pattern, stem)
-        if match is None:
-            raise UserError(
-                path, f"does not match the pattern of fields of view {pattern!r}", remedy="mend field_pattern"
-            )
-        return match.group(1)
-    except (re.error, IndexError) as error:
+    check_pattern(pattern, "field_pattern")
+    match = re.search(pattern, stem)
+    if match is None or match.group(1) is None:
         raise UserError(
-            f"field_pattern={pattern}",
-            f"cannot be used: {error}",
-            allowed=r"a regular expression with a group: (\d+)_",
-        ) from error
+            path, f"does not match the pattern of fields of view {pattern!r}", remedy="mend field_pattern"
+        )
+    return match.group(1)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
