@@ -5,6 +5,7 @@ Examples:
   ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=DIR split=test draws=15 protocol=affine
   ddpm-lightning evaluate checkpoint=CKPT also=[paper,affine] metrics.resolution=true processes=4
   ddpm-lightning evaluate checkpoint=CKPT split=val calibrate=true
+  ddpm-lightning evaluate checkpoint=CKPT preset=realistic output=evaluations/realistic
   ddpm-lightning evaluate checkpoint=CKPT sampler=ddim sampler.steps=10 output=evaluations/ddim
   torchrun --nproc_per_node 8 -m ddpm_lightning evaluate checkpoint=CKPT
 
@@ -80,7 +81,14 @@ def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
 
 
 def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]]:
-    trained = load(settings["checkpoint"], _device(settings["device"], share), settings["sampler"])
+    trained = load(
+        settings["checkpoint"],
+        _device(settings["device"], share),
+        settings["sampler"],
+        settings["preset"],
+        settings["draws"],
+    )
+    settings = {**settings, "draws": trained.draws}
     data = data_of(trained, settings.get("data"))
     source = data.pairs(settings["split"])
     if settings["centre"] is not None:
@@ -108,6 +116,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         settings["metrics"]["squirrel"],
         settings["level"],
         curves=settings["figures"] > 0,
+        preset=trained.preset,
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}").expanduser()
@@ -128,7 +137,8 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         "split": settings["split"],
         "centre": settings["centre"],
         "draws": scoring.draws,
-        "preset": trained.method.preset,
+        "preset": trained.preset,
+        "sampler": trained.method.preset,
         "evaluations_per_draw": trained.method.evaluations,
         "seed": settings["seed"],
         "bfloat16": settings["bfloat16"],

@@ -68,7 +68,7 @@ def store_intervals(
     content = {
         **conformal.to_dict(),
         "draws": about["draws"],
-        "preset": about["preset"],
+        "preset": about["sampler"],
         "data": about["data"],
         "split": about["split"],
         "checkpoint_sha256": trained.sha256,

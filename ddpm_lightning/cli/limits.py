@@ -68,7 +68,10 @@ PATH, MAYBE_PATH = Limit(str), Limit(str, optional=True)
 SWITCH = Limit(bool)
 LIMITS = {
     "seed": Limit(int, 0, 2**32 - 1),
-    "draws": COUNT,
+    "draws": MAYBE,
+    "preset": MAYBE_PATH,
+    "tolerance": Limit(float, 0, 1, optional=True, above=True, below=True),
+    "compiled": SWITCH,
     "limit": MAYBE,
     "centre": Limit(int, 16, optional=True),
     "budget.seconds": Limit(float, 0, above=True),

@@ -5,7 +5,9 @@ Examples:
   ddpm-lightning restore checkpoint=CKPT input=FOLDER output=restored draws=15 preview=true
   ddpm-lightning restore checkpoint=CKPT "input='day1/*.tif'" output=restored plan=true
   ddpm-lightning restore checkpoint=CKPT input=[a.tif,b.tif] output=restored entropy=true single=true processes=2
-  ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored channels=[1] sampler=ddim sampler.steps=10
+  ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=fast channels=[1]
+  ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty draws=50 tolerance=0.01
+  ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored sampler=ddim sampler.steps=10
 
 Leaves in the output folder: NAME.tif of the same axes, type and pixel size; NAME_std.tif, the spread of the draws in
 the units of the image; restore.json with the model, the settings, and for each file clipped pixels, blank planes and
@@ -32,6 +34,7 @@ from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.stacks import open_stack
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
+from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, find_files, results_of, stem
 from ddpm_lightning.inference.records import Records
@@ -42,7 +45,18 @@ from ddpm_lightning.metrics.conformal import Conformal
 __all__ = ["restore_files", "run"]
 
 #: Settings that decide about pixels: results that were made with others are made again.
-DECISIVE = ("seed", "draws", "channels", "tile", "overlap", "margin", "bfloat16", "batch")
+DECISIVE = (
+    "seed",
+    "draws",
+    "tolerance",
+    "compiled",
+    "channels",
+    "tile",
+    "overlap",
+    "margin",
+    "bfloat16",
+    "batch",
+)
 
 
 def run(config: DictConfig) -> int:
@@ -84,7 +98,9 @@ def _in_process(
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     # Canvases by one thread, tiles side by side: the bytes do not depend on the number of threads.
     with joined() as share, reproducible(threads=1):
-        return _restore(_restorer(settings, threads, share), settings, files, folder, share, counters)
+        restorer = _restorer(settings, threads, share)
+        settings = {**settings, "draws": restorer.trained.draws}
+        return _restore(restorer, settings, files, folder, share, counters)
 
 
 def _files(settings: dict[str, Any]) -> tuple[list[Path], Path]:
@@ -108,11 +124,10 @@ def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
     if device.type == "cuda" and device.index is None and share.processes > 1:
         # Each process has a GPU of its own, as far as they go round.
         device = torch.device("cuda", share.rank % torch.cuda.device_count())
-    names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin")
-    return Restorer.load(
-        settings["checkpoint"],
-        str(device),
-        settings["sampler"],
+    names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin", "tolerance", "compiled")
+    ways = settings["sampler"], settings["preset"], settings["draws"]
+    return Restorer(
+        load(settings["checkpoint"], device, *ways),
         threads=threads,
         **{name: settings[name] for name in names},
     )
@@ -125,6 +140,13 @@ def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
         asked = "entropy" if settings["entropy"] else "intervals"
         raise UserError(
             f"{asked}=true", "needs draws that differ; this model makes one", remedy="leave it out"
+        )
+    if settings["tolerance"] is not None and (settings["single"] or settings["intervals"]):
+        asked = "single" if settings["single"] else "intervals"
+        raise UserError(
+            f"{asked}=true",
+            "needs a known number of draws; tolerance=… ends them early",
+            remedy="leave one out",
         )
     intervals = None
     if settings["intervals"]:
@@ -231,10 +253,11 @@ def _plan(settings: dict[str, Any]) -> str:
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     with reproducible(threads=1):
         restorer = _restorer(settings, threads, Share())
+        settings = {**settings, "draws": restorer.trained.draws}
         infos = [info for path in files if (info := _info(path, _how(restorer, settings)))]
         if not infos:
             raise UserError(f"input={settings['input']}", "none of the files can be read")
-        return str(plan(restorer, infos, settings["draws"]))
+        return str(plan(restorer, infos, restorer.trained.draws))
 
 
 def _about(
@@ -246,7 +269,6 @@ def _about(
     decisive |= {
         "model": trained.sha256,
         "preset": trained.method.preset,
-        "sampler": settings["sampler"],
         "intervals": intervals.to_dict() if intervals else None,
         "device": restorer.device.type,
     }
@@ -257,7 +279,8 @@ def _about(
             "names": trained.card["names"],
             "versions": trained.card.get("versions", {}),
         },
-        "preset": trained.method.preset,
+        "preset": trained.preset,
+        "sampler": trained.method.preset,
         "evaluations_per_draw": trained.method.evaluations,
         "checked_against_training": restorer.trust.checks,
         "settings": settings,

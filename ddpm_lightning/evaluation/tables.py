@@ -13,8 +13,10 @@ from ddpm_lightning.metrics.collection import EXTRA_METRICS, METRICS, REFERENCE_
 
 __all__ = [
     "ARROWS",
+    "UNITS",
     "absent_in_words",
     "cell",
+    "drawn_by",
     "estimator_table",
     "further_table",
     "heading",
@@ -226,13 +228,18 @@ def absent_in_words(estimators: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def drawn_by(summary: dict[str, Any]) -> str:
+    """Returns the name of the preset and what it stands for."""
+    return ": ".join(part for part in (summary["preset"], summary.get("sampler", "")) if part)
+
+
 def summary_markdown(summary: dict[str, Any]) -> str:
     """Returns the short form of a summary for the terminal: what was measured, how, and the table of medians."""
     estimators = summary["estimators"]
     lines = [
         f"# {summary['data']}, split {summary['split']}",
         "",
-        f"{summary['images']} images, {summary['draws']} draws each ({summary['preset']}), protocol "
+        f"{summary['images']} images, {summary['draws']} draws each ({drawn_by(summary)}), protocol "
         f"`{summary['protocol']}`. Median over images and its 95 % interval.",
         "",
         *estimator_table(estimators, summary.get("resolution_unit", "")),

@@ -16,6 +16,7 @@ import torch
 from ddpm_lightning.build import build
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.presets import choose
 from ddpm_lightning.models.protocol import Method
 
 __all__ = ["CARD_FORMAT", "Trained", "load"]
@@ -34,6 +35,8 @@ class Trained:
         card: What the checkpoint says of itself: names, model, data, normalisation, versions.
         path: File it was read from.
         sha256: Hash of that file.
+        preset: Name of the way of drawing, for results; ``custom`` where a sampler was given.
+        draws: Draws of each image, unless whoever restores says otherwise.
     """
 
     method: Method
@@ -41,20 +44,28 @@ class Trained:
     card: dict[str, Any]
     path: Path
     sha256: str
+    preset: str = "custom"
+    draws: int = 15
 
 
 def load(
-    checkpoint: str | Path, device: str | torch.device = "cpu", sampler: dict[str, Any] | None = None
+    checkpoint: str | Path,
+    device: str | torch.device = "cpu",
+    sampler: dict[str, Any] | None = None,
+    preset: str | None = None,
+    draws: int | None = None,
 ) -> Trained:
     """Loads a trained method.
 
     Args:
         checkpoint: File written by ``ddpm-lightning train``.
         device: Where the method shall compute.
-        sampler: Settings that replace those of the stored sampler; with ``_target_`` another sampler altogether.
+        sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
+        preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
+        draws: Draws of each image, if not as many as the preset says.
 
     Raises:
-        UserError: If the file is missing, damaged, or not a checkpoint of this program.
+        UserError: If the file is missing, damaged, or not a checkpoint of this program, or the preset is not offered.
     """
     path = Path(checkpoint).expanduser()
     content = _read(path)
@@ -73,7 +84,8 @@ def load(
             remedy="use the version of ddpm-lightning that wrote it: " + str(card.get("versions")),
         )
     try:
-        method = build(with_sampler(card["model"], sampler, path))
+        drawing = choose(card["model"], preset, sampler, draws, path)
+        method = build(drawing.model)
         _load_weights(method, content["state_dict"], path)
         normalisation = build(card["normalisation"]["config"])
         normalisation.load_state(card["normalisation"]["state"])
@@ -84,7 +96,8 @@ def load(
             path, f"is damaged, or of another program: {type(error).__name__}: {error}"
         ) from error
     method = method.to(device, memory_format=torch.channels_last).eval()
-    return Trained(method, normalisation, card, path, hashlib.sha256(path.read_bytes()).hexdigest())
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Trained(method, normalisation, card, path, sha256, drawing.preset, drawing.draws)
 
 
 def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
@@ -98,16 +111,6 @@ def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], pat
             f"has weights that are NaN or infinite ({len(broken)} tensors, {broken[0]} first): its training diverged",
             remedy="train again with a smaller model.optimizer.lr",
         )
-
-
-def with_sampler(model: dict[str, Any], sampler: dict[str, Any] | None, subject: object) -> dict[str, Any]:
-    """Returns the description of a model with another sampler, or other settings of its own."""
-    settings = {key: value for key, value in (sampler or {}).items() if value is not None}
-    if not settings:
-        return model
-    if "sampler" not in model:
-        raise UserError(subject, "is a model without a sampler", remedy="leave out sampler=…")
-    return {**model, "sampler": settings if "_target_" in settings else {**model["sampler"], **settings}}
 
 
 def _read(path: Path) -> Any:

@@ -12,6 +12,7 @@ from ddpm_lightning.data.image import to_dtype
 from ddpm_lightning.data.stacks import open_stack, open_writer
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.files import Settings, result_name, stem
+from ddpm_lightning.inference.precision import least_precise
 from ddpm_lightning.inference.restorer import Restoration, Restorer, is_blank
 from ddpm_lightning.metrics.conformal import Conformal
 
@@ -63,7 +64,7 @@ def restore_file(
         def write_draw(number: int, pixels: np.ndarray) -> None:
             single[number].write(to_dtype(pixels, info.dtype, info.bits)[0])
 
-        clipped, blank, described = np.zeros(2, int), [], []
+        clipped, blank, described, drawn = np.zeros(2, int), [], [], []
         for place in info.planes():
             plane = stack.plane(place.number)
             if len(stack) > 1 and is_blank(plane):
@@ -85,6 +86,7 @@ def restore_file(
                 except UserError as error:
                     where = f"{source} ({place.label})" if place.label else source
                     raise UserError(where, error.found, error.allowed, error.remedy) from error
+                drawn.append((restored.draws, restored.precision))
                 pixels, low, high = to_dtype(restored.mean, info.dtype, info.bits)
                 if place.number in looked_at:
                     scale = restorer.normalisation.input.scale(plane)
@@ -103,7 +105,9 @@ def restore_file(
         "dtype": str(info.dtype),
         "pixel_size_um": list(info.pixel_size) if info.pixel_size else None,
         "planes": len(stack),
-        "draws": count,
+        "draws": max(number for number, _ in drawn),
+        "fewest_draws": min(number for number, _ in drawn),
+        "precision": least_precise([precision for _, precision in drawn]),
         "clipped_below": int(clipped[0]),
         "clipped_above": int(clipped[1]),
         "blank_planes": blank,

@@ -21,7 +21,9 @@ from ddpm_lightning.data.normalise import Scale
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
+from ddpm_lightning.inference.folded import Folded
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
+from ddpm_lightning.inference.precision import Precision, least_precise
 from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
 from ddpm_lightning.inference.trust import Trust
 from ddpm_lightning.models.protocol import draws_of
@@ -46,7 +48,7 @@ class Restoration:
     Attributes:
         mean: Mean of the draws with the shape of the input, float32.
         std: Population standard deviation over the draws, float32; 0 for a deterministic method.
-        draws: Number of draws.
+        draws: Number of draws; of a stack, that of its last plane.
         gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
         entropy: Entropy in nats of the draws' 8-bit values, float32, or ``None`` if it was not asked for.
         samples: The single draws with shape (draws, …), float32, or ``None`` if they were not asked for.
@@ -54,6 +56,8 @@ class Restoration:
         blank: Names of planes of a stack that are constant; they are what they were.
         axes: Axes of the arrays, ending in ``YX``.
         pixel_size: Size of a pixel in µm as (y, x), or ``None``.
+        precision: Standard error of the mean, and what more draws would bring; of a stack, that of the least
+            precise plane.
     """
 
     mean: np.ndarray
@@ -66,6 +70,7 @@ class Restoration:
     blank: tuple[str, ...] = ()
     axes: str = "YX"
     pixel_size: tuple[float, float] | None = None
+    precision: dict[str, float | None] | None = None
 
 
 class Restorer:
@@ -84,6 +89,9 @@ class Restorer:
         threads: Tiles or draws that a CPU computes side by side; by default as many as PyTorch has threads. The
             result does not depend on it.
         margin: Reflected pixels around a plane, without which draws disagree too much at its border.
+        tolerance: Draws end before their number is reached once the standard error of their mean is below this share of
+            the image's range (:mod:`ddpm_lightning.inference.precision`).
+        compiled: Whether networks are compiled, on a GPU with CUDA graphs; worth its minutes for large jobs only.
 
     Attributes:
         tiler: Applies networks; its ``on_tiles`` and ``say`` may be set.
@@ -99,9 +107,12 @@ class Restorer:
         batch: int | None = None,
         threads: int | None = None,
         margin: int = 0,
+        tolerance: float | None = None,
+        compiled: bool = False,
     ) -> None:
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
         self.seed, self.batch, self.bfloat16, self.margin = seed, batch, bfloat16, margin
+        self.tolerance, self.folded = tolerance, Folded(bfloat16, compiled)
         self.trust = Trust(trained)
         self.device = next(self.method.parameters()).device
         at_once = max(1, PIXELS_AT_ONCE // (tile or SMALLEST_TILE) ** 2)
@@ -116,6 +127,7 @@ class Restorer:
         device: str = "auto",
         sampler: dict[str, Any] | None = None,
         margin: int = MARGIN,
+        preset: str | None = None,
         **settings: Any,
     ) -> "Restorer":
         """Loads a checkpoint; see :func:`ddpm_lightning.inference.checkpoint.load` for what can be wrong with it.
@@ -123,18 +135,19 @@ class Restorer:
         Args:
             checkpoint: File written by ``ddpm-lightning train``.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-            sampler: Settings that replace those of the stored sampler.
+            sampler: Settings that replace those of the sampler.
             margin: Reflected pixels around a plane.
+            preset: Name of a preset of the model, or ``stored``; by default its first, unless a sampler is given.
             settings: Settings of :class:`Restorer`.
         """
-        return cls(load(checkpoint, choose_device(device), sampler), margin=margin, **settings)
+        return cls(load(checkpoint, choose_device(device), sampler, preset), margin=margin, **settings)
 
-    def draws(self, plane: np.ndarray, draws: int = 15, image: str = "") -> Iterator[np.ndarray]:
+    def draws(self, plane: np.ndarray, draws: int | None = None, image: str = "") -> Iterator[np.ndarray]:
         """Yields restored versions of a plane one by one, in intensities.
 
         Args:
             plane: Low image with shape (H, W), finite, of any dtype.
-            draws: Number of draws; a deterministic method makes one.
+            draws: Number of draws, by default as the preset says; a deterministic method makes one.
             image: Identity of the plane: it keys the noise, so equal names give equal draws.
 
         Yields:
@@ -150,7 +163,7 @@ class Restorer:
     def restore(
         self,
         array: np.ndarray,
-        draws: int = 15,
+        draws: int | None = None,
         image: str = "",
         axes: str | None = None,
         pixel_size: float | tuple[float, float] | None = None,
@@ -162,7 +175,7 @@ class Restorer:
 
         Args:
             array: Low images with shape (…, H, W), finite, of any dtype.
-            draws: Number of draws; a deterministic method makes one.
+            draws: Number of draws, by default as the preset says; a deterministic method makes one.
             image: Identity of the image: it keys the noise, so equal names give equal draws.
             axes: A letter for each axis, ending in ``YX``: ``ZYX``, ``TCZYX``; they enter the names of planes.
             pixel_size: Size of a pixel in µm, or (y, x), to be compared with that of the training images.
@@ -208,12 +221,13 @@ class Restorer:
             tuple(blank),
             info.axes,
             size,
+            least_precise(plane.precision for plane in planes),
         )
 
     def restore_plane(
         self,
         plane: np.ndarray,
-        draws: int = 15,
+        draws: int | None = None,
         image: str = "",
         *,
         entropy: bool = False,
@@ -224,7 +238,7 @@ class Restorer:
 
         Args:
             plane: Low image with shape (H, W), finite, of any dtype.
-            draws: Number of draws; a deterministic method makes one.
+            draws: Number of draws, by default as the preset says; a deterministic method makes one.
             image: Identity of the plane.
             entropy: Whether the entropy is computed.
             samples: Whether single draws are kept.
@@ -236,15 +250,18 @@ class Restorer:
         scale = self.normalisation.input.scale(_checked(plane))
         output = self.normalisation.output_scale(scale)
         ensemble, kept = Ensemble(self.method.bounds if entropy else None), []
+        precision = Precision(ensemble, 2 if self.method.antithetic else 1)
         try:
             for number, draw in enumerate(self._normalised(plane, scale, draws, image)):
-                ensemble.update(draw[0, 0].cpu())
+                precision.update(draw[0, 0].cpu())
                 if on_draw or samples:
                     pixels = output.restore(draw[0, 0].cpu().numpy())
                     if on_draw:
                         on_draw(number, pixels)
                     if samples:
                         kept.append(pixels)
+                if precision.suffices(self.tolerance):
+                    break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -261,11 +278,12 @@ class Restorer:
             output.gain,
             ensemble.entropy.float().numpy() if entropy else None,
             np.stack(kept) if samples else None,
+            precision=None if self.method.deterministic else precision.record(),
         )
 
-    def unchanged(self, plane: np.ndarray, draws: int, entropy: bool, samples: bool) -> Restoration:
+    def unchanged(self, plane: np.ndarray, draws: int | None, entropy: bool, samples: bool) -> Restoration:
         """Returns a blank plane as its own restoration: there is nothing to restore, and nothing is invented."""
-        count = 1 if self.method.deterministic else draws
+        count = 1 if self.method.deterministic else draws or self.trained.draws
         mean, zero = plane.astype(np.float32), np.zeros(plane.shape, np.float32)
         gain = self.normalisation.output_scale(self.normalisation.input.scale(plane)).gain
         kept = np.repeat(mean[None], count, axis=0) if samples else None
@@ -300,7 +318,10 @@ class Restorer:
         """Memory that a network needs for one tile, as far as it was measured."""
         return int((self._bytes_per_pixel or 0) * (self.tiler.tile or 0) ** 2)
 
-    def _normalised(self, plane: np.ndarray, scale: Scale, draws: int, image: str) -> Iterator[torch.Tensor]:
+    def _normalised(
+        self, plane: np.ndarray, scale: Scale, draws: int | None, image: str
+    ) -> Iterator[torch.Tensor]:
+        draws = self.trained.draws if draws is None else draws
         if draws < 1:
             raise UserError("draws", f"is {draws}", allowed="a whole number of at least 1")
         if self._bytes_per_pixel is None:
@@ -309,15 +330,8 @@ class Restorer:
         return draws_of(self.method, low, image, range(draws), self.seed, self.apply, self.batch, self.margin)
 
     def apply(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
-        """Applies a network tile by tile, in bfloat16 if asked for."""
-        if not self.bfloat16:
-            return self.tiler(network, *inputs)
-
-        def autocast(*tiles: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(self.device.type, torch.bfloat16):
-                return network(*tiles)
-
-        return self.tiler(autocast, *inputs)
+        """Applies a network tile by tile, folded, in bfloat16 if asked for."""
+        return self.tiler(self.folded(network), *inputs)
 
 
 def is_blank(plane: np.ndarray) -> bool:

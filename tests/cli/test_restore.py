@@ -63,7 +63,10 @@ def test_everything_on_request_and_its_record(do, tmp_path):
     previews = sorted((tmp_path / "out" / "preview").iterdir())
     assert [path.name for path in previews] == ["a.png", "b.png", "c.png", "stack.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in previews)
-    assert record["preset"] == "ancestral with 3 of 200 steps" and len(record["model"]["sha256"]) == 64
+    assert (record["preset"], record["sampler"]) == (
+        "mean (draws=2)",
+        "ancestral with 5 of 200 steps",
+    ) and len(record["model"]["sha256"]) == 64
     assert record["settings"]["seed"] == 0 and record["versions"]["torch"] and record["seconds"] > 0
     stack = record["files"][3]
     assert stack["planes"] == 3 and stack["pixel_size_um"] == pytest.approx([0.1, 0.1])

@@ -1,0 +1,192 @@
+"""What presets lose against the paper's 200 x 15 evaluations, on the centres of test images.
+
+    python experiments/speed/quality.py CKPT --data DIR --images 24 --crop 176 --rows presets.jsonl
+
+Every finished image and way of drawing is a line of the file of rows: a run that was stopped goes on where it was.
+Networks compute in bfloat16. Scores are those of the protocol `affine`. The spread is judged on independent draws
+(every second one where draws come in pairs; eight extra ones where there are fewer than eight).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ddpm_lightning.build import build
+from ddpm_lightning.data.folder import FolderData
+from ddpm_lightning.evaluation.statistics import difference
+from ddpm_lightning.inference.checkpoint import load
+from ddpm_lightning.metrics.averaging_law import averaging_law
+from ddpm_lightning.metrics.collection import perceptual_metric, score
+from ddpm_lightning.metrics.protocol import affine_fit
+from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.networks.folding import fold
+
+#: Draws from which the spread is judged, at least.
+JUDGED = 8
+
+
+def crops_of(root: Path, split: str, count: int, side: int) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+    """Returns name, field, low and high image of the centres of images drawn at random; more images keep those."""
+    pairs = FolderData(root, normalisation=None).pairs(split)
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
+
+    def centre(image: np.ndarray) -> np.ndarray:
+        y, x = ((length - side) // 2 for length in image.shape)
+        return image[y : y + side, x : x + side]
+
+    return [(p.name, p.field, centre(p.low), centre(p.high)) for p in (pairs[int(k)] for k in chosen)]
+
+
+class Drawer:
+    """Draws as a checkpoint does, with any sampler."""
+
+    def __init__(self, checkpoint: str) -> None:
+        trained = load(checkpoint)
+        self.method, self.normalisation = trained.method, trained.normalisation
+        self.folded = {self.method.network: fold(self.method.network, torch.bfloat16)}
+
+    def draws(self, low: np.ndarray, name: str, sampler: dict, numbers: list[int]) -> torch.Tensor:
+        """Returns draws with shape (N, H, W), in intensities."""
+        self.method.sampler = build(dict(sampler))
+        self.method.sampler.check(self.method.schedule, self.method.objective)
+        scale = self.normalisation.input.scale(low)
+        normalised = torch.from_numpy(scale.normalise(low))[None, None]
+        output = self.normalisation.output_scale(scale)
+        drawn = draws_of(
+            self.method,
+            normalised,
+            name,
+            numbers,
+            apply=lambda network, *inputs: self.folded[network](*inputs),
+            batch=5,
+        )
+        return torch.stack([torch.from_numpy(output.restore(draw[0, 0].numpy())) for draw in drawn])
+
+
+def row_of(drawer: Drawer, name: str, low: np.ndarray, high: np.ndarray, way: str, lpips: object) -> dict:
+    """Returns the numbers of one image and one way of drawing."""
+    sampler, count = sampler_of(way)
+    drawn = drawer.draws(low, name, sampler, list(range(count)))
+    target = torch.from_numpy(high.astype(np.float32))[None, None]
+    row = {"evaluations_per_draw": drawer.method.evaluations, "draws": count}
+    for estimator, image in (("average", drawn.mean(0)), ("single", drawn[0])):
+        values = score(image[None, None].float(), target, "affine", lpips=lpips).values
+        row |= {f"{estimator}_{key}": values[key] for key in ("psnr", "ms_ssim", "lpips") if key in values}
+    independent = drawn[::2] if sampler["antithetic"] else drawn
+    if len(independent) < JUDGED:
+        plain = {**sampler, "antithetic": False}
+        extra = list(range(1000, 1000 + JUDGED - len(independent)))
+        independent = torch.cat([independent, drawer.draws(low, name, plain, extra)])
+    gain, offset = affine_fit(independent.mean(0), target[0, 0])
+    law = averaging_law(draws=(gain * independent + offset)[:, None], target=target[0])
+    return row | {"a": law.a, "b": law.b, "range": float(high.max()) - float(high.min())}
+
+
+def way_of(sampler: dict, draws: int) -> str:
+    """Returns a way of drawing as a text: sampler, steps (or level), draws, pairs."""
+    steps = sampler.get("at", sampler.get("steps")) or "all"
+    kind = sampler["_target_"].rpartition(".")[2]
+    return f"{kind}:{steps}:{draws}" + (":pairs" if sampler.get("antithetic") else "")
+
+
+def sampler_of(way: str) -> tuple[dict, int]:
+    """Returns sampler and number of draws of such a text."""
+    kind, steps, draws, *pairs = way.split(":")
+    module = "dpm_solver" if kind == "DPMSolver" else "samplers"
+    sampler: dict = {"_target_": f"ddpm_lightning.diffusion.{module}.{kind}", "antithetic": bool(pairs)}
+    if kind == "OneStep":
+        return {**sampler, "at": float(steps)}, int(draws)
+    return {**sampler, "steps": None if steps == "all" else int(steps)}, int(draws)
+
+
+def spread(rows: list[dict]) -> float:
+    """Returns sqrt(b / a) of the images together, each in units of its range."""
+    a, b = (sum(row[key] / row["range"] ** 2 for row in rows) for key in "ab")
+    return float(np.sqrt(b / a))
+
+
+def summary_of(rows: list[dict], ways: dict[str, str]) -> dict[str, dict]:
+    """Compares each way of drawing with ``paper`` on the images that both have.
+
+    Args:
+        rows: The numbers of images.
+        ways: Ways of drawing by name.
+    """
+    paper = {row["image"]: row for row in rows if row["way"] == ways["paper"]}
+    found = {}
+    for name, way in ways.items():
+        both = [(row, paper[row["image"]]) for row in rows if row["way"] == way and row["image"] in paper]
+        if not both:
+            continue
+        mine, theirs = zip(*both, strict=True)
+        fields = [row["field"] for row in mine]
+        entry = {
+            "evaluations": mine[0]["evaluations_per_draw"] * mine[0]["draws"],
+            "draws": mine[0]["draws"],
+            "images": len(mine),
+            "spread_ratio": spread(mine),
+            "spread_ratio_paper": spread(theirs),
+        }
+        for metric in ("average_psnr", "average_ms_ssim", "average_lpips", "single_lpips", "single_psnr"):
+            if metric in mine[0]:
+                one, other = ([row[metric] for row in side] for side in (mine, theirs))
+                compared = difference(one, other, fields)
+                key = metric.removeprefix("average_")
+                entry |= {key: float(np.mean(one)), f"{key}_difference": compared.mean}
+                entry[f"{key}_interval"] = compared.interval
+        rng = np.random.default_rng(0)
+        names = list(dict.fromkeys(fields))
+        resampled = []
+        for _ in range(1000):
+            drawn = [
+                k for name in rng.choice(names, len(names)) for k in np.flatnonzero(np.array(fields) == name)
+            ]
+            resampled.append(spread([mine[k] for k in drawn]) - spread([theirs[k] for k in drawn]))
+        entry["spread_difference_interval"] = np.quantile(resampled, (0.025, 0.975)).tolist()
+        found[name] = {"way": way, **entry}
+    return found
+
+
+def main() -> None:
+    """Runs what is missing, and prints the summary."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--data", type=Path, required=True, help="folder with SPLIT/low and SPLIT/high")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--crop", type=int, default=176, help="side of the centre that is restored")
+    parser.add_argument("--rows", type=Path, required=True, help="file of rows, one for each image and way")
+    parser.add_argument("--lpips", type=Path, help="file of the AlexNet backbone")
+    parser.add_argument("--also", nargs="*", default=[], help="further ways: SAMPLER:STEPS:DRAWS[:pairs]")
+    parser.add_argument("--summary", action="store_true", help="run nothing, summarise the rows there are")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    drawer = Drawer(arguments.checkpoint)
+    presets = {name: way_of(p.sampler, p.draws) for name, p in drawer.method.presets.items()}
+    ways = presets | {way: way for way in arguments.also}
+    lpips = perceptual_metric(arguments.lpips)
+    done = []
+    if arguments.rows.exists():
+        done = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+    finished = {(row["way"], row["image"]) for row in done}
+    crops = crops_of(arguments.data, arguments.split, arguments.images, arguments.crop)
+    for name, field, low, high in crops if not arguments.summary else []:
+        for way in ways.values():
+            if (way, name) in finished:
+                continue
+            row = {"way": way, "image": name, "field": field}
+            row |= row_of(drawer, name, low, high, way, lpips)
+            done.append(row)
+            with arguments.rows.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        print(name, flush=True)
+    print(json.dumps(summary_of(done, ways), indent=1))
+
+
+if __name__ == "__main__":
+    main()
