@@ -152,7 +152,7 @@ def test_without_folders_of_splits_fields_are_shared_out(tmp_path):
     named = FolderData(tmp_path, split={"val": ["0"], "test": ["3"]}, **settings)
     assert fields(named) == {"train": {"1", "2", "4"}, "val": {"0"}, "test": {"3"}}
     with pytest.raises(UserError, match="does not match the pattern"):
-        FolderData(tmp_path, field_pattern="cell", normalisation=NORMALISATION).source("train")
+        FolderData(tmp_path, field_pattern="(cell)", normalisation=NORMALISATION).source("train")
 
 
 def test_a_table_may_tell_fields_and_splits(tmp_path):
