@@ -79,7 +79,7 @@ def test_inputs_unlike_the_training_are_warned_of(do):
     answer, _, record = do()
     assert any(line.startswith("noise: 0.2") for line in record["files"][0]["warnings"])
     assert "a.tif is unlike the training images: " in answer.out
-    assert record["checked_against_training"] == ["intensity", "noise", "spectrum"]
+    assert record["checked_against_training"] == ["intensity", "blank", "noise", "spectrum"]
 
 
 def test_lists_and_patterns(do, noisy):

@@ -71,3 +71,55 @@ def test_bad_settings_are_answered(checkpoint, plane):
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="device=auto"):
             choose_device("cuda:0")
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "CYX", None])
+def test_planes_of_a_stack_are_restored_one_by_one(checkpoint, axes):
+    restorer = Restorer.load(checkpoint, "cpu")
+    stack = np.random.default_rng(0).poisson(30, (3, 37, 50))
+    stack[1] = 5
+    restored = restorer.restore(stack, 2, "a", axes, 0.1, entropy=True, samples=True)
+    letter = (axes or "ZYX")[0].lower()
+    alone = restorer.restore(stack[2], 2, f"a_{letter}2", samples=True, entropy=True)
+    assert np.array_equal(restored.mean[2], alone.mean) and np.array_equal(restored.std[2], alone.std)
+    assert np.array_equal(restored.samples[:, 2], alone.samples) and np.array_equal(
+        restored.entropy[2], alone.entropy
+    )
+    assert restored.samples.shape == (2, 3, 37, 50) and restored.mean.shape == stack.shape
+    assert restored.blank == (f"{letter}1",) and (restored.mean[1] == 5).all() and not restored.std[1].any()
+    assert restored.pixel_size == (0.1, 0.1) and restored.axes == (axes or "ZYX") and restored.warnings
+
+
+def test_five_dimensions_and_their_names(checkpoint):
+    restorer = Restorer.load(checkpoint, "cpu")
+    image = np.random.default_rng(0).poisson(30, (1, 2, 2, 32, 32))
+    restored = restorer.restore(image, 1, "a", "TCZYX")
+    assert restored.mean.shape == image.shape
+    assert np.array_equal(restored.mean[0, 1, 0], restorer.restore(image[0, 1, 0], 1, "a_c1_z0").mean)
+
+
+@pytest.mark.parametrize("axes", ["YXZ", "YX", "TCZYX"])
+def test_axes_that_do_not_fit_are_answered(checkpoint, axes):
+    with pytest.raises(UserError, match=f"axes: is '{axes}' for an array of 3 dimensions"):
+        Restorer.load(checkpoint, "cpu").restore(np.zeros((2, 32, 32)), axes=axes)
+
+
+def test_a_margin_is_a_reflection_that_is_cut_off_again(checkpoint, plane):
+    with_margin = Restorer.load(checkpoint, "cpu", margin=16).restore(plane, 2, "a")
+    by_hand = Restorer.load(checkpoint, "cpu", margin=0).restore(np.pad(plane, 16, mode="reflect"), 2, "a")
+    np.testing.assert_array_equal(with_margin.mean, by_hand.mean[16:-16, 16:-16])
+    np.testing.assert_array_equal(with_margin.std, by_hand.std[16:-16, 16:-16])
+
+
+def test_the_example_of_the_documentation_runs(checkpoint, plane, tmp_path, monkeypatch):
+    """The lines with >>> at the head of the module, with a small image for the noisy one."""
+    from ddpm_lightning.inference import restorer as module
+
+    (tmp_path / "runs/demo/checkpoints").mkdir(parents=True)
+    (tmp_path / "runs/demo/checkpoints/best.ckpt").write_bytes(checkpoint.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    lines = [line.split(">>> ")[1].split("  #")[0] for line in module.__doc__.splitlines() if ">>> " in line]
+    names = {"Restorer": Restorer, "noisy": plane, "stack": np.stack([plane, plane])[None, None]}
+    for line in lines:
+        exec(line, names)
+    assert names["restored"].mean.shape == plane.shape and names["volume"].mean.shape == (1, 1, 2, 37, 50)

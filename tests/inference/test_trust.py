@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.inference.checkpoint import load
-from ddpm_lightning.inference.trust import Trust
+from ddpm_lightning.inference.trust import Trust, structure
 from ddpm_lightning.metrics.inputs import SeenInputs
 from tests.trained import write_checkpoint
 
@@ -35,7 +35,7 @@ def warnings(trained, planes, pixel_size=None):
 
 
 def test_images_of_the_same_kind_pass(trained):
-    assert Trust(trained).checks == ["intensity", "noise", "spectrum", "pixel size"]
+    assert Trust(trained).checks == ["intensity", "blank", "noise", "spectrum", "pixel size"]
     warned = [
         bool(warnings(trained, [image(seed, side=96 + seed % 64)], (0.1, 0.11))) for seed in range(100, 120)
     ]
@@ -84,9 +84,18 @@ def test_an_older_checkpoint_knows_the_range_alone(tmp_path):
     del content["card"]["inputs"]
     torch.save(content, path)
     trained = load(path)  # its training images reached from -1 to 1 on its scale
-    assert Trust(trained).checks == ["intensity"]
+    assert Trust(trained).checks == ["intensity", "blank"]
     assert warnings(trained, [image(0)]) == []
     assert warnings(trained, [image(0, gain=4.0)])[0].startswith("intensity: its extreme is at")
+
+
+@pytest.mark.parametrize("side", [96, 512])
+def test_fields_of_noise_alone_are_called_blank(trained, side):
+    rng = np.random.default_rng(0)
+    assert structure(rng.normal(3, 2.0, (side, side))) == pytest.approx(1, abs=0.12)
+    lines = warnings(trained, [rng.poisson(40, (side, side)).astype(np.float32)])
+    assert any(line.startswith("blank: nothing stands out of its noise") for line in lines)
+    assert not any(line.startswith("blank") for line in warnings(trained, [image(3, side=side)]))
 
 
 def test_large_images_are_judged_by_their_middle(trained):
