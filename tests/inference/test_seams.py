@@ -52,7 +52,7 @@ def model(tmp_path_factory):
 
 def test_single_draws_show_no_tiles(model):
     tiled, whole, pasted = [], [], []
-    for seed in range(3):
+    for seed in range(2):
         image = blobs(seed)
         for found, tile, overlap in ((tiled, TILE, OVERLAP), (whole, None, 0), (pasted, TILE, 0)):
             restorer = Restorer.load(model, "cpu", tile=tile, overlap=overlap, margin=0)
