@@ -16,6 +16,7 @@ import torch
 from ddpm_lightning.build import build
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.packed import SUFFIX, read_packed, shipped_models
 from ddpm_lightning.inference.presets import choose
 from ddpm_lightning.models.protocol import Method
 
@@ -58,7 +59,7 @@ def load(
     """Loads a trained method.
 
     Args:
-        checkpoint: File written by ``ddpm-lightning train``.
+        checkpoint: File written by ``ddpm-lightning train``, a packed model, or the name of a shipped one.
         device: Where the method shall compute.
         sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
@@ -67,8 +68,8 @@ def load(
     Raises:
         UserError: If the file is missing, damaged, or not a checkpoint of this program, or the preset is not offered.
     """
-    path = Path(checkpoint).expanduser()
-    content = _read(path)
+    path = _found(checkpoint)
+    content = read_packed(path) if path.suffix == SUFFIX else _read(path)
     card = content.get("card") if isinstance(content, dict) else None
     if not isinstance(card, dict) or "model" not in card:
         raise UserError(
@@ -113,11 +114,20 @@ def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], pat
         )
 
 
+def _found(checkpoint: str | Path) -> Path:
+    """Returns the file that is meant: of that path, or of the shipped model of that name."""
+    path, shipped = Path(checkpoint).expanduser(), shipped_models()
+    if path.is_file():
+        return path
+    if str(checkpoint) in shipped:
+        return shipped[str(checkpoint)]
+    allowed = "a file such as runs/demo/checkpoints/best.ckpt"
+    if shipped:
+        allowed += f", or the name of a shipped model: {', '.join(shipped)}"
+    raise UserError(f"checkpoint={checkpoint}", "no such file", allowed=allowed)
+
+
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(
-            f"checkpoint={path}", "no such file", remedy="pass a file such as runs/demo/checkpoints/best.ckpt"
-        )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (

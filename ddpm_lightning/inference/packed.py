@@ -1,0 +1,64 @@
+"""Trained models as small files to pass on: weights in half precision and the card, in the format safetensors.
+
+Such a file can hold tensors and text alone; reading it executes nothing. What training needs beyond the weights
+(optimiser, live weights beside their average) is left out, so a packed model can be used but not trained further.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ddpm_lightning.errors import UserError
+
+__all__ = ["SHIPPED", "SUFFIX", "pack", "read_packed", "shipped_models"]
+
+SUFFIX = ".safetensors"
+#: Models that come with the package: their names are checkpoints for every command.
+SHIPPED = Path(__file__).parents[1] / "shipped"
+
+
+def shipped_models() -> dict[str, Path]:
+    """Returns the files of the models that come with the package, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob(f"*{SUFFIX}"))}
+
+
+def pack(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Writes a packed model.
+
+    Args:
+        content: Content of a checkpoint: ``state_dict`` and ``card``.
+        path: File to write.
+        dtype: Precision of the weights; single numbers and integers keep theirs.
+    """
+    weights = {
+        name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.numel() > 1 else tensor).contiguous()
+        for name, tensor in content["state_dict"].items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    save_file(weights, temporary, metadata={"card": json.dumps(content["card"])})
+    temporary.replace(path)
+
+
+def read_packed(path: Path) -> dict[str, Any]:
+    """Reads a packed model as the content of a checkpoint, its weights in float32.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {}).get("card", "null"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(
+            path, f"cannot be read as a packed model: {error}", remedy="copy it again from its source"
+        ) from error
+    return {
+        "card": card,
+        "state_dict": {n: t.float() if t.is_floating_point() else t for n, t in weights.items()},
+    }
