@@ -15,7 +15,8 @@ from ddpm_lightning.errors import UserError
 
 __all__ = ["build"]
 
-ALLOWED = ("ddpm_lightning.", "torch.optim.", "lightning.pytorch.callbacks.", "lightning.pytorch.loggers.")
+LIGHTNING = ("callbacks", "loggers", "profilers", "strategies")
+ALLOWED = ("ddpm_lightning.", "torch.optim.", *(f"lightning.pytorch.{name}." for name in LIGHTNING))
 
 
 def build(node: Any, **arguments: Any) -> Any:

@@ -22,7 +22,18 @@ from ddpm_lightning.models.regression import CARE
 
 CONF = compose.config_folder()
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
-COVERED = {"prepare", "train", "evaluate", "compare", "restore", "export", "demo", "common"}
+COVERED = {
+    "prepare",
+    "train",
+    "evaluate",
+    "compare",
+    "restore",
+    "export",
+    "demo",
+    "common",
+    "show",
+    "dashboard",
+}
 
 
 def choices(group: str) -> list[str]:
@@ -158,6 +169,13 @@ def test_experiments(name):
         assert isinstance(build(composed(f"experiment={name}")["model"]), Learner)
 
 
+@pytest.mark.parametrize("name", choices("debug"))
+def test_debugging(name):
+    config = composed(f"debug={name}", "trainer=cpu")
+    assert all(isinstance(build(node), lightning.Callback) for node in config["callbacks"].values() if node)
+    assert config["trainer"]["max_steps"] <= 300 and build(config["trainer"])
+
+
 @pytest.mark.parametrize("name", choices("sweep"))
 def test_sweeps(name):
     text = (CONF / "sweep" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -185,6 +203,7 @@ def test_verbs(verb):
     restore = ["checkpoint=a", "input=b", "output=c"]
     export = ["checkpoint=a", "output=b.zip", "authors=[c]"]
     given = {"evaluate": ["checkpoint=a"], "restore": restore, "export": export, "compare": ["files=[a,b]"]}
+    given["show"] = ["subject=a"]
     assert composed(*given.get(verb, []), verb=verb)
 
 
@@ -200,6 +219,7 @@ def test_every_file_is_covered_by_a_test_above():
         "callbacks",
         "experiment",
         "sweep",
+        "debug",
         "hydra",
     }
     for file in FILES:

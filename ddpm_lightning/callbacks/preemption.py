@@ -61,6 +61,8 @@ class Preemption(Callback):
         Raises:
             Interrupted: If any process was told to stop.
         """
+        # The step under which loggers file their rows: Lightning's count is one off after some resumes.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         if trainer.global_step == self._saved_step and (number := self._agreed(trainer)) > SAVE:
             message = f"{signal.Signals(number).name} at step {trainer.global_step}: saved"
             raise Interrupted(number, f"{message}; go on with resume={self.path.parent.parent}")

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import distributed
 
+from ddpm_lightning.callbacks.panels import show
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.evaluation.figures import panel
 from ddpm_lightning.metrics.collection import Score, perceptual_metric, score
@@ -71,7 +72,10 @@ class SampledValidation(Callback):
         if trainer.is_global_zero:
             self._tell(trainer, [scores["average"].absent for _, scores, _ in found])
             path = self.folder / f"samples_{trainer.global_step:07d}.png"
-            panel([versions for _, _, versions in found], path, unit="normalised intensity")
+            images = [versions for _, _, versions in found]
+            panel(images, path, unit="normalised intensity")
+            numbers = [{name: score.values for name, score in scores.items()} for _, scores, _ in found]
+            show(trainer.loggers, trainer.global_step, images, numbers)
 
     def _tell(self, trainer: lightning.Trainer, absent: list[dict[str, str]]) -> None:
         """Says once why a metric that is watched is absent."""

@@ -28,6 +28,8 @@ VERBS = {
     "report": "write one page of evaluations to look at, with a viewer",
     "restore": "restore TIFF files with a trained model, with an uncertainty map",
     "export": "write a trained model as a BioImage.IO package for other programs",
+    "show": "print what a run or a checkpoint is, where it comes from, and how good it is",
+    "dashboard": "make a W&B workspace and report that compare methods and sets",
     "benchmark": "train and score all methods on all sets under one budget, and write one table",
     "demo": "the main job in minutes on simulated data, nothing downloaded",
 }

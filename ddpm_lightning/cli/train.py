@@ -25,6 +25,7 @@ from typing import Any
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,7 +33,8 @@ import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
 from ddpm_lightning.callbacks.status import write_json
-from ddpm_lightning.cli import compose, stages
+from ddpm_lightning.cli import compose, consistency, stages
+from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
@@ -44,7 +46,18 @@ from ddpm_lightning.models.pmrf import PMRF
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
 #: What a run leaves in its folder.
-TRACES = ("checkpoints", "figures", "evaluation", stages.FOLDER, "config.yaml", "metrics.csv", "status.json")
+TRACES = (
+    "checkpoints",
+    "figures",
+    "evaluation",
+    stages.FOLDER,
+    "config.yaml",
+    "metrics.csv",
+    "status.json",
+    "provenance.json",
+    "wandb.json",
+    "wandb",
+)
 
 
 @dataclass
@@ -97,6 +110,12 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     default = f"runs/{stamp}_{names['model']}_{names['data']}"
     folder = Path(os.environ.get(FOLDER_VARIABLE) or str(config.run_folder or default)).expanduser()
+    if started_elsewhere() and config.run_folder is None:
+        raise UserError(
+            "run_folder",
+            "is not given, and each process would make up its own",
+            remedy="add run_folder=DIR, on storage that all machines share",
+        )
     if first_process():
         if not overwrite and (state := _occupied(folder)):
             raise UserError(
@@ -168,7 +187,14 @@ def _clear(folder: Path) -> None:
 
 def first_process() -> bool:
     """Says whether this is the process of a distributed run that speaks and writes."""
-    return os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0"
+    if started_elsewhere():
+        return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def started_elsewhere() -> bool:
+    """Says whether torchrun or SLURM started the processes, each of them by itself."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
@@ -186,7 +212,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     data = data or build(config["data"])
     # Convolutions run faster with channels last: 1.5 times on CPUs.
     model: Learner = build(config["model"]).to(memory_format=torch.channels_last)
-    _check_sizes(data, model)
+    consistency.check(config, data.crop, model.multiple)
     data.setup("fit")
     model.bounds = data.normalisation.target_bounds
     model.card = card(config, data)
@@ -203,9 +229,12 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     if first_process():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+        write_json(folder / "provenance.json", model.card["provenance"])
         write_json(folder / "status.json", {"state": "starting", "process": os.getpid()})
     if first is not None and resume is None:
         stages.take_mean(model, train(first, data).best, data)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(config)
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
     return Run(folder, best if best.is_file() else last, last)
 
@@ -244,7 +273,7 @@ def trainer_settings(trainer: dict[str, Any], model: Learner) -> dict[str, Any]:
                 allowed="1",
                 remedy="raise data.batch_size instead",
             )
-        if settings.get("strategy") == "ddp":
+        if settings.get("strategy") == "ddp" or isinstance(settings.get("strategy"), DDPStrategy):
             settings["strategy"] = "ddp_find_unused_parameters_true"
     return settings
 
@@ -261,16 +290,6 @@ def precision(trainer: dict[str, Any]) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-def _check_sizes(data: PairDataModule, model: Learner) -> None:
-    if data.crop % model.multiple:
-        near = max(data.crop // model.multiple, 1) * model.multiple
-        raise UserError(
-            "data.crop",
-            f"is {data.crop}; the levels of this network need multiples of {model.multiple}",
-            remedy=f"set data.crop={near}",
-        )
-
-
 def card(config: dict[str, Any], data: PairDataModule) -> dict[str, Any]:
     """Returns what a checkpoint says of itself, in plain containers."""
     return {
@@ -283,6 +302,7 @@ def card(config: dict[str, Any], data: PairDataModule) -> dict[str, Any]:
         "inputs": InputReference.of_split(data).state(),
         "pixel_size_um": data.pairs("train")[0].pixel_size,
         "config": config,
+        "provenance": provenance(config),
         "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)}
         | {name: version(name) for name in ("lightning", "torchmetrics", "numpy")},
     }

@@ -61,6 +61,7 @@ class FakeTrainer(SimpleNamespace):
             current_epoch=current_epoch,
             global_step=global_step,
             estimated_stepping_batches=100,
+            loggers=[],
         )
         self.printed = []
 

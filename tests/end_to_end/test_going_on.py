@@ -125,3 +125,26 @@ def test_one_process_and_two_have_the_same_losses(pair_folder, tmp_path):
         done(ddpm_lightning("train", *settings, *given, "data.batch_size=8", folder=tmp_path))
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 20 and two == pytest.approx(one, rel=1e-5)
+
+
+def test_torchrun_starts_the_processes(pair_folder, tmp_path):
+    """What a cluster does on each of its machines, here on one, without GPUs."""
+    given = ["trainer=multinode", "trainer.num_nodes=1", "trainer.devices=2", "trainer.accelerator=cpu"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    settings = [*SETTINGS, *given, f"data.root={pair_folder}", "trainer.max_steps=6"]
+    answers = [
+        subprocess.run(
+            [*command, "-m", "ddpm_lightning", "train", *settings, *folder],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        for folder in (["run_folder=run"], [])
+    ]
+    done(answers[0])
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("finished", 6) and len(losses(tmp_path / "run")) == 6
+    assert answers[1].returncode != 0 and "add run_folder=DIR" in answers[1].stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs", "run"]

@@ -1,0 +1,75 @@
+"""Shows restored validation images to every logger that can show pictures: the same images, the same way, each time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers.logger import Logger
+
+__all__ = ["captioned", "show"]
+
+#: Versions of an image in the order of their panels, and what they are called.
+VERSIONS = {
+    "low": "low",
+    "single": "one draw",
+    "average": "average",
+    "std": "std over draws",
+    "target": "target",
+}
+
+
+def show(
+    loggers: Sequence[Logger],
+    step: int,
+    images: Sequence[dict[str, np.ndarray]],
+    scores: Sequence[dict[str, dict]],
+) -> None:
+    """Logs panels with captions, and a table of the numbers of each image.
+
+    Args:
+        loggers: Loggers of the run; those that show no pictures are passed over.
+        step: Optimiser steps of the run.
+        images: Versions of each image, normalised, with shape (H, W).
+        scores: Numbers of each image for each estimator.
+    """
+    panels = [
+        panel for number, image in enumerate(images) for panel in captioned(number, image, scores[number])
+    ]
+    rows = [
+        {"step": step, "image": number, "estimator": name, **values}
+        for number, found in enumerate(scores)
+        for name, values in found.items()
+    ]
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for place, (picture, caption) in enumerate(panels):
+                name = list(VERSIONS)[place % len(VERSIONS)]
+                logger.experiment.add_image(
+                    f"panels/{place // len(VERSIONS)}_{name}", picture, step, dataformats="HW"
+                )
+                logger.experiment.add_text(f"captions/{place // len(VERSIONS)}_{name}", caption, step)
+        elif hasattr(logger, "log_panels"):
+            logger.log_panels(panels, step)
+            logger.log_scores(rows, step)
+
+
+def captioned(
+    number: int, image: dict[str, np.ndarray], scores: dict[str, dict[str, Any]]
+) -> list[tuple[np.ndarray, str]]:
+    """Returns pictures (H, W), uint8, with captions.
+
+    All versions share the window of the target, from its 0.1 to its 99.9 percentile; the spread has its own, from 0.
+    """
+    window = np.percentile(image["target"], (0.1, 99.9))
+    panels = []
+    for name, title in VERSIONS.items():
+        low, high = (0.0, float(image[name].max())) if name == "std" else window
+        grey = (image[name] - low) / max(high - low, 1e-12)
+        caption = f"image {number}: {title}"
+        if "psnr" in scores.get(name, {}):
+            caption += f", PSNR {scores[name]['psnr']:.2f} dB"
+        if name == "std":
+            caption += f", white is {high:.3g}"
+        panels.append(((grey.clip(0, 1) * 255).round().astype(np.uint8), caption))
+    return panels

@@ -1,0 +1,152 @@
+"""Prints the card of a run or a checkpoint: what it was trained on, with which normalisation, how good it is.
+
+Examples:
+  ddpm-lightning show runs/demo                              a run: its state and its best checkpoint
+  ddpm-lightning show runs/demo/checkpoints/last.ckpt        a checkpoint, wherever it lies
+"""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.sweep import quoted, read
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.checkpoint import Trained, load
+
+__all__ = ["card_lines", "run", "spelled_out"]
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """Turns a path into the override that it stands for."""
+    given = any(text.startswith("subject=") for text in arguments)
+    plain = [
+        text for text in arguments if not text.startswith("-") and ("=" not in text or Path(text).exists())
+    ]
+    if given or len(plain) != 1:
+        return arguments
+    return [f"subject={quoted(Path(text))}" if text == plain[0] else text for text in arguments]
+
+
+def run(config: DictConfig) -> int:
+    """Prints the card."""
+    path = Path(str(compose.plain(config)["subject"])).expanduser()
+    if not path.exists():
+        raise UserError(path, "is neither a run folder nor a checkpoint: there is no such file")
+    print("\n".join(card_lines(path)))
+    return 0
+
+
+def card_lines(path: Path) -> list[str]:
+    """Returns the lines of the card of a run folder or a checkpoint."""
+    folder = path if path.is_dir() else path.parent.parent
+    checkpoint = path
+    if path.is_dir():
+        there = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+        found = [one for one in there if one.is_file()]
+        if not found:
+            raise UserError(
+                path, "holds no checkpoints/best.ckpt", remedy="pass a run folder, or a checkpoint"
+            )
+        checkpoint = found[0]
+    trained = load(checkpoint)
+    status = read(folder / "status.json")
+    lines = [f"{checkpoint}", f"  sha256         {trained.sha256}"]
+    lines += _made(trained) + _fitted(trained) + _origin(trained.card.get("provenance") or {})
+    lines += _state(status) if status else []
+    return lines + _scores(folder)
+
+
+def _made(trained: Trained) -> list[str]:
+    card, method = trained.card, trained.method
+    parameters = sum(parameter.numel() for parameter in method.parameters())
+    config = card.get("config", {})
+    lines = [
+        f"  model          {card['names']['model']} ({type(method).__name__}, {parameters:,} parameters)",
+        f"  draws          {method.preset}",
+        f"  trained on     {card.get('data_name', card['names']['data'])}{_where(card['data'])}",
+    ]
+    if trainer := config.get("trainer"):
+        data = card["data"]
+        lines.append(
+            f"  training       {trainer['max_steps']} steps of {data['batch_size']} crops of {data['crop']} px,"
+            f" seed {config['seed']}"
+        )
+    if card.get("pixel_size_um"):
+        lines.append(f"  pixel size     {card['pixel_size_um']:g} µm")
+    return lines
+
+
+def _where(data: dict[str, Any]) -> str:
+    return f" in {data['root']}" if data.get("root") else ""
+
+
+def _fitted(trained: Trained) -> list[str]:
+    """Describes the fitted normalisation: the intensities that become -1 and 1."""
+    normalisation = trained.card["normalisation"]
+    lines = []
+    for role in ("input", "target"):
+        name = normalisation["config"][role]["_target_"].rpartition(".")[2]
+        numbers = ", ".join(
+            f"{key} {value:.6g}" for key, value in normalisation["state"][role].items() if _plain(value)
+        )
+        lines.append(f"  {role:<14} {name}{': ' + numbers if numbers else ''}")
+    return lines
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _origin(origin: dict[str, Any]) -> list[str]:
+    if not origin:
+        return []
+    versions = ", ".join(
+        f"{name} {origin['versions'][name]}" for name in ("ddpm_lightning", "torch", "lightning")
+    )
+    return [
+        f"  began          {origin['began']} on {origin['machine']['name']}",
+        f"  command        {' '.join(origin['command'])}",
+        f"  commit         {origin['commit'] or 'unknown: not run from a checkout'}",
+        f"  versions       {versions}",
+        f"  data hash      {origin['data']['sha256']} of {origin['data']['of']}",
+    ]
+
+
+def _state(status: dict[str, Any]) -> list[str]:
+    state = status.get("state", "unknown")
+    if state in ("starting", "running") and not Path(f"/proc/{status.get('process')}").exists():
+        state = "killed"
+    lines = [
+        f"  run            {state} at step {status.get('step', 0)} after {status.get('seconds', 0):.0f} s"
+    ]
+    if status.get("error"):
+        lines.append(f"  error          {status['error']}")
+    for name, value in sorted(status.get("metrics", {}).items()):
+        if name.startswith("val/"):
+            lines.append(f"  {name:<14} {value:.4g}")
+    if status.get("objective") is not None:
+        lines.append(f"  best val/loss  {status['objective']:.4g}")
+    return lines
+
+
+def _scores(folder: Path) -> list[str]:
+    """Describes the evaluation that lies in the run folder, if there is one."""
+    for place in (folder, folder / "evaluation"):
+        summary = read(place / "summary.json")
+        if "estimators" in summary:
+            break
+    else:
+        return ["  scores         none yet: ddpm-lightning evaluate checkpoint=FILE"]
+    lines = [
+        f"  scores         {summary['images']} images of {summary['split']}, protocol {summary['protocol']}"
+    ]
+    for name, metrics in summary["estimators"].items():
+        medians = [f"{key} {value['median']:.4g}" for key, value in metrics.items() if _has_median(value)]
+        lines.append(f"    {name:<12} {', '.join(medians)} (medians)")
+    return lines
+
+
+def _has_median(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("median"), int | float)

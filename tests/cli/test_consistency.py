@@ -1,0 +1,91 @@
+"""Wrong configurations, also such as are wrong only together: each message names the key, the value and the way out."""
+
+import json
+
+import pytest
+
+from ddpm_lightning.cli.dashboard import definition
+from tests.cli.test_verbs import TINY
+
+#: Overrides, and the key, the value and the way out that the message must name.
+WRONG = {
+    "a misspelt key": (["trainer.max_step=3"], "trainer.max_step", "max_step", "trainer.max_steps"),
+    "a misspelt choice": (["model=regresion"], "model", "regresion", "regression"),
+    "a misspelt sweep": (["sweep=doses"], "sweep", "doses", "dose"),
+    "a misspelt trial": (["debug=fats"], "debug", "fats", "fast"),
+    "a number out of range": (["model.optimizer.lr=-0.1"], "model.optimizer.lr", "-0.1", "above 0"),
+    "a word for a number": (["data.batch_size=many"], "data.batch_size", "many", "whole number"),
+    "a crop off the levels": (["data.crop=33"], "data.crop", "33", "data.crop=32"),
+    "a crop larger than the images": (["data.crop=128"], "data.crop", "128", "data.crop=64"),
+    "a batch that cannot be shared": (
+        ["trainer=ddp_cpu", "data.batch_size=5"],
+        "data.batch_size",
+        "5",
+        "batch_size=4",
+    ),
+    "MS-SSIM of a small crop": (
+        ["callbacks.checkpoint.monitor=val/ms_ssim_average", "callbacks.samples.crop=96"],
+        "callbacks.samples.crop",
+        "96",
+        "callbacks.samples.crop=176",
+    ),
+    "a metric that is switched off": (
+        ["callbacks.checkpoint.monitor=val/psnr_average", "callbacks.samples=null"],
+        "callbacks.checkpoint.monitor",
+        "val/psnr_average",
+        "val/loss",
+    ),
+    "a metric that is rarely there": (
+        ["callbacks.checkpoint.monitor=val/psnr_average"],
+        "callbacks.samples.every_n_epochs",
+        "5",
+        "every_n_epochs=1",
+    ),
+    "an action that is none": (
+        ["callbacks.divergence.action=wait"],
+        "callbacks.divergence",
+        "wait",
+        "stop, skip",
+    ),
+    "more steps than levels": (["model.sampler.steps=999"], "sampler.steps", "999", "200"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_configurations(command, pair_folder, tmp_path, case):
+    overrides, key, value, way_out = WRONG[case]
+    settings = [s for s in TINY if s != "callbacks.samples.draws=2"]
+    answer = command("train", *settings, f"data.root={pair_folder}", "run_folder=run", *overrides)
+    assert answer.code == 2 and "Traceback" not in answer.err, answer
+    for words in (key, value, way_out):
+        assert words in answer.err, answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_seed_zero_is_a_seed(command):
+    answer = command("train", "--cfg", "job", "seed=0")
+    assert answer.code == 0 and "\nseed: 0\n" in answer.out
+
+
+def test_the_dashboard_without_an_account(command, tmp_path):
+    keys = [
+        metric
+        for section in definition()["sections"]
+        for panel in section["panels"]
+        for metric in panel.get("y", [])
+    ]
+    assert "val/psnr_average" in keys and "val/loss" in keys
+    try:
+        import wandb_workspaces  # noqa: F401
+    except ImportError:
+        answer = command("dashboard")
+        assert answer.code == 2 and "ddpm-lightning[dashboard]" in answer.err and not list(tmp_path.iterdir())
+        return
+    answer = command("dashboard", "output=here")
+    assert answer.code == 0 and "nothing was sent" in answer.out, answer.err
+    workspace = (tmp_path / "here" / "workspace.json").read_text()
+    assert all(key in workspace for key in keys) and json.loads(workspace)["section"]
+    assert json.loads((tmp_path / "here" / "report.json").read_text())["groupby"] == [
+        "names.model",
+        "names.data",
+    ]

@@ -1,0 +1,84 @@
+"""The card of a run and of a checkpoint, and where a run comes from."""
+
+import json
+import subprocess
+
+import pytest
+import torch
+
+from ddpm_lightning.cli.provenance import data_hash, provenance
+from tests.cli.test_verbs import TINY
+from tests.trained import write_checkpoint
+
+
+def test_a_run_tells_where_it_comes_from(command, pair_folder, tmp_path):
+    settings = [*TINY, "callbacks.samples=null", f"data.root={pair_folder}", "trainer.max_steps=2", "seed=7"]
+    assert command("train", *settings, "run_folder=run").code == 0
+    origin = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert (
+        origin["seed"] == 7
+        and "seed=7" in origin["command"]
+        and origin["versions"]["torch"] == torch.__version__
+    )
+    assert origin["data"] == data_hash({"root": str(pair_folder)})
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["card"]["provenance"] == origin
+    for subject in ("run", "subject=run", "run/checkpoints/last.ckpt"):
+        answer = command("show", subject)
+        assert answer.code == 0, answer.err
+        for words in (
+            "ddpm_small (DDPM",
+            f"pairs in {pair_folder}",
+            "2 steps of 4 crops of 32 px, seed 7",
+            "Percentile",
+            "finished at step 2",
+            "seed=7",
+            origin["data"]["sha256"],
+            "none yet: ddpm-lightning evaluate",
+        ):
+            assert words in answer.out, words
+
+
+def test_a_checkpoint_alone_and_its_scores(command, tmp_path):
+    path = write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    scores = {
+        "average": {"psnr": {"median": 24.5, "mean": 24.0}, "lpips": None, "absent": {"lpips": "no backbone"}}
+    }
+    summary = {"images": 8, "split": "test", "protocol": "range", "estimators": scores}
+    (tmp_path / "run" / "evaluation").mkdir()
+    (tmp_path / "run" / "evaluation" / "summary.json").write_text(json.dumps(summary))
+    answer = command("show", path)
+    assert answer.code == 0, answer.err
+    assert "8 images of test, protocol range" in answer.out and "psnr 24.5 (medians)" in answer.out
+    assert "low 0, high 100" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("subject", "words"), [("nothing", "no such file"), (".", "holds no checkpoints/best.ckpt")]
+)
+def test_what_has_no_card(command, subject, words):
+    answer = command("show", subject)
+    assert answer.code == 2 and words in answer.err
+
+
+def test_the_hash_follows_the_data(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"1")
+    before = data_hash({"root": str(tmp_path)})
+    (tmp_path / "a.tif").write_bytes(b"12")
+    after = data_hash({"root": str(tmp_path)})
+    assert before["of"] == "names and sizes of files" and before != after
+    (tmp_path / "manifest.json").write_text("{}")
+    found = data_hash({"root": str(tmp_path)})
+    # sha256 of "{}"
+    assert found == {
+        "of": "manifest.json",
+        "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+    }
+    assert data_hash({"seed": 1}) != data_hash({"seed": 2})
+
+
+def test_the_commit_is_that_of_the_checkout():
+    found = provenance({"seed": 0, "data": {}})["commit"]
+    if found is not None:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+        assert found.rstrip("+") == head or not head
