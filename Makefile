@@ -9,7 +9,7 @@ comma := ,
 # Real pairs for the benchmark, where they are.
 PAIRS ?= $(wildcard ../shared/data/w2s-widefield)
 
-.PHONY: help setup demo benchmark test test-slow lint format sweep clean
+.PHONY: help setup demo benchmark speed test test-slow lint format sweep clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -23,12 +23,19 @@ $(VENV)/.made-dev: $(VENV)/.made
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
+$(VENV)/.made-speed: $(VENV)/.made
+	$(BIN)/pip install --quiet --editable ".[speed]"
+	touch $@
+
 setup: $(VENV)/.made  ## make the environment
 demo: $(VENV)/.made  ## the main job on simulated data, in minutes; leaves runs/demo/
 	$(BIN)/ddpm-lightning demo
 
 benchmark: $(VENV)/.made  ## all methods on all sets, in hours on a CPU; goes on where it stopped
 	$(BIN)/ddpm-lightning benchmark $(if $(PAIRS),'+sets.w2s_widefield=["data=folder"$(comma)"data.root=$(PAIRS)"]')
+
+speed: $(VENV)/.made-speed  ## ratios against the plain path, diffusers and others, in a quarter of an hour on a quiet machine
+	$(BIN)/python experiments/speed/speed.py
 
 test: $(VENV)/.made-dev  ## the test suite
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile

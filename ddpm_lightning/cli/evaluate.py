@@ -9,6 +9,11 @@ Examples:
   ddpm-lightning evaluate checkpoint=CKPT sampler=ddim sampler.steps=10 output=evaluations/ddim
   torchrun --nproc_per_node 8 -m ddpm_lightning evaluate checkpoint=CKPT
 
+preset=NAME stands for a sampler and a number of draws: mean (the default), paper, uncertainty, realistic, fast and
+one_step for diffusion models; mean, realistic, balanced, fast, one_step, and uncertainty where draws are those of the
+posterior, for flows; one_pass for all others. draws=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
+stored (with sampler.steps=N and so on) win over it.
+
 Leaves in the output folder: summary.md (to read), summary.json, metrics.csv (a row for each image and estimator),
 metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true leaves CKPT.intervals.json
 beside the checkpoint; later evaluations of that checkpoint with as many draws say how many pixels its intervals hold.

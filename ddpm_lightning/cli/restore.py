@@ -9,6 +9,11 @@ Examples:
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty draws=50 tolerance=0.01
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored sampler=ddim sampler.steps=10
 
+preset=NAME stands for a sampler and a number of draws: mean (the default), paper, uncertainty, realistic, fast and
+one_step for diffusion models; mean, realistic, balanced, fast, one_step, and uncertainty where draws are those of the
+posterior, for flows; one_pass for all others. draws=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
+stored (with sampler.steps=N and so on) win over it.
+
 Leaves in the output folder: NAME.tif of the same axes, type and pixel size; NAME_std.tif, the spread of the draws in
 the units of the image; restore.json with the model, the settings, and for each file clipped pixels, blank planes and
 warnings where it is unlike the training images. On request NAME_entropy.tif, NAME_interval_low.tif and _high.tif (for

@@ -7,9 +7,8 @@ constants that keep their magnitude. Of a trained network all of that is constan
 in training                  folded
 ===========================  ===============================================================
 weight normalisation         done once
-SiLU / 0.596                 into the convolution behind it
 gain of embedding, output    into their weights; the ``+ 1`` of the modulation is a bias
-balance of a residual sum    into the branch's last weight, one scaled addition is left
+constants of sums and SiLUs  into the weights beside them, once
 one modulation per block     one matrix product for all blocks
 ===========================  ===============================================================
 
@@ -23,12 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddpm_lightning.networks.mp_layers import MPAttention, MPConv, mp_silu, pixel_norm
+from ddpm_lightning.networks.mp_layers import SILU, MPAttention, MPConv, mp_silu, pixel_norm, sum_factors
 from ddpm_lightning.networks.mp_unet import MPBlock, MPUNet
 
 __all__ = ["FoldedUNet", "fold"]
-
-SILU = 0.596
 
 
 def fold(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
@@ -39,12 +36,6 @@ def fold(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
         dtype: Precision of the folded weights and activations; by default that of the network.
     """
     return FoldedUNet(network, dtype) if type(network) is MPUNet else network
-
-
-def _branch(balance: float) -> tuple[float, float]:
-    """Returns the factors of the two terms of a magnitude-preserving sum."""
-    length = math.hypot(1 - balance, balance)
-    return (1 - balance) / length, balance / length
 
 
 class _Conv(nn.Module):
@@ -61,7 +52,7 @@ class _Conv(nn.Module):
         self, layer: MPConv, factor: float | Tensor, dtype: torch.dtype, rows: Tensor | None = None
     ) -> None:
         super().__init__()
-        weight = layer.unit_weight() * factor
+        weight = layer.unit_weight(factor)
         weight = (weight if rows is None else weight[rows]).to(dtype)
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.padding = layer.padding
@@ -79,7 +70,7 @@ class _Attention(nn.Module):
         # The trained layer orders its channels head, feature, role.
         rows = torch.arange(3 * channels, device=layer.qkv.weight.device)
         rows = rows.reshape(layer.heads, channels // layer.heads, 3).permute(2, 0, 1).flatten()
-        self.keep, share = _branch(layer.balance)
+        self.keep, share = sum_factors(layer.balance)
         self.qkv = _Conv(layer.qkv, 1.0, dtype, rows)
         self.project = _Conv(layer.project, share, dtype)
 
@@ -100,7 +91,7 @@ class _Block(nn.Module):
     def __init__(self, block: MPBlock, dtype: torch.dtype) -> None:
         super().__init__()
         self.encoder, self.resample, self.clip = block.encoder, block.resample, block.clip
-        keep, share = _branch(block.balance)
+        keep, share = sum_factors(block.balance)
         projects = isinstance(block.project, MPConv)
         # In the decoder the projection ends in the sum, so its factor folds as well.
         self.keep = 1.0 if projects and not block.encoder else keep
@@ -164,7 +155,7 @@ class FoldedUNet(nn.Module):
         blocks = [*network.encoder, *network.bottleneck, *network.decoder]
         self.register_buffer(
             "modulations",
-            torch.cat([block.modulate.unit_weight() * block.embedding_gain for block in blocks]),
+            torch.cat([block.modulate.unit_weight(block.embedding_gain) for block in blocks]),
         )
         self.sizes = [block.modulate.weight.shape[0] for block in blocks]
         self.register_buffer("ones", torch.ones(sum(self.sizes), device=self.embed.device))

@@ -1,8 +1,11 @@
 r"""Magnitude-preserving layers: no activation grows or shrinks, whatever the weights.
 
-Every layer is built so that inputs of unit variance give outputs of unit variance. Weights enter the forward pass
-normalised, so their stored length does not matter to the function; yet it would set the effective learning rate, so
-it is forced back after each optimiser step (:func:`force_unit_weights`), outside of ``forward``, which stays pure.
+Every layer is built so that inputs of unit variance give outputs of unit variance. The constants that see to this are
+multiplied into weights where a weight is near, instead of into activations, which are larger.
+
+Weights enter the forward pass normalised, so their stored length does not matter to the function; yet it would set the
+effective learning rate, so it is forced back after each optimiser step (:func:`force_unit_weights`), outside of
+``forward``, which stays pure.
 
 References:
     Karras et al. *Analyzing and Improving the Training Dynamics of Diffusion Models* (2024), arXiv 2312.02696. The
@@ -27,6 +30,8 @@ __all__ = [
 ]
 
 EPSILON = 1e-4
+#: Root mean square of the output of SiLU for normal input (equation 81).
+SILU = 0.596
 
 
 def pixel_norm(x: Tensor) -> Tensor:
@@ -41,12 +46,18 @@ def pixel_norm(x: Tensor) -> Tensor:
 
 def mp_silu(x: Tensor) -> Tensor:
     """SiLU over the root mean square (0.596) of its output for normal input (equation 81)."""
-    return functional.silu(x) / 0.596
+    return functional.silu(x) / SILU
 
 
 def mp_sum(a: Tensor, b: Tensor, t: float) -> Tensor:
     """Blends two independent activations, b with share t, at constant magnitude (equation 88)."""
-    return torch.lerp(a, b, t) / math.hypot(1 - t, t)
+    keep, share = sum_factors(t)
+    return keep * a + share * b
+
+
+def sum_factors(t: float) -> tuple[float, float]:
+    """Returns the factors of both terms of :func:`mp_sum`."""
+    return (1 - t) / math.hypot(1 - t, t), t / math.hypot(1 - t, t)
 
 
 def mp_cat(a: Tensor, b: Tensor) -> Tensor:
@@ -94,13 +105,13 @@ class MPConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, *([kernel] * 2 if kernel else [])))
         self.normalise_()
 
-    def unit_weight(self) -> Tensor:
-        """Returns the weight that acts: a vector of unit length for each output channel.
+    def unit_weight(self, gain: Tensor | float = 1.0) -> Tensor:
+        """Returns the weight that acts: a vector of unit length, times the gain, for each output channel.
 
         The gradient passes through the division, so that it has no part along the weight.
         """
         length = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
-        return self.weight / (length + EPSILON)
+        return self.weight * (gain / (length + EPSILON))
 
     @torch.no_grad()
     def normalise_(self) -> None:
@@ -109,7 +120,7 @@ class MPConv(nn.Module):
 
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
         """Maps (B, C_in, H, W), or (B, C_in), to C_out channels, scaled by the gain."""
-        weight = (self.unit_weight() * gain).to(x.dtype)
+        weight = self.unit_weight(gain).to(x.dtype)
         if weight.ndim == 2:
             return functional.linear(x, weight)
         return functional.conv2d(x, weight, padding=self.padding)
@@ -141,8 +152,9 @@ class MPAttention(nn.Module):
             pixel_norm(roles).reshape(b, self.heads, c // self.heads, 3, h * w).transpose(2, 4).unbind(3)
         )
         y = functional.scaled_dot_product_attention(q, k, v)
-        y = self.project(y.transpose(2, 3).reshape(b, c, h, w))
-        return mp_sum(x, y, self.balance)
+        keep, share = sum_factors(self.balance)
+        y = self.project(y.transpose(2, 3).reshape(b, c, h, w), gain=share)
+        return torch.add(y, x, alpha=keep)
 
 
 def force_unit_weights(module: nn.Module) -> None:

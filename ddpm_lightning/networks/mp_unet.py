@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_lightning.networks.mp_layers import (
+    SILU,
     MPAttention,
     MPConv,
     MPFourier,
     mp_cat,
     mp_silu,
-    mp_sum,
     pixel_norm,
+    sum_factors,
 )
 
 __all__ = ["MPBlock", "MPUNet"]
@@ -82,14 +83,15 @@ class MPBlock(nn.Module):
             x = functional.interpolate(x, scale_factor=2, mode="nearest")
         if self.encoder:
             x = pixel_norm(self.project(x))
+        keep, share = sum_factors(self.balance)
         modulation = self.modulate(embedding, gain=self.embedding_gain) + 1
-        y = self.residual_in(mp_silu(x))
-        y = mp_silu(y * modulation[:, :, None, None].to(y.dtype))
+        y = self.residual_in(functional.silu(x), gain=1 / SILU)
+        y = functional.silu(y * modulation[:, :, None, None].to(y.dtype))
         y = functional.dropout(y, self.dropout, self.training)
-        y = self.residual_out(y)
+        y = self.residual_out(y, gain=share / SILU)
         if not self.encoder:
             x = self.project(x)
-        return self.attention(mp_sum(x, y, self.balance)).clamp(-self.clip, self.clip)
+        return self.attention(torch.add(y, x, alpha=keep)).clamp(-self.clip, self.clip)
 
 
 class MPUNet(nn.Module):

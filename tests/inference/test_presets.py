@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from ddpm_lightning.build import build
-from ddpm_lightning.cli import compose
+from ddpm_lightning.cli import compose, evaluate, restore
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.presets import choose
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.models.presets import ONE_PASS, of_diffusion, of_flow
 from tests.trained import write_checkpoint
 
 
@@ -30,9 +31,9 @@ def evaluations(drawing) -> int:
     [
         (
             "ddpm_small",
-            {"paper": 3000, "mean": 75, "uncertainty": 150, "realistic": 5, "fast": 10, "one_step": 1},
+            {"paper": 3000, "mean": 75, "uncertainty": 225, "realistic": 5, "fast": 10, "one_step": 1},
         ),
-        ("ddpm", {"paper": 3000, "mean": 75, "uncertainty": 150, "realistic": 5, "fast": 10, "one_step": 1}),
+        ("ddpm", {"paper": 3000, "mean": 75, "uncertainty": 225, "realistic": 5, "fast": 10, "one_step": 1}),
         ("pmrf_small", {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1}),
         (
             "residual_flow_small",
@@ -67,7 +68,7 @@ def test_what_is_given_wins():
     assert (fewer.preset, fewer.draws, evaluations(fewer)) == ("mean (draws=4)", 4, 20)
     changed = choose(node, "uncertainty", {"steps": 7, "antithetic": None})
     assert (changed.preset, changed.draws, evaluations(changed)) == ("custom", 15, 105)
-    assert changed.model["sampler"]["_target_"].endswith("DDIM")
+    assert changed.model["sampler"]["_target_"].endswith("DPMSolver")
     own = choose(node, None, {"steps": 7})
     assert own.preset == "custom" and own.model["sampler"]["_target_"].endswith("Ancestral")
     stored = choose(node, "stored")
@@ -104,3 +105,11 @@ def test_a_restorer_takes_the_first_preset_or_the_named_one(tmp_path):
     by_hand = Restorer.load(path, "cpu", {"steps": 2})
     assert (by_hand.trained.preset, by_hand.method.evaluations) == ("custom", 2)
     assert json.dumps(named.restore(plane).precision)
+
+
+@pytest.mark.parametrize("verb", [restore, evaluate])
+def test_help_names_all_presets_and_samplers(verb):
+    presets = {*of_diffusion(False, False), *of_flow(True), *ONE_PASS}
+    samplers = {path.stem for path in (compose.config_folder() / "sampler").glob("*.yaml")}
+    words = set(verb.__doc__.replace(",", " ").replace(";", " ").split())
+    assert presets | samplers <= words
