@@ -46,6 +46,7 @@ def files(folder):
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_one_run_with_all_that_it_logged(command, pair_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("DDPM_LIGHTNING_SWEEP", "widths")
     monkeypatch.setenv("DDPM_LIGHTNING_JOB", json.dumps(["seed=3", "model.network.base=8"]))
@@ -85,6 +86,7 @@ def test_a_run_is_one_run_with_all_that_it_logged(command, pair_folder, tmp_path
     assert psnr == pytest.approx(logged[table["data"][0][0]], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_service_that_answers_with_errors_stops_nothing(command, pair_folder, tmp_path, monkeypatch):
     class Broken(BaseHTTPRequestHandler):
         def do_POST(self):
