@@ -1,6 +1,7 @@
 """Which sampler and how many draws: presets, what is given explicitly, and answers to what a model does not offer."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -111,5 +112,5 @@ def test_a_restorer_takes_the_first_preset_or_the_named_one(tmp_path):
 def test_help_names_all_presets_and_samplers(verb):
     presets = {*of_diffusion(False, False), *of_flow(True), *ONE_PASS}
     samplers = {path.stem for path in (compose.config_folder() / "sampler").glob("*.yaml")}
-    words = set(verb.__doc__.replace(",", " ").replace(";", " ").split())
+    words = set(re.split(r"[\s,;=]+", verb.__doc__))
     assert presets | samplers <= words
