@@ -61,7 +61,8 @@ def run(config: DictConfig) -> int:
         for method in methods:
             cell = _cell(settings, folder, sets, name, method, steps)
             if (record := cell.record) is not None:
-                chain = [mean for mean in (methods[method].get("mean"), method) if mean in steps]
+                origin = methods[method].get("trained", method)
+                chain = [part for part in (methods[origin].get("mean"), origin) if part in steps]
                 shares = sum(methods[part]["budget"] for part in chain)
                 trained = {"steps": [steps[part] for part in chain], "training": shares}
                 done.append({**record, **trained, "folder": cell.folder})
@@ -74,11 +75,16 @@ def run(config: DictConfig) -> int:
 
 
 def _ordered(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns the methods, each after the one that gives its mean."""
+    """Returns the methods, each after the one that it starts from."""
     for name, method in methods.items():
-        if (mean := method.get("mean")) is not None and mean not in methods:
-            raise UserError(f"methods.{name}.mean", f"is {mean}", allowed=", ".join(methods))
-    return dict(sorted(methods.items(), key=lambda item: item[1].get("mean") is not None))
+        if (source := _source(method)) is not None and source not in methods:
+            raise UserError(f"methods.{name}", f"starts from {source}", allowed=", ".join(methods))
+    return dict(sorted(methods.items(), key=lambda item: ("mean" in item[1]) + 2 * ("trained" in item[1])))
+
+
+def _source(method: dict[str, Any]) -> str | None:
+    """Returns the method that another one starts from, or whose checkpoint it uses."""
+    return method.get("mean") or method.get("trained")
 
 
 def _chosen(only: list[str] | None, methods: dict[str, dict[str, Any]]) -> list[str]:
@@ -86,7 +92,8 @@ def _chosen(only: list[str] | None, methods: dict[str, dict[str, Any]]) -> list[
         if name not in methods:
             raise compose.unknown("method", str(name), methods)
     wanted = set(only or methods)
-    wanted |= {mean for name in wanted if (mean := methods[name].get("mean"))}
+    for _ in range(2):  # a checkpoint may be that of a flow, which starts from a regressor
+        wanted |= {source for name in wanted if (source := _source(methods[name]))}
     return [name for name in methods if name in wanted]
 
 
@@ -94,7 +101,7 @@ def _steps(
     settings: dict[str, Any], methods: dict[str, dict[str, Any]], first: tuple[str, list[str]], folder: Path
 ) -> dict[str, int]:
     """Returns the steps of the training of each method that learns; the pace is measured once and then kept."""
-    learning = {name: method["budget"] for name, method in methods.items() if method["budget"]}
+    learning = {name: share for name, method in methods.items() if (share := method.get("budget"))}
     if settings["budget"]["steps"] is not None:
         return {name: _rounded(share * settings["budget"]["steps"]) for name, share in learning.items()}
     path = folder / "pace.json"
@@ -141,8 +148,11 @@ def _cell(
     steps: dict[str, int],
 ) -> Cell:
     about = settings["methods"][method]
-    train = [*sets[name], *about["train"], *_mean(about, folder / name), *settings["train"]]
-    train += [f"seed={settings['seed']}", "~callbacks.samples"]
+    trained = folder / name / about["trained"] if "trained" in about else None
+    train = (
+        [] if trained else [*sets[name], *about["train"], *_mean(about, folder / name), *settings["train"]]
+    )
+    train += [] if trained else [f"seed={settings['seed']}", "~callbacks.samples"]
     if method in steps:
         every = steps[method] // VALIDATIONS
         train += [f"trainer.max_steps={steps[method]}"]
@@ -151,7 +161,7 @@ def _cell(
     evaluate = [*settings["evaluate"], *about.get("evaluate", ()), f"protocol={main}"]
     evaluate += [f"also=[{','.join(others)}]", f"centre={settings['centre'] or 'null'}"]
     evaluate += [f"seed={settings['seed']}", "figures=1"]
-    return Cell(name, method, folder / name / method, tuple(train), tuple(evaluate))
+    return Cell(name, method, folder / name / method, tuple(train), tuple(evaluate), trained)
 
 
 def _about(settings: dict[str, Any]) -> list[str]:

@@ -42,8 +42,9 @@ class Cell:
         data: Name of the set.
         method: Name of the method.
         folder: Folder of the cell.
-        train: Overrides of ``train``.
+        train: Overrides of ``train``; none where the checkpoint of another cell is used in another way.
         evaluate: Overrides of ``evaluate``.
+        trained: Folder of the cell whose checkpoint is used, or ``None`` for one of its own.
     """
 
     data: str
@@ -51,11 +52,12 @@ class Cell:
     folder: Path
     train: tuple[str, ...]
     evaluate: tuple[str, ...]
+    trained: Path | None = None
 
     @property
     def best(self) -> Path:
         """Checkpoint with the best validation loss."""
-        return self.folder / "run" / "checkpoints" / "best.ckpt"
+        return (self.trained or self.folder) / "run" / "checkpoints" / "best.ckpt"
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -90,13 +92,13 @@ def perform(cell: Cell) -> dict[str, Any]:
     cell.folder.mkdir(parents=True, exist_ok=True)
     run = cell.folder / "run"
     status = json.loads(text.read_text("utf-8")) if (text := run / "status.json").is_file() else {}
-    if status.get("state") != "finished":
+    if cell.trained is None and status.get("state") != "finished":
         begun = (run / "checkpoints" / "last.ckpt").is_file()
         command(cell, "train", (f"resume={run}",) if begun else (*cell.train, f"run_folder={run}"))
     command(
         cell, "evaluate", (f"checkpoint={cell.best}", *cell.evaluate, f"output={cell.folder / 'evaluation'}")
     )
-    record = {**{k: v for k, v in asdict(cell).items() if k != "folder"}, **_measured(cell)}
+    record = {**{k: v for k, v in asdict(cell).items() if k not in ("folder", "trained")}, **_measured(cell)}
     _write_example(cell)
     write_json(cell.folder / "cell.json", record)
     return record

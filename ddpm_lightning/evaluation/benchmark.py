@@ -25,6 +25,8 @@ __all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
 
 METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
 REFERENCE = "pmrf"
+#: The row that all others are compared with in how they look.
+LOOKS = "pmrf_realistic"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def write_benchmark(
             tests += _tests(name, comparison, average)
             if draw is not None and "lpips" in comparison.metrics:
                 looks = _compared(rows, protocol, protocols, draw, ["lpips"])
-                pages += [f"The draws of `{REFERENCE}` against all others in LPIPS:", "", *_words(looks)]
+                pages += [f"`{draw}` against all others in LPIPS:", "", *_words(looks)]
                 tests += _tests(name, looks, draw)
             numbers += _numbers(name, comparison, rows, ranked)
             scores += _scores(name, comparison)
@@ -129,7 +131,8 @@ def _compared(
 def _references(rows: Sequence[Entry]) -> tuple[str, str | None]:
     """Returns the names of the rows that others are compared with: in everything, and one draw in LPIPS."""
     own = {row.estimator: row.name for row in rows if row.method == REFERENCE}
-    return own.get("average", rows[-1].name), own.get("single")
+    looks = next((row.name for row in rows if row.method == LOOKS), own.get("single"))
+    return own.get("average", rows[-1].name), looks
 
 
 def ranks(comparison: Comparison) -> dict[str, float]:

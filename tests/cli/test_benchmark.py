@@ -120,6 +120,15 @@ def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run,
     assert (tmp_path / "table" / "table.md").is_file()
 
 
+def test_a_row_may_use_the_checkpoint_of_another(run, commands, tmp_path):
+    assert run("budget.steps=80", "only=[pmrf_realistic]").code == 0
+    assert [method for _, method in commands.trained()] == ["regression", "pmrf"]
+    (overrides,) = [o for _, m, verb, o in commands.called if m == "pmrf_realistic" and verb == "evaluate"]
+    assert overrides[0] == f"checkpoint={tmp_path}/work/microtubules/pmrf/run/checkpoints/best.ckpt"
+    page = (tmp_path / "table/table.md").read_text()
+    assert "| pmrf_realistic | 5 | 80 + 40 | 1.5 |" in page
+
+
 def test_what_is_done_is_kept_and_what_is_new_joins(run, commands):
     assert run("budget.steps=80", "only=[gaussian,care]").code == 0
     assert {method for _, method in commands.trained()} == {"gaussian", "care"}
