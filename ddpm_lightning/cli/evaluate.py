@@ -5,6 +5,7 @@ Examples:
   ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=DIR split=test draws=15 protocol=affine
   ddpm-lightning evaluate checkpoint=CKPT also=[paper,affine] metrics.resolution=true processes=4
   ddpm-lightning evaluate checkpoint=CKPT split=val calibrate=true
+  ddpm-lightning evaluate checkpoint=CKPT realism=[0,0.25,0.5,0.75,1]
   ddpm-lightning evaluate checkpoint=CKPT preset=realistic output=evaluations/realistic
   ddpm-lightning evaluate checkpoint=CKPT sampler=ddim sampler.steps=10 output=evaluations/ddim
   torchrun --nproc_per_node 8 -m ddpm_lightning evaluate checkpoint=CKPT
@@ -20,6 +21,7 @@ beside the checkpoint; later evaluations of that checkpoint with as many draws s
 Images that cannot be scored are listed, and the exit code is then 3.
 """
 
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         settings["level"],
         curves=settings["figures"] > 0,
         preset=trained.preset,
+        realism=_shares(settings["realism"]),
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}").expanduser()
@@ -170,6 +173,7 @@ def _write(
     else:
         intervals = stored_intervals(trained, about["draws"])
     summary = summary_of(judged, about, diagnoses, *intervals)
+    summary["views"] = [asdict(view) for _, view in pictures.views]
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(judged, folder)
     drawn = [name for _, name in pictures.drawn]
@@ -178,6 +182,15 @@ def _write(
     write_json(folder / "summary.json", finite(summary))
     (folder / "summary.md").write_text(summary_page(summary, diagnoses, drawn), encoding="utf-8")
     return summary
+
+
+def _shares(values: Any) -> tuple[float, ...]:
+    """Returns the values of λ that were asked for, in rising order."""
+    given = values if isinstance(values, list) else [values]
+    for value in given:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError("realism", f"holds {value!r}", allowed="numbers from 0 (the mean) to 1 (a draw)")
+    return tuple(sorted({float(value) for value in given}))
 
 
 def _device(name: str, share: Share) -> torch.device:
