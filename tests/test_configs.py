@@ -33,6 +33,8 @@ COVERED = {
     "common",
     "show",
     "dashboard",
+    "benchmark",
+    "report",
 }
 
 
@@ -203,8 +205,19 @@ def test_verbs(verb):
     restore = ["checkpoint=a", "input=b", "output=c"]
     export = ["checkpoint=a", "output=b.zip", "authors=[c]"]
     given = {"evaluate": ["checkpoint=a"], "restore": restore, "export": export, "compare": ["files=[a,b]"]}
-    given["show"] = ["subject=a"]
+    given |= {"show": ["subject=a"], "report": ["files=[a,b]"]}
     assert composed(*given.get(verb, []), verb=verb)
+
+
+@pytest.mark.parametrize("name", choices("methods"))
+def test_rows_of_the_benchmark(name):
+    for method, about in composed(f"methods={name}", verb="benchmark")["methods"].items():
+        assert ("trained" in about) != ("train" in about), method
+        mean = ["model.mean=some.ckpt"] if "mean" in about else []
+        model = composed(*about.get("train", ()), *mean)["model"]
+        assert build(model) is not None
+        evaluation = composed("checkpoint=a", "draws=15", *about.get("evaluate", ()), verb="evaluate")
+        assert evaluation["draws"] >= 1
 
 
 def test_every_file_is_covered_by_a_test_above():
@@ -221,6 +234,7 @@ def test_every_file_is_covered_by_a_test_above():
         "sweep",
         "debug",
         "hydra",
+        "methods",
     }
     for file in FILES:
         assert file.split("/")[0] in groups if "/" in file else file.removesuffix(".yaml") in COVERED, file
