@@ -185,7 +185,7 @@ def test_sweeps(name):
     swept = OmegaConf.load(CONF / "sweep" / f"{name}.yaml").hydra.sweeper.params
     given = ["checkpoint=a"] if verb == "evaluate" else []
     for key, values in swept.items():
-        for value in re.findall(r"[\d.e+-]+", values):
+        for value in re.findall(r"\d[\d.e+-]*", values):
             assert composed(f"{key}={value}", *given, verb=verb)
 
 

@@ -149,11 +149,6 @@ def _run(command: list[str], sweep: str, asked: list[str]) -> int:
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)
         process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-        earlier = handlers[number]
-        if callable(earlier) and earlier is not signal.default_int_handler:
-            # That of a cluster's launcher, which puts the job back into the queue: after the job has saved.
-            process.wait()
-            earlier(number, frame)
 
     if threading.current_thread() is threading.main_thread():
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -164,6 +159,11 @@ def _run(command: list[str], sweep: str, asked: list[str]) -> int:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+    for number in received:
+        earlier = handlers[number]
+        if callable(earlier) and earlier is not signal.default_int_handler:
+            # That of a cluster's launcher, which puts the job back into the queue: after the job has saved.
+            earlier(number, None)
     if received:
         raise Interrupted(
             received[0], "the sweep stops here; start it again with the same hydra.sweep.dir to go on"

@@ -9,7 +9,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ddpm_lightning.models.presets import ONE_PASS, Preset
-from ddpm_lightning.models.presets import ONE_PASS, Preset
 from ddpm_lightning.networks.mp_layers import force_unit_weights
 
 __all__ = ["Learner"]
@@ -56,11 +55,6 @@ class Learner(lightning.LightningModule):
         return ONE_PASS if self.deterministic else {"one_pass": Preset(15, "draws of the only kind there is")}
 
     @property
-    def presets(self) -> dict[str, Preset]:
-        """Named ways of drawing, the default first."""
-        return ONE_PASS if self.deterministic else {"one_pass": Preset(15, "draws of the only kind there is")}
-
-    @property
     def step_seed(self) -> int:
         """Seed of what is drawn in the training step at hand, keyed by seed, step and process."""
         # Each factor is a prime beyond the range of the others, so that nearby runs, steps and ranks do not meet.
@@ -86,6 +80,25 @@ class Learner(lightning.LightningModule):
         """Steps the optimiser, then forces the weights of magnitude-preserving layers back to unit length."""
         super().optimizer_step(*arguments, **keywords)
         force_unit_weights(self)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the gradients.
+
+        Lightning refuses to with fused optimisers, because those undo the scaling of float16 by themselves, after the
+        clipping. Where nothing is scaled (float32, bfloat16) there is nothing to refuse.
+        """
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            by_value = gradient_clip_algorithm == "value"
+            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+            clip(parameters, gradient_clip_val)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Asks for a last validation when the run ends inside of an epoch."""

@@ -132,7 +132,6 @@ NONSENSE = {
     ],
     "restore": [
         "draws=1.5",
-        "draws=null",
         "draws=-1",
         "tile=0",
         "tile=x",

@@ -110,8 +110,15 @@ def test_signals_reach_the_job_once(tmp_path):
         "os.kill(os.getppid(), signal.SIGTERM)\n"
         "time.sleep(30)\n"
     )
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(sweep.Interrupted) as stop:
-        sweep._run([sys.executable, "-c", script], "sweep", TINY)
-    assert stop.value.code == 143 and (tmp_path / "told").read_text() == "x"
-    assert signal.getsignal(signal.SIGTERM) is before
+    saved = []
+    launcher = lambda number, frame: saved.append((tmp_path / "told").read_text())  # noqa: E731
+    before = signal.signal(signal.SIGTERM, launcher)
+    try:
+        with pytest.raises(sweep.Interrupted) as stop:
+            sweep._run([sys.executable, "-c", script], "sweep", TINY)
+        assert stop.value.code == 143 and (tmp_path / "told").read_text() == "x"
+        assert signal.getsignal(signal.SIGTERM) is launcher
+        # The handler of a cluster's launcher is called once, and after the job has saved.
+        assert saved == ["x"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
