@@ -26,7 +26,13 @@ __all__ = ["check", "compose", "config_folder", "plain", "unknown"]
 #: Settings that are paths.
 PATHS = ("checkpoint", "input", "output", "run_folder", "resume", "data.root")
 #: Choices of Hydra that further packages bring, and the extra of ours that installs them.
-PLUGINS = {"optuna": "sweep", "tpe": "sweep", "joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+PLUGINS = {
+    "optuna": "sweep",
+    "tpe": "sweep",
+    "joblib": "joblib",
+    "submitit_slurm": "slurm",
+    "submitit_local": "slurm",
+}
 
 
 def config_folder() -> Path:
