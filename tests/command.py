@@ -1,5 +1,6 @@
 """The command line, called inside of the test's own process."""
 
+import os
 import sys
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ def call(*arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.Mon
     except SystemExit as end:
         code = end.code or 0
     finally:
-        monkeypatch.delenv(train.FOLDER_VARIABLE, raising=False)
+        # Not by monkeypatch, which would bring it back for the tests to come.
+        os.environ.pop(train.FOLDER_VARIABLE, None)
     printed = capsys.readouterr()
     return Answer(code, printed.out, printed.err)
