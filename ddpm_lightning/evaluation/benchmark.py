@@ -18,7 +18,6 @@ from scipy.stats import rankdata
 
 from ddpm_lightning.evaluation.benchmark_figures import draw_bars, draw_panel, draw_plane
 from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
-from ddpm_lightning.evaluation.comparison_tables import in_words
 from ddpm_lightning.evaluation.tables import ARROWS
 
 __all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
@@ -27,6 +26,17 @@ METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
 REFERENCE = "pmrf"
 #: The row that all others are compared with in how they look.
 LOOKS = "pmrf_realistic"
+#: What is said of the spread: title, and the value of perfect draws.
+SPREAD = {
+    "ratio": ("sqrt(b/a): spread over what it should be", "1"),
+    "coverage": ("coverage of 90 % intervals", "0.9"),
+    "ece": ("expected calibration error", "0"),
+    "ence": ("ENCE", "0"),
+    "spread_skill": ("spread / error", "1"),
+    "crps": ("CRPS, share of the range", "least"),
+    "ause": ("AUSE", "0"),
+    "spearman": ("rank correlation of spread and error", "most"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,9 @@ def entries_of(cells: Sequence[dict[str, Any]]) -> list[Entry]:
         summary = _summary(place)
         draws, each = summary["draws"], summary["evaluations_per_draw"]
         name = cell["method"] + (f", average of {draws}" if draws > 1 else "")
-        common = (cell["method"], "average", place, each * draws, cell["seconds_per_draw"] * draws)
+        # A row that makes one draw in several evaluations is a draw, not a mean.
+        kind = "single" if draws == 1 and each > 1 else "average"
+        common = (cell["method"], kind, place, each * draws, cell["seconds_per_draw"] * draws)
         averages.append(Entry(name, *common))
         if draws > 1:
             one = (cell["method"], "single", place, each, cell["seconds_per_draw"])
@@ -99,7 +111,7 @@ def write_benchmark(
             tests += _tests(name, comparison, average)
             if draw is not None and "lpips" in comparison.metrics:
                 looks = _compared(rows, protocol, protocols, draw, ["lpips"])
-                pages += [f"`{draw}` against all others in LPIPS:", "", *_words(looks)]
+                pages += [_looks(looks, draw), ""]
                 tests += _tests(name, looks, draw)
             numbers += _numbers(name, comparison, rows, ranked)
             scores += _scores(name, comparison)
@@ -202,11 +214,19 @@ def _section(
             between = f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""
             numbers.append(f"{found.median:.4g}{between}{marks.get((row.name, metric), '')}")
         lines.append(f"| {row.name} | {' | '.join(numbers)} | {ranked[row.name]:.1f} | {row.evaluations} |")
-    return [*lines, "", *_words(comparison)]
+    return [*lines, ""]
 
 
-def _words(comparison: Comparison) -> list[str]:
-    return [*(f"- {line}" for line in in_words(comparison)), ""]
+def _looks(comparison: Comparison, reference: str) -> str:
+    """Says which rows look at least as real as the reference."""
+    marks = _marks(comparison, reference)
+    others = [method.name for method in comparison.methods if method.name != reference]
+    better = [name for name in others if "▲" in marks.get((name, "lpips"), "")]
+    tied = [name for name in others if (name, "lpips") not in marks]
+    return (
+        f"In LPIPS, resolvably better than `{reference}`: {', '.join(better) or 'none'}; not told apart from it: "
+        f"{', '.join(tied) or 'none'}; worse: all others."
+    )
 
 
 def _marks(comparison: Comparison, reference: str) -> dict[tuple[str, str], str]:
@@ -222,22 +242,23 @@ def _marks(comparison: Comparison, reference: str) -> dict[tuple[str, str], str]
 
 
 def _spread(cells: Sequence[dict[str, Any]]) -> list[str]:
-    """Returns the table of how honest the spread of the draws is."""
+    """Returns the table of how honest the spread of the draws is; empty where no method has enough of them."""
     found = {}
     for cell in cells:
         summary = _summary(Path(cell["folder"]) / "evaluation")
-        if summary["calibration"]:
-            found[cell["method"]] = {**summary["calibration"], **(summary["averaging"] or {})}
+        if summary["calibration"] and summary["averaging"]:
+            numbers = {name: n["median"] for name, n in summary["calibration"]["numbers"].items() if n}
+            found[cell["method"]] = numbers | {"ratio": max(summary["averaging"]["ratio"], 0.0) ** 0.5}
     if not found:
         return []
-    names = [
-        name
-        for name, value in next(iter(found.values())).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+    lines = [
+        "Spread of the draws, median over images; the value of draws from the true posterior in brackets:",
+        "",
+        f"| | {' | '.join(f'{title} ({ideal})' for title, ideal in SPREAD.values())} |",
+        "| --- |" + " --- |" * len(SPREAD),
     ]
-    lines = ["Spread of the draws:", "", f"| | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
     for method, values in found.items():
-        numbers = ["" if values.get(name) is None else f"{values[name]:.3g}" for name in names]
+        numbers = (f"{values[name]:.3g}" if values.get(name) is not None else "absent" for name in SPREAD)
         lines.append(f"| {method} | {' | '.join(numbers)} |")
     return [*lines, ""]
 

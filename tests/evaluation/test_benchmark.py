@@ -45,8 +45,8 @@ def make_cell(folder, data, method, draws):
         "images": IMAGES,
         "draws": draws,
         "evaluations_per_draw": 4,
-        "calibration": None if draws == 1 else {"coverage": 0.8, "curves": []},
-        "averaging": None if draws == 1 else {"ratio": 0.7},
+        "calibration": None if draws == 1 else {"numbers": {"coverage": {"median": 0.8}, "ece": None}},
+        "averaging": None if draws == 1 else {"ratio": 0.49},
     }
     (place / "evaluation" / "summary.json").write_text(json.dumps(summary))
     picture = np.arange(64.0).reshape(8, 8)
@@ -123,6 +123,10 @@ def test_tables_hold_the_numbers_of_the_evaluations(cells, tmp_path):
     draw = next(line for line in page.splitlines() if line.startswith("| pmrf, one draw"))
     assert draw.split("|")[6].endswith("▲ ")
     assert (output / "table_paper.md").is_file()
+    assert "In LPIPS, resolvably better than `pmrf, one draw`: none; not told apart from it: none;" in page
+    assert "| ddpm | 0.7 | 0.8 | absent |" in page, (
+        "the spread: the root of b / a, coverage, what is not known"
+    )
     for kind in ("bars", "plane", "images"):
         assert (output / "figures" / f"{kind}_fish.png").stat().st_size > 3000
 
