@@ -21,6 +21,8 @@ beside the checkpoint; later evaluations of that checkpoint with as many draws s
 Images that cannot be scored are listed, and the exit code is then 3.
 """
 
+import os
+import shutil
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -128,6 +130,8 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}").expanduser()
+    if share.first:
+        _make_room(folder)
     folder = share.agree(folder)
     pictures = Pictures(folder / "figures", data.name, settings["figures"], count)
     mine = track(share.of(count), description="evaluating", disable=not share.first)
@@ -182,6 +186,31 @@ def _write(
     write_json(folder / "summary.json", finite(summary))
     (folder / "summary.md").write_text(summary_page(summary, diagnoses, drawn), encoding="utf-8")
     return summary
+
+
+def _make_room(folder: Path) -> None:
+    """Removes what an earlier evaluation left in the folder of this one; raises now where nothing could be written.
+
+    Raises:
+        UserError: If the folder cannot be written to.
+    """
+    parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        found = "is not a folder" if not parent.is_dir() else "cannot be written to"
+        raise UserError(f"output={folder}", f"{parent} {found}", remedy="choose another folder")
+    if (folder / "checkpoints").is_dir():
+        raise UserError(
+            f"output={folder}",
+            "is the folder of a run, whose metrics.csv is its learning curve",
+            remedy=f"give output={folder}/evaluation",
+        )
+    if not (folder / "summary.json").is_file():
+        return
+    for name in ("figures", "views"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in (*folder.glob("metrics*.csv"), folder / "uncertainty.csv", folder / "summary.md"):
+        path.unlink(missing_ok=True)
+    (folder / "summary.json").unlink()
 
 
 def _shares(values: Any) -> tuple[float, ...]:

@@ -36,6 +36,7 @@ from ddpm_lightning.callbacks.status import write_json
 from ddpm_lightning.cli import compose, consistency, stages
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of
+from ddpm_lightning.cli.sweep import read
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.inputs import InputReference
@@ -150,6 +151,13 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     settings = compose.plain(OmegaConf.load(path))
     for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
         if key == "trainer.max_steps":
+            reached = read(folder / "status.json").get("step", 0)
+            if not value.isdigit() or int(value) < reached:
+                raise UserError(
+                    f"trainer.max_steps={value}",
+                    f"but the run stands at step {reached}",
+                    allowed=f"at least {reached}",
+                )
             settings["trainer"]["max_steps"] = int(value)
         elif key != "resume":
             raise UserError(

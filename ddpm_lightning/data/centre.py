@@ -3,16 +3,20 @@
 from dataclasses import replace
 
 from ddpm_lightning.data.pairs import Pair, PairSource
+from ddpm_lightning.errors import UserError
 
 __all__ = ["Centres"]
 
 
 class Centres:
-    """Pairs cut down to squares around their centres; smaller images stay as they are.
+    """Pairs cut down to squares around their centres.
 
     Args:
         source: The pairs.
         side: Side of the squares in pixels.
+
+    Raises:
+        UserError: At an image that is smaller.
     """
 
     def __init__(self, source: PairSource, side: int) -> None:
@@ -23,6 +27,11 @@ class Centres:
 
     def __getitem__(self, index: int) -> Pair:
         pair = self.source[index]
+        if min(pair.high.shape) < self.side:
+            found = f"{pair.high.shape[0]} x {pair.high.shape[1]} pixels"
+            raise UserError(
+                f"centre={self.side}", f"image {pair.name} has {found}", remedy="choose a smaller centre"
+            )
         top, left = (max(0, (size - self.side) // 2) for size in pair.high.shape)
         square = slice(top, top + self.side), slice(left, left + self.side)
         return replace(pair, low=pair.low[square], high=pair.high[square])

@@ -20,8 +20,9 @@ TITLES = {
     "low": "low",
     "single": "one draw",
     "average": "average",
+    "restored": "restored",
     "target": "target",
-    "error": "|average − target|",
+    "error": "|restored − target|",
     "std": "std over draws",
 }
 #: Versions that are errors: they share a colour map that is even in lightness, so that colour-blind people can read it.

@@ -16,7 +16,14 @@ from ddpm_lightning.evaluation.tables import (
     heading,
 )
 
-__all__ = ["averaging_in_words", "calibration_in_words", "gain_in_words", "range_in_words", "summary_page"]
+__all__ = [
+    "against_raw_in_words",
+    "averaging_in_words",
+    "calibration_in_words",
+    "gain_in_words",
+    "range_in_words",
+    "summary_page",
+]
 
 PROTOCOLS = {
     "paper": "both images on an 8-bit scale, clamped and rounded; data range 255; NRMSE = RMSE / mean of the target",
@@ -45,6 +52,23 @@ def gain_in_words(gain: Difference | None, draws: int) -> str:
     text += f" (95 % interval {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f} dB over {gain.fields} fields of view"
     resolved = max(gain.bootstrap, gain.wilcoxon) < ALPHA
     return f"{text}; {'resolved' if resolved else 'not resolved'}, Wilcoxon p = {gain.wilcoxon:.2g})."
+
+
+def against_raw_in_words(gain: Difference | None, draws: int) -> str:
+    """Says what the restoration brings over the low image, in PSNR; empty where there is no number.
+
+    Args:
+        gain: The restored image minus the low one.
+        draws: Draws of each image.
+    """
+    if gain is None:
+        return ""
+    name = f"The average of {draws} draws" if draws > 1 else "The restored image"
+    ends = f" (95 % interval {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f} dB)" if gain.interval else ""
+    text = f"{name} has {gain.mean:+.2f} dB PSNR against the low image{ends}"
+    if gain.mean > 0:
+        return f"{text}."
+    return f"**{text}: the restoration is worse than its input. Do not use this model on these images.**"
 
 
 def averaging_in_words(averaging: dict[str, Any] | None) -> str:

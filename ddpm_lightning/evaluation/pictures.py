@@ -65,9 +65,15 @@ class Pictures:
         psnr = {row.estimator: row.values["psnr"] for row in judged.rows if "psnr" in row.values}
         captions = {name: f"PSNR {value:.2f} dB" for name, value in psnr.items()}
         captions["low"] = captions.pop("raw", "")
+        shown = dict(images)
+        if restored.draws == 1:
+            # One pass has no spread, and an image of zeros would look like certainty.
+            del shown["single"], shown["average"], shown["std"]
+            shown = {"low": shown["low"], "restored": restored.average, **shown}
+            captions["restored"] = captions.pop("average", "")
         name = f"image_{pair.name}.png"
         title = f"{self.title} {pair.name}, protocol {judged.rows[0].facts['protocol']}"
-        panel([images], self.folder / name, [captions], pair.pixel_size, title)
+        panel([shown], self.folder / name, [captions], pair.pixel_size, title)
         self.drawn.append((judged.index, name))
         del images["error"]
         self.views.append((judged.index, write_view(images, pair.name, pair.pixel_size, self.folder.parent)))

@@ -17,6 +17,7 @@ from ddpm_lightning.evaluation.diagnostics import (
 from ddpm_lightning.evaluation.figures import Zoom, draw_zoom
 from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.evaluation.page import (
+    against_raw_in_words,
     averaging_in_words,
     calibration_in_words,
     gain_in_words,
@@ -68,7 +69,8 @@ def summary_of(
         "also": {
             name: summarise([row for found in judged for row in found.also[name]]) for name in judged[0].also
         },
-        "gain": _gains(rows),
+        "gain": _gains(rows, "single"),
+        "gain_over_raw": _gains(rows, "raw"),
         "averaging": averaging(judged),
         "realism": realism(judged),
         "calibration": spread,
@@ -77,10 +79,16 @@ def summary_of(
         "diagnostics": [asdict(diagnosis) for diagnosis in diagnoses],
         "failed": {found.rows[0].image: found.failed for found in judged if found.failed},
     }
-    gain = summary["gain"].get("psnr")
+    gain, over_raw = (
+        Difference(**found) if (found := summary[name].get("psnr")) else None
+        for name in ("gain", "gain_over_raw")
+    )
+    useless = over_raw is not None and over_raw.mean <= 0
     sentences = [
-        gain_in_words(Difference(**gain) if gain else None, about["draws"]),
-        averaging_in_words(summary["averaging"]),
+        against_raw_in_words(over_raw, about["draws"]),
+        gain_in_words(gain, about["draws"]),
+        # Draws of a model that restores nothing obey the law of averaging all the same: it would sound like praise.
+        "" if useless else averaging_in_words(summary["averaging"]),
         calibration_in_words(spread, stored),
         range_in_words({found.rows[0].image: found.beyond for found in judged if not found.failed}),
         *(f"{found.title}: {found.sentence}" for found in diagnoses if found.verdict == "suspect"),
@@ -97,9 +105,9 @@ def _range(rows: Sequence[Row]) -> dict[str, float] | None:
     return {"median": float(np.median(widths)), "smallest": min(widths), "largest": max(widths)}
 
 
-def _gains(rows: Sequence[Row]) -> dict[str, Any]:
-    """Returns the paired differences of the average and a single draw, by metric."""
-    single, average = ({r.image: r for r in rows if r.estimator == name} for name in ("single", "average"))
+def _gains(rows: Sequence[Row], estimator: str) -> dict[str, Any]:
+    """Returns the paired differences of the average and another estimator, by metric."""
+    single, average = ({r.image: r for r in rows if r.estimator == name} for name in (estimator, "average"))
     gains = {}
     for metric in sorted({name for row in rows for name in row.values}):
         images = [

@@ -121,6 +121,11 @@ def _found(checkpoint: str | Path) -> Path:
         return path
     if str(checkpoint) in shipped:
         return shipped[str(checkpoint)]
+    best = path / "checkpoints" / "best.ckpt"
+    if best.is_file():
+        raise UserError(
+            f"checkpoint={checkpoint}", "is the folder of a run", remedy=f"pass checkpoint={best}"
+        )
     allowed = "a file such as runs/demo/checkpoints/best.ckpt"
     if shipped:
         allowed += f", or the name of a shipped model: {', '.join(shipped)}"

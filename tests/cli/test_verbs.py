@@ -132,6 +132,47 @@ def test_evaluate_leaves_the_contract(command, run, tmp_path):
     assert len(list((tmp_path / "scores" / "figures").glob("*.png"))) >= 2
 
 
+def test_an_evaluation_leaves_nothing_of_an_earlier_one(command, run, tmp_path):
+    scores, common = (
+        tmp_path / "scores",
+        (f"checkpoint={run}/checkpoints/best.ckpt", "sampler.steps=1", "limit=1"),
+    )
+    assert command("evaluate", *common, "draws=2", "figures=1", "also=[affine]", f"output={scores}").code == 0
+    assert (scores / "metrics_affine.csv").is_file() and (scores / "views").is_dir()
+    assert command("evaluate", *common, "draws=1", "figures=0", f"output={scores}").code == 0
+    assert {path.name for path in scores.iterdir()} == {"metrics.csv", "summary.json", "summary.md"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["output={run}"], ["is the folder of a run", "evaluation"]),
+        (["output={run}/config.yaml/x"], ["config.yaml", "is not a folder"]),
+        (["checkpoint={run}"], ["is the folder of a run", "best.ckpt"]),
+    ],
+    ids=["folder of a run", "below a file", "run as checkpoint"],
+)
+def test_places_that_cannot_be_are_refused_before_the_work(command, run, overrides, words):
+    before = sorted(run.rglob("*"))
+    given = [override.format(run=run) for override in overrides]
+    answer = command("evaluate", f"checkpoint={run}/checkpoints/best.ckpt", "limit=1", *given)
+    assert answer.code == 2 and all(word in answer.err for word in words), answer.err
+    assert sorted(run.rglob("*")) == before
+
+
+def test_a_centre_larger_than_the_images_is_refused(command, run, tmp_path):
+    given = (f"checkpoint={run}/checkpoints/best.ckpt", "draws=1", f"output={tmp_path}/scores", "centre=4000")
+    answer = command("evaluate", *given)
+    assert answer.code == 2 and "choose a smaller centre" in answer.err
+
+
+def test_a_run_is_not_made_shorter(command, run):
+    before = (run / "config.yaml").read_bytes(), (run / "status.json").read_bytes()
+    answer = command("train", f"resume={run}", "trainer.max_steps=1")
+    assert answer.code == 2 and "stands at step" in answer.err
+    assert ((run / "config.yaml").read_bytes(), (run / "status.json").read_bytes()) == before
+
+
 @pytest.mark.parametrize("protocol", ["paper", "affine"])
 def test_other_protocols_data_and_samplers(command, run, pair_folder, tmp_path, protocol):
     answer = command(

@@ -10,6 +10,7 @@ from matplotlib import image as images
 from ddpm_lightning.evaluation.figures import zoom_in
 from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.evaluation.page import (
+    against_raw_in_words,
     averaging_in_words,
     calibration_in_words,
     gain_in_words,
@@ -189,3 +190,20 @@ def test_words_of_calibration_and_gain():
     equal = difference([1.0, 2.0, 3.0], [1.0, 2.5, 2.5], ["a", "b", "c"])
     assert "not resolved" in gain_in_words(equal, 15)
     assert "no interval" in gain_in_words(difference([1.0], [0.5], ["a"]), 15)
+
+
+def test_a_restoration_that_is_worse_than_its_input_is_called_so():
+    better, worse = (difference([value, value + 1], [20.0, 20.5], ["a", "b"]) for value in (22.0, 17.0))
+    assert against_raw_in_words(better, 15).startswith("The average of 15 draws has +2.25 dB")
+    assert "worse than its input" in against_raw_in_words(worse, 1) and "-2.75 dB" in against_raw_in_words(
+        worse, 1
+    )
+    assert against_raw_in_words(None, 1) == ""
+    judgements = judge(images=2, side=48)
+    # The low image is given the numbers of a nearly perfect one.
+    for found in judgements:
+        found.rows[0].values["psnr"] = 99.0
+    words = summary_of(judgements, ABOUT, [])["in_words"]
+    assert "worse than its input" in words[0] and not any(
+        "suffice" in line or "still help" in line for line in words
+    )
