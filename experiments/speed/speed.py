@@ -192,9 +192,11 @@ class Bench:
     def build(self) -> None:
         """Seconds and memory of building the network, in a process of its own."""
         code = (
-            "import resource, time, torch\n"
+            "import time, torch\n"
             "from ddpm_lightning.networks.mp_unet import MPUNet\n"
-            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6\n"
+            # Not getrusage: its peak is that of the process that started this one.
+            "status = lambda: open('/proc/self/status').read()\n"
+            "peak = lambda: int(status().split('VmHWM:')[1].split()[0]) * 1024 / 1e9\n"
             "torch.set_num_threads(1); torch.randn(10); before, began = peak(), time.process_time()\n"
             f"MPUNet(base={self.base}, channels_per_head={self.base // 2})\n"
             "print(time.process_time() - began, peak() - before)\n"
