@@ -149,8 +149,24 @@ def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict
         placed = {row[key]: row["split"] for row in rows if row.get("split")}
         if wrong := sorted(set(placed.values()) - set(SPLITS)):
             raise UserError(table, f"names the split {wrong[0]!r}", allowed=", ".join(SPLITS))
-        return {row[key]: row["field"] for row in rows}, placed
+        return _unambiguous(table, rows, key), placed
     return {}, {}
+
+
+def _unambiguous(table: Path, rows: list[dict[str, str]], key: str) -> dict[str, str]:
+    """Returns the field of each file; a slip of the pen here would let a field leak from split to split."""
+    fields: dict[str, str] = {}
+    for row in rows:
+        name, field = row[key], (row["field"] or "").strip()
+        if not field:
+            raise UserError(table, f"names no field for {name}", remedy="write one, or remove the line")
+        if fields.setdefault(name, field) != field:
+            raise UserError(
+                table,
+                f"puts {name} into two fields, {fields[name]} and {field}",
+                remedy="remove one of the lines",
+            )
+    return fields
 
 
 def _rows(table: Path) -> list[dict[str, str]]:

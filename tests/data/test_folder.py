@@ -50,6 +50,20 @@ def test_a_table_in_another_encoding_is_refused_with_the_way_out(pair_folder):
         FolderPairs(pair_folder, "train")
 
 
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("00000,A\n00001,\n", "names no field for 00001"),
+        ("00000,A\n00000,B\n", "puts 00000 into two fields, A and B"),
+    ],
+    ids=["no field", "two fields"],
+)
+def test_a_table_that_could_let_fields_leak_is_refused(pair_folder, lines, words):
+    (pair_folder / "fields.csv").write_text(f"name,field\n{lines}")
+    with pytest.raises(UserError, match=words):
+        FolderPairs(pair_folder, "train")
+
+
 def test_the_pixel_size_is_that_of_the_file_or_of_the_configuration(pair_folder):
     for role in ("low", "high"):
         path = pair_folder / "val" / role / "00000.tif"
