@@ -72,7 +72,7 @@ CASES = {
     ),
     "output is a file": ([*RESTORE, "input={here}/good.tif", "output={here}/file"], ["output=", "is a file"]),
     "a run folder that cannot be": ([*TRAIN, "run_folder={here}/file/run"], ["file", "directory"]),
-    "results that cannot be written": ([*EVALUATE, "output={here}/file"], ["file", "directory"]),
+    "results that cannot be written": ([*EVALUATE, "output={here}/file"], ["file", "is not a folder"]),
     "no draws": ([*RESTORE, "input={here}/good.tif", "draws=0"], ["draws", "is 0"]),
     "small tile": ([*RESTORE, "input={here}/good.tif", "tile=32"], ["tile", "twice the overlap"]),
     "unknown protocol": ([*EVALUATE, "protocol=papre"], ["protocol 'papre'", "did you mean paper"]),
