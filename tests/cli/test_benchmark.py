@@ -93,7 +93,7 @@ def commands(monkeypatch):
 def run(tmp_path, commands, capsys, monkeypatch):
     def run(*overrides):
         commands.called.clear()
-        common = [f"folder={tmp_path}/work", f"output={tmp_path}/table"]
+        common = [f"folder={tmp_path}/cells", f"output={tmp_path}/table"]
         few = ["~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"]
         return call("benchmark", *common, *few, *overrides, capsys=capsys, monkeypatch=monkeypatch)
 
@@ -115,7 +115,7 @@ def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run,
     assert "trainer.max_steps" not in " ".join(trainings["gaussian"])
     order = [method for _, method in commands.trained()]
     assert order.index("regression") < order.index("pmrf")
-    mean = Path(tmp_path / "work/microtubules/regression/run/checkpoints/best.ckpt")
+    mean = Path(tmp_path / "cells/microtubules/regression/run/checkpoints/best.ckpt")
     assert f"model.mean={mean}" in trainings["pmrf"]
     assert (tmp_path / "table" / "table.md").is_file()
 
@@ -124,7 +124,7 @@ def test_a_row_may_use_the_checkpoint_of_another(run, commands, tmp_path):
     assert run("budget.steps=80", "only=[pmrf_realistic]").code == 0
     assert [method for _, method in commands.trained()] == ["regression", "pmrf"]
     (overrides,) = [o for _, m, verb, o in commands.called if m == "pmrf_realistic" and verb == "evaluate"]
-    assert overrides[0] == f"checkpoint={tmp_path}/work/microtubules/pmrf/run/checkpoints/best.ckpt"
+    assert overrides[0] == f"checkpoint={tmp_path}/cells/microtubules/pmrf/run/checkpoints/best.ckpt"
     page = (tmp_path / "table/table.md").read_text()
     assert "| pmrf_realistic | 5 | 80 + 40 | 1.5 |" in page
 
@@ -143,17 +143,17 @@ def test_a_cell_of_other_settings_is_neither_used_nor_lost(run, commands, tmp_pa
     answer = run("budget.steps=160", "only=[care]")
     assert answer.code == 2 and "other settings" in answer.err and "folder=DIR" in answer.err
     assert commands.called == []
-    assert (tmp_path / "work/microtubules/care/cell.json").is_file()
+    assert (tmp_path / "cells/microtubules/care/cell.json").is_file()
 
 
 def test_an_interrupted_training_is_resumed(run, commands, tmp_path):
-    checkpoint = tmp_path / "work/microtubules/care/run/checkpoints/last.ckpt"
+    checkpoint = tmp_path / "cells/microtubules/care/run/checkpoints/last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"")
     commands.failing.add(("care", "train"))
     assert run("budget.steps=80", "only=[care,gaussian]").code == 3
     (overrides,) = [o for _, m, verb, o in commands.called if m == "care" and verb == "train"]
-    assert overrides == (f"resume={tmp_path}/work/microtubules/care/run",)
+    assert overrides == (f"resume={tmp_path}/cells/microtubules/care/run",)
 
 
 def test_a_failing_cell_leaves_the_others_and_says_so(run, commands, tmp_path):
@@ -180,7 +180,7 @@ def test_real_cells(tmp_path, capsys, monkeypatch):
     small = '["data=simulated_microtubules","data.counts={train:8,val:2,test:2}","data.size=64"]'
     arguments = [
         "benchmark",
-        f"folder={tmp_path}/work",
+        f"folder={tmp_path}/cells",
         f"output={tmp_path}/table",
         *("~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"),
         f"sets.microtubules={small}",
@@ -193,10 +193,10 @@ def test_real_cells(tmp_path, capsys, monkeypatch):
     page = (tmp_path / "table/table.md").read_text()
     for row in ("raw", "gaussian", "regression", "pmrf, average of 2", "pmrf, one draw"):
         assert f"\n| {row} |" in page
-    record = json.loads((tmp_path / "work/microtubules/pmrf/cell.json").read_text())
+    record = json.loads((tmp_path / "cells/microtubules/pmrf/cell.json").read_text())
     assert record["parameters"] > 1e6 and record["seconds_per_draw"] > 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*") if path.is_file()}
     assert call(*arguments, capsys=capsys, monkeypatch=monkeypatch).code == 0
     assert before == {
-        path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*") if path.is_file()
+        path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*") if path.is_file()
     }
