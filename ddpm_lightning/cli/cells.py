@@ -159,7 +159,8 @@ def _restorer(cell: Cell) -> Restorer:
 def _write_example(cell: Cell) -> None:
     """Keeps the centre of the first test image in all versions, for the pictures of the benchmark."""
     restorer = _restorer(cell)
-    pair = Centres(data_of(restorer.trained).pairs("test"), EXAMPLE)[0]
+    source = data_of(restorer.trained).pairs("test")
+    pair = Centres(source, min(EXAMPLE, *source[0].high.shape))[0]
     draws = json.loads((cell.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["draws"]
     restored = restore_pair(restorer, pair, sorted({1, draws}))
     np.savez_compressed(
