@@ -12,7 +12,7 @@ constants of sums and SiLUs  into the weights beside them, once
 one modulation per block     one matrix product for all blocks
 ===========================  ===============================================================
 
-Activations lie channels-last, and sums, clamps and SiLUs are made in place. The outputs are those of
+Activations lie channels-last, and sums and SiLUs are made in place. The outputs are those of
 :class:`~ddpm_lightning.networks.mp_unet.MPUNet` in evaluation up to rounding.
 """
 
@@ -114,7 +114,8 @@ class _Block(nn.Module):
         y = self.residual_out(functional.silu(y, inplace=True))
         if not self.encoder:
             x = self.project(x)
-        return self.attention(y.add_(x, alpha=self.keep)).clamp_(-self.clip, self.clip)
+        y = self.attention(y.add_(x, alpha=self.keep))
+        return y.clamp_(-self.clip, self.clip) if y.dtype == torch.float16 else y
 
 
 def _cat(a: Tensor, b: Tensor) -> Tensor:

@@ -140,3 +140,11 @@ def test_gradients_have_no_part_along_the_weights():
 def test_unknown_attention_levels_are_refused():
     with pytest.raises(ValueError, match="levels are 0 to 1"):
         MPUNet(**SMALL, attention_levels=[3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_only_float16_is_clipped(dtype):
+    torch.manual_seed(0)
+    block = MPBlock(8, 8, 16, encoder=False, clip=0.5).to(dtype)
+    reached = block(torch.randn(2, 8, 8, 8, dtype=dtype), torch.randn(2, 16, dtype=dtype)).abs().max()
+    assert (reached <= 0.5) == (dtype == torch.float16)
