@@ -5,21 +5,19 @@ References:
     Isola et al. *Image-to-image translation with conditional adversarial networks* (2017), arXiv 1611.07004.
 """
 
+import math
+
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import (
-    CosineAnnealingLR,
-    LambdaLR,
-    LinearLR,
-    LRScheduler,
-    ReduceLROnPlateau,
-    SequentialLR,
-)
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 
 __all__ = ["cosine", "linear_fall", "plateau", "saw_tooth"]
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: int = 0) -> dict:
     """Rises linearly over the warm-up, then falls along one half cosine to zero at the end of the run.
+
+    The rate is a function of the step and the length of the run alone: a run that is made longer goes on along the
+    cosine of its new length, and falls to zero at its new end.
 
     Args:
         optimizer: The optimiser.
@@ -30,11 +28,14 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: int = 0) -> dict:
         Lightning's description of a scheduler that is stepped after each optimiser step.
     """
     warmup = min(warmup, total_steps // 10)
-    scheduler: LRScheduler = CosineAnnealingLR(optimizer, T_max=max(total_steps - warmup, 1))
-    if warmup:
-        rise = LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
-        scheduler = SequentialLR(optimizer, [rise, scheduler], milestones=[warmup])
-    return {"scheduler": scheduler, "interval": "step"}
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        fallen = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+        return (1 + math.cos(math.pi * fallen)) / 2
+
+    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
 def saw_tooth(optimizer: Optimizer, total_steps: int, half_period: int = 20) -> dict:

@@ -1,11 +1,43 @@
 import pytest
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from ddpm_lightning.models.optimisation import linear_fall, plateau
+from ddpm_lightning.models.optimisation import cosine, linear_fall, plateau
 
 
 def optimizer() -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+def rates(sgd: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, steps: int) -> list:
+    seen = []
+    for _ in range(steps):
+        sgd.step()
+        scheduler.step()
+        seen.append(sgd.param_groups[0]["lr"])
+    return seen
+
+
+@pytest.mark.parametrize(("total", "rise"), [(200, 8), (50, 5)])
+def test_cosine_is_that_of_torch_after_a_rise_of_at_most_a_tenth(total, rise):
+    ours, theirs = optimizer(), optimizer()
+    parts = [
+        LinearLR(theirs, start_factor=1 / (rise + 1), total_iters=rise),
+        CosineAnnealingLR(theirs, T_max=total - rise),
+    ]
+    expected = rates(theirs, SequentialLR(theirs, parts, milestones=[rise]), total)
+    assert rates(ours, cosine(ours, total, warmup=8)["scheduler"], total) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("first", [8, 40], ids=["too short for a rise", "with a rise"])
+def test_a_run_that_is_made_longer_goes_on_along_the_new_cosine(first):
+    whole, part, longer = optimizer(), optimizer(), optimizer()
+    expected = rates(whole, cosine(whole, 100, warmup=8)["scheduler"], 100)
+    shorter = cosine(part, first, warmup=8)["scheduler"]
+    assert rates(part, shorter, first)[-1] == 0
+    scheduler = cosine(longer, 100, warmup=8)["scheduler"]
+    scheduler.load_state_dict(shorter.state_dict())
+    assert rates(longer, scheduler, 100 - first) == pytest.approx(expected[first:])
 
 
 def test_linear_fall_is_that_of_pix2pix():
@@ -22,8 +54,8 @@ def test_plateau_waits_then_falls():
     sgd = optimizer()
     description = plateau(sgd, total_steps=1, factor=0.2, patience=2)
     assert description["monitor"] == "val/loss" and description["interval"] == "epoch"
-    rates = []
+    seen = []
     for loss in (1.0, 0.9, 0.9, 0.9, 0.9, 0.8):
         description["scheduler"].step(loss)
-        rates.append(sgd.param_groups[0]["lr"])
-    assert rates == pytest.approx([1, 1, 1, 1, 0.2, 0.2])
+        seen.append(sgd.param_groups[0]["lr"])
+    assert seen == pytest.approx([1, 1, 1, 1, 0.2, 0.2])
