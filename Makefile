@@ -8,11 +8,15 @@ comma := ,
 .DEFAULT_GOAL := help
 # Real pairs for the benchmark, where they are.
 PAIRS ?= $(wildcard ../shared/data/w2s-widefield)
+# Real pairs, size, and backbone of LPIPS for the experiments.
+EXPERIMENT_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield ../shared/data/sted-confocal-pairs)
+SIZE ?= small
+LPIPS ?= $(wildcard ../shared/weights/alexnet_features_imagenet.safetensors)
 
 .PHONY: help setup demo benchmark speed test test-slow lint format sweep clean
 
 help:  ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.made: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +40,9 @@ benchmark: $(VENV)/.made  ## all methods on all sets, in hours on a CPU; goes on
 
 speed: $(VENV)/.made-speed  ## ratios against the plain path, diffusers and others, in a quarter of an hour on a quiet machine
 	$(BIN)/python experiments/speed/speed.py
+
+reproduce-%: $(VENV)/.made  ## an experiment by its name: make reproduce-averaging; SIZE=full on a GPU
+	$(BIN)/python -m experiments.$(subst -,_,$*).run --size $(SIZE) --pairs $(EXPERIMENT_PAIRS) $(if $(LPIPS),--lpips $(LPIPS))
 
 test: $(VENV)/.made-dev  ## the test suite
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
