@@ -1,11 +1,15 @@
-"""Writes a trained model as a BioImage.IO package, for other programs (deepImageJ, ilastik, napari, Fiji).
+"""Writes a trained model as a file to pass on: a BioImage.IO package, or its weights alone.
 
 Examples:
   ddpm-lightning export checkpoint=runs/demo/checkpoints/best.ckpt output=microtubules.zip authors='[A. Scientist]'
   ddpm-lightning export checkpoint=CKPT output=model.zip draws=5 sample=noisy.tif name='Microtubules, low dose'
   bioimageio test microtubules.zip
+  ddpm-lightning export checkpoint=CKPT output=microtubules.safetensors authors='[A. Scientist]'
 
-The package holds the restoration as a whole as TorchScript, from intensities to the mean and the spread of a fixed
+NAME.safetensors is for this program: weights in half precision and the card, a tenth of the checkpoint, which every
+command takes in its place. It can be used but not trained further.
+
+NAME.zip is for other programs (deepImageJ, ilastik, napari, Fiji). The package holds the restoration as a whole as TorchScript, from intensities to the mean and the spread of a fixed
 number of draws, with a test image, a cover and a documentation that states its limits. Needs the extra `export`:
 pip install 'ddpm-lightning[export]'.
 """
@@ -22,6 +26,7 @@ from ddpm_lightning.data.tiff import read_image
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.bioimage import About, sample_of, specification, write_package
 from ddpm_lightning.inference.checkpoint import Trained, load
+from ddpm_lightning.inference.packed import SUFFIX, pack
 
 __all__ = ["run"]
 
@@ -30,11 +35,13 @@ def run(config: DictConfig) -> int:
     """Exports as the configuration says."""
     settings = compose.plain(config)
     path = Path(settings["output"]).expanduser()
-    if path.suffix.lower() != ".zip":
-        raise UserError(f"output={path}", "is no name of a package", allowed="NAME.zip")
+    if path.suffix not in (".zip", SUFFIX):
+        raise UserError(f"output={path}", "is no name of a package", allowed=f"NAME.zip, NAME{SUFFIX}")
     authors = settings["authors"]
     if not isinstance(authors, list) or not authors or not all(str(author).strip() for author in authors):
         raise UserError("authors", f"is {authors!r}", allowed="a list of names: authors='[A. Scientist]'")
+    if path.suffix == SUFFIX:
+        return _pack(settings, path)
     specification()  # what is missing is said before the work begins
     ways = settings["sampler"], settings["preset"], settings["draws"]
     trained = load(settings["checkpoint"], "cpu", *ways)
@@ -49,6 +56,14 @@ def run(config: DictConfig) -> int:
     )
     write_package(trained, sample, trained.draws, about, path, settings["seed"])
     print(f"wrote {path}\ncheck it with: bioimageio test {path}")
+    return 0
+
+
+def _pack(settings: dict[str, Any], path: Path) -> int:
+    trained = load(settings["checkpoint"], "cpu", preset="stored")
+    about = {key: settings[key] for key in ("name", "description", "authors", "license", "cite")}
+    pack({"state_dict": trained.method.state_dict(), "card": {**trained.card, "about": about}}, path)
+    print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

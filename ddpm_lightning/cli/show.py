@@ -3,6 +3,7 @@
 Examples:
   ddpm-lightning show runs/demo                              a run: its state and its best checkpoint
   ddpm-lightning show runs/demo/checkpoints/last.ckpt        a checkpoint, wherever it lies
+  ddpm-lightning show default                                a model that comes with the package
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.sweep import quoted, read
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
+from ddpm_lightning.inference.packed import shipped_models
 
 __all__ = ["card_lines", "run", "spelled_out"]
 
@@ -31,7 +33,8 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Prints the card."""
-    path = Path(str(compose.plain(config)["subject"])).expanduser()
+    subject = str(compose.plain(config)["subject"])
+    path = shipped_models().get(subject, Path(subject).expanduser())
     if not path.exists():
         raise UserError(path, "is neither a run folder nor a checkpoint: there is no such file")
     print("\n".join(card_lines(path)))
@@ -53,7 +56,12 @@ def card_lines(path: Path) -> list[str]:
     trained = load(checkpoint)
     status = read(folder / "status.json")
     lines = [f"{checkpoint}", f"  sha256         {trained.sha256}"]
-    lines += _made(trained) + _fitted(trained) + _origin(trained.card.get("provenance") or {})
+    lines += (
+        _about(trained.card.get("about") or {})
+        + _made(trained)
+        + _fitted(trained)
+        + _origin(trained.card.get("provenance") or {})
+    )
     lines += _state(status) if status else []
     return lines + _scores(folder)
 
@@ -106,11 +114,25 @@ def _origin(origin: dict[str, Any]) -> list[str]:
         f"{name} {origin['versions'][name]}" for name in ("ddpm_lightning", "torch", "lightning")
     )
     return [
-        f"  began          {origin['began']} on {origin['machine']['name']}",
+        f"  began          {origin['began']}{_on(origin['machine'])}",
         f"  command        {' '.join(origin['command'])}",
         f"  commit         {origin['commit'] or 'unknown: not run from a checkout'}",
         f"  versions       {versions}",
         f"  data hash      {origin['data']['sha256']} of {origin['data']['of']}",
+    ]
+
+
+def _on(machine: dict[str, Any] | None) -> str:
+    """Names the machine, which a packed model does not tell."""
+    return f" on {machine['name']}" if machine else ""
+
+
+def _about(about: dict[str, Any]) -> list[str]:
+    """Describes what its makers say of a packed model."""
+    lines = [f"  {key:<14} {about[key]}" for key in ("name", "description", "license") if about.get(key)]
+    lines += [f"  by             {', '.join(about['authors'])}"] if about.get("authors") else []
+    return lines + [
+        f"  cite           {text}: {source}" for text, source in (about.get("cite") or {}).items()
     ]
 
 

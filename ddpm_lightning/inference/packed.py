@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from ddpm_lightning.errors import UserError
 
-__all__ = ["SHIPPED", "SUFFIX", "pack", "read_packed", "shipped_models"]
+__all__ = ["SHIPPED", "SUFFIX", "pack", "portable", "read_packed", "shipped_models"]
 
 SUFFIX = ".safetensors"
 #: Models that come with the package: their names are checkpoints for every command.
@@ -27,21 +27,43 @@ def shipped_models() -> dict[str, Path]:
 
 
 def pack(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes a packed model.
+    """Writes a packed model. Paths on the machine that trained it, which mean nothing elsewhere, are left out.
 
     Args:
         content: Content of a checkpoint: ``state_dict`` and ``card``.
         path: File to write.
-        dtype: Precision of the weights; single numbers and integers keep theirs.
+        dtype: Precision of the weights; numbers, lists of numbers and integers keep theirs.
     """
+    card = portable(content["card"])
     weights = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.numel() > 1 else tensor).contiguous()
+        name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
         for name, tensor in content["state_dict"].items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    save_file(weights, temporary, metadata={"card": json.dumps(content["card"])})
+    save_file(weights, temporary, metadata={"card": json.dumps(card)})
     temporary.replace(path)
+
+
+def portable(card: dict[str, Any]) -> dict[str, Any]:
+    """Returns a card for other machines: without absolute paths, and without the machine that trained the model."""
+    kept = _without_places(card)
+    if origin := kept.get("provenance"):
+        kept["provenance"] = {**origin, "machine": None}
+    return kept
+
+
+def _without_places(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_places(content) for key, content in value.items()}
+    if isinstance(value, list):
+        return [_without_places(content) for content in value]
+    if not isinstance(value, str):
+        return value
+    head, _, tail = value.rpartition("=")  # an override of the command: key=/some/where
+    if not Path(tail).is_absolute():
+        return value
+    return f"{head}=null" if head else None
 
 
 def read_packed(path: Path) -> dict[str, Any]:

@@ -45,6 +45,18 @@ def test_the_package_passes_its_validator(command, arguments, tmp_path):
     assert not list(tmp_path.glob(".*.zip"))
 
 
+def test_a_packed_model_stands_in_for_its_checkpoint_and_says_whose_it_is(command, arguments, tmp_path):
+    small = tmp_path / "small.safetensors"
+    assert command(*arguments, f"output={small}", "description=Made for a test").code == 0
+    answer = command("show", str(small))
+    assert answer.code == 0 and "A. Scientist" in answer.out and "Made for a test" in answer.out
+    assert str(tmp_path) not in answer.out.replace(str(small), "")
+    again = command(
+        "restore", f"checkpoint={small}", f"input={tmp_path}/low.tif", f"output={tmp_path}/out", "draws=1"
+    )
+    assert again.code == 0 and (tmp_path / "out/low.tif").is_file(), again.err
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

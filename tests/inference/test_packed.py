@@ -41,6 +41,19 @@ def test_single_numbers_keep_their_precision(tmp_path):
     assert found["sigma"] == sigma and found["count"].dtype == torch.int64
 
 
+def test_no_place_of_the_machine_is_passed_on():
+    card = {
+        "model": {"mean": "/home/me/best.ckpt", "_target_": "a.b"},
+        "provenance": {"command": ["train", "data.root=/home/me", "model=a/b"], "machine": {"name": "mine"}},
+        "list": [1, None, "relative/path"],
+    }
+    assert packed.portable(card) == {
+        "model": {"mean": None, "_target_": "a.b"},
+        "provenance": {"command": ["train", "data.root=null", "model=a/b"], "machine": None},
+        "list": [1, None, "relative/path"],
+    }
+
+
 def test_shipped_models_are_known_by_name(small, tmp_path, monkeypatch):
     monkeypatch.setattr(packed, "SHIPPED", tmp_path)
     assert shipped_models() == {"small": small}
