@@ -283,6 +283,7 @@ def _about(
             "sha256": trained.sha256,
             "names": trained.card["names"],
             "versions": trained.card.get("versions", {}),
+            "training": _training(trained.card),
         },
         "preset": trained.preset,
         "sampler": trained.method.preset,
@@ -298,3 +299,19 @@ def _about(
         "device": str(restorer.device),
     }
     return about, decisive
+
+
+def _training(card: dict[str, Any]) -> dict[str, Any]:
+    """Returns how the model came about, as far as its checkpoint tells."""
+    config, origin = card.get("config", {}), card.get("provenance", {})
+    return {
+        "data": card.get("data_name", card["names"]["data"]),
+        "data_settings": card["data"],
+        "data_hash": origin.get("data"),
+        "pixel_size_um": card.get("pixel_size_um"),
+        "normalisation": card["normalisation"],
+        "model": card["model"],
+        "trainer": config.get("trainer"),
+        "seed": config.get("seed"),
+        "commit": origin.get("commit"),
+    }

@@ -7,6 +7,10 @@ Nothing is clipped: brighter pixels go beyond 1, and the map back is exact.
 Percentiles of a noisy image are set by its noise rather than by its structure. They are therefore better taken from a
 blurred copy (``blur``), which keeps the gain between the low and the high image steady from pair to pair.
 
+Percentiles of an empty field are those of its noise alone, and would stretch it until it looks like structure. A
+trained model therefore knows how noisy its training images were on the scale of [-1, 1], and the range of a noisier
+image is widened until its noise is no stronger than that (``most_noise``).
+
 The very same objects serve training, evaluation and restoration: they travel in the checkpoint.
 """
 
@@ -17,7 +21,21 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["FixedRange", "Normaliser", "PairNormalisation", "Percentile", "Scale"]
+__all__ = ["FixedRange", "Normaliser", "PairNormalisation", "Percentile", "Scale", "noise_level"]
+
+
+def noise_level(image: np.ndarray) -> float:
+    """Returns the standard deviation of white noise that explains the diagonal details of an image.
+
+    Structure that the optics have blurred adds little to details of 2 x 2 pixels; of those, the mean absolute value
+    counts, which few sharp edges hardly change: see :mod:`ddpm_lightning.metrics.inputs`.
+
+    Args:
+        image: Image with shape (H, W), in any unit.
+    """
+    image = image.astype(np.float32)
+    detail = image[:-1, :-1] - image[:-1, 1:] - image[1:, :-1] + image[1:, 1:]
+    return float(np.sqrt(np.pi / 8) * np.abs(detail).mean(dtype=np.float64)) if detail.size else 0.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +123,8 @@ class Percentile:
         blur: Standard deviation in pixels of a Gaussian blur before the percentiles are taken; 0 for none.
         floor: Least range of an image, as a share of the training set's median range. It keeps empty fields dark
             instead of stretching their noise to full scale, and it keeps the division sound.
+        most_noise: Most noise of an image with a scale of its own, as a standard deviation on the normalised scale; its
+            range is widened until that holds. ``None``, as in training, widens none.
     """
 
     lower: float = 0.1
@@ -113,6 +133,7 @@ class Percentile:
     blur: float = 0.0
     floor: float = 0.05
     fitted: Scale | None = field(default=None, init=False)
+    most_noise: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.lower < self.upper <= 100:
@@ -146,7 +167,10 @@ class Percentile:
         if not self.per_image:
             return self.fitted
         low, high = self._percentiles(image)
-        return Scale(low, max(high, low + self.floor * (self.fitted.high - self.fitted.low)))
+        least = self.floor * (self.fitted.high - self.fitted.low)
+        if self.most_noise:
+            least = max(least, 2 * noise_level(image) / self.most_noise)
+        return Scale(low, max(high, low + least))
 
     def state(self) -> dict[str, Any]:
         """Returns the scale of the training set."""

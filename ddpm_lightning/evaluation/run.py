@@ -291,7 +291,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
     except ValueError as error:
         no_spread = str(error)
     versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": pair.high}
-    normalised = restorer.normalisation.input.scale(pair.low).normalise(pair.low)
+    normalised = restorer.trust.normaliser.scale(pair.low).normalise(pair.low)
     low, high = restorer.normalisation.input_bounds
     return Judged(
         index,

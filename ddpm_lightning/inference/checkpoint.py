@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ddpm_lightning.build import build
-from ddpm_lightning.data.normalise import PairNormalisation
+from ddpm_lightning.data.normalise import PairNormalisation, Percentile
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.packed import SUFFIX, read_packed, shipped_models
 from ddpm_lightning.inference.presets import choose
@@ -24,6 +24,9 @@ __all__ = ["CARD_FORMAT", "Trained", "load"]
 
 #: Format of the card; it rises when a reader of today could not understand the card of tomorrow.
 CARD_FORMAT = 1
+#: An image may be so many times as noisy as the noisiest training image before its range is widened, and as noisy as
+#: this on the normalised scale in any case: models of clean images must not lose the contrast of all others.
+NOISE_MARGIN, ALWAYS_ALLOWED = 1.25, 0.25
 
 
 @dataclass
@@ -90,6 +93,8 @@ def load(
         _load_weights(method, content["state_dict"], path)
         normalisation = build(card["normalisation"]["config"])
         normalisation.load_state(card["normalisation"]["state"])
+        if isinstance(normalisation.input, Percentile) and "inputs" in card:
+            normalisation.input.most_noise = max(ALWAYS_ALLOWED, NOISE_MARGIN * max(card["inputs"]["noise"]))
         method.bounds = normalisation.target_bounds
         card["names"], card["data"]  # whoever uses the model names them
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -97,8 +97,16 @@ def _percentiles(normaliser: Percentile, image: Tensor) -> tuple[Tensor, Tensor]
         return below + (above - below) * (place - place.floor())
 
     low, high = percentile(normaliser.lower), percentile(normaliser.upper)
-    least = normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low)
+    least = image.new_tensor(normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low))
+    if normaliser.most_noise:
+        least = torch.maximum(least, 2 * _noise_level(image) / normaliser.most_noise)
     return low, torch.maximum(high, low + least)
+
+
+def _noise_level(image: Tensor) -> Tensor:
+    """Returns what :func:`ddpm_lightning.data.normalise.noise_level` does for arrays."""
+    detail = image[..., :-1, :-1] - image[..., :-1, 1:] - image[..., 1:, :-1] + image[..., 1:, 1:]
+    return detail.abs().mean() * (torch.pi / 8) ** 0.5
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:

@@ -89,8 +89,7 @@ def restore_file(
                 drawn.append((restored.draws, restored.precision))
                 pixels, low, high = to_dtype(restored.mean, info.dtype, info.bits)
                 if place.number in looked_at:
-                    scale = restorer.normalisation.input.scale(plane)
-                    described.append(restorer.trust.describe(plane, scale))
+                    described.append(restorer.trust.describe(plane))
             writers[""].write(pixels)
             for part in settings.maps:
                 writers[part].write(_map(part, restored, settings.intervals))

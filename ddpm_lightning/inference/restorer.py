@@ -183,11 +183,19 @@ class Restorer:
             samples: Whether single draws are kept.
 
         Raises:
-            UserError: If the array cannot be restored.
+            UserError: If the array cannot be restored, or single draws of a stack are asked for with a tolerance, by
+                which planes have different numbers of draws.
         """
         array = np.asarray(array)
         size = (pixel_size, pixel_size) if isinstance(pixel_size, int | float) else pixel_size
         info = _described(array, axes, size)
+        if samples and self.tolerance is not None and info.plane_count > 1:
+            raise UserError(
+                "samples=True",
+                f"needs equally many draws of all {info.plane_count} planes; tolerance={self.tolerance} ends them"
+                " early",
+                remedy="leave one out, or restore plane by plane",
+            )
         planes, described, blank = [], [], []
         for place, plane in zip(info.planes(), array.reshape(-1, *info.plane_shape), strict=True):
             if info.plane_count > 1 and is_blank(plane):
@@ -200,7 +208,7 @@ class Restorer:
             except UserError as error:
                 where = f"{error.subject} ({place.label})" if place.label else error.subject
                 raise UserError(where, error.found, error.allowed, error.remedy) from error
-            described.append(self.trust.describe(plane, self.normalisation.input.scale(plane)))
+            described.append(self.trust.describe(plane))
         if not described:
             raise UserError("image", "is constant in every plane", remedy="leave it out")
 

@@ -6,11 +6,12 @@ checkpoint (:mod:`ddpm_lightning.metrics.inputs`); here it becomes sentences.
 """
 
 from collections.abc import Iterable
+from copy import copy
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ddpm_lightning.data.normalise import Scale
+from ddpm_lightning.data.normalise import noise_level
 from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.metrics.inputs import BANDS, SeenInputs, describe_input
 
@@ -37,6 +38,9 @@ class Trust:
     def __init__(self, trained: Trained) -> None:
         state = trained.card.get("inputs")
         self.seen = SeenInputs.load(state) if state else None
+        # Judged as training saw its images: not on the wider range that keeps the noise of a noisy image low.
+        self.normaliser = copy(trained.normalisation.input)
+        self.normaliser.most_noise = None
         self.pixel_size: float | None = trained.card.get("pixel_size_um")
         self.range = trained.normalisation.input_bounds
 
@@ -48,10 +52,10 @@ class Trust:
             found += ["noise", "spectrum"]
         return [*found, "pixel size"] if self.pixel_size else found
 
-    def describe(self, plane: np.ndarray, scale: Scale) -> dict[str, float]:
-        """Returns the features of a plane with shape (H, W), in intensities, under its map to the model's scale."""
+    def describe(self, plane: np.ndarray) -> dict[str, float]:
+        """Returns the features of a plane with shape (H, W), in intensities, on the model's scale."""
         middle = tuple(slice(max(0, (n - SIDE) // 2), max(0, (n - SIDE) // 2) + SIDE) for n in plane.shape)
-        image = scale.normalise(plane[middle])
+        image = self.normaliser.scale(plane).normalise(plane[middle])
         empty = {"structure": structure(image)}
         if self.seen:
             return describe_input(image) | empty
@@ -133,13 +137,10 @@ class Trust:
 def structure(image: np.ndarray) -> float:
     """Returns how much more the blurred image varies than blurred white noise of its noise level would.
 
-    The noise level is that of :mod:`ddpm_lightning.metrics.inputs`, from diagonal differences of pixels. White noise of
-    standard deviation s has one of s / (2 sqrt(pi) b) after a Gaussian blur of b pixels.
+    White noise of standard deviation s has one of s / (2 sqrt(pi) b) after a Gaussian blur of b pixels.
 
     Args:
         image: Image with shape (H, W), in any unit.
     """
-    image = image.astype(np.float64)
-    detail = (image[:-1, :-1] - image[:-1, 1:] - image[1:, :-1] + image[1:, 1:]) / 2
-    noise = np.sqrt(np.pi / 2) * np.abs(detail).mean() / (2 * np.sqrt(np.pi) * BLUR)
-    return float(gaussian_filter(image, BLUR, mode="reflect").std() / max(noise, 1e-12))
+    noise = noise_level(image) / (2 * np.sqrt(np.pi) * BLUR)
+    return float(gaussian_filter(image.astype(np.float64), BLUR, mode="reflect").std() / max(noise, 1e-12))

@@ -69,6 +69,12 @@ def test_everything_on_request_and_its_record(do, tmp_path):
         "ancestral with 3 of 200 steps",
     ) and len(record["model"]["sha256"]) == 64
     assert record["settings"]["seed"] == 0 and record["versions"]["torch"] and record["seconds"] > 0
+    training = record["model"]["training"]
+    assert training["data"] == "simulated_microtubules" and training["data_settings"]["crop"] == 32
+    assert (
+        training["model"]["network"]["base"] == 8
+        and training["normalisation"]["state"]["input"]["high"] == 100
+    )
     stack = record["files"][3]
     assert stack["planes"] == 3 and stack["pixel_size_um"] == pytest.approx([0.1, 0.1])
     assert "4 of 4 files restored" in answer.out

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ddpm_lightning.data.normalise import FixedRange, PairNormalisation, Percentile, Scale
+from ddpm_lightning.data.normalise import FixedRange, PairNormalisation, Percentile, Scale, noise_level
 
 
 def images(count=5, gain=1.0, dtype=np.float32):
@@ -75,6 +75,29 @@ def test_an_empty_image_is_not_stretched(image):
     np.testing.assert_allclose(normalised, -1, atol=1e-6)
     noisy = image + np.random.default_rng(0).normal(0, 0.01, image.shape)
     assert np.abs(normaliser.scale(noisy).normalise(noisy) + 1).max() < 0.1
+
+
+def test_the_noise_level_is_that_of_white_noise_whatever_lies_beneath():
+    rng = np.random.default_rng(0)
+    smooth = 500 * ndimage.gaussian_filter(rng.normal(size=(200, 200)), 6)
+    assert noise_level(smooth + rng.normal(0, 3, smooth.shape)) == pytest.approx(3, rel=0.03)
+    assert noise_level(np.ones((1, 9))) == 0
+
+
+def test_an_empty_field_is_not_noisier_than_what_training_saw():
+    rng = np.random.default_rng(0)
+    full = 100 * (1 + ndimage.gaussian_filter(rng.normal(size=(128, 128)), 5) * 9)
+    noise = rng.normal(0, 10, full.shape)
+    normaliser = Percentile(1, 99.8, per_image=True, blur=2.0, floor=0.0)
+    normaliser.fit([full + noise])
+    stretched = normaliser.scale(100 + noise).normalise(100 + noise)
+    untouched = normaliser.scale(full + noise)
+    assert np.std(stretched) > 2 and np.std(untouched.normalise(noise)) < 0.2
+    normaliser.most_noise = 0.25
+    assert np.std(normaliser.scale(100 + noise).normalise(noise)) == pytest.approx(0.25, rel=0.03)
+    assert normaliser.scale(full + noise) == untouched
+    normaliser.per_image = False
+    assert normaliser.scale(100 + 9 * noise) == normaliser.fitted
 
 
 @pytest.mark.parametrize(

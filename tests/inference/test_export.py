@@ -50,6 +50,12 @@ def test_percentiles_are_those_of_numpy_and_scipy(blur):
     flat = torch.full((1, 1, 40, 40), 7.0)
     low, high = scale_of(normaliser, flat)
     assert low == pytest.approx(7) and high > low
+    normaliser.most_noise = 0.1
+    scale = normaliser.scale(image)
+    assert scale.high > np.percentile(blurred, 99.7) + 1
+    np.testing.assert_allclose(
+        scale_of(normaliser, torch.from_numpy(image)[None, None]), [scale.low, scale.high], 1e-5
+    )
 
 
 def test_a_filter_outside_of_torch_is_refused(tmp_path):

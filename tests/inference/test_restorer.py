@@ -123,3 +123,12 @@ def test_the_example_of_the_documentation_runs(checkpoint, plane, tmp_path, monk
     for line in lines:
         exec(line, names)
     assert names["restored"].mean.shape == plane.shape and names["volume"].mean.shape == (1, 1, 2, 37, 50)
+
+
+def test_single_draws_of_a_stack_need_a_known_number(checkpoint, plane):
+    restorer = Restorer.load(checkpoint, "cpu", tolerance=0.5)
+    with pytest.raises(UserError, match="equally many draws of all 2 planes; tolerance=0.5 ends them early"):
+        restorer.restore(np.stack([plane] * 2), 9, samples=True)
+    alone = restorer.restore(plane, 9, samples=True)
+    assert len(alone.samples) == alone.draws < 9
+    assert restorer.restore(np.stack([plane] * 2), 9).mean.shape == (2, *plane.shape)

@@ -30,8 +30,7 @@ def trained(tmp_path_factory):
 
 def warnings(trained, planes, pixel_size=None):
     trust = Trust(trained)
-    scale = trained.normalisation.input.scale(planes[0])
-    return trust.warnings([trust.describe(plane, scale) for plane in planes], pixel_size)
+    return trust.warnings([trust.describe(plane) for plane in planes], pixel_size)
 
 
 def test_images_of_the_same_kind_pass(trained):
@@ -98,9 +97,28 @@ def test_fields_of_noise_alone_are_called_blank(trained, side):
     assert not any(line.startswith("blank") for line in warnings(trained, [image(3, side=side)]))
 
 
+def test_the_noise_of_an_image_with_a_scale_of_its_own_is_kept_low_and_named_all_the_same(tmp_path):
+    path = write_checkpoint(tmp_path / "best.ckpt", per_image=True)
+    content = torch.load(path, weights_only=True)
+    scaling = load(path).normalisation.input
+    scaling.most_noise = None
+    content["card"]["inputs"] = SeenInputs.of(
+        scaling.scale(image(seed)).normalise(image(seed)) for seed in range(32)
+    ).state()
+    torch.save(content, path)
+    trained, blank = load(path), np.random.default_rng(0).normal(50, 8, (96, 96))
+    seen = max(content["card"]["inputs"]["noise"])
+    assert trained.normalisation.input.scale(blank).normalise(blank).std() == pytest.approx(
+        1.25 * seen, rel=0.05
+    )
+    assert trained.normalisation.input.scale(image(5)) == scaling.scale(image(5))
+    (line,) = (line for line in warnings(trained, [blank]) if line.startswith("noise: "))
+    assert float(line.split()[1]) > 2
+    assert warnings(trained, [image(100)]) == []
+
+
 def test_large_images_are_judged_by_their_middle(trained):
     large = np.full((1500, 1400), 50, np.float32)
     large[238:1262, 188:1212] = image(5, side=1024)
-    scale = trained.normalisation.input.scale(large)
     trust = Trust(trained)
-    assert trust.describe(large, scale) == trust.describe(image(5, side=1024), scale)
+    assert trust.describe(large) == trust.describe(image(5, side=1024))
