@@ -1,6 +1,7 @@
 """What presets lose against the paper's 200 x 15 evaluations, on the centres of test images.
 
-    python experiments/speed/quality.py CKPT --data DIR --images 24 --crop 176 --rows presets.jsonl
+    python experiments/speed/quality.py CKPT --data DIR --images 24 --crop 128 --rows real.jsonl
+    python experiments/speed/quality.py CKPT --data microtubules synapses --images 8 --rows simulated.jsonl
 
 Every finished image and way of drawing is a line of the file of rows: a run that was stopped goes on where it was.
 Networks compute in bfloat16. Scores are those of the protocol `affine`. The spread is judged on independent draws
@@ -16,6 +17,9 @@ import torch
 
 from ddpm_lightning.build import build
 from ddpm_lightning.data.folder import FolderData
+from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.data.simulated import SimulatedPairs
+from ddpm_lightning.data.simulation.twins import TWINS
 from ddpm_lightning.evaluation.statistics import difference
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.metrics.averaging_law import averaging_law
@@ -28,16 +32,28 @@ from ddpm_lightning.networks.folding import fold
 JUDGED = 8
 
 
-def crops_of(root: Path, split: str, count: int, side: int) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Returns name, field, low and high image of the centres of images drawn at random; more images keep those."""
-    pairs = FolderData(root, normalisation=None).pairs(split)
+def crops_of(data: str, split: str, count: int, side: int) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+    """Returns name, field, low and high image of the centres of images drawn at random; more images keep those.
+
+    Args:
+        data: Folder of pairs, or name of a simulated set, whose images are of a world that no model was trained on.
+        split: Name of the split.
+        count: Number of images.
+        side: Side of the centres in pixels.
+    """
+    if data in TWINS:
+        pairs: PairSource = SimulatedPairs(data, split, count, 256, seed=1000)
+    else:
+        pairs = FolderData(data, normalisation=None).pairs(split)
     chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
 
     def centre(image: np.ndarray) -> np.ndarray:
         y, x = ((length - side) // 2 for length in image.shape)
         return image[y : y + side, x : x + side]
 
-    return [(p.name, p.field, centre(p.low), centre(p.high)) for p in (pairs[int(k)] for k in chosen)]
+    found = (pairs[int(k)] for k in chosen)
+    place = Path(data).name
+    return [(f"{place} {p.name}", f"{place} {p.field}", centre(p.low), centre(p.high)) for p in found]
 
 
 class Drawer:
@@ -156,15 +172,19 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint")
-    parser.add_argument("--data", type=Path, required=True, help="folder with SPLIT/low and SPLIT/high")
+    parser.add_argument(
+        "--data", nargs="+", required=True, help="folders of pairs, or names of simulated sets"
+    )
     parser.add_argument("--split", default="test")
-    parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--crop", type=int, default=176, help="side of the centre that is restored")
+    parser.add_argument("--images", type=int, default=24, help="of each set")
+    parser.add_argument("--crop", type=int, default=128, help="side of the centre that is restored")
     parser.add_argument("--rows", type=Path, required=True, help="file of rows, one for each image and way")
     parser.add_argument("--lpips", type=Path, help="file of the AlexNet backbone")
     parser.add_argument("--also", nargs="*", default=[], help="further ways: SAMPLER:STEPS:DRAWS[:pairs]")
     parser.add_argument("--about", default="", help="what the model is, for the table")
-    parser.add_argument("--output", type=Path, help="file of the summary, presets.json beside this script")
+    parser.add_argument(
+        "--output", type=Path, help="file of the summary: presets/NAME.json beside this script"
+    )
     parser.add_argument("--summary", action="store_true", help="run nothing, summarise the rows there are")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -176,8 +196,9 @@ def main() -> None:
     if arguments.rows.exists():
         done = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
     finished = {(row["way"], row["image"]) for row in done}
-    crops = crops_of(arguments.data, arguments.split, arguments.images, arguments.crop)
-    for name, field, low, high in crops if not arguments.summary else []:
+    sets = arguments.data if not arguments.summary else []
+    crops = [c for data in sets for c in crops_of(data, arguments.split, arguments.images, arguments.crop)]
+    for name, field, low, high in crops:
         for way in ways.values():
             if (way, name) in finished:
                 continue
@@ -200,11 +221,14 @@ def main() -> None:
         "about": f"{arguments.about} Centres of {arguments.crop}² pixels of images of the split `{arguments.split}`, "
         "drawn at random; bfloat16; protocol `affine`; averages of the draws, less those of `paper`, with 95 % "
         "intervals from a bootstrap over fields of view. Spread: sqrt(b / a) of MSE(N) = a + b / N; 1 is consistent.",
-        "presets": {name: {key: found[name][key] for key in numbers} for name in presets if name in found},
+        "presets": {
+            name: {key: found[name].get(key) for key in numbers} for name in presets if name in found
+        },
         "all": found,
     }
     text = json.dumps(content, indent=1)
     if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(text + "\n")
     print(text)
 

@@ -4,7 +4,10 @@
     python experiments/speed/speed.py --quick           # a smaller network, for a look at the script itself
     python experiments/speed/speed.py --device cuda --compile
 
-Leaves `table.md` and `results.json`. What presets lose is measured by `quality.py`, whose `presets.json` is taken in.
+    python experiments/speed/speed.py --tables          # only takes in what `quality.py` has found since
+
+Leaves `table.md` and `results.json`. What presets lose is measured by `quality.py`, whose `presets/NAME.json` are taken
+in; those of real pairs are called `real`.
 """
 
 import argparse
@@ -241,7 +244,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small network and small images")
     parser.add_argument("--compile", action="store_true", help="compile the folded network (minutes)")
     parser.add_argument("--output", type=Path, default=FOLDER)
+    parser.add_argument("--tables", action="store_true", help="measure nothing, renew what is there")
     arguments = parser.parse_args()
+    if arguments.tables:
+        write(json.loads((arguments.output / "results.json").read_text()), arguments.output)
+        return
     torch.set_num_threads(arguments.threads)
     bench = Bench(arguments)
     for measurement in (
@@ -253,11 +260,8 @@ def main() -> None:
         bench.ema,
     ):
         measurement()
-    stored = FOLDER / "presets.json"
-    presets = json.loads(stored.read_text()) if stored.exists() else {}
     results = {
         "ratios": {name: round(found["ratio"], 3) for name, found in bench.ratios.items()},
-        "presets": presets.get("presets", {}),
         "quartiles": {name: [found["low"], found["high"]] for name, found in bench.ratios.items()},
         "facts": bench.facts,
         "timings": {
@@ -269,10 +273,18 @@ def main() -> None:
         "network": {"base": bench.base, "sides": [bench.small, bench.large], "quick": arguments.quick},
         "absent": bench.libraries.absent,
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    (arguments.output / "table.md").write_text(table(results, presets))
-    print((arguments.output / "table.md").read_text())
+    write(results, arguments.output)
+
+
+def write(results: dict[str, Any], folder: Path) -> None:
+    """Writes ``results.json`` and ``table.md``, with what is known of the presets."""
+    stored = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / "presets").glob("*.json"))}
+    found = {name: quality["presets"] for name, quality in stored.items()}
+    results = results | {"presets": found.pop("real", {}), "presets_elsewhere": found}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "table.md").write_text(table(results, stored))
+    print((folder / "table.md").read_text())
 
 
 if __name__ == "__main__":

@@ -36,12 +36,12 @@ MEANINGS = {
 PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}
 
 
-def table(results: dict[str, Any], quality: dict[str, Any]) -> str:
+def table(results: dict[str, Any], qualities: dict[str, dict[str, Any]]) -> str:
     """Returns the page.
 
     Args:
         results: Content of ``results.json``.
-        quality: Content of ``presets.json``, or nothing.
+        qualities: What ``quality.py`` found, by the name of its data.
     """
     machine, network = results["machine"], results["network"]
     lines = [
@@ -60,7 +60,8 @@ def table(results: dict[str, Any], quality: dict[str, Any]) -> str:
         *_facts(results),
         *_timings(results["timings"]),
         *_profiles(results),
-        *_presets(quality),
+        *[line for name, quality in qualities.items() for line in _presets(name, quality)],
+        *([] if qualities else ["What presets lose was not measured: see `quality.py`."]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -113,25 +114,23 @@ def _profiles(results: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _presets(quality: dict[str, Any]) -> list[str]:
-    if not quality:
-        return ["What presets lose was not measured: see `quality.py`."]
+def _presets(name: str, quality: dict[str, Any]) -> list[str]:
     lines = [
-        "## Presets",
+        f"## Presets, {name}",
         "",
         quality["about"],
         "",
         "| preset | way | evaluations | images | PSNR − paper, dB | MS-SSIM − paper | draw's LPIPS | spread (paper) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, found in quality["all"].items():
+    for preset, found in quality["all"].items():
         lines.append(
-            f"| {name} | {found['way']} | {found['evaluations']} | {found['images']} "
+            f"| {preset} | {found['way']} | {found['evaluations']} | {found['images']} "
             f"| {_with(found, 'psnr', '+.2f')} | {_with(found, 'ms_ssim', '+.4f')} "
             f"| {found.get('single_lpips', float('nan')):.3f} "
             f"| {found['spread_ratio']:.2f} ({found['spread_ratio_paper']:.2f}) |"
         )
-    return lines
+    return [*lines, ""]
 
 
 def _with(found: dict[str, Any], metric: str, form: str) -> str:
