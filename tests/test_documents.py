@@ -1,0 +1,95 @@
+"""What README and docs/ tell the reader to type works: every command and every piece of Python in them."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from ddpm_lightning.cli import compose
+from ddpm_lightning.inference.packed import shipped_models
+from tests.command import call
+from tests.conftest import write_pairs
+from tests.trained import TINY, write_checkpoint
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*(ROOT / "docs" / f"{name}.md" for name in ("train", "scores", "restore")), ROOT / "README.md"]
+TYPED = re.compile(r"^ddpm-lightning (.*?)(?:  +#.*)?$", re.MULTILINE)
+#: Trainings shrink to a few steps of a tiny network, evaluations to one draw.
+SMALLER = {
+    "train": [*TINY, "trainer.max_steps=2", "data.batch_size=2", "~callbacks.samples"],
+    "evaluate": ["draws=2", "sampler.steps=2", "figures=1"],
+    "restore": ["draws=2"],
+}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    return [shlex.split(line) for block in blocks(page, "bash") for line in TYPED.findall(block)]
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """A folder in which the reader works: images, pairs, a trained model."""
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "my_data")
+    write_checkpoint(tmp_path / "runs/mine/checkpoints/best.ckpt", per_image=True)
+    (tmp_path / "noisy").mkdir()
+    tifffile.imwrite(
+        tmp_path / "noisy/a.tif", np.random.default_rng(0).poisson(20, (40, 48)).astype(np.uint16)
+    )
+    return tmp_path
+
+
+def test_every_page_has_something_to_type():
+    assert all(commands(page) for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_has_settings_that_exist(page):
+    for verb, *settings in commands(page):
+        if verb in ("compare", "report", "show", "demo"):
+            continue  # they take files, not settings
+        compose.check(verb, settings)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_that_is_linked_is_there(page):
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem
+)
+def test_the_python_runs(page, desk):
+    if "default" in "".join(blocks(page, "python")) and "default" not in shipped_models():
+        pytest.skip("no model comes with this checkout")
+    noisy = tifffile.imread(desk / "noisy/a.tif")
+    names = {"noisy": noisy, "stack": np.stack([noisy] * 2)[:, None, None]}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+    assert names["restored"].mean.shape == noisy.shape and names["volume"].mean.shape == names["stack"].shape
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_command_works(desk, capsys, monkeypatch):
+    """In the order of the pages; the demo and the sweep of nine runs have tests of their own."""
+    for page in PAGES:
+        for verb, *settings in commands(page):
+            if verb in ("demo", "benchmark") or "sweep=learning_rate_width" in settings:
+                continue
+            if "run_folder=runs/mine" in settings:
+                shutil.rmtree("runs/mine")
+            answer = call(verb, *settings, *SMALLER.get(verb, []), capsys=capsys, monkeypatch=monkeypatch)
+            assert answer.code == 0, (verb, settings, answer.err)
+            if "output=evaluations/mine" in settings:
+                shutil.copytree("evaluations/mine", "evaluations/care")
