@@ -72,6 +72,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
     Raises:
         UserError: If an override names a key, a choice or a value that cannot be.
     """
+    _check_choices(overrides)
     # Hydra allows one instance at a time; inside of a running verb its own is set aside for a moment.
     holder = GlobalHydra.instance()
     running, holder.hydra = holder.hydra, None
@@ -114,6 +115,30 @@ def _first(override: Override) -> str:
     return f"{override.get_key_element()}={value}"
 
 
+def _check_choices(overrides: Iterable[str]) -> None:
+    """Tells choices among files from settings: a name where a setting is expected would be built as a text."""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        group = key.replace(".", "/")
+        # A description in full, or none, may be given in this way.
+        if (
+            "." in key
+            and (config_folder() / group).is_dir()
+            and value != "null"
+            and not value.startswith("{")
+        ):
+            raise UserError(
+                f"{key}={value}",
+                "is a choice among files, and not a setting",
+                allowed=", ".join(_choices(group)),
+                remedy=f"set {group}={value}",
+            )
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml") if path.stem != "default")
+
+
 def unknown(kind: str, found: str, allowed: Iterable[str]) -> UserError:
     """Returns the error for a name that does not exist, with the nearest ones that do."""
     names = list(allowed)
@@ -129,10 +154,7 @@ def _explained(verb: str, overrides: list[str], error: Exception) -> UserError:
         if extra := PLUGINS.get(name):
             remedy = f'pip install "ddpm-lightning[{extra}]"'
             return UserError(f"{group}={name}", "is part of a package that is not installed", remedy=remedy)
-        names = sorted(
-            path.stem for path in (config_folder() / group).glob("*.yaml") if path.stem != "default"
-        )
-        return unknown(group, name, names)
+        return unknown(group, name, _choices(group))
     if group := re.search(r"Could not override '([^']+)'", text):
         key = group.group(1)
     elif group := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
@@ -141,17 +163,33 @@ def _explained(verb: str, overrides: list[str], error: Exception) -> UserError:
         return UserError("configuration", " ".join(text.split()))
     # What was chosen brings keys of its own: without data=NAME there is nothing under data.
     chosen = [text for text in overrides if (config_folder() / text.partition("=")[0].lstrip("+")).is_dir()]
-    known = compose(verb, chosen if len(chosen) < len(overrides) else [])
-    names = sorted(set(_keys(OmegaConf.to_container(known))))
+    names, usual = _names(verb, chosen if len(chosen) < len(overrides) else []), _names(verb, [])
     if key in names:
         below = [name for name in names if name.startswith(f"{key}.")]
         remedy = f"set one of them by KEY=VALUE, or add one by +{key}.NAME=VALUE" if below else ""
         return UserError(key, "cannot be set in this way", allowed=", ".join(below), remedy=remedy)
+    if left := [name for name in usual if f".{name}".endswith(f".{key}") and name not in names]:
+        group = left[0].partition(".")[0]
+        by = " ".join([text for text in chosen if text.startswith(f"{group}=")][-1:] or chosen)
+        remedy = f"leave it out, or choose otherwise: {left[0]} is there without {by}"
+        return UserError(key, f"is no setting with {by}", remedy=remedy)
     near = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
     near += [name for name in names if name.split(".")[-1] == key.split(".")[-1] and name not in near][:3]
-    remedy = f"did you mean {' or '.join(near)}?" if near else ""
-    remedy += f" `ddpm-lightning {verb} --cfg job` shows all keys; +{key}=… adds a new one"
-    return UserError(key, "is no key of this configuration", remedy=remedy.strip())
+    value = next((text.partition("=")[2] for text in overrides if text.lstrip("+").startswith(f"{key}=")), "")
+    near = [f"{name}={value}" if value in _choices(name) else name for name in near]
+    remedy = f"did you mean {' or '.join(near)}? " if near else ""
+    remedy += f"`ddpm-lightning {verb} --cfg job` shows all keys"
+    if "." in key:
+        remedy += f"; +{key}=… adds a new one"
+    return UserError(key, "is no key of this configuration", remedy=remedy)
+
+
+def _names(verb: str, overrides: list[str]) -> list[str]:
+    """Returns all keys of a configuration, and the groups that it may choose from."""
+    file = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
+    groups = re.findall(r"^  - ([\w/]+):", file, re.MULTILINE)
+    keys = _keys(OmegaConf.to_container(compose(verb, overrides)))
+    return sorted({*keys, *groups})
 
 
 def _keys(node: Any, prefix: str = "") -> Iterable[str]:

@@ -158,6 +158,16 @@ class PublishedData(PairDataModule):
         Raises:
             UserError: If the set cannot be had, or its files cannot be used.
         """
+        made = [self.root / "source", *(p for p in (self.root, *self.root.parents) if not p.exists())]
+        try:
+            return self._prepare(on_error, progress)
+        finally:
+            # Also where an archive was refused; a folder that holds a download is not empty, and stays.
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def _prepare(self, on_error: str, progress: Progress | None) -> dict[str, Any]:
         manifest = read_manifest(self.root)
         settings = json.loads(json.dumps(asdict(self.preparation)))
         same = manifest is not None and manifest["settings"] == settings
@@ -184,8 +194,6 @@ class PublishedData(PairDataModule):
         manifest = build(self.root, folder, found, self.preparation, header, on_error, progress)
         for unpacked in (self.root / "source").glob("*unpacked-*"):
             shutil.rmtree(unpacked)
-        with suppress(OSError):  # it may hold the downloaded archive
-            (self.root / "source").rmdir()
         return manifest
 
     def _archive(self, progress: Progress | None) -> Path:

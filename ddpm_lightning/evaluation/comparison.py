@@ -8,6 +8,7 @@ runs over all pairs of methods in it.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 
@@ -135,6 +136,14 @@ def read_methods(files: Sequence[str], estimator: str, names: Sequence[str] | No
 
 def _split(file: str, estimator: str) -> tuple[Path, str]:
     name, colon, wanted = file.rpartition(":")
+    if colon and wanted not in ESTIMATORS and Path(name).expanduser().exists() and not Path(file).exists():
+        near = get_close_matches(wanted, ESTIMATORS, n=1, cutoff=0)
+        raise UserError(
+            file,
+            f"{wanted!r} is no estimator",
+            allowed=", ".join(ESTIMATORS),
+            remedy=f"did you mean {name}:{near[0]}?",
+        )
     if not colon or wanted not in ESTIMATORS:
         name, wanted = file, estimator
     path = Path(name).expanduser()
@@ -242,7 +251,9 @@ def compare(
     chosen = list(metrics) if metrics is not None else [name for name in METRICS if name in known]
     for metric in chosen:
         if metric not in known:
-            raise UserError(f"metrics: {metric}", "no file has it", allowed=", ".join(known))
+            near = get_close_matches(str(metric), known, n=1)
+            remedy = f"did you mean {near[0]}?" if near else "choose others, or evaluate with them"
+            raise UserError(f"metrics: {metric}", "no file has it", allowed=", ".join(known), remedy=remedy)
     names = [method.name for method in methods]
     if reference is not None and reference not in names:
         raise UserError(f"reference={reference}", "is no method of the table", allowed=", ".join(names))

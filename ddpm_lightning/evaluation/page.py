@@ -332,8 +332,7 @@ def _how(summary: dict[str, Any]) -> list[str]:
 
 
 def _absent(summary: dict[str, Any]) -> list[str]:
-    reasons = absent_in_words(summary["estimators"])
-    reasons |= {f"image {image}": text for image, text in summary["failed"].items()}
+    reasons = absent_in_words(summary)
     numbers = [
         n for e in summary["estimators"].values() for metric, n in e.items() if n and metric != "absent"
     ]

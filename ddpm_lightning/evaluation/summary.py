@@ -45,12 +45,14 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
     further = sorted({name for row in rows for name in row.values} - set(METRICS))
     for estimator in ESTIMATORS:
         chosen = [row for row in rows if row.estimator == estimator]
+        # An image that could not be restored lacks everything: that is said of the image.
+        scored = [row for row in chosen if row.values] or chosen
         numbers: dict[str, Any] = {}
         reasons: dict[str, str] = {}
         for metric in (*METRICS, *further):
             having = [row for row in chosen if metric in row.values]
             numbers[metric] = _described(having, [row.values[metric] for row in having]) if having else None
-            if missing := sorted({row.absent[metric] for row in chosen if metric in row.absent}):
+            if missing := sorted({row.absent[metric] for row in scored if metric in row.absent}):
                 reasons[metric] = "; ".join(missing)
         estimators[estimator] = {**numbers, "absent": reasons}
     return estimators

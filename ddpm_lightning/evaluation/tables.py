@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,9 @@ def write_rows(rows: list[Row], path: Path) -> None:
     lines = [[*FIRST, *metrics, *facts, "absent"]]
     for row in rows:
         numbers = [row.values.get(metric, "") for metric in metrics]
-        absent = "; ".join(f"{metric}: {reason}" for metric, reason in row.absent.items())
+        absent = "; ".join(
+            f"{', '.join(names)}: {reason}" for reason, names in _by_reason(row.absent).items()
+        )
         beside = [row.facts.get(fact, "") for fact in facts]
         lines.append([row.image, row.field, row.estimator, row.facts["protocol"], *numbers, *beside, absent])
     _write(path, lines)
@@ -134,9 +136,11 @@ def _row(cells: dict[str, str], path: Path, place: str, remedy: str) -> Row:
         except ValueError as error:
             found = f"has {cells[name]!r} as {name} in {place}"
             raise UserError(path, found, allowed="a number, or nothing", remedy=remedy) from error
-    absent = re.split(rf"; (?=(?:{'|'.join(NUMBERS)}): )", cells["absent"]) if cells["absent"] else []
+    name = f"(?:{'|'.join(NUMBERS)})"
+    absent = re.split(rf"; (?={name}(?:, {name})*: )", cells["absent"]) if cells["absent"] else []
     facts = {name: cells[name] for name in cells.keys() - NUMBERS - {*FIRST[:3], "absent"} if cells[name]}
-    reasons = dict(reason.split(": ", 1) for reason in absent)
+    parts = [part.split(": ", 1) for part in absent]
+    reasons = {metric: reason for names, reason in parts for metric in names.split(", ")}
     return Row(cells["image"], cells["field"], cells["estimator"], values, reasons, facts)
 
 
@@ -216,16 +220,27 @@ def cell(numbers: dict[str, Any] | None) -> str:
     return f"{numbers['median']:.4g} [{low:.4g}, {high:.4g}]"
 
 
-def absent_in_words(estimators: dict[str, Any]) -> dict[str, str]:
-    """Returns why numbers are absent, by metric; with the estimators where not all of them lack it."""
+def absent_in_words(summary: dict[str, Any]) -> dict[str, str]:
+    """Returns why numbers are absent, each reason once; with the estimators where not all of them lack a metric."""
+    estimators = summary["estimators"]
     lacking: dict[tuple[str, str], list[str]] = {}
     for name, numbers in estimators.items():
         for metric, text in numbers["absent"].items():
             lacking.setdefault((metric, text), []).append(name)
-    return {
+    named = {
         metric if len(names) == len(estimators) else f"{metric} ({', '.join(names)})": text
         for (metric, text), names in lacking.items()
     }
+    metrics = {", ".join(names): text for text, names in _by_reason(named).items()}
+    return metrics | {f"image {image}": text for image, text in summary.get("failed", {}).items()}
+
+
+def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Turns reasons by name into names by reason, in the order of their first appearance."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return names
 
 
 def drawn_by(summary: dict[str, Any]) -> str:
@@ -244,7 +259,7 @@ def summary_markdown(summary: dict[str, Any]) -> str:
         "",
         *estimator_table(estimators, summary.get("resolution_unit", "")),
     ]
-    if reasons := absent_in_words(estimators):
+    if reasons := absent_in_words(summary):
         lines += ["", "Absent:", "", *(f"- {metric}: {text}" for metric, text in reasons.items())]
     if sentences := summary.get("in_words"):
         lines += ["", *(f"- {sentence}" for sentence in sentences)]

@@ -58,7 +58,12 @@ def choose(
     """
     given = {key: value for key, value in (sampler or {}).items() if value is not None}
     if given and "sampler" not in model:
-        raise UserError(subject, "is a model without a sampler", remedy="leave out sampler=…")
+        settings = ", ".join(f"sampler.{key}={value}" for key, value in given.items() if key != "_target_")
+        raise UserError(
+            subject,
+            f"is a model without a sampler: it restores in one pass, so there is no {settings or 'sampler'}",
+            remedy="leave out sampler=… and sampler.KEY=…",
+        )
     if given and preset is None:
         return Drawing("custom", draws or DRAWS, _with_sampler(model, given))
     with torch.device("meta"):  # the model is asked what it offers, at no cost

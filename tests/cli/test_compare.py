@@ -12,6 +12,7 @@ from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose, evaluate, train
 from ddpm_lightning.cli.compare import spelled_out
 from ddpm_lightning.cli.intervals import intervals_file
+from ddpm_lightning.evaluation.tables import read_rows
 from ddpm_lightning.inference.checkpoint import load
 from tests.conftest import write_pairs
 from tests.trained import TINY, write_checkpoint
@@ -76,6 +77,8 @@ def test_bad_tables_are_answered(command, scored, tmp_path):
         (["good"], "two or more"),
         ([], "files"),
         (["good", "good", "estimator=mean"], "'mean'"),
+        (["good", "good:sngle"], "did you mean good:single"),
+        (["good", "good:single", "metrics=[psnrr]"], "did you mean psnr"),
     ):
         answer = command("compare", *files, "output=table")
         assert answer.code == 2 and words in answer.err and "Traceback" not in answer.err, files
@@ -100,7 +103,7 @@ def test_further_protocols_have_tables_of_their_own(scored):
             rows = list(csv.DictReader(file))
         assert len(rows) == 9 and {row["protocol"] for row in rows} == {protocol}
         assert rows[2]["rsp"] and rows[2]["shift"] and rows[0]["estimator"] == "raw"
-        assert not rows[0]["rsp"] and "rsp: it is itself what others are compared with" in rows[0]["absent"]
+        assert not rows[0]["rsp"] and "rsp, rse: it is itself what others are compared with" in rows[0]["absent"]
     affine = [row for row in rows if row["pearson"] and row["nrmse"]]
     for row in affine:
         assert float(row["nrmse"]) == pytest.approx(np.sqrt(1 - float(row["pearson"]) ** 2), abs=1e-6)
@@ -150,6 +153,12 @@ def test_an_image_that_cannot_be_read_is_listed(scored):
     path.write_bytes(path.read_bytes()[:300])
     answer, folder = scored("some")
     assert answer.code == 3, answer.err
+    # Once for all metrics of an image, and once for the image.
+    assert answer.out.count("00001.tif") == 1 and (folder / "summary.md").read_text().count("00001.tif") == 1
+    with (folder / "metrics.csv").open() as file:
+        row = [row for row in csv.DictReader(file) if row["image"] == "number 1"][0]
+    assert row["absent"].count("00001.tif") == 1 and "psnr" in row["absent"]
+    assert read_rows(folder / "metrics.csv")[3].absent.keys() >= {"psnr", "ms_ssim", "pearson"}
     summary = json.loads((folder / "summary.json").read_text())
     assert list(summary["failed"]) == ["number 1"] and "00001.tif" in summary["failed"]["number 1"]
     assert summary["images"] == 3 and summary["estimators"]["average"]["psnr"]["images"] == 2

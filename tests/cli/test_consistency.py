@@ -47,6 +47,19 @@ WRONG = {
         "wait",
         "stop, skip",
     ),
+    "a choice given as a setting": (
+        ["data=simulated_zebrafish", "data.degradations=[dose]"],
+        "data.degradations",
+        "[dose]",
+        "set data/degradations=[dose]",
+    ),
+    "a choice that would be built as a text": (
+        ["model.lr_schedule=saw_tooth"],
+        "model.lr_schedule",
+        "saw_tooth",
+        "set model/lr_schedule=saw_tooth",
+    ),
+    "a misspelt group": (["datta=zebrafish"], "datta", "zebrafish", "did you mean data=zebrafish"),
     "more steps than levels": (["model.sampler.steps=999"], "sampler.steps", "999", "200"),
 }
 
@@ -60,6 +73,19 @@ def test_wrong_configurations(command, pair_folder, tmp_path, case):
     for words in (key, value, way_out):
         assert words in answer.err, answer.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "prepare"])
+def test_groups_that_are_not_chosen_are_known(command, verb):
+    answer = command(verb, "datta=zebrafish")
+    assert answer.code == 2 and "did you mean data=zebrafish" in answer.err
+
+
+@pytest.mark.parametrize("key", ["sampler.steps", "model.sampler.steps"])
+def test_settings_of_other_choices_are_known(command, key):
+    answer = command("train", "data=simulated_synapses", "model=care_small", f"{key}=5")
+    assert answer.code == 2 and f"{key}: is no setting with model=care_small" in answer.err
+    assert "leave it out" in answer.err and "model.sampler.steps is there" in answer.err
 
 
 def test_seed_zero_is_a_seed(command):

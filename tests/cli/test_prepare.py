@@ -139,6 +139,20 @@ def test_bad_requests_are_answered(command, arguments, words, tmp_path):
     assert not list(tmp_path.rglob("*.tif"))
 
 
+def test_a_refused_archive_leaves_no_folder(command, tmp_path):
+    (tmp_path / "text.zip").write_text("not an archive")
+    (tmp_path / "mine").mkdir()
+    for place in ("made", "mine"):
+        answer = command("prepare", "data=zebrafish", "data.archive=text.zip", f"data.root={place}/set")
+        assert answer.code == 2 and "text.zip" in answer.err
+    answer = command("prepare", "data=zebrafish", "data.archive=text.zip", "data.root=mine")
+    assert answer.code == 2
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "mine",
+        "text.zip",
+    ]
+
+
 def test_unreachable_servers_are_told_with_the_page_to_go_to(command, monkeypatch):
     def offline(*_, **__):
         raise requests.ConnectionError("no network")

@@ -40,6 +40,7 @@ class GaussianRestorer:
         self.width, self.blur, self.seed = width, blur, seed
         self.method = SimpleNamespace(antithetic=antithetic, deterministic=False)
         self.normalisation = PairNormalisation(FixedRange(0, 200), FixedRange(0, 200))
+        self.trust = SimpleNamespace(normaliser=self.normalisation.input)
 
     def draws(self, plane, draws, image):
         rng = np.random.default_rng((self.seed, int(image)))
