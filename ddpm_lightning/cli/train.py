@@ -8,6 +8,8 @@ Examples:
   ddpm-lightning train trainer.max_steps=500 seed=1 run_folder=runs/try
   ddpm-lightning train resume=runs/try                       goes on where that run stopped
   ddpm-lightning train --multirun seed=0,1,2                 a run for each value
+  ddpm-lightning train sweep=optuna experiment=demo trainer.max_steps=60 data.counts.train=64
+                                                             looks for the best learning rate, in minutes
 
 Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv, figures/, status.json.
 """
