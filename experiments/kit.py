@@ -11,20 +11,38 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from ddpm_lightning.build import build
+from ddpm_lightning.cli import compose
 from ddpm_lightning.data.folder import FolderPairs
-from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.simulated import SimulatedPairs
 from ddpm_lightning.evaluation.statistics import describe, fields_of
-from ddpm_lightning.metrics.collection import perceptual_metric
+from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.metrics.collection import perceptual_metric, score
 
 SPECIMENS = ("microtubules", "mitochondria", "synapses", "zebrafish")
 #: Pairs that this world shows were never trained on: shipped models and the benchmark know other worlds.
 WORLD = 1000
+METRICS = ("psnr", "ms_ssim", "lpips")
+#: How models are trained that are missing: for all experiments alike, since they share them. Experiments score by
+#: themselves; the benchmark's own evaluation is kept short.
+TRAINING = {
+    "small": ["budget.seconds=40", 'evaluate=["draws=2","bfloat16=true","limit=2"]', "centre=96"],
+    "full": [
+        "methods=full",
+        "budget.seconds=3600",
+        'train=["trainer=gpu"]',
+        'evaluate=["draws=2","limit=2"]',
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +57,8 @@ class Options:
         lpips: LPIPS for ``score``, or why there is none.
         work: Folder of rows in the making.
         output: Folder of the experiment, which takes results, figures and tables.
+        training: Overrides of ``benchmark`` for models that are missing.
+        benchmark: The benchmark's ``table.csv``.
     """
 
     size: Mapping[str, Any]
@@ -48,6 +68,8 @@ class Options:
     lpips: Any
     work: Path
     output: Path
+    training: Sequence[str] = ()
+    benchmark: Path = Path("experiments/benchmark/table.csv")
 
 
 def run(
@@ -68,7 +90,15 @@ def run(
         default=Path("runs/experiments/models"),
         help="folder of a benchmark: its checkpoints are used, missing ones are trained",
     )
+    parser.add_argument(
+        "--training",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="overrides of benchmark for missing models",
+    )
     parser.add_argument("--pairs", nargs="*", default=[], metavar="DIR", help="folders of real pairs")
+    parser.add_argument("--benchmark", type=Path, default=Options.benchmark, help="table.csv of the benchmark")
     parser.add_argument("--lpips", type=Path, help="file of the AlexNet backbone")
     parser.add_argument("--work", type=Path, default=Path("runs/experiments") / name)
     parser.add_argument("--output", type=Path, default=here, help="folder of results, figures and README.md")
@@ -87,6 +117,8 @@ def run(
                 lpips,
                 work,
                 chosen.output,
+                [*TRAINING[chosen.size], *chosen.training],
+                chosen.benchmark,
             )
         )
         (chosen.output / "results").mkdir(parents=True, exist_ok=True)
@@ -157,35 +189,82 @@ def real(folder: Path, split: str = "test") -> PairSource:
     return FolderPairs(folder, split)
 
 
+def spread_over(source: PairSource, images: int) -> Iterator[Pair]:
+    """Yields pairs from all over a set: files of one field of view lie beside each other."""
+    for index in np.linspace(0, len(source) - 1, min(images, len(source))).astype(int):
+        yield source[int(index)]
+
+
+def set_of(specimen: str, *overrides: str) -> list[str]:
+    """Returns overrides of ``train`` for a simulated set.
+
+    Each image is normalised by itself, as it must be where intensities of other sets and doses are to be met.
+    """
+    return [
+        f"data=simulated_{specimen}",
+        "data/normalisation=image",
+        "data.counts={train:128,val:16,test:16}",
+        "data.size=192",
+        "data.cache=${folder}/simulated",
+        *overrides,
+    ]
+
+
+def pairs_of(overrides: Sequence[str], images: int, side: int) -> PairSource:
+    """Returns test pairs of a simulated set described by overrides of ``train``, which no model was trained on."""
+    changed = ["data.cache=null", f"data.counts={{train:1,val:1,test:{images}}}", f"data.size={side}"]
+    config = compose.compose("train", [*overrides, *changed, f"++data.world={WORLD}", "run_folder=unused"])
+    return build(compose.plain(config)["data"]).source("test")
+
+
+def judged(image: np.ndarray, pair: Pair, lpips: Any) -> dict[str, Any]:
+    """Returns the numbers of a restored image with shape (H, W) under the protocol ``affine``, empty where absent."""
+    prediction, target = (
+        torch.from_numpy(np.asarray(plane, np.float32))[None, None] for plane in (image, pair.high)
+    )
+    values = score(prediction, target, "affine", lpips=lpips).values
+    return {metric: values.get(metric, "") for metric in METRICS}
+
+
+def loaded(options: Options, checkpoint: str | Path, method: str = "") -> Restorer:
+    """Returns a trained method, drawing by the preset of ``options.size["presets"]``, else by its own first one."""
+    preset = options.size.get("presets", {}).get(method)
+    return Restorer.load(checkpoint, preset=preset, bfloat16=True)
+
+
 def checkpoints(
-    options: Options, sets: Mapping[str, Sequence[str]], methods: Sequence[str]
+    options: Options, sets: Mapping[str, Sequence[str] | None], methods: Sequence[str]
 ) -> dict[tuple[str, str], Path]:
     """Returns trained methods by set and method: those of the benchmark in ``options.models``.
 
-    What is missing is trained by the command ``benchmark``, each method for ``options.size["seconds"]``.
+    What is missing is trained by the command ``benchmark``; what is there is taken as it is.
 
     Args:
         options: How the experiment is run.
-        sets: Overrides of ``train`` that choose the data, by the name of the set.
+        sets: Overrides of ``train`` that choose the data, by the name of the set; ``None`` for a set of the benchmark.
         methods: Rows of the benchmark.
     """
     place = options.models
-    found = {(s, m): place / s / m / "run" / "checkpoints" / "best.ckpt" for s in sets for m in methods}
-    if not all((path.parents[2] / "cell.json").is_file() for path in found.values()):
-        known = dict.fromkeys(SPECIMENS, "null") | {
-            name: "[" + ",".join(f'"{override}"' for override in overrides) + "]"
-            for name, overrides in sets.items()
-        }
-        command(
-            "benchmark",
-            *(f"{'' if name in SPECIMENS else '+'}sets.{name}={value}" for name, value in known.items()),
-            f"only=[{','.join(methods)}]",
-            f"budget.seconds={options.size['seconds']}",
-            f"folder={place}",
-            f"output={place / 'table'}",
-            *options.size.get("benchmark", ()),
-        )
-    return found
+    chosen = [*options.training, *options.size.get("benchmark", ())]
+    known = compose.compose("benchmark", chosen)
+    for name, overrides in sets.items():
+        missing = {method for method in methods if not (place / name / method / "cell.json").is_file()}
+        if not missing:
+            continue
+        for _ in range(2):  # a row may use the checkpoint of a flow, which starts from a regressor
+            missing |= {known.methods[m].get(key) for m in missing for key in ("mean", "trained")} - {None}
+        others = [f"sets.{other}=null" for other in known.sets if other != name]
+        if overrides is not None:
+            listed = ",".join(f'"{override}"' for override in overrides)
+            others.append(f"{'' if name in known.sets else '+'}sets.{name}=[{listed}]")
+        others += [f"~methods.{method}" for method in known.methods if method not in missing]
+        command("benchmark", *chosen, *others, f"folder={place}", f"output={place / 'tables' / name}")
+    return {(s, m): _best(place / s, m, known.methods) for s in sets for m in methods}
+
+
+def _best(place: Path, method: str, methods: Mapping[str, Any]) -> Path:
+    trained = methods[method].get("trained", method)
+    return place / trained / "run" / "checkpoints" / "best.ckpt"
 
 
 def command(*arguments: str) -> None:
@@ -209,6 +288,22 @@ def mean(rows: Iterable[Mapping[str, str]], column: str, digits: int = 2) -> str
         return f"{found.mean:.{digits}f}"
     low, high = found.mean_interval
     return f"{found.mean:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def differences(
+    rows: Iterable[Mapping[str, str]], others: Iterable[Mapping[str, str]], column: str = "psnr"
+) -> list[dict[str, str]]:
+    """Returns a row with ``difference``, first minus second, for each row with a counterpart on the same image."""
+    known = {(row["set"], row["image"]): float(row[column]) for row in others if row[column]}
+    return [
+        {
+            "image": f"{row['set']}/{row['image']}",
+            "field": f"{row['set']}/{row['field'] or row['image']}",
+            "difference": f"{float(row[column]) - known[row['set'], row['image']]:.6g}",
+        }
+        for row in rows
+        if row[column] and (row["set"], row["image"]) in known
+    ]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -1,0 +1,69 @@
+"""Models of experiments: what is missing is asked of the benchmark, and nothing else is touched."""
+
+from pathlib import Path
+
+import pytest
+
+from ddpm_lightning.cli import compose
+from experiments import kit
+
+PLAIN = kit.set_of("zebrafish")
+NOISY = kit.set_of("zebrafish", "data/degradations=[line_noise]", "data.degradations.line_noise.sigma=6")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    calls = []
+    monkeypatch.setattr(kit, "command", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+def options(place: Path) -> kit.Options:
+    return kit.Options({}, "", place, {}, None, place, place, kit.TRAINING["small"])
+
+
+def finish(place: Path, *cells: str) -> None:
+    for cell in cells:
+        (place / cell).mkdir(parents=True)
+        (place / cell / "cell.json").write_text("{}")
+
+
+def test_only_what_is_missing_is_trained_and_what_it_starts_from(tmp_path, asked):
+    finish(tmp_path, "plain/care", "plain/residual_flow", "noisy/care")
+    found = kit.checkpoints(options(tmp_path), {"plain": PLAIN, "noisy": NOISY}, ["care", "residual_flow"])
+    assert found["noisy", "care"] == tmp_path / "noisy" / "care" / "run" / "checkpoints" / "best.ckpt"
+    ((verb, *overrides),) = asked
+    config = compose.plain(compose.compose(verb, overrides))
+    # The finished cell of the same set is not looked at, since it may have been made by other settings.
+    assert set(config["methods"]) == {"residual_flow", "regression"}
+    assert [name for name, value in config["sets"].items() if value] == ["noisy"]
+    expected = [one.replace("${folder}", str(tmp_path)) for one in NOISY]
+    assert config["sets"]["noisy"] == expected
+    assert config["budget"]["seconds"] == 40
+    compose.compose("train", [*config["sets"]["noisy"], *config["methods"]["regression"]["train"]])
+
+
+def test_nothing_is_trained_where_all_is_there(tmp_path, asked):
+    finish(tmp_path, "microtubules/care")
+    kit.checkpoints(options(tmp_path), {"microtubules": None}, ["care"])
+    assert not asked
+    kit.checkpoints(options(tmp_path), {"mitochondria": None}, ["care"])
+    config = compose.plain(compose.compose(*[asked[0][0], asked[0][1:]]))
+    assert [name for name, value in config["sets"].items() if value] == ["mitochondria"]
+
+
+@pytest.mark.parametrize("size", kit.TRAINING)
+def test_the_settings_of_trainings_are_settings_of_the_benchmark(size):
+    config = compose.plain(compose.compose("benchmark", kit.TRAINING[size]))
+    compose.compose("evaluate", [*config["evaluate"], "checkpoint=x"])
+    compose.compose("train", config["train"])
+
+
+def test_differences_are_paired_by_set_and_image():
+    def row(name: str, image: str, psnr: str) -> dict[str, str]:
+        return {"set": name, "image": image, "field": "", "psnr": psnr}
+
+    first = [row("a", "0", "3"), row("b", "0", "7"), row("b", "1", "")]
+    found = kit.differences(first, [row("b", "0", "7"), row("a", "0", "1"), row("b", "1", "2")])
+    assert [(one["image"], one["difference"]) for one in found] == [("a/0", "2"), ("b/0", "0")]
+    assert kit.mean(found, "difference").startswith("1.00 (")
