@@ -1,0 +1,234 @@
+"""Scores methods trained on each simulated set on every other one, and on real pairs that none was trained on.
+
+python -m experiments.cross_dataset.run --size small --pairs DIR…
+"""
+
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+
+from ddpm_lightning.data.centre import Centres  # noqa: E402
+from ddpm_lightning.data.pairs import Pair  # noqa: E402
+from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
+from experiments import kit  # noqa: E402
+
+SIZES = {
+    "small": {
+        "images": 6,
+        "side": 192,
+        "methods": ["gaussian", "care", "ddpm", "regression", "residual_flow"],
+        "presets": {"ddpm": "fast"},
+    },
+    "full": {
+        "images": 64,
+        "side": 256,
+        "methods": [
+            *("gaussian", "noise2void", "care", "unet_rcan", "pix2pix"),
+            *("ddpm", "regression", "pmrf", "residual_flow"),
+        ],
+    },
+}
+#: What the shipped model was trained on.
+ALL = "all four"
+SHIPPED = "shipped model"
+Row = Mapping[str, str]
+
+
+def measure(options: kit.Options) -> None:
+    """Adds a row for each model and image."""
+    images, side = options.size["images"], options.size["side"]
+    sets = {f"{name}_image": kit.set_of(name) for name in kit.SPECIMENS}
+    found = kit.checkpoints(options, sets, options.size["methods"])
+    models = {
+        (name.removesuffix("_image"), method): kit.loaded(options, path, method)
+        for (name, method), path in found.items()
+    }
+    models[ALL, SHIPPED] = kit.loaded(options, options.model)
+    tests = {name: kit.simulated(name, images, side) for name in kit.SPECIMENS}
+    tests |= {name: Centres(kit.real(folder), side) for name, folder in options.pairs.items()}
+    known = {" ".join(key): restorer.trained.sha256 for key, restorer in models.items()}
+    settings = {**options.size, "models": known, "sets": list(tests)}
+    rows = kit.Rows(options.work / "cross_dataset.csv", settings, ("trained", "method", "set", "image"))
+    for name, source in tests.items():
+        for pair in kit.spread_over(source, images):
+            for (trained, method), restorer in [(("", "raw"), None), *models.items()]:
+                about = {"trained": trained, "method": method, "set": name, "image": pair.name}
+                if rows.has(**about):
+                    continue
+                restored = pair.low if restorer is None else restorer.restore(pair.low, image=pair.name).mean
+                scores = kit.judged(restored, pair, options.lpips)
+                said = "" if restorer is None else warned(restorer, pair)
+                rows.add([{**about, "field": pair.field, **scores, "warnings": said}])
+
+
+def warned(restorer: Restorer, pair: Pair) -> str:
+    """Returns the kinds of warnings that a user would see at an image."""
+    size = (pair.pixel_size, pair.pixel_size) if pair.pixel_size else None
+    lines = restorer.trust.warnings([restorer.trust.describe(pair.low)], size)
+    return ";".join(line.partition(":")[0] for line in lines)
+
+
+def report(folder: Path) -> Mapping[str, str]:
+    """Draws the figure, and returns the tables by name."""
+    cells: dict[tuple[str, str, str], list[Row]] = {}
+    for row in kit.read(folder / "results" / "cross_dataset.csv"):
+        cells.setdefault((row["trained"], row["method"], row["set"]), []).append(row)
+    tests, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (2, 1))
+    learnt = [method for method in methods if method != "raw"]
+    models = [(method, trained) for method in learnt for trained in trainings(cells, method)]
+    draw(cells, tests, learnt, folder / "cross_dataset.png")
+    scores = [
+        [method, trained, *(shown(cells, trained, method, name) for name in tests)]
+        for method, trained in [("raw", ""), *models]
+    ]
+    return {
+        "scores": kit.table(["method", "trained on", *(f"{name} (dB)" for name in tests)], scores),
+        "transfer": kit.table(
+            [
+                "method",
+                "above raw, own set (dB)",
+                "above raw, foreign simulated sets (dB)",
+                "foreign sets, against its like trained there (dB)",
+                "foreign cases below the blur fitted there",
+                "above raw, real sets (dB)",
+            ],
+            [transfer(cells, method) for method in learnt],
+        ),
+        "warnings": kit.table(
+            [
+                "trained on",
+                "warned on own set",
+                "on foreign simulated sets",
+                "the same, by pixel size as well",
+                "on real sets",
+                "reasons on foreign sets",
+                "against its like trained there, where warned (dB)",
+                "where not warned (dB)",
+            ],
+            [warnings(cells, trained, learnt) for trained in trainings(cells)],
+        ),
+    }
+
+
+def trainings(cells: Mapping[tuple[str, str, str], list[Row]], method: str | None = None) -> list[str]:
+    """Returns what was trained on, in order, by any method or one."""
+    return list(dict.fromkeys(t for t, m, _ in cells if t and method in (None, m)))
+
+
+def own(trained: str, name: str) -> bool:
+    """Returns whether a model has seen a set of that kind."""
+    return name in kit.SPECIMENS and trained in (name, ALL)
+
+
+def shown(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, method: str, name: str) -> str:
+    """Returns the mean PSNR of a cell of the table, bold where the model knows the set."""
+    text = kit.mean(cells[trained, method, name], "psnr")
+    return f"**{text}**" if own(trained, name) else text
+
+
+def split(
+    cells: Mapping[tuple[str, str, str], list[Row]], method: str, trained: str | None = None
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Returns the rows of a method on own sets, on foreign simulated ones, and on real ones."""
+    parts: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
+    for (origin, other, name), rows in cells.items():
+        if other == method and trained in (None, origin):
+            parts[2 if name not in kit.SPECIMENS else 0 if own(origin, name) else 1].extend(rows)
+    return parts
+
+
+def transfer(cells: Mapping[tuple[str, str, str], list[Row]], method: str) -> list[str]:
+    """Returns the row of a method: what it gains on sets that it knows and on others."""
+    raw = list(chain.from_iterable(split(cells, "raw")))
+    parts = split(cells, method)
+    gains = [kit.mean(kit.differences(part, raw), "difference") for part in parts]
+    change = kit.mean(kit.differences(parts[1], like(cells, method, parts[1])), "difference")
+    foreign = [
+        key for key in cells if key[1] == method and key[2] in kit.SPECIMENS and not own(key[0], key[2])
+    ]
+    below = sum(level(cells[key]) < level(cells[key[2], "gaussian", key[2]]) for key in foreign)
+    return [method, *gains[:2], change, f"{below} of {len(foreign)}" if foreign else "", gains[2]]
+
+
+def like(cells: Mapping[tuple[str, str, str], list[Row]], method: str, rows: list[Row]) -> list[Row]:
+    """Returns the rows of the same method trained on the very sets that rows are about."""
+    return [row for name in {row["set"] for row in rows} for row in cells[name, method, name]]
+
+
+def level(rows: list[Row]) -> float:
+    """Returns the mean PSNR."""
+    return float(np.mean([float(row["psnr"]) for row in rows]))
+
+
+def warnings(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, methods: list[str]) -> list[str]:
+    """Returns the row of a training: shares of warned files, and whether they are the ones that suffer.
+
+    What is known of the training images is the same for all methods: files are counted for the last one.
+    """
+    method = [method for method in methods if (trained, method, kit.SPECIMENS[0]) in cells][-1]
+    mine, foreign, real = split(cells, method, trained)
+    reasons = [kind for row in foreign + real for kind in by_content(row)]
+    most = sorted(set(reasons), key=lambda kind: -reasons.count(kind))
+    changes = []
+    for expected in (True, False):
+        chosen = [row for row in foreign if bool(by_content(row)) is expected]
+        changes.append(kit.mean(kit.differences(chosen, like(cells, method, chosen)), "difference"))
+    every = share([bool(row["warnings"]) for row in foreign])
+    return [
+        trained,
+        *(share([bool(by_content(row)) for row in part]) for part in (mine, foreign)),
+        every,
+        share([bool(by_content(row)) for row in real]),
+        ", ".join(f"{kind} {reasons.count(kind)}" for kind in most),
+        *changes,
+    ]
+
+
+def by_content(row: Row) -> list[str]:
+    """Returns the warnings that an image gives by itself; pixel sizes of simulated sets give away what they are."""
+    return [kind for kind in row["warnings"].split(";") if kind and kind != "pixel size"]
+
+
+def share(those: list[bool]) -> str:
+    """Returns how many of how many."""
+    return f"{sum(those)} of {len(those)}" if those else ""
+
+
+def draw(
+    cells: Mapping[tuple[str, str, str], list[Row]], tests: list[str], methods: list[str], path: Path
+) -> None:
+    """Draws for each method what it gains over the raw image, by training set and test set."""
+    figure, axes = pyplot.subplots(
+        1, len(methods), figsize=(1.2 + 2.6 * len(methods), 3.2), layout="constrained", squeeze=False
+    )
+    gains = {
+        method: np.array(
+            [
+                [level(cells[trained, method, name]) - level(cells["", "raw", name]) for name in tests]
+                for trained in trainings(cells, method)
+            ]
+        )
+        for method in methods
+    }
+    most = max(float(np.abs(gain).max()) for gain in gains.values())
+    for axis, (method, gain) in zip(axes[0], gains.items(), strict=True):
+        image = axis.imshow(gain, cmap="RdBu", vmin=-most, vmax=most)
+        axis.set_xticks(range(len(tests)), tests, rotation=60, ha="right", fontsize=7)
+        axis.set_yticks(range(len(gain)), trainings(cells, method), fontsize=7)
+        axis.set_title(method, fontsize=9)
+        for (row, column), value in np.ndenumerate(gain):
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6)
+    axes[0, 0].set_ylabel("trained on")
+    figure.colorbar(image, ax=axes, label="PSNR above raw (dB)", shrink=0.8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    kit.run("cross_dataset", SIZES, measure, report)
