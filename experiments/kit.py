@@ -98,7 +98,9 @@ def run(
         help="overrides of benchmark for missing models",
     )
     parser.add_argument("--pairs", nargs="*", default=[], metavar="DIR", help="folders of real pairs")
-    parser.add_argument("--benchmark", type=Path, default=Options.benchmark, help="table.csv of the benchmark")
+    parser.add_argument(
+        "--benchmark", type=Path, default=Options.benchmark, help="table.csv of the benchmark"
+    )
     parser.add_argument("--lpips", type=Path, help="file of the AlexNet backbone")
     parser.add_argument("--work", type=Path, default=Path("runs/experiments") / name)
     parser.add_argument("--output", type=Path, default=here, help="folder of results, figures and README.md")

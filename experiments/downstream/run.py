@@ -1,0 +1,158 @@
+"""Reads filaments, synapses, mitochondria and nuclei from simulated images as every method restores them.
+
+python -m experiments.downstream.run --size small
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.data.simulated import SimulatedPairs
+from ddpm_lightning.inference.restorer import Restorer
+from experiments import kit
+from experiments.downstream.filaments import FILAMENTS
+from experiments.downstream.mitochondria import MITOCHONDRIA
+from experiments.downstream.nuclei import NUCLEI
+from experiments.downstream.puncta import PUNCTA
+from experiments.downstream.readout import Readout, fit
+from experiments.downstream.tables import tables
+
+READOUTS: Mapping[str, Readout] = {
+    "microtubules": FILAMENTS,
+    "mitochondria": MITOCHONDRIA,
+    "synapses": PUNCTA,
+    "zebrafish": NUCLEI,
+}
+#: Methods that are trained on each set, and how those that draw do so.
+METHODS = {"gaussian": None, "care": None, "regression": None, "ddpm": "mean"}
+DRAWS = 15
+SIZES = {"small": {"images": 10, "val": 8, "side": 192}, "full": {"images": 100, "val": 32, "side": 256}}
+
+
+def measure(options: kit.Options) -> None:
+    """Adds rows for each image and method: what is read from it, beside the truth."""
+    trained = kit.checkpoints(options, {name: kit.set_of(name) for name in READOUTS}, list(METHODS))
+    default = Restorer.load(options.model, preset="uncertainty", bfloat16=True)
+    for name, readout in READOUTS.items():
+        methods = {
+            method: Restorer.load(
+                trained[name, method], bfloat16=True, **({"preset": preset} if preset else {})
+            )
+            for method, preset in METHODS.items()
+        } | {"default": default}
+        settings = {
+            **options.size,
+            "readout": {key: list(values) for key, values in readout.grid.items()},
+            "models": {method: restorer.trained.sha256 for method, restorer in methods.items()},
+        }
+        parameters = fitted(options, name, settings)
+        rows = kit.Rows(options.work / f"{name}.csv", settings, ("image", "method"))
+        draws = kit.Rows(options.work / f"{name}_draws.csv", settings, ("image", "method"))
+        for pair in kit.spread_over(kit.simulated(name, options.size["images"], options.size["side"]), 10**9):
+            clean = readout.find(pair.extra["emitters"], **parameters)
+            _, reference = readout.judge(clean, pair.extra["truth"], pair.pixel_size)
+            for method in ("clean", "raw", *methods):
+                about = {"image": pair.name, "method": method}
+                drawing = method in methods and not methods[method].method.deterministic
+                if rows.has(**about) and (not drawing or draws.has(**about)):
+                    continue
+                found = {
+                    version: judged(readout, parameters, image, pair)
+                    for version, image in versions(method, methods, pair)
+                }
+                single = [version for version in found if version.isdigit()]
+                if single and not draws.has(**about):
+                    of_draws = [
+                        row
+                        for version in single
+                        for row in found[version]
+                        if row["measure"] == readout.spread
+                    ]
+                    same = {**about, "field": pair.field, "clean": reference[readout.spread].value}
+                    draws.add([{**same, "draw": v, **row} for v, row in zip(single, of_draws, strict=True)])
+                if not rows.has(**about):
+                    shown = {"one draw": found[single[0]], "average": found["average"]} if single else found
+                    rows.add(
+                        [
+                            {**about, "field": pair.field, "version": version, **row}
+                            for version, of_version in shown.items()
+                            for row in of_version
+                        ]
+                    )
+
+
+def fitted(options: kit.Options, name: str, settings: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the parameters of an analysis, fitted once on clean images of val; they are kept in a row."""
+    rows = kit.Rows(options.work / f"{name}_parameters.csv", settings, ("parameters",))
+    if not rows.done:
+        source = SimulatedPairs(name, "val", options.size["val"], options.size["side"], seed=kit.WORLD)
+        pairs = [source[index] for index in range(len(source))]
+        found = fit(
+            READOUTS[name],
+            [pair.extra["emitters"] for pair in pairs],
+            [pair.extra["truth"] for pair in pairs],
+            pairs[0].pixel_size,
+        )
+        rows.add([{"parameters": " ".join(f"{key}={value:g}" for key, value in found.items())}])
+    return {
+        key: float(value)
+        for (text,) in rows.done
+        for key, value in (part.split("=") for part in text.split())
+    }
+
+
+def versions(method: str, methods: Mapping[str, Restorer], pair: Pair) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the images of a method by their names: the average, and each draw by its number, where there are draws."""
+    if method in ("clean", "raw"):
+        yield "", pair.extra["emitters"] if method == "clean" else pair.low
+        return
+    restorer = methods[method]
+    if restorer.method.deterministic:
+        yield "", next(restorer.draws(pair.low, 1, pair.name))
+        return
+    total = 0.0
+    for number, draw in enumerate(restorer.draws(pair.low, DRAWS, pair.name)):
+        yield str(number), draw
+        total = total + draw
+    yield "average", total / DRAWS
+
+
+def judged(
+    readout: Readout, parameters: Mapping[str, float], image: np.ndarray, pair: Pair
+) -> list[dict[str, Any]]:
+    """Returns a row for each number that is read from an image, beside its truth; empty where there is none."""
+    found, measures = readout.judge(readout.find(image, **parameters), pair.extra["truth"], pair.pixel_size)
+    values = {
+        "agreement": (found.f1, 1.0),
+        "recall": (found.recall, 1.0),
+        "invented": (found.invented, 0.0),
+        **{name: (measure.value, measure.truth) for name, measure in measures.items()},
+    }
+    return [
+        {"measure": name, "value": _known(float(value)), "truth": _known(float(truth))}
+        for name, (value, truth) in values.items()
+    ]
+
+
+def _known(value: float) -> float | str:
+    return value if np.isfinite(value) else ""
+
+
+def report(folder: Path) -> Mapping[str, str]:
+    """Draws the figure, and returns the tables by name."""
+    results = folder / "results"
+    names = [name for name in READOUTS if (results / f"{name}.csv").is_file()]
+    return tables(
+        {name: kit.read(results / f"{name}.csv") for name in names},
+        {name: kit.read(results / f"{name}_draws.csv") for name in names},
+        {name: kit.read(results / f"{name}_parameters.csv")[0]["parameters"] for name in names},
+        READOUTS,
+        folder / "downstream.png",
+    )
+
+
+if __name__ == "__main__":
+    kit.run("downstream", SIZES, measure, report)

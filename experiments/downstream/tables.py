@@ -1,0 +1,178 @@
+"""From what was read from images to tables: who reads best, who invents, and what the spread of a readout says."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from scipy.stats import t as student
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+
+from experiments import kit  # noqa: E402
+from experiments.downstream.readout import Readout  # noqa: E402
+from experiments.ranks import spearman  # noqa: E402
+
+Rows = Sequence[Mapping[str, str]]
+LEVEL = 0.9
+
+
+def tables(
+    found: Mapping[str, Rows],
+    draws: Mapping[str, Rows],
+    parameters: Mapping[str, str],
+    readouts: Mapping[str, Readout],
+    figure: Path,
+) -> Mapping[str, str]:
+    """Returns the tables by name, and draws the figure.
+
+    Args:
+        found: What was read from the images of each set.
+        draws: What was read from each draw, by set.
+        parameters: Parameters of the analysis, by set.
+        readouts: The analyses, by set.
+        figure: File of the figure.
+    """
+    result = {}
+    for name, rows in found.items():
+        measures = [
+            m
+            for m in dict.fromkeys(row["measure"] for row in rows)
+            if m not in ("agreement", "recall", "invented")
+        ]
+        body = []
+        for label, of_label in by_label(rows).items():
+            numbers = [
+                kit.mean(picked(of_label, measure), "value")
+                for measure in ("agreement", "recall", "invented")
+            ]
+            body.append([label, *numbers, *(error(picked(of_label, measure)) for measure in measures)])
+        header = [
+            "method",
+            f"{readouts[name].what} ↑",
+            "found ↑",
+            "invented ↓",
+            *(f"{m}: error" for m in measures),
+        ]
+        result[name] = f"Parameters: {parameters[name]}.\n\n{kit.table(header, body)}"
+    result["spread"] = kit.table(
+        [
+            "set",
+            "measure",
+            "method",
+            "spread",
+            "error",
+            "spread / error",
+            f"truth in the {LEVEL:.0%} interval",
+        ]
+        + ["clean image's in the interval", "rank correlation of spread and error", "images"],
+        [[name, readouts[name].spread, *row] for name, rows in draws.items() for row in spreads(rows)],
+    )
+    draw(found, draws, readouts, figure)
+    return result
+
+
+def by_label(rows: Rows) -> dict[str, Rows]:
+    """Returns the rows by method and version, in the order in which they came."""
+    labels = dict.fromkeys((row["method"], row["version"]) for row in rows)
+    return {
+        f"{method}, {version}" if version else method: [
+            r for r in rows if (r["method"], r["version"]) == (method, version)
+        ]
+        for method, version in labels
+    }
+
+
+def picked(rows: Rows, measure: str) -> Rows:
+    """Returns the rows of a measure."""
+    return [row for row in rows if row["measure"] == measure]
+
+
+def error(rows: Rows) -> str:
+    """Returns mean absolute error and bias of a measure over images, in percent of its mean truth unless that is 0."""
+    known = [row for row in rows if row["value"] and row["truth"]]
+    if not known:
+        return ""
+    value, truth = (np.array([float(row[column]) for row in known]) for column in ("value", "truth"))
+    unit, sign = (truth.mean() / 100, " %") if truth.mean() > 0 else (1.0, "")
+    bias, size = (value - truth).mean() / unit, np.abs(value - truth).mean() / unit
+    return f"{size:.1f}{sign} (bias {bias:+.1f})" if truth.any() else f"{size:.1f}"
+
+
+def of_images(rows: Rows) -> Iterator[tuple[np.ndarray, float, float]]:
+    """Yields the readouts of the draws of each image, the truth, and what is read from the clean image."""
+    for image in dict.fromkeys(row["image"] for row in rows):
+        having = [row for row in rows if row["image"] == image and row["value"]]
+        if len(having) > 1 and having[0]["truth"]:
+            truth, clean = (float(having[0][column] or "nan") for column in ("truth", "clean"))
+            yield np.array([float(row["value"]) for row in having]), truth, clean
+
+
+def spreads(rows: Rows) -> Iterator[list[str]]:
+    """Yields, for each method that draws, how the spread of a readout over draws compares with its true error.
+
+    The interval is that of a further draw, m ± t s √(1 + 1/n) with Student's t: draws and truth from one distribution
+    are in it as often as it says.
+    """
+    for method in dict.fromkeys(row["method"] for row in rows):
+        images = list(of_images([row for row in rows if row["method"] == method]))
+        if not images:
+            continue
+        mean = np.array([values.mean() for values, _, _ in images])
+        factor = np.array([(1 + 1 / len(values)) ** 0.5 for values, _, _ in images])
+        spread = np.array([values.std(ddof=1) for values, _, _ in images]) * factor
+        half = spread * [student.ppf((1 + LEVEL) / 2, len(values) - 1) for values, _, _ in images]
+        truth, clean = (np.array([image[place] for image in images]) for place in (1, 2))
+        wrong = np.abs(mean - truth)
+        root = np.sqrt(np.mean(wrong**2))
+        ratio = np.sqrt(np.mean(spread**2)) / root if root > 0 else float("nan")
+        yield [
+            method,
+            f"{np.sqrt(np.mean(spread**2)):.3g}",
+            f"{root:.3g}",
+            f"{ratio:.2f}",
+            f"{np.mean(wrong <= half):.2f}",
+            f"{np.mean(np.abs(mean - clean) <= half):.2f}",
+            f"{spearman(spread, wrong):.2f}",
+            str(len(images)),
+        ]
+
+
+def draw(
+    found: Mapping[str, Rows], draws: Mapping[str, Rows], readouts: Mapping[str, Readout], path: Path
+) -> None:
+    """Draws agreement and inventions of all methods, and readouts with their spread against the truth."""
+    figure, axes = pyplot.subplots(
+        2, len(found), figsize=(3.6 * len(found), 6.4), squeeze=False, layout="constrained"
+    )
+    for (upper, lower), (name, rows) in zip(axes.T, found.items(), strict=True):
+        labels = by_label(rows)
+        for offset, (measure, colour) in enumerate((("agreement", "C0"), ("invented", "C3"))):
+            values = [
+                [float(r["value"]) for r in picked(of, measure) if r["value"]] for of in labels.values()
+            ]
+            heights = [np.mean(v) if v else np.nan for v in values]
+            upper.barh(np.arange(len(labels)) + 0.38 * offset, heights, 0.36, color=colour, label=measure)
+        upper.set_yticks(np.arange(len(labels)) + 0.19, list(labels), fontsize=7)
+        upper.invert_yaxis()
+        upper.set(title=name, xlim=(0, 1), xlabel=readouts[name].what)
+        upper.xaxis.label.set_fontsize(7)
+        upper.legend(fontsize=6)
+        images = list(of_images([row for row in draws[name] if row["method"] == "default"]))
+        if images:
+            truth = [image[1] for image in images]
+            mean, spread = (
+                [f(values) for values, _, _ in images] for f in (np.mean, lambda v: v.std(ddof=1))
+            )
+            lower.errorbar(
+                truth, mean, spread, fmt="o", markersize=3, linewidth=0.8, label="draws of the default model"
+            )
+            lower.plot(truth, [image[2] for image in images], "_", color="0.3", label="clean image")
+            lower.axline((np.mean(truth),) * 2, slope=1, color="0.7", linewidth=0.8, zorder=0)
+            lower.legend(fontsize=6)
+        lower.set(xlabel=f"{readouts[name].spread}, truth", ylabel="found")
+        for axis in (upper, lower):
+            axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

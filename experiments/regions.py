@@ -1,0 +1,22 @@
+"""Square regions of images: what is known of each, and what of the image."""
+
+import numpy as np
+
+__all__ = ["means", "tiles"]
+
+
+def tiles(image: np.ndarray, side: int) -> np.ndarray:
+    """Returns the whole squares of an image, row by row, with shape (N, side, side); a rest at the rim is left out.
+
+    Args:
+        image: Image with shape (H, W).
+        side: Side of the squares in pixels.
+    """
+    rows, columns = (size // side for size in image.shape)
+    whole = image[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    return whole.swapaxes(1, 2).reshape(-1, side, side)
+
+
+def means(image: np.ndarray, side: int) -> np.ndarray:
+    """Returns the mean of each of these squares, with shape (N,)."""
+    return tiles(image, side).mean(axis=(1, 2), dtype=np.float64)

@@ -1,0 +1,225 @@
+r"""What observers preferred: from the answers of the page and its key to shares with intervals.
+
+python -m experiments.visual_assessment.preferences FOLDER/key.json answers_*.json
+
+The share of choices for a version has Wilson's interval: the shares :math:`p` for which the observed :math:`\hat p` of
+:math:`n` is no further away than :math:`z \sqrt{p (1 - p) / n}`,
+
+.. math:: \frac{\hat p + z^2 / 2n \pm z \sqrt{\hat p (1 - \hat p) / n + z^2 / 4n^2}}{1 + z^2 / n}
+
+It takes choices as independent, which those about one image are not: the interval beside it draws *images* with
+replacement. The p-value is that of the exact binomial test against 1/2, with Holm's correction for the number of pairs.
+
+Agreement between observers is the share of equal choices among pairs of observers who answered the same trial, and
+Fleiss' :math:`\kappa = (P - P_e) / (1 - P_e)`, with that share :math:`P`, and :math:`P_e` that which chance gives:
+:math:`q^2 + (1 - q)^2` for the overall share :math:`q` of choices for the version that stands first.
+
+References:
+    Wilson. *Probable inference, the law of succession, and statistical inference* (1927).
+    Fleiss. *Measuring nominal scale agreement among many raters* (1971).
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest, norm
+
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.evaluation.statistics import describe, holm
+from experiments.kit import table
+
+__all__ = ["Choice", "Preference", "choices_of", "preferences", "read", "wilson"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer, with the versions in the order of their names.
+
+    Attributes:
+        observer: Who chose.
+        image: Name of the image.
+        versions: The two versions, sorted.
+        first: Whether the first of them was chosen.
+        side: ``left`` or ``right``, where the chosen one stood.
+    """
+
+    observer: str
+    image: str
+    versions: tuple[str, str]
+    first: bool
+    side: str
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What the choices between two versions say.
+
+    Attributes:
+        versions: The two versions.
+        choices: Number of choices.
+        share: Share of choices for the first.
+        interval: Wilson's 95 % interval of it.
+        over_images: 95 % interval that drawing images gives, or ``None`` of one image.
+        p: Two-sided p-value of the binomial test against 1/2.
+        agreement: Share of equal choices among pairs of observers, or ``None`` of one observer.
+        kappa: Fleiss' kappa, or ``None`` where it is not defined.
+    """
+
+    versions: tuple[str, str]
+    choices: int
+    share: float
+    interval: tuple[float, float]
+    over_images: tuple[float, float] | None
+    p: float
+    agreement: float | None
+    kappa: float | None
+
+
+def wilson(chosen: int, number: int, level: float = 0.95) -> tuple[float, float]:
+    """Returns Wilson's interval of a share.
+
+    Args:
+        chosen: Number of choices for a version.
+        number: Number of choices, at least one.
+        level: Coverage of the interval.
+    """
+    z, share = norm.ppf((1 + level) / 2), chosen / number
+    middle = share + z**2 / (2 * number)
+    half = z * (share * (1 - share) / number + z**2 / (4 * number**2)) ** 0.5
+    return tuple(float((middle + sign * half) / (1 + z**2 / number)) for sign in (-1, 1))
+
+
+def choices_of(key: Mapping[str, Any], answers: Iterable[Mapping[str, Any]]) -> list[Choice]:
+    """Returns the choices behind the answers of observers.
+
+    Args:
+        key: Content of ``key.json``.
+        answers: Content of the files of answers, one for each observer.
+
+    Raises:
+        UserError: If answers belong to another page, or an observer comes twice.
+    """
+    found, seen = [], set()
+    for file in answers:
+        observer = file["observer"]
+        if file["seed"] != key["seed"] or any(a["trial"] >= len(key["trials"]) for a in file["answers"]):
+            raise UserError(
+                f"the answers of {observer}", "belong to another page", remedy="give the key of that page"
+            )
+        if observer in seen:
+            raise UserError(
+                f"the observer {observer}", "comes twice", remedy="leave one file out, or rename one"
+            )
+        seen.add(observer)
+        for answer in file["answers"]:
+            trial = key["trials"][answer["trial"]]
+            versions = tuple(sorted(trial["versions"]))
+            first = trial["versions"][answer["chosen"]] == versions[0]
+            found.append(Choice(observer, trial["image"], versions, first, answer["side"]))
+    return found
+
+
+def preferences(choices: Sequence[Choice]) -> list[Preference]:
+    """Returns what the choices say, for each pair of versions."""
+    found = []
+    for versions in sorted({choice.versions for choice in choices}):
+        having = [choice for choice in choices if choice.versions == versions]
+        first = sum(choice.first for choice in having)
+        estimate = describe([float(c.first) for c in having], [c.image for c in having])
+        agreed, kappa = _agreement(having)
+        found.append(
+            Preference(
+                versions,
+                len(having),
+                first / len(having),
+                wilson(first, len(having)),
+                estimate.mean_interval,
+                binomtest(first, len(having)).pvalue,
+                agreed,
+                kappa,
+            )
+        )
+    return found
+
+
+def _agreement(choices: Sequence[Choice]) -> tuple[float | None, float | None]:
+    by_image: dict[str, list[bool]] = {}
+    for choice in choices:
+        by_image.setdefault(choice.image, []).append(choice.first)
+    shares = [
+        np.mean([one == other for one, other in combinations(answers, 2)])
+        for answers in by_image.values()
+        if len(answers) > 1
+    ]
+    if not shares:
+        return None, None
+    several = [answer for answers in by_image.values() if len(answers) > 1 for answer in answers]
+    agreed, q = float(np.mean(shares)), float(np.mean(several))
+    chance = q**2 + (1 - q) ** 2
+    return agreed, (agreed - chance) / (1 - chance) if chance < 1 else None
+
+
+def in_words(choices: Sequence[Choice]) -> str:
+    """Returns a table of the preferences in Markdown, and how often the left side was taken."""
+    found = preferences(choices)
+    rows = []
+    for preference, p in zip(found, holm([one.p for one in found]), strict=True):
+        by_images = preference.over_images
+        rows.append(
+            [
+                " against ".join(preference.versions),
+                preference.choices,
+                f"{preference.share:.0%}",
+                "{:.0%} to {:.0%}".format(*preference.interval),
+                "{:.0%} to {:.0%}".format(*by_images) if by_images else "",
+                f"{p:.2g}",
+                "" if preference.agreement is None else f"{preference.agreement:.0%}",
+                "" if preference.kappa is None else f"{preference.kappa:.2f}",
+            ]
+        )
+    header = ["pair", "choices", "for the first", "Wilson's 95 % interval", "interval over images"]
+    text = table([*header, "p (binomial, Holm)", "observers agree", "Fleiss' kappa"], rows)
+    left = sum(choice.side == "left" for choice in choices)
+    low, high = wilson(left, len(choices))
+    observers = len({choice.observer for choice in choices})
+    sides = f"The left side was taken in {left / len(choices):.0%} ({low:.0%} to {high:.0%}) of the choices"
+    return f"{text}\n\nObservers: {observers}. {sides}; without a habit of sides it is half."
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Returns the content of a key or of a file of answers.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        known = isinstance(found, dict) and "seed" in found and ("trials" in found or "answers" in found)
+    except (OSError, ValueError):
+        known = False
+    if not known:
+        raise UserError(path, "is no key and no file of answers", "key.json, answers_NAME.json of the page")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the preferences of the files of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.visual_assessment.preferences")
+    parser.add_argument("key", type=Path, help="key.json, beside the page")
+    parser.add_argument("answers", type=Path, nargs="+", help="files of answers, one for each observer")
+    chosen = parser.parse_args(arguments)
+    try:
+        choices = choices_of(read(chosen.key), [read(path) for path in chosen.answers])
+    except UserError as error:
+        parser.exit(2, f"{error}\n")
+    print(in_words(choices) if choices else "No answers.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Compares the spread of the draws with perceptual metrics by regions, and writes the images for people to judge.
+
+python -m experiments.visual_assessment.run --size small --pairs DIR…
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import tifffile
+import torch
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+
+from ddpm_lightning.data.centre import Centres  # noqa: E402
+from ddpm_lightning.data.pairs import Pair  # noqa: E402
+from ddpm_lightning.evaluation.run import raw_on_target_scale  # noqa: E402
+from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
+from ddpm_lightning.metrics.frc import frc_against_target  # noqa: E402
+from ddpm_lightning.metrics.protocol import PROTOCOLS  # noqa: E402
+from ddpm_lightning.metrics.ssim import BETAS, ms_ssim, ssim  # noqa: E402
+from experiments import kit  # noqa: E402
+from experiments.ranks import over_images, partial_spearman, spearman  # noqa: E402
+from experiments.regions import means, tiles  # noqa: E402
+
+DRAWS = 15
+#: Side of the regions in pixels: the least that LPIPS takes.
+SIDE = 64
+#: Exponents of MS-SSIM, of which a region has room for three scales.
+SCALES = tuple(beta / sum(BETAS[:3]) for beta in BETAS[:3])
+#: Metrics of a region, and whether much of them is bad.
+METRICS = {"lpips": 1, "ssim": -1, "ms_ssim": -1, "resolution": 1, "rmse": 1}
+NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "resolution": "resolution", "rmse": "RMSE"}
+SIZES = {"small": {"images": 8, "side": 192}, "full": {"images": 100, "side": 256}}
+
+
+def measure(options: kit.Options) -> None:
+    """Adds rows for the regions of each image, and writes its versions."""
+    images, side = options.size["images"], options.size["side"]
+    restorer = Restorer.load(options.model, preset="uncertainty", bfloat16=True)
+    sets = {name: kit.simulated(name, images, side) for name in kit.SPECIMENS}
+    sets |= {name: Centres(kit.real(folder), side) for name, folder in options.pairs.items()}
+    settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets)}
+    rows = kit.Rows(options.work / "regions.csv", settings, ("set", "image"))
+    for name, source in sets.items():
+        for pair in kit.spread_over(source, images):
+            if rows.has(set=name, image=pair.name):
+                continue
+            restored = restorer.restore_plane(pair.low, DRAWS, pair.name, samples=True)
+            scale = restorer.normalisation.output_scale(restorer.normalisation.input.scale(pair.low))
+            versions = {"average": restored.mean, "one draw": restored.samples[0]}
+            keep(options.work / "versions", f"{name}_{pair.name}", restorer, pair, versions)
+            found = {version: regions(image, pair.high, options.lpips) for version, image in versions.items()}
+            spread = {
+                "std": means((restored.std / restored.gain) ** 2, SIDE) ** 0.5,
+                "brightness": means(scale.normalise(restored.mean), SIDE),
+            }
+            about = {"set": name, "image": pair.name, "field": pair.field}
+            rows.add(
+                [
+                    {
+                        **about,
+                        "region": number,
+                        "version": version,
+                        **of(spread, number),
+                        **of(columns, number),
+                    }
+                    for version, columns in found.items()
+                    for number in range(len(spread["std"]))
+                ]
+            )
+
+
+def keep(folder: Path, name: str, restorer: Restorer, pair: Pair, versions: Mapping[str, np.ndarray]) -> None:
+    """Writes the versions of an image into a folder each, for the page on which people compare them."""
+    shown = {**versions, "raw": raw_on_target_scale(restorer.normalisation, pair), "target": pair.high}
+    for version, image in shown.items():
+        path = folder / version.replace(" ", "_") / f"{name}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, image.astype(np.float32))
+
+
+def regions(image: np.ndarray, target: np.ndarray, lpips: Any) -> dict[str, np.ndarray]:
+    """Returns the metrics of all regions, each with shape (N,), NaN where there is no number.
+
+    The scale is that of the whole image under the protocol ``affine``: one gain and offset, the range of the target.
+
+    Args:
+        image: Restored image with shape (H, W).
+        target: Clean image with shape (H, W).
+        lpips: The loaded distance, or why there is none.
+    """
+    pair = (torch.from_numpy(np.asarray(plane, np.float32))[None, None] for plane in (image, target))
+    scored = PROTOCOLS["affine"].apply(*pair)
+    prediction, wanted = (
+        torch.from_numpy(tiles(plane[0, 0].numpy(), SIDE))[:, None] for plane in scored.unit()
+    )
+    both = {"prediction": prediction, "target": wanted}
+    none = torch.full((len(wanted),), torch.nan)
+    found = {
+        "lpips": none
+        if isinstance(lpips, str)
+        else lpips(prediction=2 * prediction - 1, target=2 * wanted - 1),
+        "ssim": ssim(**both, data_range=1.0),
+        "ms_ssim": ms_ssim(**both, data_range=1.0, betas=SCALES),
+        "resolution": torch.tensor([agreed(*region) for region in zip(prediction, wanted, strict=True)]),
+        "rmse": (prediction - wanted).square().mean(dim=(1, 2, 3)).sqrt(),
+    }
+    return {name: values.double().numpy() for name, values in found.items()}
+
+
+def agreed(prediction: torch.Tensor, target: torch.Tensor) -> float:
+    """Returns the period in pixels down to which a region agrees with its target; NaN where it does at none."""
+    try:
+        return frc_against_target(prediction[0].numpy(), target[0].numpy(), pixel_size=1.0).resolution
+    except ValueError:
+        return float("nan")
+
+
+def of(columns: Mapping[str, np.ndarray], number: int) -> dict[str, float | str]:
+    """Returns the numbers of one region, empty where there is none."""
+    return {
+        name: float(values[number]) if np.isfinite(values[number]) else "" for name, values in columns.items()
+    }
+
+
+def report(folder: Path) -> Mapping[str, str]:
+    """Draws the figure, and returns the tables by name."""
+    rows = kit.read(folder / "results" / "regions.csv")
+    names = list(dict.fromkeys(row["set"] for row in rows))
+    draw(rows, names, folder / "visual_assessment.png")
+    header = ["set", "version", *NAMES.values(), *(f"{label}, beyond brightness" for label in NAMES.values())]
+    body = []
+    for name in names:
+        for version in dict.fromkeys(row["version"] for row in rows):
+            chosen = [row for row in rows if (row["set"], row["version"]) == (name, version)]
+            body.append([name, version, *(str(association(chosen, metric)) for metric in METRICS)])
+            body[-1] += [str(association(chosen, metric, beyond=True)) for metric in METRICS]
+    return {"regions": kit.table([*header, "regions"], [[*row, _count(rows, row[0])] for row in body])}
+
+
+def _count(rows: Sequence[Mapping[str, str]], name: str) -> int:
+    return len({(row["image"], row["region"]) for row in rows if row["set"] == name})
+
+
+def association(rows: Sequence[Mapping[str, str]], metric: str, beyond: bool = False) -> Any:
+    """Returns the rank correlation of spread and badness over regions, with its interval.
+
+    Args:
+        rows: Rows of the regions.
+        metric: Name of the metric; its sign is turned where much of it is good.
+        beyond: Whether what the brightness of a region explains is taken out.
+    """
+    having = [row for row in rows if row[metric]]
+    if len(having) < 4:
+        return ""
+    std, bad, bright = (
+        np.array([float(row[column]) for row in having]) for column in ("std", metric, "brightness")
+    )
+    columns = (std, METRICS[metric] * bad, *([bright] if beyond else []))
+    fields = [row["field"] or row["image"] for row in having]
+    return over_images(partial_spearman if beyond else spearman, columns, fields)
+
+
+def draw(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) -> None:
+    """Draws metrics of the average against the spread of the draws, region by region."""
+    figure, axes = pyplot.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
+    for axis, metric in zip(axes, ("lpips", "ms_ssim", "resolution", "rmse"), strict=True):
+        for colour, name in enumerate(names):
+            chosen = [r for r in rows if (r["set"], r["version"]) == (name, "average") and r[metric]]
+            points = [[float(row[column]) for row in chosen] for column in ("std", metric)]
+            axis.plot(*points, "o", markersize=3, alpha=0.6, color=f"C{colour}", label=name)
+        axis.set(xscale="log", xlabel="spread of the draws", title=NAMES[metric])
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    kit.run("visual_assessment", SIZES, measure, report)
