@@ -48,18 +48,7 @@ Curve = Mapping[float, Mapping[str, float]]
 def measure(options: kit.Options) -> None:
     """Adds a row for each method, dose and image."""
     images, side = options.size["images"], options.size["side"]
-    doses = ",".join(f"{dose:g}" for dose in DOSES)
-    sets = {
-        f"{name}_doses": [
-            "data=simulated_mixture",
-            f"data.specimens=[{name}]",
-            f"data.doses=[{doses}]",
-            f"data.counts={{train:{24 * len(DOSES)},val:{3 * len(DOSES)},test:{len(DOSES)}}}",
-            "data.size=192",
-            "data.cache=${folder}/simulated",
-        ]
-        for name in options.size["specimens"]
-    }
+    sets = {f"{name}_doses": all_doses(name) for name in options.size["specimens"]}
     found = kit.checkpoints(options, sets, options.size["methods"])
     models = {key: kit.loaded(options, path, key[1]) for key, path in found.items()}
     shipped = kit.loaded(options, options.model)
@@ -83,6 +72,19 @@ def measure(options: kit.Options) -> None:
                         restored = blurred(pair.low, width) if method == BLUR else pair.low
                     scores = kit.judged(restored, pair, options.lpips)
                     rows.add([{**about, "field": pair.field, **scores}])
+
+
+def all_doses(specimen: str) -> list[str]:
+    """Returns overrides of ``train`` for a simulated set at all doses."""
+    count = len(DOSES)
+    return [
+        "data=simulated_mixture",
+        f"data.specimens=[{specimen}]",
+        f"data.doses=[{','.join(f'{dose:g}' for dose in DOSES)}]",
+        f"data.counts={{train:{24 * count},val:{3 * count},test:{count}}}",
+        "data.size=192",
+        "data.cache=${folder}/simulated",
+    ]
 
 
 def blurred(image: np.ndarray, width: float) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Models of experiments: what is missing is asked of the benchmark, and nothing else is touched."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,30 @@ def test_differences_are_paired_by_set_and_image():
     found = kit.differences(first, [row("b", "0", "7"), row("a", "0", "1"), row("b", "1", "2")])
     assert [(one["image"], one["difference"]) for one in found] == [("a/0", "2"), ("b/0", "0")]
     assert kit.mean(found, "difference").startswith("1.00 (")
+
+
+class Enough(Exception):
+    """Raised where an experiment would begin to score."""
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("cross_dataset", "full"), ("structured_noise", "full"), ("dose", "small"), ("paper_table", "full")],
+)
+def test_what_experiments_ask_for_can_be_trained(name, size, tmp_path, asked, monkeypatch):
+    def enough(*_: object) -> None:
+        raise Enough
+
+    monkeypatch.setattr(kit, "loaded", enough)
+    module = importlib.import_module(f"experiments.{name}.run")
+    settings = module.SIZES[size]
+    with pytest.raises(Enough):
+        module.measure(kit.Options(settings, "", tmp_path, {}, None, tmp_path, tmp_path, kit.TRAINING[size]))
+    for number, (verb, *overrides) in enumerate(asked):
+        config = compose.plain(compose.compose(verb, overrides))
+        ((data, chosen),) = ((key, value) for key, value in config["sets"].items() if value)
+        assert set(settings.get("methods", config["methods"])) <= set(config["methods"]), data
+        # All methods on the first set, and one of them on each other.
+        for method in list(config["methods"].values())[: None if number == 0 else 1]:
+            train = compose.compose("train", [*chosen, *method["train"], *config["train"]])
+            assert train.data.cache == str(tmp_path / "simulated")

@@ -1,5 +1,8 @@
 """The noises are what their names say, on the same specimens."""
 
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,6 +13,7 @@ from experiments.structured_noise import run as structured
 SIDE = 96
 
 
+@cache
 def pair(noise: str):
     return kit.pairs_of(kit.set_of("zebrafish", *structured.NOISES[noise]), 1, SIDE)[0]
 
@@ -59,15 +63,11 @@ def rows() -> list[dict[str, str]]:
 
 
 def test_losses_are_those_of_the_rows(tmp_path):
-    written(tmp_path / "results" / "structured_noise.csv", rows())
+    kit.Rows(tmp_path / "results" / "structured_noise.csv", {}, ("method",)).add(rows())
     tables = structured.report(tmp_path)
     last = tables["mismatch"].splitlines()[-1]
     assert last == "| care | sCMOS | 2.00 (2.00 to 2.00) | 6.00 (6.00 to 6.00) | 0.0600 (0.0600 to 0.0600) |"
     readme = tmp_path / "README.md"
-    readme.write_text((structured.Path(structured.__file__).parent / "README.md").read_text("utf-8"))
+    readme.write_text((Path(structured.__file__).parent / "README.md").read_text("utf-8"))
     kit.fill(readme, tables)
     assert (tmp_path / "structured_noise.png").stat().st_size > 1000
-
-
-def written(path, rows: list[dict[str, str]]) -> None:
-    kit.Rows(path, {}, ("method",)).add(rows)
