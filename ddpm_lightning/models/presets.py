@@ -53,7 +53,7 @@ def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:
         "realistic": Preset(1, "one draw: texture instead of the least error", sampler("Ancestral", **few)),
         "fast": Preset(2, "two opposite draws", sampler("DDIM", **few, antithetic=True)),
         "one_step": Preset(
-            1, "one evaluation: a rough mean", sampler("OneStep", at=1.0 if p_terminal else 0.9)
+            1, "one evaluation: a rough mean", sampler("OneStep", at=1.0 if p_terminal else 0.8)
         ),
     }
 
