@@ -149,7 +149,7 @@ def _distance(mask: np.ndarray) -> np.ndarray:
 FILAMENTS = Readout(
     trace,
     judge_traced,
-    {"width": (1.0, 1.5, 2.0), "threshold": (0.4, 0.7, 1.0, 1.4)},
+    {"width": (1.0, 1.5, 2.0, 2.5), "threshold": (0.4, 0.7, 1.0)},
     "length (µm)",
     f"F1 of the traced lines, within {TOLERANCE:g} pixels",
 )

@@ -1,8 +1,8 @@
 """What a readout is: an analysis of images, its parameters, and how what it finds is held against a truth.
 
-The parameters of an analysis are fitted once, on clean images without noise of other specimens, whose truth is known;
-then the same analysis with the same parameters goes over raw images and those of all methods. Thresholds are relative
-to the contrast of an image, so that gain and offset of a method do not matter.
+The parameters of an analysis are fitted once, on recorded targets of other specimens, whose truth is known; then
+the same analysis with the same parameters goes over raw images and those of all methods. Thresholds are relative to the
+contrast of an image, so that gain and offset of a method do not matter.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -83,7 +83,7 @@ def fit(
 
     Args:
         readout: The analysis.
-        images: Clean images without noise, each with shape (H, W).
+        images: Recorded targets, each with shape (H, W).
         truths: The truth behind each.
         pixel: Size of a pixel in µm.
     """

@@ -3,7 +3,7 @@
 python -m experiments.downstream.run --size small
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ READOUTS: Mapping[str, Readout] = {
 }
 #: Methods that are trained on each set, and how those that draw do so.
 METHODS = {"gaussian": None, "care": None, "regression": None, "ddpm": "mean"}
+#: What is there without any method: the expected image without noise, the target as it was recorded, the input.
+GIVEN: Mapping[str, Callable[[Pair], np.ndarray]] = {
+    "clean": lambda pair: pair.extra["emitters"],
+    "target": lambda pair: pair.high,
+    "raw": lambda pair: pair.low,
+}
 DRAWS = 15
 SIZES = {"small": {"images": 10, "val": 8, "side": 192}, "full": {"images": 100, "val": 32, "side": 256}}
 
@@ -52,9 +58,9 @@ def measure(options: kit.Options) -> None:
         rows = kit.Rows(options.work / f"{name}.csv", settings, ("image", "method"))
         draws = kit.Rows(options.work / f"{name}_draws.csv", settings, ("image", "method"))
         for pair in kit.spread_over(kit.simulated(name, options.size["images"], options.size["side"]), 10**9):
-            clean = readout.find(pair.extra["emitters"], **parameters)
-            _, reference = readout.judge(clean, pair.extra["truth"], pair.pixel_size)
-            for method in ("clean", "raw", *methods):
+            recorded = readout.find(pair.high, **parameters)
+            _, reference = readout.judge(recorded, pair.extra["truth"], pair.pixel_size)
+            for method in (*GIVEN, *methods):
                 about = {"image": pair.name, "method": method}
                 drawing = method in methods and not methods[method].method.deterministic
                 if rows.has(**about) and (not drawing or draws.has(**about)):
@@ -71,7 +77,7 @@ def measure(options: kit.Options) -> None:
                         for row in found[version]
                         if row["measure"] == readout.spread
                     ]
-                    same = {**about, "field": pair.field, "clean": reference[readout.spread].value}
+                    same = {**about, "field": pair.field, "target": reference[readout.spread].value}
                     draws.add([{**same, "draw": v, **row} for v, row in zip(single, of_draws, strict=True)])
                 if not rows.has(**about):
                     shown = {"one draw": found[single[0]], "average": found["average"]} if single else found
@@ -85,14 +91,14 @@ def measure(options: kit.Options) -> None:
 
 
 def fitted(options: kit.Options, name: str, settings: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the parameters of an analysis, fitted once on clean images of val; they are kept in a row."""
+    """Returns the parameters of an analysis, fitted once on recorded targets of val; they are kept in a row."""
     rows = kit.Rows(options.work / f"{name}_parameters.csv", settings, ("parameters",))
     if not rows.done:
         source = SimulatedPairs(name, "val", options.size["val"], options.size["side"], seed=kit.WORLD)
         pairs = [source[index] for index in range(len(source))]
         found = fit(
             READOUTS[name],
-            [pair.extra["emitters"] for pair in pairs],
+            [pair.high for pair in pairs],
             [pair.extra["truth"] for pair in pairs],
             pairs[0].pixel_size,
         )
@@ -106,8 +112,8 @@ def fitted(options: kit.Options, name: str, settings: Mapping[str, Any]) -> dict
 
 def versions(method: str, methods: Mapping[str, Restorer], pair: Pair) -> Iterator[tuple[str, np.ndarray]]:
     """Yields the images of a method by their names: the average, and each draw by its number, where there are draws."""
-    if method in ("clean", "raw"):
-        yield "", pair.extra["emitters"] if method == "clean" else pair.low
+    if method in GIVEN:
+        yield "", GIVEN[method](pair)
         return
     restorer = methods[method]
     if restorer.method.deterministic:

@@ -66,7 +66,7 @@ def tables(
             "spread / error",
             f"truth in the {LEVEL:.0%} interval",
         ]
-        + ["clean image's in the interval", "rank correlation of spread and error", "images"],
+        + ["target's in the interval", "rank correlation of spread and error", "images"],
         [[name, readouts[name].spread, *row] for name, rows in draws.items() for row in spreads(rows)],
     )
     draw(found, draws, readouts, figure)
@@ -101,12 +101,12 @@ def error(rows: Rows) -> str:
 
 
 def of_images(rows: Rows) -> Iterator[tuple[np.ndarray, float, float]]:
-    """Yields the readouts of the draws of each image, the truth, and what is read from the clean image."""
+    """Yields the readouts of the draws of each image, the truth, and what is read from the recorded target."""
     for image in dict.fromkeys(row["image"] for row in rows):
         having = [row for row in rows if row["image"] == image and row["value"]]
         if len(having) > 1 and having[0]["truth"]:
-            truth, clean = (float(having[0][column] or "nan") for column in ("truth", "clean"))
-            yield np.array([float(row["value"]) for row in having]), truth, clean
+            truth, target = (float(having[0][column] or "nan") for column in ("truth", "target"))
+            yield np.array([float(row["value"]) for row in having]), truth, target
 
 
 def spreads(rows: Rows) -> Iterator[list[str]]:
@@ -123,7 +123,7 @@ def spreads(rows: Rows) -> Iterator[list[str]]:
         factor = np.array([(1 + 1 / len(values)) ** 0.5 for values, _, _ in images])
         spread = np.array([values.std(ddof=1) for values, _, _ in images]) * factor
         half = spread * [student.ppf((1 + LEVEL) / 2, len(values) - 1) for values, _, _ in images]
-        truth, clean = (np.array([image[place] for image in images]) for place in (1, 2))
+        truth, target = (np.array([image[place] for image in images]) for place in (1, 2))
         wrong = np.abs(mean - truth)
         root = np.sqrt(np.mean(wrong**2))
         ratio = np.sqrt(np.mean(spread**2)) / root if root > 0 else float("nan")
@@ -133,8 +133,8 @@ def spreads(rows: Rows) -> Iterator[list[str]]:
             f"{root:.3g}",
             f"{ratio:.2f}",
             f"{np.mean(wrong <= half):.2f}",
-            f"{np.mean(np.abs(mean - clean) <= half):.2f}",
-            f"{spearman(spread, wrong):.2f}",
+            f"{np.mean(np.abs(mean - target) <= half):.2f}",
+            f"{spearman(spread, wrong)[0]:.2f}",
             str(len(images)),
         ]
 
@@ -153,12 +153,11 @@ def draw(
                 [float(r["value"]) for r in picked(of, measure) if r["value"]] for of in labels.values()
             ]
             heights = [np.mean(v) if v else np.nan for v in values]
-            upper.barh(np.arange(len(labels)) + 0.38 * offset, heights, 0.36, color=colour, label=measure)
+            upper.barh(np.arange(len(labels)) + 0.38 * offset, heights, 0.36, color=colour)
         upper.set_yticks(np.arange(len(labels)) + 0.19, list(labels), fontsize=7)
         upper.invert_yaxis()
-        upper.set(title=name, xlim=(0, 1), xlabel=readouts[name].what)
+        upper.set(title=name, xlim=(0, 1), xlabel=f"{readouts[name].what}; red: invented")
         upper.xaxis.label.set_fontsize(7)
-        upper.legend(fontsize=6)
         images = list(of_images([row for row in draws[name] if row["method"] == "default"]))
         if images:
             truth = [image[1] for image in images]
@@ -168,7 +167,7 @@ def draw(
             lower.errorbar(
                 truth, mean, spread, fmt="o", markersize=3, linewidth=0.8, label="draws of the default model"
             )
-            lower.plot(truth, [image[2] for image in images], "_", color="0.3", label="clean image")
+            lower.plot(truth, [image[2] for image in images], "_", color="0.3", label="recorded target")
             lower.axline((np.mean(truth),) * 2, slope=1, color="0.7", linewidth=0.8, zorder=0)
             lower.legend(fontsize=6)
         lower.set(xlabel=f"{readouts[name].spread}, truth", ylabel="found")

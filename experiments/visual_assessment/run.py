@@ -14,6 +14,7 @@ import torch
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+from matplotlib.ticker import NullFormatter  # noqa: E402
 
 from ddpm_lightning.data.centre import Centres  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
@@ -132,18 +133,16 @@ def report(folder: Path) -> Mapping[str, str]:
     rows = kit.read(folder / "results" / "regions.csv")
     names = list(dict.fromkeys(row["set"] for row in rows))
     draw(rows, names, folder / "visual_assessment.png")
-    header = ["set", "version", *NAMES.values(), *(f"{label}, beyond brightness" for label in NAMES.values())]
-    body = []
-    for name in names:
-        for version in dict.fromkeys(row["version"] for row in rows):
-            chosen = [row for row in rows if (row["set"], row["version"]) == (name, version)]
-            body.append([name, version, *(str(association(chosen, metric)) for metric in METRICS)])
-            body[-1] += [str(association(chosen, metric, beyond=True)) for metric in METRICS]
-    return {"regions": kit.table([*header, "regions"], [[*row, _count(rows, row[0])] for row in body])}
-
-
-def _count(rows: Sequence[Mapping[str, str]], name: str) -> int:
-    return len({(row["image"], row["region"]) for row in rows if row["set"] == name})
+    cases = [(name, version) for name in names for version in dict.fromkeys(row["version"] for row in rows)]
+    found = {}
+    for table, beyond in (("regions", False), ("beyond", True)):
+        body = []
+        for case in cases:
+            chosen = [row for row in rows if (row["set"], row["version"]) == case]
+            numbers = [str(association(chosen, metric, beyond)) for metric in METRICS]
+            body.append([*case, *numbers, len(chosen)])
+        found[table] = kit.table(["set", "version", *NAMES.values(), "regions"], body)
+    return found
 
 
 def association(rows: Sequence[Mapping[str, str]], metric: str, beyond: bool = False) -> Any:
@@ -174,6 +173,7 @@ def draw(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) ->
             points = [[float(row[column]) for row in chosen] for column in ("std", metric)]
             axis.plot(*points, "o", markersize=3, alpha=0.6, color=f"C{colour}", label=name)
         axis.set(xscale="log", xlabel="spread of the draws", title=NAMES[metric])
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
