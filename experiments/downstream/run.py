@@ -35,7 +35,7 @@ GIVEN: Mapping[str, Callable[[Pair], np.ndarray]] = {
     "raw": lambda pair: pair.low,
 }
 DRAWS = 15
-SIZES = {"small": {"images": 10, "val": 8, "side": 192}, "full": {"images": 100, "val": 32, "side": 256}}
+SIZES = {"small": {"images": 8, "val": 8, "side": 192}, "full": {"images": 100, "val": 32, "side": 256}}
 
 
 def measure(options: kit.Options) -> None:
