@@ -92,6 +92,9 @@ def check(verb: str, arguments: list[str]) -> None:
     """
     parsed, unparsed = get_args_parser().parse_known_args(arguments)
     for stray in unparsed:
+        if "=" in stray and not stray.startswith("-"):
+            found = "is cut off from the other KEY=VALUE by an option"
+            raise UserError(stray, found, remedy="put options such as --multirun first")
         raise UserError(stray, "is not an option", allowed="KEY=VALUE, --multirun, --cfg job, --help")
     if parsed.config_path or parsed.config_name or parsed.config_dir:
         return

@@ -88,6 +88,12 @@ def test_settings_of_other_choices_are_known(command, key):
     assert "leave it out" in answer.err and "model.sampler.steps is there" in answer.err
 
 
+def test_options_stand_at_the_beginning(command):
+    answer = command("train", "seed=1", "--multirun", "model=ddpm_small,regression_small")
+    assert answer.code == 2 and "model=ddpm_small,regression_small: is cut off" in answer.err
+    assert "put options such as --multirun first" in answer.err
+
+
 def test_seed_zero_is_a_seed(command):
     answer = command("train", "--cfg", "job", "seed=0")
     assert answer.code == 0 and answer.out.startswith("seed: 0\n")

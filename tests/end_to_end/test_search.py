@@ -35,7 +35,7 @@ def test_the_search_of_the_documentation_finds_a_learning_rate_in_minutes(tmp_pa
     best = min(float(row["objective"]) for row in trials if row["objective"])
 
     common = [part for part in documented if not part.startswith(("sweep=", "hydra.sweep.dir="))]
-    corners = [*common, "--multirun", "model.optimizer.lr=1e-5,1e-1", "hydra.sweep.dir=corners"]
+    corners = ["train", "--multirun", *common[1:], "model.optimizer.lr=1e-5,1e-1", "hydra.sweep.dir=corners"]
     ddpm_lightning(*corners, folder=tmp_path)
     worst = max(float(row["objective"] or "inf") for row in table(tmp_path / "corners"))
     print(f"{seconds:.0f} s, {len(trials)} trials, best {best:.3f}, worst corner {worst:.3f}")
