@@ -107,7 +107,7 @@ def report(folder: Path) -> Mapping[str, str]:
                 "on foreign simulated sets",
                 "the same, by pixel size as well",
                 "on real sets",
-                "reasons on foreign sets",
+                "reasons on foreign and real sets",
                 "against its like trained there, where warned (dB)",
                 "where not warned (dB)",
             ],
@@ -223,7 +223,8 @@ def draw(
         axis.set_yticks(range(len(gain)), trainings(cells, method), fontsize=7)
         axis.set_title(method, fontsize=9)
         for (row, column), value in np.ndenumerate(gain):
-            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6)
+            colour = "white" if abs(value) > 0.6 * most else "black"
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6, color=colour)
     axes[0, 0].set_ylabel("trained on")
     figure.colorbar(image, ax=axes, label="PSNR above raw (dB)", shrink=0.8)
     figure.savefig(path, dpi=110)

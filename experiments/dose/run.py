@@ -162,7 +162,8 @@ def saving(method: Curve, base: Curve, dose: float) -> str:
     """
     images = list(method[DOSES[0]])
     if len(images) < 2:
-        return written(times_less([m[images[0]] for m in method.values()], base[dose][images[0]], dose))
+        found = times_less([of[images[0]] for of in method.values()], base[dose][images[0]], dose)
+        return written(found, dose)
     curve = np.stack([resampled(method[at], images) for at in DOSES], axis=1)
     draws = [
         times_less(drawn, target, dose)
@@ -172,7 +173,7 @@ def saving(method: Curve, base: Curve, dose: float) -> str:
     found = times_less(levels, np.mean(list(base[dose].values())), dose)
     # Bounds may be infinite, between which nothing can be interpolated.
     low, high = np.quantile(draws, (ALPHA / 2, 1 - ALPHA / 2), method="nearest")
-    return f"{written(found)} ({written(low)} to {written(high)})"
+    return "{} ({} to {})".format(*(written(ratio, dose) for ratio in (found, low, high)))
 
 
 def resampled(values: Mapping[str, float], images: Sequence[str]) -> np.ndarray:
@@ -206,9 +207,11 @@ def times_less(curve: Sequence[float], target: float, dose: float) -> float:
     return float(dose / np.exp(logs[reached - 1] + part * (logs[reached] - logs[reached - 1])))
 
 
-def written(ratio: float) -> str:
+def written(ratio: float, dose: float) -> str:
     """Returns a ratio as text; outside of the doses that were measured it is a bound."""
-    return "beyond the least dose" if np.isinf(ratio) else "not reached" if ratio == 0 else f"{ratio:.1f}"
+    if np.isinf(ratio):
+        return f"> {dose / DOSES[0]:g}"
+    return f"{ratio:.1f}" if ratio else f"< {dose / DOSES[-1]:g}"
 
 
 def draw(

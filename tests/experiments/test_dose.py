@@ -18,8 +18,8 @@ def test_a_curve_that_lies_higher_saves_light_as_the_formula_says(shift, ratio):
 
 
 def test_what_is_beyond_the_doses_is_a_bound():
-    assert dose.written(dose.times_less(rising(0), 0.0, 2.0)) == "beyond the least dose"
-    assert dose.written(dose.times_less(rising(0), 99.0, 2.0)) == "not reached"
+    assert dose.written(dose.times_less(rising(0), 0.0, 2.0), 2.0) == "> 8"
+    assert dose.written(dose.times_less(rising(0), 99.0, 2.0), 2.0) == "< 0.25"
     assert dose.times_less(rising(0), rising(0)[0], 8.0) == pytest.approx(8.0 / dose.DOSES[0])
     # A dip is levelled: it must not make the dose ambiguous.
     dipped = rising(0)
