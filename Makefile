@@ -9,7 +9,8 @@ comma := ,
 # Real pairs for the benchmark, where they are.
 PAIRS ?= $(wildcard ../shared/data/w2s-widefield)
 # Real pairs, size, and backbone of LPIPS for the experiments.
-EXPERIMENT_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield ../shared/data/sted-confocal-pairs)
+EXPERIMENT_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield ../shared/data/sted-confocal-pairs \
+                    ../shared/data/bacteria-16bit)
 SIZE ?= small
 LPIPS ?= $(wildcard ../shared/weights/alexnet_features_imagenet.safetensors)
 
