@@ -1,11 +1,12 @@
-"""The main job from end to end: trains a small model on simulated microtubules, scores it, restores a file.
+"""The main job from end to end: restores a file with the model of the package, trains one, scores it, restores again.
 
 Examples:
   ddpm-lightning demo
   ddpm-lightning demo run_folder=runs/longer trainer.max_steps=5000
 
 Leaves in runs/demo: everything that `train` leaves; evaluation/ of the test split, whose summary and pictures are also
-in summary.json, summary.md and figures/; a restored file in restored/. A demo that is there already is replaced.
+in summary.json, summary.md and figures/; a restored file in restored/, and the same file restored by the model that
+comes with the package in default/. A demo that is there already is replaced.
 """
 
 import shutil
@@ -34,9 +35,12 @@ def run(config: DictConfig) -> int:
     choices = HydraConfig.get().runtime.choices
     settings = prepare(config, {kind: choices.get(kind) for kind in ("model", "data")}, overwrite=True)
     folder = Path(settings["run_folder"])
-    print(f"1/3  training {settings['names']['model']} on {settings['names']['data']}")
+    noisy = _write_example(settings, folder / "example")
+    print("1/4  restoring a file with the model that comes with the package")
+    _restore(noisy, folder / "default", ["checkpoint=default", "preview=true"])
+    print(f"2/4  training {settings['names']['model']} on {settings['names']['data']}")
     finished = train(settings)
-    print("2/3  scoring raw images, single draws and their average on the test split")
+    print("3/4  scoring raw images, single draws and their average on the test split")
     fast = precision(settings["trainer"]) == "bf16-mixed"
     common = [f"checkpoint={_quoted(finished.best)}", f"draws={draws}", f"bfloat16={fast}"]
     # Not into the run folder itself: its metrics.csv is the learning curve.
@@ -44,16 +48,19 @@ def run(config: DictConfig) -> int:
         compose.plain(compose.compose("evaluate", [*common, f"output={_quoted(folder / 'evaluation')}"]))
     )
     _show(scores, folder)
-    print("3/3  restoring a file")
-    noisy = _write_example(settings, folder / "example")
+    print("4/4  restoring the file with the model of this run")
     restored = folder / "restored"
-    shutil.rmtree(restored, ignore_errors=True)
-    given = [*common, f"input={_quoted(noisy)}", f"output={_quoted(restored)}"]
-    restore_files(compose.plain(compose.compose("restore", given)))
+    _restore(noisy, restored, common)
     print(f"\n{summary_markdown(summary)}")
     print(f"figures   {folder / 'figures'}\nrestored  {restored / noisy.name} (from {noisy})")
     print(f"model     {finished.best}\n{time.monotonic() - began:.0f} seconds")
     return 0
+
+
+def _restore(noisy: Path, output: Path, settings: list[str]) -> None:
+    shutil.rmtree(output, ignore_errors=True)
+    given = [*settings, f"input={_quoted(noisy)}", f"output={_quoted(output)}"]
+    restore_files(compose.plain(compose.compose("restore", given)))
 
 
 def _show(scores: Path, folder: Path) -> None:

@@ -9,9 +9,9 @@ Examples:
 NAME.safetensors is for this program: weights in half precision and the card, a tenth of the checkpoint, which every
 command takes in its place. It can be used but not trained further.
 
-NAME.zip is for other programs (deepImageJ, ilastik, napari, Fiji). The package holds the restoration as a whole as TorchScript, from intensities to the mean and the spread of a fixed
-number of draws, with a test image, a cover and a documentation that states its limits. Needs the extra `export`:
-pip install 'ddpm-lightning[export]'.
+NAME.zip is for other programs (deepImageJ, ilastik, napari, Fiji). It holds the restoration as a whole as TorchScript,
+from intensities to the mean and the spread of a fixed number of draws, with a test image, a cover and a documentation
+that states its limits. Needs the extra `export`: pip install 'ddpm-lightning[export]'.
 """
 
 from pathlib import Path

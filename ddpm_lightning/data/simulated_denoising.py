@@ -1,4 +1,4 @@
-"""Simulated specimens of all kinds under microscopes of all kinds: for models that shall denoise what they never saw."""
+"""Simulated specimens under microscopes of all kinds: for models that shall denoise what they never saw."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
