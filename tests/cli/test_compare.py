@@ -103,7 +103,9 @@ def test_further_protocols_have_tables_of_their_own(scored):
             rows = list(csv.DictReader(file))
         assert len(rows) == 9 and {row["protocol"] for row in rows} == {protocol}
         assert rows[2]["rsp"] and rows[2]["shift"] and rows[0]["estimator"] == "raw"
-        assert not rows[0]["rsp"] and "rsp, rse: it is itself what others are compared with" in rows[0]["absent"]
+        assert (
+            not rows[0]["rsp"] and "rsp, rse: it is itself what others are compared with" in rows[0]["absent"]
+        )
     affine = [row for row in rows if row["pearson"] and row["nrmse"]]
     for row in affine:
         assert float(row["nrmse"]) == pytest.approx(np.sqrt(1 - float(row["pearson"]) ** 2), abs=1e-6)
