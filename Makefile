@@ -14,7 +14,7 @@ EXPERIMENT_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield .
 SIZE ?= small
 LPIPS ?= $(wildcard ../shared/weights/alexnet_features_imagenet.safetensors)
 
-.PHONY: help setup demo benchmark speed test test-slow lint format sweep clean
+.PHONY: help setup demo benchmark default-model speed test test-slow lint format sweep clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ benchmark: $(VENV)/.made  ## all methods on all sets, in hours on a CPU; goes on
 
 speed: $(VENV)/.made-speed  ## ratios against the plain path, diffusers and others, in a quarter of an hour on a quiet machine
 	$(BIN)/python experiments/speed/speed.py
+
+default-model: $(VENV)/.made  ## trains the model that comes with the package anew, in an hour or two
+	$(BIN)/ddpm-lightning train experiment=default_model run_folder=runs/default_model
+	$(BIN)/ddpm-lightning export checkpoint=runs/default_model/checkpoints/best.ckpt name=default \
+	  output=ddpm_lightning/shipped/default.safetensors authors='[the authors of ddpm_lightning]' \
+	  description='Removes noise of any strength from single planes; learnt on simulated images alone'
 
 reproduce-%: $(VENV)/.made  ## an experiment by its name: make reproduce-averaging; SIZE=full on a GPU
 	$(BIN)/python -m experiments.$(subst -,_,$*).run --size $(SIZE) --pairs $(EXPERIMENT_PAIRS) $(if $(LPIPS),--lpips $(LPIPS))

@@ -22,7 +22,7 @@ CLASSICAL = ("gaussian", "median", "non_local_means", "total_variation", "wavele
 SIGMAS = (0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
 METHODS = ("raw", *CLASSICAL, "best blur", "default", "default, one draw")
 METRICS = {"psnr": 2, "ms_ssim": 3, "lpips": 3}
-SIZES = {"small": {"images": 10, "seconds": 1}, "full": {"images": 1000, "seconds": 1}}
+SIZES = {"small": {"images": 5, "seconds": 1}, "full": {"images": 1000, "seconds": 1}}
 
 
 def measure(options: kit.Options) -> None:
