@@ -134,6 +134,8 @@ def _presets(name: str, quality: dict[str, Any]) -> list[str]:
 
 
 def _with(found: dict[str, Any], metric: str, form: str) -> str:
+    if f"{metric}_difference" not in found:
+        return ""
     text = format(found[f"{metric}_difference"], form)
     interval = found.get(f"{metric}_interval")
     return text if interval is None else f"{text} [{interval[0]:{form}}, {interval[1]:{form}}]"
