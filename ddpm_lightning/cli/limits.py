@@ -98,6 +98,7 @@ LIMITS = {
     "run_folder": MAYBE_PATH,
     "output": MAYBE_PATH,
     "resume": MAYBE_PATH,
+    "init": MAYBE_PATH,
     "metrics.resolution": SWITCH,
     "metrics.squirrel": SWITCH,
     "align": SWITCH,

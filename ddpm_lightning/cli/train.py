@@ -7,6 +7,8 @@ Examples:
   ddpm-lightning train experiment=paper data=microtubules trainer=gpu
   ddpm-lightning train trainer.max_steps=500 seed=1 run_folder=runs/try
   ddpm-lightning train resume=runs/try                       goes on where that run stopped
+  ddpm-lightning train init=default data=folder data.root=DIR trainer=cpu
+                                                             a trained model, here the shipped one, learns your images
   ddpm-lightning train --multirun seed=0,1,2                 a run for each value
   ddpm-lightning train sweep=optuna experiment=demo trainer.max_steps=60 data.counts.train=64
                                                              looks for the best learning rate, in minutes
@@ -35,14 +37,14 @@ import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
 from ddpm_lightning.callbacks.status import write_json
-from ddpm_lightning.cli import compose, consistency, stages
+from ddpm_lightning.cli import compose, consistency, initial, stages
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of
 from ddpm_lightning.cli.sweep import read
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.inputs import InputReference
-from ddpm_lightning.inference.checkpoint import CARD_FORMAT
+from ddpm_lightning.inference.checkpoint import CARD_FORMAT, load
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 
@@ -84,7 +86,13 @@ def run(config: DictConfig) -> int:
     if config.resume is not None:
         settings = stored(Path(config.resume).expanduser(), hydra.overrides.task)
     else:
-        settings = prepare(config, {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")})
+        names = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
+        if config.init is None:
+            settings = prepare(config, names)
+        else:
+            origin = load(config.init).card
+            settings = prepare(config, {**names, "model": origin["names"]["model"]})
+            settings = initial.inherit(settings, origin, hydra.overrides.task)
     finished = train(settings)
     if first_process():
         if config.resume is not None:
@@ -231,6 +239,8 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     first = stages.first_stage(config) if isinstance(model, PMRF) else None
     if isinstance(model, PMRF) and first is None and resume is None:
         stages.take_mean(model, config["model"]["mean"], data)
+    if config.get("init") and resume is None:
+        model.card["init"] = initial.take_weights(model, config["init"])
     settings = trainer_settings(config["trainer"], model)
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]
