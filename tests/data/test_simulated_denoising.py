@@ -5,11 +5,13 @@ import pytest
 
 from ddpm_lightning.data.normalise import PairNormalisation, Percentile
 from ddpm_lightning.data.simulated_denoising import RecordedPairs, SimulatedDenoising
-from ddpm_lightning.data.simulation.any_microscope import AnyMicroscope
+from ddpm_lightning.data.simulation.any_microscope import AnyMicroscope, texture
 from ddpm_lightning.data.simulation.twins import TWINS
 from ddpm_lightning.errors import UserError
 
 PLAIN = AnyMicroscope(
+    layers=(1, 1),
+    texture=(1e-6, 1e-6),
     zoom=(1, 1),
     blur=(1, 1),
     photons=(50, 50),
@@ -51,6 +53,29 @@ def test_both_images_have_the_same_optics():
         ring = (frequency >= lowest) & (frequency < highest)
         transfer = (spectra[0] * spectra[1].conj()).real[ring].sum() / (abs(spectra[1][ring]) ** 2).sum()
         assert transfer == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_texture_has_a_power_law_for_a_spectrum(seed):
+    image = texture(np.random.default_rng(seed), 256)
+    assert image.min() >= 0 and np.percentile(image, 99.5) == pytest.approx(1)
+    power = abs(np.fft.fft2(np.log(image + 1e-3) * np.hanning(256) * np.hanning(256)[:, None])) ** 2
+    frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256))
+    rings = [power[(frequency >= low) & (frequency < 1.5 * low)].mean() for low in (0.02, 0.06, 0.18)]
+    # The ring's mean follows the directions across fibres, where amplitudes fall by f^-0.6 to f^-2.
+    slopes = [np.log(rings[k] / rings[k + 1]) / np.log(3) for k in range(2)]
+    assert all(0.5 < slope < 6 for slope in slopes)
+
+
+def test_layers_fill_the_field():
+    share = []
+    for layers in (1, 3):
+        microscope = AnyMicroscope(
+            layers=(layers, layers), texture=(1e-6, 1e-6), background=(0, 0), bits=(16,)
+        )
+        images = [microscope("mitochondria", np.random.default_rng(seed), 128)[1] for seed in range(4)]
+        share.append(np.mean([(image > 0.3 * np.percentile(image, 99.5)).mean() for image in images]))
+    assert share[1] > 1.1 * share[0]
 
 
 def test_the_module_keeps_pairs_and_loads_batches(tmp_path):
