@@ -46,7 +46,9 @@ def measure(options: kit.Options) -> None:
         sources: dict[str, PairSource] = {
             name: SimulatedPairs(name, split, count, side, seed=kit.WORLD) for name in kit.SPECIMENS
         }
-        sources |= {name: Centres(kit.real(folder, split), side) for name, folder in options.pairs.items()}
+        for name, folder in options.pairs.items():
+            if (folder / split).is_dir():  # a set without val is not calibrated
+                sources[name] = Centres(kit.real(folder, split), side)
         for name, source in sources.items():
             for pair in kit.spread_over(source, count):
                 about = {"set": name, "split": split, "image": pair.name}

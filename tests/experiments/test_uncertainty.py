@@ -110,3 +110,14 @@ def test_errors_are_those_of_draws_fitted_by_gain_and_offset():
     assert len(tiles) == 4 and np.mean([t["error"] ** 2 for t in tiles]) == pytest.approx(image["error"] ** 2)
     scores = torch.tensor([float(s) for s in interval["scores"].split()])
     assert scores[49] == pytest.approx(np.median(np.abs(error) / (draws.std(0) + 0.002)), rel=0.05)
+
+
+def test_a_set_of_one_test_image_and_none_to_calibrate_has_its_row(results, tmp_path):
+    for name in ("images", "intervals", "tiles"):
+        rows = [row for row in kit.read(results / "results" / f"{name}.csv") if row["split"] == "test"]
+        kit.Rows(tmp_path / "results" / f"{name}.csv", {}, ("image",)).add(
+            [row for row in rows if row["image"] == "0"]
+        )
+    found = run.report(tmp_path)
+    assert cells(found["calibration"])[5:] == ["too few images: 0", "", ""]
+    assert cells(found["failures"])[-1] == "1"
