@@ -38,6 +38,7 @@ demo: $(VENV)/.made  ## the main job on simulated data, in minutes; leaves runs/
 
 benchmark: $(VENV)/.made  ## all methods on all sets, in hours on a CPU; goes on where it stopped
 	$(BIN)/ddpm-lightning benchmark $(if $(PAIRS),'+sets.w2s_widefield=["data=folder"$(comma)"data.root=$(PAIRS)"]')
+	$(BIN)/python -m experiments.benchmark.run
 
 speed: $(VENV)/.made-speed  ## ratios against the plain path, diffusers and others, in a quarter of an hour on a quiet machine
 	$(BIN)/python experiments/speed/speed.py

@@ -69,7 +69,7 @@ class Options:
     work: Path
     output: Path
     training: Sequence[str] = ()
-    benchmark: Path = Path("experiments/benchmark/table.csv")
+    benchmark: Path = Path("experiments/benchmark/results/table.csv")
 
 
 def run(

@@ -101,6 +101,7 @@ def write_benchmark(
     entries = {name: entries_of(chosen) for name, chosen in sets.items()}
     numbers: list[list[Any]] = []
     tests: list[list[Any]] = []
+    uncertainty: list[list[Any]] = []
     for protocol in protocols:
         pages, scores = [], []
         for name, rows in entries.items():
@@ -116,7 +117,9 @@ def write_benchmark(
             numbers += _numbers(name, comparison, rows, ranked)
             scores += _scores(name, comparison)
             if protocol == protocols[0]:
-                pages += _spread(sets[name])
+                spreads = _spreads(sets[name])
+                pages += _spread_table(spreads)
+                uncertainty += [[name, m, *(v.get(key, "") for key in SPREAD)] for m, v in spreads.items()]
                 draw_bars(comparison, METRICS, output / "figures" / f"bars_{name}.png", name)
                 draw_plane(comparison, output / "figures" / f"plane_{name}.png", name)
                 draw_panel(rows, output / "figures" / f"images_{name}.png", name)
@@ -128,6 +131,7 @@ def write_benchmark(
     _csv(output / "table.csv", [*head, "evaluations", "seconds"], numbers)
     head = ["set", "protocol", "metric", "row", "reference", "difference", "low", "high", "p", "resolved"]
     _csv(output / "differences.csv", head, tests)
+    _csv(output / "uncertainty.csv", ["set", "row", *SPREAD], uncertainty)
 
 
 def _compared(
@@ -241,14 +245,18 @@ def _marks(comparison: Comparison, reference: str) -> dict[tuple[str, str], str]
     return marks
 
 
-def _spread(cells: Sequence[dict[str, Any]]) -> list[str]:
-    """Returns the table of how honest the spread of the draws is; empty where no method has enough of them."""
+def _spreads(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Returns how honest the spread of the draws is, by method; those with too few draws are left out."""
     found = {}
     for cell in cells:
         summary = _summary(Path(cell["folder"]) / "evaluation")
         if summary["calibration"] and summary["averaging"]:
             numbers = {name: n["median"] for name, n in summary["calibration"]["numbers"].items() if n}
             found[cell["method"]] = numbers | {"ratio": max(summary["averaging"]["ratio"], 0.0) ** 0.5}
+    return found
+
+
+def _spread_table(found: dict[str, dict[str, float]]) -> list[str]:
     if not found:
         return []
     lines = [

@@ -15,21 +15,29 @@ from tests.trained import write_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
+    pytest.mark.filterwarnings("error::torch.jit.TracerWarning"),
 ]
+
+
+#: Two networks, of which one belongs to a method inside of the method.
+FLOW = ["model=residual_flow_small", "model.network.base=8", "model.sampler.steps=2"]
+FLOW += ["model.regression.network.base=8", "model.regression.network.multipliers=[1,2]"]
 
 
 def noisy(*shape):
     return np.random.default_rng(1).poisson(30, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("per_image", [False, True])
-def test_the_file_does_what_the_restorer_does_at_any_size(tmp_path, per_image):
-    path = write_checkpoint(tmp_path / "best.ckpt", per_image=per_image)
-    module = traced(Restoration(load(path), draws=3, seed=4), torch.from_numpy(noisy(1, 1, 48, 64)))
+@pytest.mark.parametrize(("model", "per_image"), [([], False), ([], True), (FLOW, True)])
+def test_the_file_does_what_the_restorer_does_at_any_size(tmp_path, model, per_image):
+    path = write_checkpoint(tmp_path / "best.ckpt", *model, per_image=per_image)
+    trained = load(path, preset="stored")
+    if model:
+        trained.method.sigma.fill_(0.2)  # which training would have measured
+    module = traced(Restoration(trained, draws=3, seed=4), torch.from_numpy(noisy(1, 1, 48, 64)))
     save(module, tmp_path / "weights.pt")
     loaded = torch.jit.load(str(tmp_path / "weights.pt"))
-    restorer = Restorer(load(path), seed=4, margin=16)
+    restorer = Restorer(trained, seed=4, margin=16)
     for shape in ((48, 64), (80, 40)):
         image = noisy(*shape)
         expected = restorer.restore(image, 3)

@@ -1,0 +1,131 @@
+"""Reads what the benchmark's tables say of each claim.
+
+python -m experiments.benchmark.run     after ``ddpm-lightning benchmark``, whose tables lie in results/
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments import kit
+
+PROTOCOL = "affine"
+#: Metrics of fidelity, and which way is better.
+FIDELITY = {"psnr": 1, "ms_ssim": 1, "nrmse": -1, "pearson": 1}
+#: What the first table shows of each row.
+SHOWN = ("psnr", "ms_ssim", "lpips")
+
+Rows = Sequence[Mapping[str, str]]
+
+
+def report(folder: Path) -> Mapping[str, str]:
+    """Returns the tables of the README by name, from the tables in ``folder/results``."""
+    numbers, tests, spreads = (
+        kit.read(folder / "results" / f"{name}.csv") for name in ("table", "differences", "uncertainty")
+    )
+    numbers = [row for row in numbers if row["protocol"] == PROTOCOL]
+    tests = [row for row in tests if row["protocol"] == PROTOCOL]
+    sets = list(dict.fromkeys(row["set"] for row in numbers))
+    return {
+        "overview": _overview(numbers, sets),
+        "fidelity": _fidelity(tests, sets),
+        "looks": _looks(numbers, tests, sets),
+        "spread": _spread(spreads, sets),
+    }
+
+
+def _overview(numbers: Rows, sets: Sequence[str]) -> str:
+    """Median PSNR of each row on each set, its rank over all sets, and what it costs."""
+    known = {(row["row"], row["set"], row["metric"]): row for row in numbers}
+    names = list(dict.fromkeys(row["row"] for row in numbers))
+    lines = []
+    for name in names:
+        here = [known[name, one, "psnr"] for one in sets if (name, one, "psnr") in known]
+        rank = sum(float(row["rank"]) for row in here) / len(here)
+        cells = [
+            " / ".join(_short(known.get((name, one, metric)), metric) for metric in SHOWN) for one in sets
+        ]
+        lines.append([name, *cells, f"{rank:.1f}", here[0]["evaluations"]])
+    lines.sort(key=lambda line: float(line[-2]))
+    return kit.table(["", *sets, "mean rank", "evaluations"], lines)
+
+
+def _short(row: Mapping[str, str] | None, metric: str) -> str:
+    return "–" if row is None else f"{float(row['median']):.{2 if metric == 'psnr' else 3}f}"
+
+
+def _fidelity(tests: Rows, sets: Sequence[str]) -> str:
+    """What is resolvably better than the average of pmrf, and how far the average of ddpm is below it."""
+    lines = []
+    for one in sets:
+        rows = [
+            row for row in tests if row["set"] == one and row["metric"] in FIDELITY and not _is_looks(row)
+        ]
+        better = [
+            f"{row['row']} ({row['metric']} {float(row['difference']):+.3g})"
+            for row in rows
+            if row["resolved"] == "yes" and float(row["difference"]) * FIDELITY[row["metric"]] > 0
+        ]
+        (ddpm,) = [row for row in rows if row["row"].startswith("ddpm, average") and row["metric"] == "psnr"]
+        lines.append([one, ", ".join(better) or "none", _gain(ddpm)])
+    return kit.table(
+        ["set", "resolvably better than the average of pmrf", "pmrf above ddpm, averages (dB)"], lines
+    )
+
+
+def _is_looks(row: Mapping[str, str]) -> bool:
+    return row["reference"].startswith("pmrf_realistic")
+
+
+def _gain(row: Mapping[str, str]) -> str:
+    """The reference above a row, with its interval, and whether that is resolved."""
+    ends = sorted(-float(row[end]) for end in ("low", "high")) if row["low"] else None
+    between = f" ({ends[0]:+.2f} to {ends[1]:+.2f})" if ends else ""
+    return f"{-float(row['difference']):+.2f}{between}{'' if row['resolved'] == 'yes' else ', not resolved'}"
+
+
+def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
+    """Which rows look more real than one draw of pmrf by LPIPS, and which are not told apart from it."""
+    lines = []
+    for one in sets:
+        lpips = {
+            row["row"]: float(row["median"])
+            for row in numbers
+            if row["set"] == one and row["metric"] == "lpips"
+        }
+        if not lpips:
+            continue
+        rows = [row for row in tests if row["set"] == one and row["metric"] == "lpips" and _is_looks(row)]
+        better = [r["row"] for r in rows if r["resolved"] == "yes" and float(r["difference"]) < 0]
+        tied = [r["row"] for r in rows if r["resolved"] == "no"]
+        least = min(lpips, key=lpips.__getitem__)
+        own = next(value for name, value in lpips.items() if name.startswith("pmrf_realistic"))
+        lines.append(
+            [
+                one,
+                f"{own:.3f}",
+                f"{least} ({lpips[least]:.3f})",
+                ", ".join(better) or "none",
+                ", ".join(tied) or "none",
+            ]
+        )
+    return kit.table(["set", "LPIPS of a draw of pmrf", "least median", "resolvably better", "tied"], lines)
+
+
+def _spread(spreads: Rows, sets: Sequence[str]) -> str:
+    """Coverage of 90 % intervals, their calibration error, and the spread over what it should be."""
+    names = list(dict.fromkeys(row["row"] for row in spreads))
+    known = {(row["row"], row["set"]): row for row in spreads}
+    lines = []
+    for name in names:
+        cells = []
+        for one in sets:
+            row = known.get((name, one))
+            values = [] if row is None else [row["coverage"], row["ece"], row["ratio"]]
+            cells.append(" / ".join(f"{float(value):.3f}" if value else "–" for value in values) or "–")
+        lines.append([name, *cells])
+    return kit.table(["coverage (0.9) / ECE (0) / spread ratio (1)", *sets], lines)
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    kit.fill(here / "README.md", report(here))
