@@ -5,10 +5,13 @@ network that somebody would still have to wrap. The noise of the draws is part o
 the same image gives the same result everywhere. The trace holds for images of any size.
 """
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,9 +44,8 @@ class Restoration(nn.Module):
     def __init__(self, trained: Trained, draws: int, seed: int = 0, margin: int = 16) -> None:
         super().__init__()
         method = trained.method.requires_grad_(False)
-        # The trace finds weights among the children; the method itself is no child, because TorchScript would look
-        # into its training as well.
-        self.parts = nn.ModuleList(method.children())
+        # The trace finds weights among the children.
+        self.parts = nn.ModuleList(_networks(method))
         self._method, self._normalisation = [method], [trained.normalisation]
         self.draws, self.seed = 1 if method.deterministic else draws, seed
         self.multiple: int = method.multiple
@@ -72,6 +74,15 @@ class Restoration(nn.Module):
         mean = draws.mean(0, keepdim=True)
         std = (draws - mean).square().mean(0, keepdim=True).sqrt()
         return ((mean + 1) * gain + low).float(), (std * gain).float()
+
+
+def _networks(method: nn.Module) -> Iterator[nn.Module]:
+    """Yields the parts of a method without the methods themselves, because TorchScript looks into their training."""
+    for part in method.children():
+        if isinstance(part, LightningModule):
+            yield from _networks(part)
+        else:
+            yield part
 
 
 def scale_of(normaliser: Normaliser, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +149,11 @@ def traced(restoration: Restoration, example: Tensor) -> torch.jit.ScriptModule:
         raise UserError(
             "checkpoint", f"holds a {name} filter, which computes outside of PyTorch", "a network"
         )
-    return torch.jit.trace(restoration.eval(), example, check_trace=False)
+    with warnings.catch_warnings():
+        # Sizes are compared, and the keys of the noise made, while the trace is taken. Both are meant to stay as they
+        # are then: all images that the file takes are divisible by `multiple`, and have the same noise.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"ddpm_lightning\.")
+        return torch.jit.trace(restoration.eval(), example, check_trace=False)
 
 
 def save(module: Any, path: Path) -> None:

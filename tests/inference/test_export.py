@@ -28,7 +28,7 @@ def noisy(*shape):
     return np.random.default_rng(1).poisson(30, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize(("model", "per_image"), [([], False), ([], True), (FLOW, True)])
+@pytest.mark.parametrize(("model", "per_image"), [([], False), (FLOW, True)])
 def test_the_file_does_what_the_restorer_does_at_any_size(tmp_path, model, per_image):
     path = write_checkpoint(tmp_path / "best.ckpt", *model, per_image=per_image)
     trained = load(path, preset="stored")
