@@ -8,8 +8,8 @@ Examples:
 
 Leaves data/NAME/{train,val,test}/{low,high}/NNNNN.tif, manifest.json (what each pair was made from), audit.md and
 audit.png (sizes, ranges, saturation, residual shift, duplicates, a contact sheet). Nothing is written to a folder of
-your own: its audit is in data/NAME too. Pairs that cannot be used are left out and listed, and the exit code is then 3,
-as it is when the audit finds errors.
+your own, nor to data/: its audit is in audits/NAME, or where `output` says. Pairs that cannot be used are left out and
+listed, and the exit code is then 3, as it is when the audit finds errors.
 """
 
 from collections.abc import Iterator
@@ -65,8 +65,8 @@ def run(config: DictConfig) -> int:
             troubles += damage(data.root, manifest)
         found = audit(sources, progress)
     found.errors[:0] = troubles
-    # The audit of a prepared set lies in it; other people's folders are not written to.
-    default = data.root if isinstance(data, PublishedData) else Path("data") / data.name
+    # The audit of a prepared set lies in it. Your own folder is not written to, and it may well be data/NAME.
+    default = data.root if isinstance(data, PublishedData) else Path("audits") / data.name
     folder = Path(settings["output"] or default).expanduser()
     report = write_audit(folder, data.name, found, sources, getattr(data, "facts", ""), manifest)
     sizes = ", ".join(f"{split.pairs} {name}" for name, split in found.splits.items())

@@ -86,12 +86,12 @@ def test_pairs_left_out_change_the_exit_code(command, archive):
 
 
 def test_own_data_are_audited_and_not_touched(command, pair_folder, tmp_path):
-    before = tree(pair_folder)
-    answer = command("prepare", "data=folder", f"data.root={pair_folder}", "check=true")
-    assert (
-        answer.code == 0 and "pairs: 4 train, 2 val, 3 test pairs; audit in data/pairs/audit.md" in answer.out
-    )
-    assert tree(pair_folder) == before and (tmp_path / "data" / "pairs" / "audit.png").is_file()
+    (tmp_path / "data").mkdir()
+    own = pair_folder.rename(tmp_path / "data" / "pairs")  # where prepared sets lie as well
+    before = tree(tmp_path / "data")
+    answer = command("prepare", "data=folder", f"data.root={own}", "check=true")
+    assert answer.code == 0 and "4 train, 2 val, 3 test pairs; audit in audits/pairs/audit.md" in answer.out
+    assert tree(tmp_path / "data") == before and (tmp_path / "audits" / "pairs" / "audit.png").is_file()
 
 
 def test_own_data_with_a_leak_and_a_lost_partner(command, pair_folder):
