@@ -237,10 +237,10 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
     first = stages.first_stage(config) if isinstance(model, PMRF) else None
-    if isinstance(model, PMRF) and first is None and resume is None:
-        stages.take_mean(model, config["model"]["mean"], data)
     if config.get("init") and resume is None:
         model.card["init"] = initial.take_weights(model, config["init"])
+    if isinstance(model, PMRF) and first is None and resume is None:
+        stages.take_mean(model, config["model"]["mean"], data)
     settings = trainer_settings(config["trainer"], model)
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.inference.memory import available_bytes
+from ddpm_lightning.inference.presets import costs
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.models.protocol import draws_of
 
@@ -39,6 +40,7 @@ class Plan:
         seconds_per_evaluation: Measured on one tile, with all threads at work.
         memory: Bytes for networks and the largest canvas.
         free: Bytes that are free.
+        presets: Network evaluations that each preset of the model spends on an image, and what it is good for.
     """
 
     files: int
@@ -50,21 +52,21 @@ class Plan:
     seconds_per_evaluation: float
     memory: int
     free: int
+    presets: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """Expected duration of the job."""
         return self.evaluations * self.seconds_per_evaluation
 
-    def cheaper(self) -> dict[str, float]:
-        """Returns settings that cost less, with the seconds they would take."""
-        found = {}
-        for draws in (8, 5, 1):
-            if draws < self.draws:
-                found[f"draws={draws}"] = self.seconds * draws / self.draws
-        if self.steps > 5:
-            found["sampler.steps=5"] = self.seconds * 5 / self.steps
-        return found
+    def cheaper(self) -> dict[str, tuple[float, str]]:
+        """Returns settings that cost less, the dearest first: their seconds, and what they are good for."""
+        each = self.draws * self.steps
+        found = {f"preset={name}": cost for name, cost in self.presets.items()}
+        fewer = [draws for draws in (8, 5, 1) if draws < self.draws]
+        found |= {f"draws={draws}": (draws * self.steps, "a noisier mean and std") for draws in fewer}
+        less = {name: (self.seconds * n / each, use) for name, (n, use) in found.items() if n < each}
+        return dict(sorted(less.items(), key=lambda item: -item[1][0]))
 
     def __str__(self) -> str:
         tiles = f"tiles of {self.tile} pixels" if self.tile else "whole planes"
@@ -75,10 +77,10 @@ class Plan:
             f"  memory  {self.memory / 1e9:.2g} GB of {self.free / 1e9:.3g} GB that are free",
         ]
         if cheaper := self.cheaper():
-            lines.append(
-                "cheaper settings (fewer draws: a noisier mean and std; fewer steps: a narrower std):"
-            )
-            lines += [f"  {name:<16} {_duration(seconds)}" for name, seconds in cheaper.items()]
+            lines.append("cheaper settings:")
+            lines += [
+                f"  {name:<20} {_duration(seconds):<13} {use}" for name, (seconds, use) in cheaper.items()
+            ]
         return "\n".join(lines)
 
 
@@ -96,11 +98,11 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], draws: int) -> Plan:
     shape = [
         -(-min(side, length) // restorer.method.multiple) * restorer.method.multiple for length in largest
     ]
-    evaluations = sum(plane_cost(restorer, info, draws) * info.plane_count for info in infos)
+    tiles = sum(plane_cost(restorer, info, draws) * info.plane_count for info in infos)
     return Plan(
         len(infos),
         sum(info.plane_count for info in infos),
-        evaluations,
+        tiles,
         restorer.tiler.tile,
         1 if restorer.method.deterministic else draws,
         restorer.method.evaluations,
@@ -108,6 +110,7 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], draws: int) -> Plan:
         restorer.tile_bytes * restorer.tiler.at_once(restorer.device)
         + CANVAS_BYTES * largest[0] * largest[1],
         available_bytes(restorer.device),
+        costs(restorer.trained.card["model"]),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from ddpm_lightning.build import build
 from ddpm_lightning.errors import UserError
 
-__all__ = ["Drawing", "choose"]
+__all__ = ["Drawing", "choose", "costs"]
 
 #: The sampler that the checkpoint was trained with, offered beside the presets of its model.
 STORED = "stored"
@@ -80,6 +80,15 @@ def choose(
     if given:
         return Drawing("custom", count, _with_sampler(model, given))
     return Drawing(name, count, model)
+
+
+def costs(model: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """Returns the network evaluations that each preset of a model spends on an image, and what it is good for."""
+    with torch.device("meta"):
+        return {
+            name: (preset.draws * build(_with_sampler(model, preset.sampler)).evaluations, preset.use)
+            for name, preset in build(model).presets.items()
+        }
 
 
 def _with_sampler(model: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

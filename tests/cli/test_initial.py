@@ -27,7 +27,7 @@ def train(command, pair_folder, tmp_path):
     ]
 
     def call(*arguments: str):
-        return command("train", *common, *arguments, f"run_folder={tmp_path}/run")
+        return command("train", *common, f"run_folder={tmp_path}/run", *arguments)
 
     return call
 
@@ -74,6 +74,17 @@ def test_both_stages_of_a_flow_start_from_those_of_the_trained_one(train, tmp_pa
     assert largest_change(before, after) < 1e-3
     assert largest_change(mean, {n: before[f"regression.{n}"] for n in mean}) < 1e-3
     assert 0 < after["sigma"] < 10  # measured on the new data
+    best = tmp_path / "run/mean/checkpoints/best.ckpt"
+    content = torch.load(best, weights_only=True)
+    content["state_dict"]["network.output_gain"] += 0.5
+    torch.save(content, best)
+    given = (f"model.mean={best}", f"run_folder={tmp_path}/again")
+    answer = train("model=residual_flow_small", f"init={origin}", "trainer.max_steps=1", *slow, *given)
+    assert answer.code == 0, answer.err
+    again = load(tmp_path / "again/checkpoints/last.ckpt").method.state_dict()
+    gains = content["state_dict"]["network.output_gain"], before["network.output_gain"]
+    assert torch.equal(again["regression.network.output_gain"], gains[0])
+    assert again["network.output_gain"].item() == pytest.approx(gains[1].item(), abs=1e-3)
 
 
 @pytest.mark.parametrize(

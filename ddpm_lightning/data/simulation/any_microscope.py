@@ -41,8 +41,8 @@ class AnyMicroscope:
 
     layers: tuple[int, int] = (1, 3)
     texture: tuple[float, float] = (0.1, 3.0)
-    zoom: tuple[float, float] = (0.4, 3.0)
-    blur: tuple[float, float] = (0.4, 2.5)
+    zoom: tuple[float, float] = (0.3, 2.5)
+    blur: tuple[float, float] = (0.15, 2.0)
     photons: tuple[float, float] = (3.0, 500.0)
     background: tuple[float, float] = (0.0, 0.5)
     read_noise: tuple[float, float] = (0.1, 4.0)
