@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo, TiffTags
+from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.errors import UserError
 
 __all__ = ["ZarrStack", "ZarrStackWriter"]
@@ -40,7 +41,7 @@ def _zarr() -> ModuleType:
     return zarr
 
 
-class ZarrStack:
+class ZarrStack(Planes):
     """The grey planes of an OME-Zarr's image of full resolution, read one at a time.
 
     Args:
@@ -60,43 +61,12 @@ class ZarrStack:
             node = _zarr().open(str(self.path), mode="r")
             self._array, scales, attributes = _full_resolution(node, self.path)
             self.info = _describe(self._array, scales, attributes, self.path)
-        self._numbers = np.arange(self.info.plane_count)
-        if channels is not None:
-            self._select(channels)
+        self._choose(channels)
 
-    def _select(self, channels: int | str | Sequence[int | str]) -> None:
-        wanted = [channels] if isinstance(channels, int | str) else list(channels)
-        names, axes, shape = self.info.channel_names, self.info.axes, self.info.shape
-        count = shape[axes.index("C")] if "C" in axes else 1
-        indices = [names.index(name) if name in names else name for name in wanted]
-        indices = [int(index) if str(index).isdigit() else index for index in indices]
-        if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(range(count)):
-            allowed = f"indices 0 to {count - 1}" + (f" or names {', '.join(names)}" if names else "")
-            raise UserError(self.path, f"channels={wanted}", allowed, "choose channels that the file has")
-        self.info = self.info.with_channels(indices)
-        if "C" in axes:
-            self._numbers = self._numbers.reshape(shape[:-2]).take(indices, axis=axes.index("C")).ravel()
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def plane(self, number: int) -> np.ndarray:
-        """Reads one plane with shape (H, W).
-
-        Raises:
-            UserError: Where it is damaged or holds NaN or infinite values.
-        """
+    def _pixels(self, number: int) -> np.ndarray:
         with _explained(self.path):
-            index = np.unravel_index(int(self._numbers[number]), self._array.shape[:-2])
-            pixels = np.asarray(self._array[tuple(int(i) for i in index)]).astype(self.info.dtype)
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            bad = int((~np.isfinite(pixels)).sum())
-            found = f"{bad} NaN or infinite pixels in plane {number}"
-            raise UserError(self.path, found, "finite values", "replace them by numbers")
-        return pixels
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self.plane, range(len(self)))
+            index = np.unravel_index(number, self._array.shape[:-2])
+            return np.asarray(self._array[tuple(int(i) for i in index)]).astype(self.info.dtype)
 
     def __enter__(self) -> Self:
         return self

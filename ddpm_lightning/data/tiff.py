@@ -22,6 +22,7 @@ import numpy as np
 from tifffile import TiffFile, TiffWriter
 
 from ddpm_lightning.data.image import ImageInfo, to_dtype, turn_white
+from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_description import codec_options, page_options
 from ddpm_lightning.data.tiff_metadata import describe, warn_of_other_series
 from ddpm_lightning.errors import UserError
@@ -31,8 +32,6 @@ __all__ = ["TiffStack", "TiffStackWriter", "read_image", "read_info", "to_dtype"
 READABLE = "TIFF, BigTIFF, OME-TIFF or ImageJ files of grey planes"
 CLASSIC_BYTES = 2**32 - 2**20
 PAGE_BYTES = 1024
-#: Beyond it, squares of intensities overflow float32, in which all is computed.
-LARGEST = 1e18
 
 
 def read_info(path: str | Path) -> ImageInfo:
@@ -64,7 +63,7 @@ def read_image(path: str | Path) -> np.ndarray:
         return stack.plane(0)
 
 
-class TiffStack:
+class TiffStack(Planes):
     """The grey planes of a TIFF's first image, read one at a time.
 
     Args:
@@ -92,9 +91,7 @@ class TiffStack:
         try:
             with _explained(self.path):
                 self._open_planes()
-            self._numbers = np.arange(self.info.plane_count)
-            if channels is not None:
-                self._select(channels)
+            self._choose(channels)
         except BaseException:
             self._tif.close()
             raise
@@ -144,49 +141,10 @@ class TiffStack:
     def _incomplete(self, found: str) -> UserError:
         return UserError(self.path, f"truncated: {found}", "complete files", "copy or export the file again")
 
-    def _select(self, channels: int | str | Sequence[int | str]) -> None:
-        wanted = [channels] if isinstance(channels, int | str) else list(channels)
-        names, axes, shape = self.info.channel_names, self.info.axes, self.info.shape
-        count = shape[axes.index("C")] if "C" in axes else 1
-        indices = [names.index(name) if name in names else name for name in wanted]
-        indices = [int(index) if str(index).isdigit() else index for index in indices]
-        if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(range(count)):
-            allowed = f"indices 0 to {count - 1}" + (f" or names {', '.join(names)}" if names else "")
-            raise UserError(self.path, f"channels={wanted}", allowed, "choose channels that the file has")
-        self.info = self.info.with_channels(indices)
-        if "C" in axes:
-            self._numbers = self._numbers.reshape(shape[:-2]).take(indices, axis=axes.index("C")).ravel()
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def plane(self, number: int) -> np.ndarray:
-        """Reads one plane.
-
-        Args:
-            number: Running number in the order of ``info.planes()``.
-
-        Returns:
-            Array with shape (H, W) and the dtype of ``info``, the caller's own.
-
-        Raises:
-            UserError: Where the plane is damaged or holds NaN or infinite values.
-        """
+    def _pixels(self, number: int) -> np.ndarray:
         with _explained(self.path):
-            pixels = self._read(int(self._numbers[number]))
-        pixels = turn_white(pixels, self.info)
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            bad = int((~np.isfinite(pixels)).sum())
-            found, remedy = f"{bad} NaN or infinite pixels in plane {number}", "replace them by numbers"
-            raise UserError(
-                self.path, found, "finite values", f"{remedy} (ImageJ: Process > Noise > Remove NaNs)"
-            )
-        if pixels.dtype.kind == "f" and pixels.dtype.itemsize > 2:
-            extreme = max(pixels.max(), -pixels.min())
-            if extreme > LARGEST:
-                found = f"intensities up to {extreme:.3g} in plane {number}"
-                raise UserError(self.path, found, f"at most {LARGEST:g}", "divide the image by a constant")
-        return pixels
+            pixels = self._read(number)
+        return turn_white(pixels, self.info)
 
     def _read(self, number: int) -> np.ndarray:
         shape, native = self.info.plane_shape, self.info.dtype
@@ -203,9 +161,6 @@ class TiffStack:
                 pixels = np.moveaxis(pixels, -1, 0)
             self._decoded = page_number, pixels.reshape(-1, *shape)
         return self._decoded[1][within].astype(native)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self.plane, range(len(self)))
 
     def close(self) -> None:
         """Closes the file."""

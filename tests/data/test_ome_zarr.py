@@ -1,6 +1,7 @@
 """OME-Zarr in and out, against what the zarr package reads."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -112,3 +113,16 @@ def test_bad_folders_are_answered(tmp_path, make, words):
 def test_channels_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="names tubulin, actin"):
         open_stack(write(tmp_path / "a.zarr"), "membrane")
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(np.nan, "1 NaN or infinite pixels"), (1e30, "intensities up to 1e+30")]
+)
+def test_values_that_cannot_be_computed_with_are_refused(tmp_path, value, found):
+    pixels = np.zeros((2, 8, 8), np.float32)
+    pixels[1, 3, 4] = value
+    zarr.create_array(tmp_path / "a.zarr", shape=pixels.shape, dtype=pixels.dtype)[:] = pixels
+    with open_stack(tmp_path / "a.zarr") as stack:
+        assert not stack.plane(0).any()
+        with pytest.raises(UserError, match=re.escape(found)):
+            stack.plane(1)
