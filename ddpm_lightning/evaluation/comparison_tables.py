@@ -37,37 +37,47 @@ def in_words(comparison: Comparison) -> list[str]:
     pairs = dict.fromkeys((pairing.first, pairing.second) for pairing in comparison.pairings)
     for first, second in pairs:
         chosen = [p for p in comparison.pairings if (p.first, p.second) == (first, second)]
-        parts = [f"{name} is better in {', '.join(found)}" for name, found in _wins(chosen).items() if found]
+        wins = _wins(comparison, chosen)
+        parts = [f"{name} is better in {', '.join(found)}" for name, found in wins.items() if found]
         parts += [
-            _larger(pairing) for pairing in chosen if pairing.resolved and not ARROWS.get(pairing.metric)
+            _larger(comparison, pairing)
+            for pairing in chosen
+            if pairing.resolved and not ARROWS.get(pairing.metric)
         ]
         if left := [p for p in chosen if not p.resolved]:
             parts.append(f"not resolved: {', '.join(_unresolved(p) for p in left)}")
-        lines.append(f"{first} and {second}: {'; '.join(parts)}.")
+        lines.append(f"{first} and {second}, mean differences: {'; '.join(parts)}.")
     return lines
 
 
-def _wins(pairings: Sequence[Pairing]) -> dict[str, list[str]]:
+def _wins(comparison: Comparison, pairings: Sequence[Pairing]) -> dict[str, list[str]]:
     """Returns the metrics in which either method is better, with the amount."""
     wins: dict[str, list[str]] = {pairings[0].first: [], pairings[0].second: []}
     for pairing in pairings:
         if pairing.resolved and (arrow := ARROWS.get(pairing.metric)):
             first_wins = (pairing.difference.mean > 0) == (arrow == "↑")
             wins[pairing.first if first_wins else pairing.second].append(
-                f"{pairing.metric} by {_amount(pairing)}"
+                f"{pairing.metric} by {_amount(comparison, pairing)}"
             )
     return wins
 
 
-def _larger(pairing: Pairing) -> str:
+def _larger(comparison: Comparison, pairing: Pairing) -> str:
     name = pairing.first if pairing.difference.mean > 0 else pairing.second
-    return f"{name} has the larger {pairing.metric} by {_amount(pairing)}"
+    return f"{name} has the larger {pairing.metric} by {_amount(comparison, pairing)}"
 
 
-def _amount(pairing: Pairing) -> str:
+def _amount(comparison: Comparison, pairing: Pairing) -> str:
+    """Returns the mean difference, and says so where the medians of the table lie the other way round."""
+    first, second = (
+        comparison.estimates[name, pairing.metric].median for name in (pairing.first, pairing.second)
+    )
+    alike = (first - second) * pairing.difference.mean > 0
     low, high = sorted(abs(end) for end in pairing.difference.interval)
     amount = f"{abs(pairing.difference.mean):.3g} {UNITS.get(pairing.metric, '')}".strip()
-    return f"{amount} [{low:.3g}, {high:.3g}] (p = {pairing.p:.2g})"
+    return f"{amount} [{low:.3g}, {high:.3g}] (p = {pairing.p:.2g})" + (
+        "" if alike else ", though not in the median"
+    )
 
 
 def _unresolved(pairing: Pairing) -> str:
@@ -96,6 +106,10 @@ def comparison_markdown(comparison: Comparison) -> str:
         lines.append(f"| {method.name} | {method.estimator} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- {line}" for line in in_words(comparison))]
     lines += [
+        "",
+        "The table shows medians, the list mean differences [95 % interval], first minus second where there is a sign. "
+        "Differences are paired, taken image by image, so that what makes an image hard for all methods drops out. "
+        "Their mean is the difference of the means (comparison.csv), not that of the medians.",
         "",
         f"A difference is resolved if the paired bootstrap of its mean and Wilcoxon's signed-rank test both stay below "
         f"5 % after Holm's correction for {comparison.pairs} pairs of methods; fields of view are resampled, not "
