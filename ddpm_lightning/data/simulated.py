@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.data.simulation.cache import PairCache
 from ddpm_lightning.data.simulation.degradations import Degradation, degrade
+from ddpm_lightning.data.simulation.drawn import DrawnPairs
 from ddpm_lightning.data.simulation.twins import TWINS, expose
 from ddpm_lightning.errors import UserError
 
@@ -30,7 +29,7 @@ class _Streams:
     high_second: np.random.SeedSequence
 
 
-class SimulatedPairs:
+class SimulatedPairs(DrawnPairs):
     """Pairs of one of the four simulated twins.
 
     ``Pair.extra`` holds, unless ``extras`` is off,
@@ -75,27 +74,11 @@ class SimulatedPairs:
                 "count of 1 or more, size of 16 or more, seed of 0 or more, dose above 0",
                 "change the number that is out of range",
             )
-        self.specimen, self.split, self.count, self.size = specimen, split, count, size
+        self.specimen, self.split, self.size = specimen, split, size
         self.seed, self.dose, self.degradations, self.extras = seed, dose, tuple(degradations), extras
         self.twin = TWINS[specimen]
-        self.pixel_size = self.twin.pixel / 1000
         recipe = (specimen, split, size, seed, dose, self.degradations, extras)
-        self.cache = None if cache is None else PairCache(Path(cache), recipe)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Pair:
-        if not -self.count <= index < self.count:
-            raise IndexError(f"pair {index} of {self.count}")
-        index %= self.count
-        if self.cache is None:
-            content = self._draw(index)
-        else:
-            content = self.cache.get(index, self._draw)
-        name = f"{index:05d}"
-        low, high = content.pop("low"), content.pop("high")
-        return Pair(low, high, name, field=name, pixel_size=self.pixel_size, extra=content)
+        super().__init__(count, recipe, cache, pixel_size=self.twin.pixel / 1000)
 
     def _draw(self, index: int) -> dict[str, Any]:
         root = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])

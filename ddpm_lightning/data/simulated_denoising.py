@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.data.simulated import SPLITS
 from ddpm_lightning.data.simulation.any_microscope import AnyMicroscope
-from ddpm_lightning.data.simulation.cache import PairCache
+from ddpm_lightning.data.simulation.drawn import DrawnPairs
 from ddpm_lightning.data.simulation.twins import TWINS
 from ddpm_lightning.errors import UserError
 
 __all__ = ["RecordedPairs", "SimulatedDenoising"]
 
 
-class RecordedPairs:
+class RecordedPairs(DrawnPairs):
     """Noisy and clean images; the specimens take turns.
 
     Every pair is drawn from its own seed sequence (world, split, index).
@@ -46,21 +45,10 @@ class RecordedPairs:
         for specimen in specimens:
             if specimen not in TWINS:
                 raise UserError("data.specimens", f"{specimen!r}", ", ".join(TWINS), "choose among them")
-        self.specimens, self.split, self.count, self.size = list(specimens), split, count, size
+        self.specimens, self.split, self.size = list(specimens), split, size
         self.world, self.microscope = world, microscope or AnyMicroscope()
         recipe = ("denoising", self.specimens, split, size, world, asdict(self.microscope))
-        self.cache = None if cache is None else PairCache(Path(cache), recipe)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Pair:
-        if not -self.count <= index < self.count:
-            raise IndexError(f"pair {index} of {self.count}")
-        index %= self.count
-        content = self._draw(index) if self.cache is None else self.cache.get(index, self._draw)
-        name = f"{index:05d}"
-        return Pair(content["low"], content["high"], name, field=name)
+        super().__init__(count, recipe, cache)
 
     def _draw(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.world, SPLITS.index(self.split), index])

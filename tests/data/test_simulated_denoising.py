@@ -28,6 +28,7 @@ def test_specimens_take_turns_and_nothing_depends_on_the_order_of_access():
     again = RecordedPairs(list(TWINS), "train", 8, 48)
     assert np.array_equal(again[5].low, first[5].low) and np.array_equal(again[-3].high, first[5].high)
     assert len({pair.low.tobytes() for pair in first}) == 8
+    assert [pair.name for pair in again] == [f"{k:05d}" for k in range(8)]  # iteration ends at the last pair
     assert not np.array_equal(RecordedPairs(list(TWINS), "test", 8, 48)[0].high, first[0].high)
     assert all(pair.low.shape == pair.high.shape == (48, 48) for pair in first)
 

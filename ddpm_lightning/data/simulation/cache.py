@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Any]:
 def source_hash() -> str:
     """Hash of the source files of the simulation."""
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "simulated.py"]
+    files = [*sorted(here.glob("*.py")), *sorted(here.parent.glob("simulated*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -1,0 +1,41 @@
+"""Pairs that are drawn when they are asked for, and kept where there is a folder for them."""
+
+from pathlib import Path
+from typing import Any
+
+from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.data.simulation.cache import PairCache
+
+
+class DrawnPairs:
+    """Base of the simulated pairs; each is a field of view of its own, named by its number.
+
+    A subclass says how pair ``index`` is drawn, whatever was drawn before (:meth:`_draw`).
+
+    Args:
+        count: Number of pairs.
+        recipe: Everything that decides their content; see :class:`PairCache`.
+        cache: Folder that keeps the pairs once drawn, or ``None``.
+        pixel_size: Size of a pixel in µm, or ``None`` where it means nothing.
+    """
+
+    def __init__(
+        self, count: int, recipe: object, cache: str | Path | None, pixel_size: float | None = None
+    ) -> None:
+        self.count, self.pixel_size = count, pixel_size
+        self.cache = None if cache is None else PairCache(Path(cache), recipe)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Pair:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"pair {index} of {self.count}")
+        index %= self.count
+        content = self._draw(index) if self.cache is None else self.cache.get(index, self._draw)
+        low, high, name = content.pop("low"), content.pop("high"), f"{index:05d}"
+        return Pair(low, high, name, field=name, pixel_size=self.pixel_size, extra=content)
+
+    def _draw(self, index: int) -> dict[str, Any]:
+        """Returns ``low`` and ``high`` with shape (H, W), and what belongs into ``Pair.extra``."""
+        raise NotImplementedError(f"{type(self).__name__} draws nothing")
