@@ -198,6 +198,9 @@ def test_the_two_faithful_experiments(name, expected):
     assert model.objective.name == "epsilon" and model.schedule.steps == 200 and model.label == "alpha_bar"
     assert (config["data"]["augment"], config["data"]["shuffle"]) == ((name == "paper",) * 2)
     assert (config["callbacks"]["ema"] is None) == (name == "released_code")
+    assert model.optimizer.keywords["lr"] == 2e-4
+    scale = build(config["data"]["normalisation"]).input.scale(np.zeros((8, 8)))
+    assert (scale.low, scale.high) == (0, 255), "x / 127.5 - 1, whatever the set"
 
 
 @pytest.mark.parametrize("verb", VERBS)
