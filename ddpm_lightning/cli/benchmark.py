@@ -12,7 +12,8 @@ command, run, checkpoint and evaluation. Finished cells are kept: a benchmark th
 started again, and new methods or sets join the table. Cells that fail are listed, and the exit code is then 3.
 
 The budget is one for all methods. Given in seconds, it becomes steps by the pace of each method, which is measured on
-the first set before anything is trained, so that a busy machine favours nobody.
+the first set before anything is trained, in turn, so that a busy machine favours nobody. Methods that `only` leaves out
+are measured when they are asked for: start a benchmark in parts only on a machine that stays the same.
 """
 
 import json
@@ -44,7 +45,7 @@ def run(config: DictConfig) -> int:
     methods = _ordered(settings["methods"])
     chosen = _chosen(settings["only"], methods)
     folder = Path(settings["folder"]).expanduser()
-    steps = _steps(settings, methods, next(iter(sets.items())), folder)
+    steps = _steps(settings, methods, chosen, next(iter(sets.items())), folder)
     cells = [_cell(settings, folder, sets, name, method, steps) for name in sets for method in chosen]
     for cell in cells:
         _ = cell.record  # one that was made by other settings is refused before hours of work
@@ -98,14 +99,19 @@ def _chosen(only: list[str] | None, methods: dict[str, dict[str, Any]]) -> list[
 
 
 def _steps(
-    settings: dict[str, Any], methods: dict[str, dict[str, Any]], first: tuple[str, list[str]], folder: Path
+    settings: dict[str, Any],
+    methods: dict[str, dict[str, Any]],
+    chosen: list[str],
+    first: tuple[str, list[str]],
+    folder: Path,
 ) -> dict[str, int]:
-    """Returns the steps of the training of each method that learns; the pace is measured once and then kept."""
+    """Returns the steps of each method that learns and is chosen, or once was: its pace is measured once, then kept."""
     learning = {name: share for name, method in methods.items() if (share := method.get("budget"))}
     if settings["budget"]["steps"] is not None:
         return {name: _rounded(share * settings["budget"]["steps"]) for name, share in learning.items()}
     path = folder / "pace.json"
     pace = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    learning = {name: share for name, share in learning.items() if name in chosen or name in pace}
     missing = [name for name in learning if name not in pace]
     found: dict[str, list[float]] = {name: [] for name in missing}
     # A flow needs a regressor to be measured.

@@ -70,6 +70,9 @@ class Commands:
             if verb == "train" and "callbacks=pace" not in o
         ]
 
+    def measured(self):
+        return [method for _, method, _, o in self.called if "callbacks=pace" in o]
+
 
 @pytest.fixture
 def commands(monkeypatch):
@@ -118,6 +121,19 @@ def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run,
     mean = Path(tmp_path / "cells/microtubules/regression/run/checkpoints/best.ckpt")
     assert f"model.mean={mean}" in trainings["pmrf"]
     assert (tmp_path / "table" / "table.md").is_file()
+
+
+def test_only_what_is_asked_for_is_measured_and_what_was_done_before_stays(run, commands, tmp_path):
+    assert run("budget.seconds=100", "only=[gaussian]").code == 0
+    assert commands.measured() == []
+    assert run("budget.seconds=100", "only=[pmrf]").code == 0
+    assert commands.measured() == ["regression", "pmrf"] * 2
+    assert run("budget.seconds=100", "only=[care]").code == 0
+    assert commands.measured() == ["care"] * 2
+    assert {method for _, method in commands.trained()} == {"care"}
+    page = (tmp_path / "table/table.md").read_text()
+    for row in ("gaussian", "regression", "pmrf, average of 2", "care"):
+        assert f"\n| {row} |" in page
 
 
 def test_a_row_may_use_the_checkpoint_of_another(run, commands, tmp_path):
