@@ -100,8 +100,11 @@ class SampledValidation(Callback):
         lpips = perceptual_metric() if self.lpips else None
         for place in range(trainer.global_rank, len(chosen), trainer.world_size):
             pair = pairs[int(chosen[place])]
-            low = _centre(normalisation.input.scale(pair.low).normalise(pair.low), self.crop)
-            high = _centre(normalisation.target.scale(pair.high).normalise(pair.high), self.crop)
+            scales = normalisation.scales(pair.low, pair.high)
+            low, high = (
+                _centre(scale.normalise(image), self.crop)
+                for scale, image in zip(scales, (pair.low, pair.high), strict=True)
+            )
             canvas = torch.from_numpy(low)[None, None].to(pl_module.device)
             ensemble, single = Ensemble(), None
             for draw in draws_of(pl_module, canvas, pair.name, range(self.draws)):

@@ -96,6 +96,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         settings["sampler"],
         settings["preset"],
         settings["draws"],
+        settings["turned"],
     )
     settings = {**settings, "draws": trained.draws}
     data = data_of(trained, settings.get("data"))
@@ -150,7 +151,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         "centre": settings["centre"],
         "draws": scoring.draws,
         "preset": trained.preset,
-        "sampler": trained.method.preset,
+        "sampler": trained.way,
         "evaluations_per_draw": trained.method.evaluations,
         "seed": settings["seed"],
         "bfloat16": settings["bfloat16"],

@@ -95,4 +95,4 @@ def stored_intervals(trained: Trained, draws: int) -> tuple[Conformal | None, st
         split = content["split"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(path, "is damaged", remedy="remove it, or calibrate again") from error
-    return (conformal, split) if found == [trained.sha256, trained.method.preset, draws] else (None, "")
+    return (conformal, split) if found == [trained.sha256, trained.way, draws] else (None, "")

@@ -81,6 +81,7 @@ LIMITS = {
     "overlap": FROM_ZERO,
     "bfloat16": SWITCH,
     "std": SWITCH,
+    "turned": Limit(bool, optional=True),
     "entropy": SWITCH,
     "intervals": SWITCH,
     "single": SWITCH,

@@ -130,7 +130,7 @@ def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
         # Each process has a GPU of its own, as far as they go round.
         device = torch.device("cuda", share.rank % torch.cuda.device_count())
     names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin", "tolerance", "compiled")
-    ways = settings["sampler"], settings["preset"], settings["draws"]
+    ways = (settings[name] for name in ("sampler", "preset", "draws", "turned"))
     return Restorer(
         load(settings["checkpoint"], device, *ways),
         threads=threads,
@@ -159,7 +159,7 @@ def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
         if intervals is None:
             raise UserError(
                 "intervals=true",
-                f"this model was not calibrated for {settings['draws']} draws by {restorer.method.preset}",
+                f"this model was not calibrated for {settings['draws']} draws by {restorer.trained.way}",
                 remedy=f"ddpm-lightning evaluate checkpoint={restorer.trained.path} split=val calibrate=true "
                 f"draws={settings['draws']}",
             )
@@ -273,7 +273,7 @@ def _about(
     decisive = {name: settings[name] for name in DECISIVE}
     decisive |= {
         "model": trained.sha256,
-        "preset": trained.method.preset,
+        "preset": trained.way,
         "intervals": intervals.to_dict() if intervals else None,
         "device": restorer.device.type,
     }
@@ -286,7 +286,7 @@ def _about(
             "training": _training(trained.card),
         },
         "preset": trained.preset,
-        "sampler": trained.method.preset,
+        "sampler": trained.way,
         "evaluations_per_draw": trained.method.evaluations,
         "checked_against_training": restorer.trust.checks,
         "settings": settings,

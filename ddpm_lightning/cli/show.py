@@ -95,6 +95,9 @@ def _fitted(trained: Trained) -> list[str]:
     normalisation = trained.card["normalisation"]
     lines = []
     for role in ("input", "target"):
+        if normalisation["config"][role] is None:
+            lines.append(f"  {role:<14} the scale of its input")
+            continue
         name = normalisation["config"][role]["_target_"].rpartition(".")[2]
         numbers = ", ".join(
             f"{key} {value:.6g}" for key, value in normalisation["state"][role].items() if _plain(value)

@@ -114,8 +114,7 @@ class CropDataset(Dataset):
         y, x = rng.integers(height - self.crop + 1), rng.integers(width - self.crop + 1)
         turn = int(rng.integers(SYMMETRIES)) if self.augment else 0
         if number not in self._scales:
-            scales = self.normalisation.input.scale(pair.low), self.normalisation.target.scale(pair.high)
-            self._scales[number] = scales
+            self._scales[number] = self.normalisation.scales(pair.low, pair.high)
         for image, scale, place in zip((pair.low, pair.high), self._scales[number], places, strict=True):
             _copy(symmetry(image[y : y + self.crop, x : x + self.crop], turn), place)
             scale.normalise(place, out=place)

@@ -182,11 +182,12 @@ class Percentile:
 
 
 class PairNormalisation:
-    """The maps of both members of a pair, each fitted on its own.
+    """The maps of both members of a pair.
 
     Args:
         input: Normaliser of the low images.
-        target: Normaliser of the high images.
+        target: Normaliser of the high images, fitted on its own; ``None`` gives them the scale of their low image. That
+            suits pairs that differ in noise alone: no brightness is left to be guessed, and none is lost.
 
     Attributes:
         target_bounds: Extremes of the normalised high images of the training set: estimates of clean images are
@@ -194,16 +195,23 @@ class PairNormalisation:
         input_bounds: The same for the low images: what lies outside was never seen in training.
     """
 
-    def __init__(self, input: Normaliser, target: Normaliser) -> None:
+    def __init__(self, input: Normaliser, target: Normaliser | None = None) -> None:
         self.input, self.target = input, target
         self.input_bounds = self.target_bounds = (-1.0, 1.0)
 
     def fit(self, lows: list[np.ndarray], highs: list[np.ndarray]) -> None:
         """Fits both to training images with shape (H, W)."""
         self.input.fit(lows)
-        self.target.fit(highs)
-        self.input_bounds = _bounds(self.input, lows)
-        self.target_bounds = _bounds(self.target, highs)
+        if self.target is not None:
+            self.target.fit(highs)
+        scales = [self.scales(low, high) for low, high in zip(lows, highs, strict=True)]
+        self.input_bounds = _bounds([scale for scale, _ in scales], lows)
+        self.target_bounds = _bounds([scale for _, scale in scales], highs)
+
+    def scales(self, low: np.ndarray, high: np.ndarray) -> tuple[Scale, Scale]:
+        """Returns the maps of both images of a pair, each with shape (H, W)."""
+        scale = self.input.scale(low)
+        return scale, scale if self.target is None else self.target.scale(high)
 
     def output_scale(self, input_scale: Scale) -> Scale:
         """Returns the map back to intensities of a restored image.
@@ -211,7 +219,7 @@ class PairNormalisation:
         It is the target's where that is common to all images. Where each target has its own, it cannot be known of
         a new image, and the input's takes its place: the restored image has the brightness of its input.
         """
-        if self.target.per_image:
+        if self.target is None or self.target.per_image:
             return input_scale
         return self.target.scale(np.zeros((1, 1)))
 
@@ -219,7 +227,7 @@ class PairNormalisation:
         """Returns all that was fitted, as plain containers."""
         return {
             "input": self.input.state(),
-            "target": self.target.state(),
+            "target": {} if self.target is None else self.target.state(),
             "input_bounds": list(self.input_bounds),
             "target_bounds": list(self.target_bounds),
         }
@@ -227,12 +235,13 @@ class PairNormalisation:
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes back what :meth:`state` returned."""
         self.input.load_state(state["input"])
-        self.target.load_state(state["target"])
+        if self.target is not None:
+            self.target.load_state(state["target"])
         self.input_bounds, self.target_bounds = tuple(state["input_bounds"]), tuple(state["target_bounds"])
 
 
-def _bounds(normaliser: Normaliser, images: list[np.ndarray]) -> tuple[float, float]:
-    normalised = [normaliser.scale(image).normalise(image) for image in images]
+def _bounds(scales: list[Scale], images: list[np.ndarray]) -> tuple[float, float]:
+    normalised = [scale.normalise(image) for scale, image in zip(scales, images, strict=True)]
     low = min(float(image.min()) for image in normalised)
     high = max(float(image.max()) for image in normalised)
     return min(low, -1.0), max(high, 1.0)

@@ -14,9 +14,12 @@ References:
 import hashlib
 import math
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
+
+from ddpm_lightning.diffusion.symmetry import turn
 
 __all__ = ["KeyedNoise", "philox4x32"]
 
@@ -66,6 +69,17 @@ class KeyedNoise:
         words = [self._words(seed, image, draw) for image, draw in zip(self.images, self.draws, strict=True)]
         self._key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
         self._mirrored = torch.zeros(len(self.draws), 1, dtype=torch.bool)
+        self._which = [0] * len(self.draws)
+
+    def turned(self, which: Sequence[int]) -> "KeyedNoise":
+        """Returns this noise for images that are turned, each in its own way: it turns with them.
+
+        Args:
+            which: Symmetry of each row (:func:`ddpm_lightning.diffusion.symmetry.turn`), all odd or all even.
+        """
+        turned = copy(self)
+        turned._which = list(which)
+        return turned
 
     def antithetic(self) -> "KeyedNoise":
         """Returns this noise in pairs: all noise of draw 2k + 1 is minus that of draw 2k.
@@ -74,7 +88,7 @@ class KeyedNoise:
         noise. Partners are not independent of each other: what needs independent draws must count pairs.
         """
         paired = KeyedNoise(self.seed, self.images, [draw - draw % 2 for draw in self.draws])
-        paired.draws = self.draws
+        paired.draws, paired._which = self.draws, self._which
         paired._mirrored = torch.tensor([[draw % 2 == 1] for draw in self.draws], dtype=torch.bool).reshape(
             -1, 1
         )
@@ -105,7 +119,20 @@ class KeyedNoise:
         angle = 2 * math.pi * uniform[:, 1::2]
         normal = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
         normal = normal.flatten(1)[:, :count].float()
-        return torch.where(self._mirrored.to(device), -normal, normal).reshape(len(self), *shape)
+        return self._field(torch.where(self._mirrored.to(device), -normal, normal), shape)
+
+    def uniform_field(self, step: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Returns uniform numbers inside of (0, 1) with shape (B, C, H, W), float64; see :meth:`uniform`."""
+        return self._field(self.uniform(step, math.prod(shape), device), shape)
+
+    def _field(self, values: Tensor, shape: Sequence[int]) -> Tensor:
+        """Lays numbers (B, N) out over images as these are when nothing is turned, and turns them."""
+        if not any(self._which):
+            return values.reshape(len(self), *shape)
+        *channels, height, width = shape
+        upright = (width, height) if self._which[0] % 2 else (height, width)
+        rows = values.reshape(len(self), *channels, *upright).split(1)
+        return torch.cat([turn(row, which) for row, which in zip(rows, self._which, strict=True)])
 
     def uniform(self, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
         """Returns uniform numbers inside of (0, 1) with shape (B, count), float64; the normal ones are made of them.

@@ -199,7 +199,7 @@ def full_scale(normalisation: PairNormalisation, pair: Pair) -> tuple[float, flo
     """Returns black and white of the paper's protocol: 0 to 255 for 8-bit targets, else the target's stored scale."""
     if pair.high.dtype == np.uint8:
         return 0.0, 255.0
-    scale = normalisation.target.scale(pair.high)
+    _, scale = normalisation.scales(pair.low, pair.high)
     return scale.low, scale.high
 
 

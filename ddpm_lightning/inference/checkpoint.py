@@ -51,6 +51,12 @@ class Trained:
     preset: str = "custom"
     draws: int = 15
 
+    @property
+    def way(self) -> str:
+        """How draws are made, in words: the sampler, and whether they see the image turned."""
+        turned = self.method.turned and not self.method.deterministic
+        return self.method.preset + (", turned" if turned else "")
+
 
 def load(
     checkpoint: str | Path,
@@ -58,6 +64,7 @@ def load(
     sampler: dict[str, Any] | None = None,
     preset: str | None = None,
     draws: int | None = None,
+    turned: bool | None = None,
 ) -> Trained:
     """Loads a trained method.
 
@@ -67,6 +74,8 @@ def load(
         sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
         draws: Draws of each image, if not as many as the preset says.
+        turned: Whether each draw sees the image turned another way; by default so where the model learnt on turned
+            images, unless the preset says otherwise.
 
     Raises:
         UserError: If the file is missing, damaged, or not a checkpoint of this program, or the preset is not offered.
@@ -96,7 +105,9 @@ def load(
         if isinstance(normalisation.input, Percentile) and "inputs" in card:
             normalisation.input.most_noise = max(ALWAYS_ALLOWED, NOISE_MARGIN * max(card["inputs"]["noise"]))
         method.bounds = normalisation.target_bounds
-        card["names"], card["data"]  # whoever uses the model names them
+        learnt = bool(card["data"].get("augment"))
+        method.turned = learnt and drawing.turned if turned is None else turned
+        card["names"]  # whoever uses the model names it
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             path, f"is damaged, or of another program: {type(error).__name__}: {error}"

@@ -68,7 +68,7 @@ class Restoration(nn.Module):
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
         made = torch.cat(list(draws_of(method, padded, "", range(self.draws), self.seed, batch=self.draws)))
         draws = functional.pad(made, (-self.margin,) * 4).double()
-        if not normalisation.target.per_image:
+        if normalisation.target is not None and not normalisation.target.per_image:
             low, high = scale_of(normalisation.target, image)
         gain = (high - low) / 2
         mean = draws.mean(0, keepdim=True)

@@ -30,11 +30,13 @@ class Drawing:
         preset: Name for results: that of a preset, with what differs from it, or ``custom``.
         draws: Number of draws.
         model: Description of the model with its sampler.
+        turned: Whether draws see the image turned, each another way, where the model learnt on turned images.
     """
 
     preset: str
     draws: int
     model: dict[str, Any]
+    turned: bool = True
 
 
 def choose(
@@ -70,16 +72,16 @@ def choose(
         offered = build(model).presets
     name = preset or next(iter(offered))
     if name == STORED and "sampler" in model:
-        count = draws or DRAWS
+        count, turned = draws or DRAWS, True
     elif name in offered:
-        count = draws or offered[name].draws
+        count, turned = draws or offered[name].draws, offered[name].turned
         model = _with_sampler(model, offered[name].sampler)
         name += f" (draws={count})" if count != offered[name].draws else ""
     else:
         raise _not_offered(name, model, offered)
     if given:
-        return Drawing("custom", count, _with_sampler(model, given))
-    return Drawing(name, count, model)
+        return Drawing("custom", count, _with_sampler(model, given), turned)
+    return Drawing(name, count, model, turned)
 
 
 def costs(model: dict[str, Any]) -> dict[str, tuple[int, str]]:

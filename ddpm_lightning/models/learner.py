@@ -31,9 +31,11 @@ class Learner(lightning.LightningModule):
         deterministic: Whether all draws are equal.
         averaged: Whether the average of the weights over the steps (EMA) may stand for them. Networks with batch
             normalisation say no: their running statistics belong to the weights of the moment.
+        turned: Whether each draw sees the image turned another way; set by whoever knows that training did so.
     """
 
     deterministic = True
+    turned = False
     averaged = True
 
     def __init__(

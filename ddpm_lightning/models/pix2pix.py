@@ -12,7 +12,6 @@ References:
     https://arxiv.org/abs/1611.07004
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -138,7 +137,7 @@ class Pix2Pix(Learner):
         if self.test_mode == "eval":
             return self.stretch(apply(self.generator, low))
         shape = canvas_channels(self.generator), *low.shape[-2:]
-        canvas = noise.uniform(0, math.prod(shape), low.device).float().reshape(len(low), *shape)
+        canvas = noise.uniform_field(0, shape, low.device).float()
 
         def generate(low: Tensor, canvas: Tensor) -> Tensor:
             return self.generator(low, level_noise(self.generator, canvas))

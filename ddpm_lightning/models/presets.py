@@ -21,11 +21,13 @@ class Preset:
         draws: Draws of each image.
         use: What it is good for.
         sampler: Description of the sampler, or settings that replace those of the checkpoint's sampler.
+        turned: Whether draws see the image turned, each another way, where the model learnt on turned images.
     """
 
     draws: int
     use: str
     sampler: Mapping[str, Any] = field(default_factory=dict)
+    turned: bool = True
 
 
 #: What a method offers that has nothing to choose.
@@ -48,7 +50,7 @@ def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:
     solver = {"_target_": "ddpm_lightning.diffusion.dpm_solver.DPMSolver", "steps": 15, "start": start}
     return {
         "mean": Preset(15, "the least error: as good as paper, 40 times faster", sampler("Ancestral", **few)),
-        "paper": Preset(15, "what the paper does: all steps of 15 draws", sampler("Ancestral")),
+        "paper": Preset(15, "what the paper does: all steps of 15 draws", sampler("Ancestral"), turned=False),
         "uncertainty": Preset(15, "a spread as wide as that of paper", solver),
         "realistic": Preset(1, "one draw: texture instead of the least error", sampler("Ancestral", **few)),
         "fast": Preset(2, "two opposite draws", sampler("DDIM", **few, antithetic=True)),

@@ -14,8 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
+from ddpm_lightning.diffusion.symmetry import turn, turn_back
 
 __all__ = ["Apply", "Method", "draws_of", "whole"]
+
+#: Symmetries in which draws see the image, in turn: the first is the image itself, neighbours are far from each other.
+TURNS = (0, 6, 1, 7, 2, 4, 3, 5)
 
 #: Maps images (B, C, H, W), and further inputs (B,), to images (B, C', H, W): a network, or a function of one.
 Network = Callable[..., Tensor]
@@ -35,6 +39,8 @@ class Method(Protocol):
         multiple: Sides of a canvas must be divisible by it.
         deterministic: Whether all draws are equal.
         antithetic: Whether draws 2k and 2k + 1 come from opposite noise: statistics of independent draws count pairs.
+        turned: Whether each draw sees the image turned another way: the average of the draws is then that of eight
+            networks as well, and their spread knows how far these disagree. For methods that learnt on turned images.
         bounds: Range of clean images on the normalised scale.
         evaluations: Network evaluations of one draw.
         preset: How draws are made, in words, for results.
@@ -43,6 +49,7 @@ class Method(Protocol):
     multiple: int
     deterministic: bool
     antithetic: bool
+    turned: bool
     bounds: tuple[float, float]
 
     @property
@@ -103,11 +110,29 @@ def draws_of(
     canvas = pad_to_multiple(canvas, method.multiple)
     draws = list(draws)[:1] if method.deterministic else list(draws)
     batch = batch or max(1, 2**20 // (canvas.shape[-1] * canvas.shape[-2]))
+    inside = (..., slice(margin, margin + height), slice(margin, margin + width))
     for first in range(0, len(draws), batch):
-        chosen = draws[first : first + batch]
-        noise = KeyedNoise(seed, [image] * len(chosen), chosen)
-        restored = method.draw(canvas.expand(len(chosen), -1, -1, -1), noise, apply)
-        yield from restored[..., margin : margin + height, margin : margin + width].split(1)
+        for restored in _together(method, canvas, image, draws[first : first + batch], seed, apply):
+            yield restored[inside]
+
+
+def _together(
+    method: Method, canvas: Tensor, image: str, draws: Sequence[int], seed: int, apply: Apply
+) -> list[Tensor]:
+    """Returns draws that are computed together, as far as their canvases have one shape."""
+    which = [TURNS[draw % len(TURNS)] if method.turned else 0 for draw in draws]
+    made: dict[int, Tensor] = {}
+    for odd in (0, 1):
+        rows = [row for row, symmetry in enumerate(which) if symmetry % 2 == odd]
+        if not rows:
+            continue
+        turns = [which[row] for row in rows]
+        noise = KeyedNoise(seed, [image] * len(rows), [draws[row] for row in rows]).turned(turns)
+        # Draws that see the same image share its memory, and with it what a method computes but once.
+        low = torch.cat([turn(canvas, symmetry) for symmetry in turns]) if any(turns) else canvas
+        restored = method.draw(low.expand(len(rows), -1, -1, -1), noise, apply).split(1)
+        made |= {row: turn_back(restored[k], turns[k]) for k, row in enumerate(rows)}
+    return [made[row] for row in range(len(draws))]
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

@@ -155,7 +155,7 @@ class CARE(OnePass):
         mean, scale = self.predict(low, apply)
         if scale is None:
             return mean
-        uniform = noise.antithetic().uniform(0, mean[0].numel(), low.device).reshape(mean.shape)
+        uniform = noise.antithetic().uniform_field(0, mean.shape[1:], low.device)
         return mean + scale * laplace(uniform).float()
 
 

@@ -25,6 +25,7 @@ from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.collection import perceptual_metric, score
 from ddpm_lightning.metrics.protocol import affine_fit
+from ddpm_lightning.models.presets import Preset
 from ddpm_lightning.models.protocol import draws_of
 from ddpm_lightning.networks.folding import fold
 
@@ -64,9 +65,11 @@ class Drawer:
         self.method, self.normalisation = trained.method, trained.normalisation
         self.folded = {self.method.network: fold(self.method.network, torch.bfloat16)}
 
-    def draws(self, low: np.ndarray, name: str, sampler: dict, numbers: list[int]) -> torch.Tensor:
+    def draws(
+        self, low: np.ndarray, name: str, sampler: dict, turned: bool, numbers: list[int]
+    ) -> torch.Tensor:
         """Returns draws with shape (N, H, W), in intensities."""
-        self.method.sampler = build(dict(sampler))
+        self.method.sampler, self.method.turned = build(dict(sampler)), turned
         self.method.sampler.check(self.method.schedule, self.method.objective)
         scale = self.normalisation.input.scale(low)
         normalised = torch.from_numpy(scale.normalise(low))[None, None]
@@ -84,8 +87,8 @@ class Drawer:
 
 def row_of(drawer: Drawer, name: str, low: np.ndarray, high: np.ndarray, way: str, lpips: object) -> dict:
     """Returns the numbers of one image and one way of drawing."""
-    sampler, count = sampler_of(way)
-    drawn = drawer.draws(low, name, sampler, list(range(count)))
+    sampler, count, turned = sampler_of(way)
+    drawn = drawer.draws(low, name, sampler, turned, list(range(count)))
     target = torch.from_numpy(high.astype(np.float32))[None, None]
     row = {"evaluations_per_draw": drawer.method.evaluations, "draws": count}
     for estimator, image in (("average", drawn.mean(0)), ("single", drawn[0])):
@@ -95,27 +98,30 @@ def row_of(drawer: Drawer, name: str, low: np.ndarray, high: np.ndarray, way: st
     if len(independent) < JUDGED:
         plain = {**sampler, "antithetic": False}
         extra = list(range(1000, 1000 + JUDGED - len(independent)))
-        independent = torch.cat([independent, drawer.draws(low, name, plain, extra)])
+        independent = torch.cat([independent, drawer.draws(low, name, plain, turned, extra)])
     gain, offset = affine_fit(independent.mean(0), target[0, 0])
     law = averaging_law(draws=(gain * independent + offset)[:, None], target=target[0])
     return row | {"a": law.a, "b": law.b, "range": float(high.max()) - float(high.min())}
 
 
-def way_of(sampler: dict, draws: int) -> str:
-    """Returns a way of drawing as a text: sampler, steps (or level), draws, pairs."""
+def way_of(preset: Preset) -> str:
+    """Returns a way of drawing as a text: sampler, steps (or level), draws, pairs, turned."""
+    sampler = preset.sampler
     steps = sampler.get("at", sampler.get("steps")) or "all"
     kind = sampler["_target_"].rpartition(".")[2]
-    return f"{kind}:{steps}:{draws}" + (":pairs" if sampler.get("antithetic") else "")
+    marks = (":pairs" if sampler.get("antithetic") else "") + (":turned" if preset.turned else "")
+    return f"{kind}:{steps}:{preset.draws}{marks}"
 
 
-def sampler_of(way: str) -> tuple[dict, int]:
-    """Returns sampler and number of draws of such a text."""
-    kind, steps, draws, *pairs = way.split(":")
+def sampler_of(way: str) -> tuple[dict, int, bool]:
+    """Returns sampler, number of draws, and whether these see the image turned, of such a text."""
+    kind, steps, draws, *marks = way.split(":")
     module = "dpm_solver" if kind == "DPMSolver" else "samplers"
-    sampler: dict = {"_target_": f"ddpm_lightning.diffusion.{module}.{kind}", "antithetic": bool(pairs)}
-    if kind == "OneStep":
-        return {**sampler, "at": float(steps)}, int(draws)
-    return {**sampler, "steps": None if steps == "all" else int(steps)}, int(draws)
+    sampler: dict = {"_target_": f"ddpm_lightning.diffusion.{module}.{kind}", "antithetic": "pairs" in marks}
+    key, value = (
+        ("at", float(steps)) if kind == "OneStep" else ("steps", None if steps == "all" else int(steps))
+    )
+    return {**sampler, key: value}, int(draws), "turned" in marks
 
 
 def spread(rows: list[dict]) -> float:
@@ -180,7 +186,9 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128, help="side of the centre that is restored")
     parser.add_argument("--rows", type=Path, required=True, help="file of rows, one for each image and way")
     parser.add_argument("--lpips", type=Path, help="file of the AlexNet backbone")
-    parser.add_argument("--also", nargs="*", default=[], help="further ways: SAMPLER:STEPS:DRAWS[:pairs]")
+    parser.add_argument(
+        "--also", nargs="*", default=[], help="further ways: SAMPLER:STEPS:DRAWS[:pairs][:turned]"
+    )
     parser.add_argument("--about", default="", help="what the model is, for the table")
     parser.add_argument(
         "--output", type=Path, help="file of the summary: presets/NAME.json beside this script"
@@ -189,7 +197,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     drawer = Drawer(arguments.checkpoint)
-    presets = {name: way_of(p.sampler, p.draws) for name, p in drawer.method.presets.items()}
+    presets = {name: way_of(preset) for name, preset in drawer.method.presets.items()}
     ways = presets | {way: way for way in arguments.also}
     lpips = perceptual_metric(arguments.lpips)
     done = []

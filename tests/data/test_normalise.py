@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -152,3 +154,23 @@ def test_constant_training_sets_and_missing_fits_are_refused():
         Percentile().fit([])
     with pytest.raises(RuntimeError, match="not fitted"):
         Percentile().scale(np.ones((4, 4)))
+
+
+def test_a_shared_scale_keeps_the_brightness_of_the_input():
+    rng = np.random.default_rng(0)
+    highs = [rng.gamma(2, 50 * (number + 1), (40, 40)) for number in range(3)]
+    lows = [rng.poisson(high).astype(float) for high in highs]
+    normalisation = PairNormalisation(Percentile(1, 99, per_image=True, floor=1e-6))
+    normalisation.fit(lows, highs)
+    again = PairNormalisation(Percentile(1, 99, per_image=True, floor=1e-6))
+    again.load_state(json.loads(json.dumps(normalisation.state())))
+    for low, high in zip(lows, highs, strict=True):
+        of_low, of_high = normalisation.scales(low, high)
+        assert of_low == of_high and (of_low.low, of_low.high) == pytest.approx(
+            tuple(np.percentile(low, (1, 99))), rel=1e-5
+        )
+        # A perfect restoration comes out in the intensities of its input, whatever these are.
+        restored = again.output_scale(again.input.scale(low)).restore(of_high.normalise(high))
+        assert restored == pytest.approx(high, rel=1e-4, abs=1e-2)
+    extremes = [of.normalise(high) for of, high in ((normalisation.scales(*p)[1], p[1]) for p in zip(lows, highs))]
+    assert normalisation.target_bounds[1] == pytest.approx(max(image.max() for image in extremes))
