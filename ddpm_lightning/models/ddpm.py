@@ -139,4 +139,4 @@ class DDPM(Learner):
             return self.objective.start(self.predict(y_t, alpha_bar, low, apply), y_t, alpha_bar)
 
         shape = (1, *low.shape[-2:])
-        return self.sampler(predict_start, self.schedule, noise, shape, low.device, self.bounds)
+        return self.sampler(predict_start, self.schedule, noise, shape, low.device, self.bounds, guess=low)

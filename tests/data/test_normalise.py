@@ -172,5 +172,8 @@ def test_a_shared_scale_keeps_the_brightness_of_the_input():
         # A perfect restoration comes out in the intensities of its input, whatever these are.
         restored = again.output_scale(again.input.scale(low)).restore(of_high.normalise(high))
         assert restored == pytest.approx(high, rel=1e-4, abs=1e-2)
-    extremes = [of.normalise(high) for of, high in ((normalisation.scales(*p)[1], p[1]) for p in zip(lows, highs))]
-    assert normalisation.target_bounds[1] == pytest.approx(max(image.max() for image in extremes))
+    brightest = max(
+        normalisation.scales(low, high)[1].normalise(high).max()
+        for low, high in zip(lows, highs, strict=True)
+    )
+    assert normalisation.target_bounds[1] == pytest.approx(brightest)

@@ -169,6 +169,21 @@ def test_a_grid_may_begin_below_pure_noise():
         Ancestral(5, start=1.2).times(CosineSchedule(200))
 
 
+def test_a_guess_of_the_right_law_makes_a_grid_exact_that_begins_far_below_pure_noise():
+    """Diffused clean images are what the state should be there; pure noise is not, and the draws show it."""
+    sampler, schedule = Ancestral(start=0.4), CosineSchedule(200)
+    noise = KeyedNoise(0, ["image"] * 8, range(8))
+    guess = MEAN + STD * KeyedNoise(1, ["guess"] * 8, range(8))(0, SHAPE)
+    y = sampler(exact, schedule, noise, SHAPE, clip=None, guess=guess).double()
+    assert y.mean().item() == pytest.approx(MEAN, abs=0.01)
+    assert y.std().item() == pytest.approx(STD, rel=0.03)
+    blind = sampler(exact, schedule, noise, SHAPE, clip=None).double()
+    assert abs(blind.mean().item() - MEAN) > 0.02  # twelve standard errors
+    # From pure noise there is nothing to stand for.
+    full = Ancestral(20)
+    assert torch.equal(full(exact, schedule, noise, SHAPE, guess=guess), full(exact, schedule, noise, SHAPE))
+
+
 @pytest.mark.parametrize(
     ("sampler", "fits"),
     [
