@@ -21,7 +21,10 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["FixedRange", "Normaliser", "PairNormalisation", "Percentile", "Scale", "noise_level"]
+__all__ = ["FixedRange", "Normaliser", "PairNormalisation", "Percentile", "Scale", "matching", "noise_level"]
+
+#: Below it a clean image is not fitted to its noisy partner.
+LEAST_CORRELATION = 0.05
 
 
 def noise_level(image: np.ndarray) -> float:
@@ -188,6 +191,9 @@ class PairNormalisation:
         input: Normaliser of the low images.
         target: Normaliser of the high images, fitted on its own; ``None`` gives them the scale of their low image. That
             suits pairs that differ in noise alone: no brightness is left to be guessed, and none is lost.
+        matched: Whether high images without a normaliser are first fitted to their low image, by the gain and offset of
+            least squares: for pairs whose brightness has nothing in common. A network that sees a crop cannot know
+            where percentiles of the whole image lie, and errs in brightness from place to place.
 
     Attributes:
         target_bounds: Extremes of the normalised high images of the training set: estimates of clean images are
@@ -195,8 +201,8 @@ class PairNormalisation:
         input_bounds: The same for the low images: what lies outside was never seen in training.
     """
 
-    def __init__(self, input: Normaliser, target: Normaliser | None = None) -> None:
-        self.input, self.target = input, target
+    def __init__(self, input: Normaliser, target: Normaliser | None = None, matched: bool = False) -> None:
+        self.input, self.target, self.matched = input, target, matched
         self.input_bounds = self.target_bounds = (-1.0, 1.0)
 
     def fit(self, lows: list[np.ndarray], highs: list[np.ndarray]) -> None:
@@ -211,7 +217,9 @@ class PairNormalisation:
     def scales(self, low: np.ndarray, high: np.ndarray) -> tuple[Scale, Scale]:
         """Returns the maps of both images of a pair, each with shape (H, W)."""
         scale = self.input.scale(low)
-        return scale, scale if self.target is None else self.target.scale(high)
+        if self.target is not None:
+            return scale, self.target.scale(high)
+        return scale, matching(scale, low, high) if self.matched else scale
 
     def output_scale(self, input_scale: Scale) -> Scale:
         """Returns the map back to intensities of a restored image.
@@ -238,6 +246,27 @@ class PairNormalisation:
         if self.target is not None:
             self.target.load_state(state["target"])
         self.input_bounds, self.target_bounds = tuple(state["input_bounds"]), tuple(state["target_bounds"])
+
+
+def matching(scale: Scale, low: np.ndarray, high: np.ndarray) -> Scale:
+    """Returns the map that takes a high image nearest to its normalised low image, in least squares.
+
+    The noise of the low image is no obstacle: it has nothing to do with the high one. Images that have hardly anything
+    in common (:data:`LEAST_CORRELATION`) share the scale of the low one.
+
+    Args:
+        scale: Map of the low image.
+        low: Low image with shape (H, W).
+        high: High image with shape (H, W).
+    """
+    x, y = (image.astype(np.float64).ravel() for image in (high, scale.normalise(low)))
+    x_mean, y_mean = x.mean(), y.mean()
+    covariance, variance = np.mean((x - x_mean) * (y - y_mean)), x.var()
+    if not covariance > LEAST_CORRELATION * np.sqrt(variance * y.var()):
+        return scale
+    gain = covariance / variance
+    darkest = x_mean - (y_mean + 1) / gain  # becomes -1
+    return Scale(float(darkest), float(darkest + 2 / gain))
 
 
 def _bounds(scales: list[Scale], images: list[np.ndarray]) -> tuple[float, float]:

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ddpm_lightning.data.normalise import FixedRange, PairNormalisation, Percentile, Scale, noise_level
+from ddpm_lightning.data.normalise import (
+    FixedRange,
+    PairNormalisation,
+    Percentile,
+    Scale,
+    matching,
+    noise_level,
+)
 
 
 def images(count=5, gain=1.0, dtype=np.float32):
@@ -177,3 +184,25 @@ def test_a_shared_scale_keeps_the_brightness_of_the_input():
         for low, high in zip(lows, highs, strict=True)
     )
     assert normalisation.target_bounds[1] == pytest.approx(brightest)
+
+
+def test_a_clean_image_is_matched_to_its_noisy_partner_as_a_line_is_fitted():
+    rng = np.random.default_rng(0)
+    high = rng.gamma(2, 50, (60, 60))
+    low = rng.poisson(0.3 * high + 7).astype(float)
+    scale = Percentile(1, 99, per_image=True, floor=1e-6)
+    normalisation = PairNormalisation(scale, matched=True)
+    normalisation.fit([low], [high])
+    of_low, of_high = normalisation.scales(low, high)
+    slope, offset = np.polyfit(high.ravel(), of_low.normalise(low).ravel(), 1)
+    np.testing.assert_allclose(of_high.normalise(high), slope * high + offset, atol=1e-3)
+    # What the low image would be without noise comes out, in its own intensities.
+    restored = normalisation.output_scale(of_low).restore(of_high.normalise(high))
+    assert np.sqrt(np.mean((restored - (0.3 * high + 7)) ** 2)) < 0.1 * np.std(low - (0.3 * high + 7))
+
+
+def test_images_that_have_nothing_in_common_share_a_scale():
+    rng = np.random.default_rng(0)
+    low, high = rng.normal(10, 1, (2, 60, 60))
+    scale = Scale(8.0, 12.0)
+    assert matching(scale, low, high) == scale == matching(scale, low, np.full((60, 60), 3.0))
