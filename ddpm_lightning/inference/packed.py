@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ddpm_lightning.errors import UserError
 
@@ -41,7 +41,8 @@ def pack(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float16
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    save_file(weights, temporary, metadata={"card": json.dumps(card)})
+    # As bytes: the library's own files can be read by their owner alone.
+    temporary.write_bytes(save(weights, metadata={"card": json.dumps(card)}))
     temporary.replace(path)
 
 
