@@ -43,7 +43,7 @@ benchmark: $(VENV)/.made  ## all methods on all sets, in hours on a CPU; goes on
 speed: $(VENV)/.made-speed  ## ratios against the plain path, diffusers and others, in a quarter of an hour on a quiet machine
 	$(BIN)/python experiments/speed/speed.py
 
-default-model: $(VENV)/.made  ## trains the model that comes with the package anew, in an hour or two
+default-model: $(VENV)/.made  ## trains the model that comes with the package anew, in about two hours
 	$(BIN)/ddpm-lightning train experiment=default_model run_folder=runs/default_model
 	$(BIN)/ddpm-lightning export checkpoint=runs/default_model/checkpoints/best.ckpt name=default \
 	  output=ddpm_lightning/shipped/default.safetensors authors='[the authors of ddpm_lightning]' \

@@ -30,7 +30,7 @@ def scale(image: np.ndarray) -> np.ndarray:
 class FakeMethod:
     """Its draw k is the low image with a slope of 0.1 (k + 1)."""
 
-    multiple, deterministic, antithetic = 4, False, False
+    multiple, deterministic, antithetic, turned = 4, False, False, False
     device = torch.device("cpu")
 
     def __init__(self):

@@ -28,6 +28,7 @@ class Jumps(torch.nn.Module):
         1,
         "jumps",
     )
+    turned = False
 
     def __init__(self, sampler=None):
         super().__init__()
