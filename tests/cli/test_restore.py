@@ -66,7 +66,7 @@ def test_everything_on_request_and_its_record(do, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in previews)
     assert (record["preset"], record["sampler"]) == (
         "stored",
-        "ancestral with 3 of 200 steps",
+        "ancestral with 3 of 200 steps, turned",
     ) and len(record["model"]["sha256"]) == 64
     assert record["settings"]["seed"] == 0 and record["versions"]["torch"] and record["seconds"] > 0
     training = record["model"]["training"]
@@ -184,7 +184,7 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
         "epsilon": 0.001,
         "images": 20,
         "draws": 2,
-        "preset": trained.method.preset,
+        "preset": trained.way,
         "split": "val",
         "checkpoint_sha256": trained.sha256,
     }
