@@ -204,7 +204,7 @@ def set_of(specimen: str, *overrides: str) -> list[str]:
     """
     return [
         f"data=simulated_{specimen}",
-        "data/normalisation=image",
+        "data/normalisation=matched",
         "data.counts={train:128,val:16,test:16}",
         "data.size=192",
         "data.cache=${folder}/simulated",

@@ -101,7 +101,8 @@ def run(config: DictConfig) -> int:
             )
         print(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}")
         # Where each image has a scale of its own, a restored image has the brightness of its input, not of its target.
-        scaled = (settings["data"]["normalisation"]["target"] or {}).get("per_image")
+        normalisation = settings["data"]["normalisation"]
+        scaled = normalisation.get("matched") or (normalisation["target"] or {}).get("per_image")
         protocol = " protocol=affine" if scaled else ""
         print(f"next            ddpm-lightning evaluate checkpoint={finished.best}{protocol}")
     return 0

@@ -14,7 +14,6 @@ References:
 import hashlib
 import math
 from collections.abc import Sequence
-from copy import copy
 
 import torch
 from torch import Tensor
@@ -77,8 +76,8 @@ class KeyedNoise:
         Args:
             which: Symmetry of each row (:func:`ddpm_lightning.diffusion.symmetry.turn`), all odd or all even.
         """
-        turned = copy(self)
-        turned._which = list(which)
+        turned = KeyedNoise(self.seed, self.images, self.draws)
+        turned._key, turned._mirrored, turned._which = self._key, self._mirrored, list(which)
         return turned
 
     def antithetic(self) -> "KeyedNoise":
