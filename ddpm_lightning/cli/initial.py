@@ -56,7 +56,11 @@ def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequenc
             ) from error
     data = settings["data"]
     if not any(override.startswith(("data.normalisation", "data/normalisation")) for override in given):
-        data = {**data, "normalisation": origin["normalisation"]["config"]}
+        own, normalisation = data["normalisation"], dict(origin["normalisation"]["config"])
+        if normalisation["target"] is None:
+            # A shared scale is right for the pairs that it was chosen for; those of others are matched in brightness.
+            normalisation["matched"] = own["target"] is not None or bool(own.get("matched"))
+        data = {**data, "normalisation": normalisation}
     return {**settings, "model": _seeded(OmegaConf.to_container(model), settings["seed"]), "data": data}
 
 

@@ -52,6 +52,16 @@ def test_a_run_takes_model_normalisation_and_weights_and_fits_the_scale_anew(tra
     assert largest_change(before.method.state_dict(), after.method.state_dict()) < 1e-3
 
 
+def test_pairs_of_ones_own_are_matched_even_where_the_trained_model_shared_a_scale(train, tmp_path):
+    origin = write_checkpoint(tmp_path / "origin.ckpt", per_image=True)
+    content = torch.load(origin, weights_only=True)
+    content["card"]["normalisation"]["config"] |= {"target": None, "matched": False}
+    torch.save(content, origin)
+    assert train(f"init={origin}", "trainer.max_steps=1").code == 0
+    stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert stored["data"]["normalisation"]["target"] is None and stored["data"]["normalisation"]["matched"]
+
+
 def test_a_normalisation_of_ones_own_holds(train, tmp_path):
     origin = write_checkpoint(tmp_path / "origin.ckpt", per_image=True)
     answer = train(f"init={origin}", "data/normalisation=dataset", "trainer.max_steps=1")
