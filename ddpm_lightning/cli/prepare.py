@@ -24,10 +24,11 @@ from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.data.audit import audit
 from ddpm_lightning.data.audit_report import write_audit
-from ddpm_lightning.data.datamodule import SPLITS, PairDataModule
+from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.preparation.download import Progress
 from ddpm_lightning.data.preparation.manifest import damage
 from ddpm_lightning.data.published import PublishedData
+from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.metrics.backbone import fetch_backbone
 

@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader
 from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler, as_it_is
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.errors import UserError
 
 __all__ = ["PairDataModule"]
-
-SPLITS = ("train", "val", "test")
 
 
 class PairDataModule(lightning.LightningDataModule):

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.data.datamodule import SPLITS, PairDataModule
+from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.degrade import Degradations, degraded
 from ddpm_lightning.data.frames import FrameFile
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.data.preparation.manifest import fields_of, read_manifest
-from ddpm_lightning.data.splits import Split, assign, check_split, natural
+from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, natural
 from ddpm_lightning.errors import UserError
 
 __all__ = ["FolderData", "FolderPairs"]

@@ -15,9 +15,8 @@ import numpy as np
 from ddpm_lightning.data.simulation.degradations import Degradation, degrade
 from ddpm_lightning.data.simulation.drawn import DrawnPairs
 from ddpm_lightning.data.simulation.twins import TWINS, expose
+from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.errors import UserError
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -65,20 +64,12 @@ class SimulatedPairs(DrawnPairs):
     ) -> None:
         if specimen not in TWINS:
             raise UserError("data.specimen", f"{specimen!r}", ", ".join(TWINS), "choose one of them")
-        if split not in SPLITS:
-            raise UserError("data.split", f"{split!r}", ", ".join(SPLITS), "choose one of them")
-        if count < 1 or size < 16 or seed < 0 or not dose > 0:
-            raise UserError(
-                "data",
-                f"count={count}, size={size}, seed={seed}, dose={dose}",
-                "count of 1 or more, size of 16 or more, seed of 0 or more, dose above 0",
-                "change the number that is out of range",
-            )
-        self.specimen, self.split, self.size = specimen, split, size
-        self.seed, self.dose, self.degradations, self.extras = seed, dose, tuple(degradations), extras
+        if not dose > 0:
+            raise UserError("data.dose", f"{dose}", "a factor above 0", "1 is the dose of the set")
+        self.specimen, self.dose, self.degradations, self.extras = specimen, dose, tuple(degradations), extras
         self.twin = TWINS[specimen]
         recipe = (specimen, split, size, seed, dose, self.degradations, extras)
-        super().__init__(count, recipe, cache, pixel_size=self.twin.pixel / 1000)
+        super().__init__(split, count, size, seed, recipe, cache, pixel_size=self.twin.pixel / 1000)
 
     def _draw(self, index: int) -> dict[str, Any]:
         root = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])

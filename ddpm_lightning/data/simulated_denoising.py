@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.data.simulated import SPLITS
 from ddpm_lightning.data.simulation.any_microscope import AnyMicroscope
 from ddpm_lightning.data.simulation.drawn import DrawnPairs
 from ddpm_lightning.data.simulation.twins import TWINS
+from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.errors import UserError
 
 __all__ = ["RecordedPairs", "SimulatedDenoising"]
@@ -45,13 +45,12 @@ class RecordedPairs(DrawnPairs):
         for specimen in specimens:
             if specimen not in TWINS:
                 raise UserError("data.specimens", f"{specimen!r}", ", ".join(TWINS), "choose among them")
-        self.specimens, self.split, self.size = list(specimens), split, size
-        self.world, self.microscope = world, microscope or AnyMicroscope()
+        self.specimens, self.microscope = list(specimens), microscope or AnyMicroscope()
         recipe = ("denoising", self.specimens, split, size, world, asdict(self.microscope))
-        super().__init__(count, recipe, cache)
+        super().__init__(split, count, size, world, recipe, cache)
 
     def _draw(self, index: int) -> dict[str, Any]:
-        rng = np.random.default_rng([self.world, SPLITS.index(self.split), index])
+        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
         low, high = self.microscope(self.specimens[index % len(self.specimens)], rng, self.size)
         return {"low": low, "high": high}
 

@@ -54,13 +54,18 @@ class Pictures:
         places = np.linspace(0, self.count - 1, min(self.wanted, self.count)).round().astype(int)
         if judged.index not in places:
             return
+        # As scored: a gain and an offset that the protocol grants are no error to be shown. One fit serves all, since
+        # maps on different scales could not be compared.
+        facts = next(row.facts for row in judged.rows if row.estimator == "average")
+        gain, offset = (float(facts.get(name, default)) for name, default in (("alpha", 1.0), ("beta", 0.0)))
+        average = gain * restored.average + offset
         images = {
             "low": pair.low,
-            "single": restored.single,
-            "average": restored.average,
+            "single": gain * restored.single + offset,
+            "average": average,
             "target": pair.high,
-            "error": np.abs(restored.average - pair.high),
-            "std": restored.std,
+            "error": np.abs(average - pair.high),
+            "std": abs(gain) * restored.std,
         }
         psnr = {row.estimator: row.values["psnr"] for row in judged.rows if "psnr" in row.values}
         captions = {name: f"PSNR {value:.2f} dB" for name, value in psnr.items()}
@@ -69,7 +74,7 @@ class Pictures:
         if restored.draws == 1:
             # One pass has no spread, and an image of zeros would look like certainty.
             del shown["single"], shown["average"], shown["std"]
-            shown = {"low": shown["low"], "restored": restored.average, **shown}
+            shown = {"low": shown["low"], "restored": average, **shown}
             captions["restored"] = captions.pop("average", "")
         name = f"image_{pair.name}.png"
         title = f"{self.title} {pair.name}, protocol {judged.rows[0].facts['protocol']}"

@@ -100,3 +100,11 @@ def test_the_module_keeps_pairs_and_loads_batches(tmp_path):
 def test_an_unknown_specimen_is_refused():
     with pytest.raises(UserError, match="nuclei"):
         RecordedPairs(["nuclei"], "train", 1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"split": "tset"}, {"count": 0}, {"size": 8}, {"world": -1}, {"specimens": ["cats"]}]
+)
+def test_what_cannot_be_drawn_is_refused(wrong):
+    with pytest.raises(UserError):
+        RecordedPairs(**{"specimens": ["synapses"], "split": "test", "count": 2, "size": 48} | wrong)
