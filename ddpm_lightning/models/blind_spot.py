@@ -10,7 +10,9 @@ of different pixels is independent. The steps, each a function:
    median of the window without itself (N2V2). Windows shrink at the borders. Values come from the unmodified
    patch.
 3. For noise that is correlated along lines, the pixels round each hidden pixel that a 0/1 structure names are
-   overwritten by uniform random numbers (structN2V).
+   overwritten by uniform random numbers, two standard deviations of the patch to either side of its mean
+   (structN2V). Numbers from the whole range of a sparse image would be mostly brighter than anything beside a real
+   pixel, and teach the network what it never meets again.
 
 All random numbers come from the given generator, on the generator's device: a CPU generator gives the same
 blind spots wherever the images live.
@@ -145,7 +147,7 @@ def hide_structure(
     pixels: Pixels,
     structure: Tensor,
     generator: Generator,
-    value_range: tuple[float, float] | None = None,
+    reach: float = 2.0,
 ) -> Tensor:
     """Overwrites what the structure names round `pixels` by random numbers; the pixels themselves stay.
 
@@ -154,7 +156,7 @@ def hide_structure(
         pixels: K pixels, on the device of the planes.
         structure: 0/1 tensor with odd sides, centred on each pixel.
         generator: Where the random numbers come from.
-        value_range: Smallest and largest random number; those of each plane if ``None``.
+        reach: How far the random numbers lie from the mean of their plane at most, in its standard deviations.
 
     Returns:
         New planes with shape (N, H, W).
@@ -167,11 +169,8 @@ def hide_structure(
     hidden[pixels] = False
 
     draw = torch.rand(planes.shape, generator=generator, device=generator.device).to(planes.device)
-    if value_range is None:
-        low, high = planes.amin(dim=(1, 2), keepdim=True), planes.amax(dim=(1, 2), keepdim=True)
-    else:
-        low, high = value_range
-    return torch.where(hidden, low + (high - low) * draw, planes)
+    mean, deviation = (of_plane(planes, dim=(1, 2), keepdim=True) for of_plane in (torch.mean, torch.std))
+    return torch.where(hidden, mean + reach * deviation * (2 * draw - 1), planes)
 
 
 def hide_pixels(
@@ -183,7 +182,6 @@ def hide_pixels(
     replacement: Literal["uniform", "median"] = "uniform",
     exclude_center: bool = False,
     structure: Tensor | None = None,
-    value_range: tuple[float, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Makes the input of a Noise2Void training step.
 
@@ -197,7 +195,6 @@ def hide_pixels(
         replacement: A uniformly drawn neighbour (Noise2Void) or the median of the neighbours (N2V2).
         exclude_center: Whether a pixel cannot be replaced by itself; the median never sees it.
         structure: What else to overwrite round each hidden pixel (structN2V), see :func:`line_structure`.
-        value_range: Range of the random numbers of structN2V, by default that of each patch.
 
     Returns:
         The patches with blind spots, and the mask, True at the blind spots, both with shape (B, C, H, W).
@@ -217,11 +214,7 @@ def hide_pixels(
     else:
         raise ValueError(f"replacement must be 'uniform' or 'median', not {replacement!r}")
 
-    hidden = (
-        planes.clone()
-        if structure is None
-        else hide_structure(planes, pixels, structure, generator, value_range)
-    )
+    hidden = planes.clone() if structure is None else hide_structure(planes, pixels, structure, generator)
     hidden[pixels] = values
     mask = torch.zeros_like(planes, dtype=torch.bool)
     mask[pixels] = True
