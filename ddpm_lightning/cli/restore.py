@@ -43,8 +43,9 @@ from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, find_files, results_of, stem
 from ddpm_lightning.inference.records import Records
+from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
-from ddpm_lightning.inference.restorer import Restoration, Restorer, choose_device
+from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.conformal import Conformal
 
 __all__ = ["restore_files", "run"]

@@ -12,8 +12,10 @@ from ddpm_lightning.data.image import to_dtype
 from ddpm_lightning.data.stacks import open_stack, open_writer
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.files import Settings, result_name, stem
+from ddpm_lightning.inference.planes import is_blank
 from ddpm_lightning.inference.precision import least_precise
-from ddpm_lightning.inference.restorer import Restoration, Restorer, is_blank
+from ddpm_lightning.inference.restoration import Restoration
+from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.conformal import Conformal
 
 __all__ = ["restore_file"]

@@ -9,68 +9,35 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.normalise import Scale
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.folded import Folded
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
-from ddpm_lightning.inference.precision import Precision, least_precise
+from ddpm_lightning.inference.planes import checked, described_array, is_blank
+from ddpm_lightning.inference.precision import Precision
+from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
 from ddpm_lightning.inference.trust import Trust
 from ddpm_lightning.models.protocol import draws_of
 
-__all__ = ["Restoration", "Restorer", "choose_device", "is_blank"]
+__all__ = ["Restorer", "choose_device"]
 
 #: Pixels that a GPU computes together, at most.
 PIXELS_AT_ONCE = 2**20
 #: Part of the free memory that networks may take; canvases and other programs need some, too.
 MEMORY_SHARE = 0.5
-SMALLEST_SIDE = 16
 #: Reflected pixels around a plane, which keep what networks do at a border off the image.
 MARGIN = 16
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """A restored plane or stack, in intensities.
-
-    Attributes:
-        mean: Mean of the draws with the shape of the input, float32.
-        std: Population standard deviation over the draws, float32; 0 for a deterministic method.
-        draws: Number of draws; of a stack, that of its last plane.
-        gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
-        entropy: Entropy in nats of the draws' 8-bit values, float32, or ``None`` if it was not asked for.
-        samples: The single draws with shape (draws, …), float32, or ``None`` if they were not asked for.
-        warnings: What is unlike the images that the model was trained on.
-        blank: Names of planes of a stack that are constant; they are what they were.
-        axes: Axes of the arrays, ending in ``YX``.
-        pixel_size: Size of a pixel in µm as (y, x), or ``None``.
-        precision: Standard error of the mean, and what more draws would bring; of a stack, that of the least
-            precise plane.
-    """
-
-    mean: np.ndarray
-    std: np.ndarray
-    draws: int
-    gain: float = 1.0
-    entropy: np.ndarray | None = None
-    samples: np.ndarray | None = None
-    warnings: tuple[str, ...] = ()
-    blank: tuple[str, ...] = ()
-    axes: str = "YX"
-    pixel_size: tuple[float, float] | None = None
-    precision: dict[str, float | None] | None = None
 
 
 class Restorer:
@@ -156,7 +123,7 @@ class Restorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
-        scale = self.normalisation.input.scale(_checked(plane))
+        scale = self.normalisation.input.scale(checked(plane))
         for draw in self._normalised(plane, scale, draws, image):
             yield self.normalisation.output_scale(scale).restore(draw[0, 0].cpu().numpy())
 
@@ -188,7 +155,7 @@ class Restorer:
         """
         array = np.asarray(array)
         size = (pixel_size, pixel_size) if isinstance(pixel_size, int | float) else pixel_size
-        info = _described(array, axes, size)
+        info = described_array(array, axes, size)
         if samples and self.tolerance is not None and info.plane_count > 1:
             raise UserError(
                 "samples=True",
@@ -212,24 +179,13 @@ class Restorer:
         if not described:
             raise UserError("image", "is constant in every plane", remedy="leave it out")
 
-        def stacked(name: str, axis: int = 0) -> np.ndarray | None:
-            if getattr(planes[0], name) is None:
-                return None
-            found = np.stack([getattr(plane, name) for plane in planes], axis=axis)
-            return found.reshape(*found.shape[:axis], *array.shape)
-
-        return Restoration(
-            stacked("mean"),
-            stacked("std"),
-            planes[-1].draws,
-            float(np.mean([plane.gain for plane in planes])),
-            stacked("entropy"),
-            stacked("samples", axis=1),
-            tuple(self.trust.warnings(described, size)),
-            tuple(blank),
-            info.axes,
-            size,
-            least_precise(plane.precision for plane in planes),
+        return Restoration.of_planes(
+            planes,
+            array.shape,
+            warnings=tuple(self.trust.warnings(described, size)),
+            blank=tuple(blank),
+            axes=info.axes,
+            pixel_size=size,
         )
 
     def restore_plane(
@@ -255,7 +211,7 @@ class Restorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
-        scale = self.normalisation.input.scale(_checked(plane))
+        scale = self.normalisation.input.scale(checked(plane))
         output = self.normalisation.output_scale(scale)
         ensemble, kept = Ensemble(self.method.bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
@@ -340,44 +296,6 @@ class Restorer:
     def apply(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         """Applies a network tile by tile, folded, in bfloat16 if asked for."""
         return self.tiler(self.folded(network), *inputs)
-
-
-def is_blank(plane: np.ndarray) -> bool:
-    """Says whether all pixels of a plane are equal."""
-    return bool(plane.min() == plane.max())
-
-
-def _described(array: np.ndarray, axes: str | None, pixel_size: tuple[float, float] | None) -> ImageInfo:
-    """Returns axes and shape of an array, or raises where they do not fit."""
-    if array.ndim < 2:
-        raise UserError(
-            "image", f"has {array.ndim} dimensions", allowed="a plane (H, W) or a stack (…, H, W)"
-        )
-    named = axes or "TCZYX"[-array.ndim :]
-    if len(named) != array.ndim or not named.endswith("YX"):
-        raise UserError(
-            "axes",
-            f"is {named!r} for an array of {array.ndim} dimensions",
-            allowed="a letter for each axis, with Y and X at the end, such as ZYX or TCZYX",
-        )
-    return ImageInfo(named, array.shape, array.dtype, pixel_size)
-
-
-def _checked(plane: np.ndarray) -> np.ndarray:
-    """Raises where a plane cannot be restored."""
-    if plane.ndim != 2:
-        raise UserError("image", f"has {plane.ndim} dimensions", allowed="a plane with shape (H, W)")
-    if min(plane.shape) < SMALLEST_SIDE:
-        raise UserError(
-            "image",
-            f"is {plane.shape[0]} x {plane.shape[1]} pixels",
-            allowed=f"at least {SMALLEST_SIDE} on each side",
-        )
-    if not np.isfinite(plane).all():
-        raise UserError("image", "holds NaN or infinite values", remedy="replace them, or crop them away")
-    if is_blank(plane):
-        raise UserError("image", f"is constant: every pixel is {plane.flat[0]}", remedy="leave it out")
-    return plane
 
 
 def choose_device(name: str = "auto") -> torch.device:

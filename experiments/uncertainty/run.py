@@ -14,7 +14,8 @@ from ddpm_lightning.data.centre import Centres
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.simulated import SimulatedPairs
 from ddpm_lightning.evaluation.spread import SpreadOfDraws, judge_spread
-from ddpm_lightning.inference.restorer import Restoration, Restorer
+from ddpm_lightning.inference.restoration import Restoration
+from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.metrics.sparsification import association, sparsification
 from experiments import kit

@@ -85,7 +85,7 @@ def test_errors_are_those_of_draws_fitted_by_gain_and_offset():
 
     from ddpm_lightning.data.normalise import Scale
     from ddpm_lightning.data.pairs import Pair
-    from ddpm_lightning.inference.restorer import Restoration
+    from ddpm_lightning.inference.restoration import Restoration
 
     rng = np.random.default_rng(1)
     truth = rng.normal(size=(64, 64)).astype(np.float32)
