@@ -175,7 +175,7 @@ def draw(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) ->
         axis.set(xscale="log", xlabel="spread of the draws", title=NAMES[metric])
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(fontsize=7)
+    axes[-1].legend(fontsize=7, bbox_to_anchor=(1.02, 1), loc="upper left")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
