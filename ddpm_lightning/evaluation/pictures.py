@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_lightning.evaluation.figures import Zoom, panel, zoom_in
-from ddpm_lightning.evaluation.run import Judged, Restored
+from ddpm_lightning.evaluation.run import Judged, Restored, granted
 from ddpm_lightning.evaluation.views import View, write_view
 
 __all__ = ["Pictures"]
@@ -56,8 +56,7 @@ class Pictures:
             return
         # As scored: a gain and an offset that the protocol grants are no error to be shown. One fit serves all, since
         # maps on different scales could not be compared.
-        facts = next(row.facts for row in judged.rows if row.estimator == "average")
-        gain, offset = (float(facts.get(name, default)) for name, default in (("alpha", 1.0), ("beta", 0.0)))
+        gain, offset = granted(judged.rows)
         average = gain * restored.average + offset
         images = {
             "low": pair.low,

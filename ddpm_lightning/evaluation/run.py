@@ -5,7 +5,7 @@ draw) and ``average`` (the mean of all draws). An image that cannot be read, res
 numbers, with the reason: it does not end the evaluation of the others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -287,6 +287,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
             level=scoring.level,
             gain=restored.gain,
             full_range=float(pair.high.max()) - float(pair.high.min()),
+            fit=granted(main),
         )
     except ValueError as error:
         no_spread = str(error)
@@ -306,6 +307,12 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         pair.pixel_size,
         against_realism,
     )
+
+
+def granted(rows: Sequence[Row]) -> tuple[float, float]:
+    """Returns the gain and the offset that the protocol grants the average: 1 and 0 where it grants none."""
+    facts = next(row.facts for row in rows if row.estimator == "average")
+    return float(facts.get("alpha", 1.0)), float(facts.get("beta", 0.0))
 
 
 def _centre(restorer: Restorer, restored: Restored) -> np.ndarray:

@@ -42,7 +42,14 @@ class SpreadOfDraws:
 
 
 def judge_spread(
-    *, draws: np.ndarray, target: np.ndarray, antithetic: bool, level: float, gain: float, full_range: float
+    *,
+    draws: np.ndarray,
+    target: np.ndarray,
+    antithetic: bool,
+    level: float,
+    gain: float,
+    full_range: float,
+    fit: tuple[float, float] = (1.0, 0.0),
 ) -> SpreadOfDraws:
     """Judges the draws of one image.
 
@@ -53,6 +60,8 @@ def judge_spread(
         level: Nominal coverage of intervals.
         gain: Intensities for each unit of the normalised scale.
         full_range: Range of the target in intensities.
+        fit: Gain and offset that the protocol grants the draws. The scores are without them: intervals are for
+            restored files, whose target nobody has.
 
     Raises:
         ValueError: If there is nothing to judge; the message says why.
@@ -62,7 +71,8 @@ def judge_spread(
     together = 2 if antithetic else 1
     if len(draws) < 2 * together:
         raise ValueError(f"the spread needs at least {2 * together} draws, got {len(draws)}")
-    samples = torch.from_numpy(draws).double()[:, None] / full_range
+    unfitted = torch.from_numpy(draws).double()[:, None] / full_range
+    samples = fit[0] * unfitted + fit[1] / full_range
     truth = torch.from_numpy(target.astype(np.float64))[None] / full_range
     uncertainty = judge_draws(draws=samples[::together], target=truth, level=level)
     if antithetic:
@@ -70,7 +80,7 @@ def judge_spread(
         uncertainty = replace(uncertainty, law=averaging_law(draws=pairs, target=truth))
     means = samples.cumsum(dim=0) / torch.arange(1, len(samples) + 1).view(-1, 1, 1, 1)
     errors = (means - truth).square().mean(dim=(1, 2, 3))
-    mean, std = samples.mean(dim=0), samples.std(dim=0, correction=0)
+    mean, std = unfitted.mean(dim=0), unfitted.std(dim=0, correction=0)
     scores = conformal_scores(mean=mean, std=std, target=truth, epsilon=EPSILON * gain / full_range)
     variance = std.square().flatten().sort(descending=True).values.cumsum(dim=0)
     half = int((variance < variance[-1] / 2).sum()) + 1

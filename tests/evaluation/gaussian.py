@@ -33,11 +33,11 @@ class Posterior:
 class GaussianRestorer:
     """Draws the low image plus noise; ``width`` 1 draws from the true posterior.
 
-    ``antithetic`` draws come in pairs of opposite noise.
+    ``antithetic`` draws come in pairs of opposite noise. ``gain`` and ``offset`` are what it is wrong by.
     """
 
-    def __init__(self, width=1.0, blur=0.0, antithetic=False, seed=1):
-        self.width, self.blur, self.seed = width, blur, seed
+    def __init__(self, width=1.0, blur=0.0, antithetic=False, seed=1, gain=1.0, offset=0.0):
+        self.width, self.blur, self.seed, self.gain, self.offset = width, blur, seed, gain, offset
         self.method = SimpleNamespace(antithetic=antithetic, deterministic=False)
         self.normalisation = PairNormalisation(FixedRange(0, 200), FixedRange(0, 200))
         self.trust = SimpleNamespace(normaliser=self.normalisation.input)
@@ -50,10 +50,10 @@ class GaussianRestorer:
             noise = -noise if opposite else rng.normal(0, SIGMA * self.width, plane.shape)
             if self.blur and not opposite:
                 noise = gaussian_filter(noise, self.blur)
-            yield (plane + noise).astype(np.float32)
+            yield (self.gain * (plane + noise) + self.offset).astype(np.float32)
 
 
-def judge(images=4, draws=15, side=96, seed=0, **settings) -> list[Judged]:
+def judge(images=4, draws=15, side=96, seed=0, protocol="range", **settings) -> list[Judged]:
     """Judges images whose draws are known."""
-    source = Posterior(images, side, seed)
-    return list(evaluate(GaussianRestorer(**settings), source, Scoring(draws=draws), range(images)))
+    source, scoring = Posterior(images, side, seed), Scoring(protocol, draws=draws)
+    return list(evaluate(GaussianRestorer(**settings), source, scoring, range(images)))

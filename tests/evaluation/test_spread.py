@@ -102,3 +102,15 @@ def test_half_of_the_variance():
     target = rng.normal(size=(40, 40))
     found = judge_spread(draws=draws, target=target, antithetic=False, level=0.9, gain=1.0, full_range=5.0)
     assert found.concentration == pytest.approx(0.125, abs=0.01)
+
+
+def test_what_the_protocol_grants_is_no_error_of_the_draws(honest):
+    """Draws on another scale are calibrated under ``affine`` alone; intervals for files are not granted the scale."""
+    wrong = {protocol: judge(protocol=protocol, gain=0.5, offset=30.0) for protocol in ("range", "affine")}
+    numbers = {protocol: calibration(judged)["numbers"] for protocol, judged in wrong.items()}
+    assert numbers["range"]["coverage"]["mean"] < 0.6
+    assert numbers["affine"]["coverage"]["mean"] == pytest.approx(0.9, abs=0.02)
+    assert numbers["affine"]["spread_skill"]["mean"] == pytest.approx(1, abs=0.04)
+    assert averaging(wrong["affine"])["mse"][15] == pytest.approx(averaging(honest)["mse"][15], rel=0.05)
+    factors = [conformal_of(judged, 0.5).factor for judged in (honest, *wrong.values())]
+    assert factors[1] == factors[2] > 1.5 * factors[0]
