@@ -153,7 +153,8 @@ def _restorer(cell: Cell) -> Restorer:
     verb = [override for override in cell.evaluate if not override.startswith("also=")]
     settings = compose.plain(compose.compose("evaluate", [*verb, f"checkpoint='{cell.best}'"]))
     trained = load(cell.best, choose_device(), settings["sampler"])
-    return Restorer(trained, tile=None, seed=settings["seed"], bfloat16=settings["bfloat16"])
+    names = ("seed", "bfloat16", "margin")
+    return Restorer(trained, tile=None, **{name: settings[name] for name in names})
 
 
 def _write_example(cell: Cell) -> None:

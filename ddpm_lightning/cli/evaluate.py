@@ -113,6 +113,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         settings["seed"],
         settings["bfloat16"],
         settings["batch"],
+        margin=settings["margin"],
     )
     if restorer.device.type == "cpu":
         restorer.batch = 1  # rounding depends on the batch; on CPUs batches bring little

@@ -73,7 +73,7 @@ class Restorer:
         bfloat16: bool = False,
         batch: int | None = None,
         threads: int | None = None,
-        margin: int = 0,
+        margin: int = MARGIN,
         tolerance: float | None = None,
         compiled: bool = False,
     ) -> None:
@@ -93,7 +93,6 @@ class Restorer:
         checkpoint: str | Path,
         device: str = "auto",
         sampler: dict[str, Any] | None = None,
-        margin: int = MARGIN,
         preset: str | None = None,
         **settings: Any,
     ) -> "Restorer":
@@ -103,11 +102,10 @@ class Restorer:
             checkpoint: File written by ``ddpm-lightning train``.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             sampler: Settings that replace those of the sampler.
-            margin: Reflected pixels around a plane.
             preset: Name of a preset of the model, or ``stored``; by default its first, unless a sampler is given.
             settings: Settings of :class:`Restorer`.
         """
-        return cls(load(checkpoint, choose_device(device), sampler, preset), margin=margin, **settings)
+        return cls(load(checkpoint, choose_device(device), sampler, preset), **settings)
 
     def draws(self, plane: np.ndarray, draws: int | None = None, image: str = "") -> Iterator[np.ndarray]:
         """Yields restored versions of a plane one by one, in intensities.
