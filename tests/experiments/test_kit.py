@@ -56,3 +56,11 @@ def test_the_tables_of_a_readme_are_those_of_the_committed_rows(name, tmp_path):
     shutil.copy(HERE / name / "README.md", tmp_path / "README.md")
     kit.fill(tmp_path / "README.md", importlib.import_module(f"experiments.{name}.run").report(tmp_path))
     assert (tmp_path / "README.md").read_text("utf-8") == (HERE / name / "README.md").read_text("utf-8")
+
+
+def test_the_table_of_the_front_page_is_that_of_the_benchmark(tmp_path):
+    front = importlib.import_module("experiments.benchmark.run").front(HERE / "benchmark")
+    page = HERE.parent / "README.md"
+    shutil.copy(page, tmp_path / "README.md")
+    kit.fill(tmp_path / "README.md", front)
+    assert (tmp_path / "README.md").read_text("utf-8") == page.read_text("utf-8")
