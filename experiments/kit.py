@@ -24,6 +24,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.data.folder import FolderPairs
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.simulated import SimulatedPairs
+from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.statistics import describe, fields_of
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import perceptual_metric, score
@@ -109,20 +110,25 @@ def run(
     work = chosen.work / chosen.size
     if not chosen.tables:
         pairs = {Path(folder).name: Path(folder) for folder in chosen.pairs}
-        lpips = perceptual_metric(chosen.lpips)
-        measure(
-            Options(
-                sizes[chosen.size],
-                chosen.model,
-                chosen.models / chosen.size,
-                pairs,
-                lpips,
-                work,
-                chosen.output,
-                [*TRAINING[chosen.size], *chosen.training],
-                chosen.benchmark,
+        try:
+            lpips = perceptual_metric(chosen.lpips)
+            measure(
+                Options(
+                    sizes[chosen.size],
+                    chosen.model,
+                    chosen.models / chosen.size,
+                    pairs,
+                    lpips,
+                    work,
+                    chosen.output,
+                    [*TRAINING[chosen.size], *chosen.training],
+                    chosen.benchmark,
+                )
             )
-        )
+        except UserError as error:
+            parser.exit(2, f"error: {error}\n")
+        except subprocess.CalledProcessError as error:
+            parser.exit(error.returncode, "error: the command above failed; what was measured is kept\n")
         (chosen.output / "results").mkdir(parents=True, exist_ok=True)
         for table in sorted(work.glob("*.csv")):
             shutil.copy(table, chosen.output / "results" / table.name)

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ddpm_lightning.errors import Interrupted
 
-__all__ = ["Status", "write_json"]
+__all__ = ["Status", "read_json", "write_json"]
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -26,6 +26,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file holds; nothing, if it is not there or was not written by us."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 class Status(Callback):

@@ -22,11 +22,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ddpm_lightning.callbacks.status import write_json
+from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.cells import Cell, command, perform
+from ddpm_lightning.cli.limits import Texts
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.benchmark import write_benchmark
+from ddpm_lightning.metrics.protocol import PROTOCOLS
 
 __all__ = ["run"]
 
@@ -39,6 +41,7 @@ VALIDATIONS = 8
 def run(config: DictConfig) -> int:
     """Fills the table; returns 3 if cells failed."""
     settings = compose.plain(config)
+    _check(settings)
     sets = {name: overrides for name, overrides in settings["sets"].items() if overrides}
     if not sets:
         raise UserError("sets", "is empty", allowed="at least one set")
@@ -73,6 +76,25 @@ def run(config: DictConfig) -> int:
     write_benchmark(done, settings["protocols"], _about(settings), output)
     print(f"\ntable in {output / 'table.md'}")
     return 3 if failed else 0
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Raises before hours of work where a setting could not be used after them."""
+    for key in ("sets", "methods", "budget"):
+        if not isinstance(settings[key], dict):
+            raise UserError(key, f"is {settings[key]!r}", allowed="names with their settings, as in the help")
+    for name, overrides in settings["sets"].items():
+        if overrides is not None and not Texts().allows(overrides):
+            raise UserError(
+                f"sets.{name}", f"is {overrides!r}", allowed=f"{Texts()} of overrides of train, or null"
+            )
+    for name, method in settings["methods"].items():
+        if not isinstance(method, dict) or not ("trained" in method or Texts().allows(method.get("train"))):
+            allowed, remedy = "{train: [model=NAME], budget: 1}", f"~methods.{name} leaves it out"
+            raise UserError(f"methods.{name}", f"is {method!r}", allowed, remedy)
+    for protocol in settings["protocols"]:
+        if protocol not in PROTOCOLS:
+            raise compose.unknown("protocol", protocol, PROTOCOLS)
 
 
 def _ordered(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -110,7 +132,7 @@ def _steps(
     if settings["budget"]["steps"] is not None:
         return {name: _rounded(share * settings["budget"]["steps"]) for name, share in learning.items()}
     path = folder / "pace.json"
-    pace = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    pace = {name: value for name, value in read_json(path).items() if isinstance(value, float) and value > 0}
     learning = {name: share for name, share in learning.items() if name in chosen or name in pace}
     missing = [name for name in learning if name not in pace]
     found: dict[str, list[float]] = {name: [] for name in missing}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.callbacks.status import write_json
+from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.evaluate import data_of
 from ddpm_lightning.clock import seconds
@@ -64,12 +64,14 @@ class Cell:
         """What ``cell.json`` says, or ``None`` if the cell is not done.
 
         Raises:
-            UserError: If the cell was done with other settings.
+            UserError: If the cell was done with other settings, or its record is damaged.
         """
         path = self.folder / "cell.json"
         if not path.is_file():
             return None
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
+        if not {"train", "evaluate", "parameters", "seconds_per_draw"} <= found.keys():
+            raise UserError(path, "is damaged", remedy="remove it: its training is kept, and scored again")
         for verb in ("train", "evaluate"):
             if found[verb] != list(getattr(self, verb)):
                 raise UserError(
@@ -91,8 +93,7 @@ def perform(cell: Cell) -> dict[str, Any]:
         return record
     cell.folder.mkdir(parents=True, exist_ok=True)
     run = cell.folder / "run"
-    status = json.loads(text.read_text("utf-8")) if (text := run / "status.json").is_file() else {}
-    if cell.trained is None and status.get("state") != "finished":
+    if cell.trained is None and read_json(run / "status.json").get("state") != "finished":
         begun = (run / "checkpoints" / "last.ckpt").is_file()
         command(cell, "train", (f"resume={run}",) if begun else (*cell.train, f"run_folder={run}"))
     command(
@@ -124,9 +125,10 @@ def command(cell: Cell, verb: str, overrides: tuple[str, ...]) -> None:
         ).returncode
     if code:
         lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
         raise UserError(
             f"{cell.method} on {cell.data}",
-            f"`{verb}` ended with code {code}: {lines[-1]}",
+            f"`{verb}` ended with code {code}: {said.removeprefix('error: ')}",
             remedy=f"see {log}",
         )
 

@@ -34,7 +34,7 @@ from rich.progress import track
 
 import ddpm_lightning
 from ddpm_lightning.build import build
-from ddpm_lightning.callbacks.status import write_json
+from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
 from ddpm_lightning.data.centre import Centres
@@ -206,8 +206,8 @@ def _make_room(folder: Path) -> None:
             "is the folder of a run, whose metrics.csv is its learning curve",
             remedy=f"give output={folder}/evaluation",
         )
-    if not (folder / "summary.json").is_file():
-        return
+    if "estimators" not in read_json(folder / "summary.json"):
+        return  # what lies there is of no evaluation
     for name in ("figures", "views"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in (*folder.glob("metrics*.csv"), folder / "uncertainty.csv", folder / "summary.md"):

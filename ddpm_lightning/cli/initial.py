@@ -10,12 +10,30 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.checkpoint import load
+from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.models.regression import Regression
 
-__all__ = ["inherit", "take_weights"]
+__all__ = ["inherit", "loaded", "take_weights"]
+
+
+def loaded(checkpoint: Any) -> Trained:
+    """Returns the trained model that a run starts from.
+
+    Raises:
+        UserError: If there is none of that name, or it cannot be used.
+    """
+    if not isinstance(checkpoint, str):
+        raise UserError("init", f"is {checkpoint}", allowed="a checkpoint, or the name of a shipped model")
+    try:
+        return load(checkpoint)
+    except UserError as error:
+        # It speaks of the key by which other verbs take checkpoints.
+        subject, remedy = (
+            str(text).replace("checkpoint=", "init=") for text in (error.subject, error.remedy)
+        )
+        raise UserError(subject, error.found, error.allowed, remedy) from error
 
 
 def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +101,7 @@ def take_weights(model: Learner, checkpoint: str) -> dict[str, str]:
     Raises:
         UserError: If the networks differ.
     """
-    trained = load(checkpoint)
+    trained = loaded(checkpoint)
     source = trained.method
     if isinstance(model, Regression) and isinstance(source, PMRF):
         source = source.regression

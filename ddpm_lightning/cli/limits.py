@@ -63,6 +63,33 @@ class Limit:
         return text + (", or null" if self.optional else "")
 
 
+@dataclass(frozen=True)
+class Texts:
+    """A list of texts.
+
+    Attributes:
+        optional: Whether ``null`` is allowed.
+        least: Fewest texts allowed.
+    """
+
+    optional: bool = False
+    least: int = 0
+
+    def allows(self, value: Any) -> bool:
+        """Says whether a value is allowed."""
+        if value is None:
+            return self.optional
+        return (
+            isinstance(value, list)
+            and len(value) >= self.least
+            and all(isinstance(entry, str) and entry for entry in value)
+        )
+
+    def __str__(self) -> str:
+        least = f" of at least {self.least}" if self.least else ""
+        return f"a list{least} such as [a,b]{', or null' if self.optional else ''}"
+
+
 COUNT, FROM_ZERO, MAYBE = Limit(int, 1), Limit(int, 0), Limit(int, 1, optional=True)
 PATH, MAYBE_PATH = Limit(str), Limit(str, optional=True)
 SWITCH = Limit(bool)
@@ -74,6 +101,12 @@ LIMITS = {
     "compiled": SWITCH,
     "limit": MAYBE,
     "centre": Limit(int, 16, optional=True),
+    "names": Texts(optional=True),
+    "metrics": Texts(optional=True),
+    "only": Texts(optional=True),
+    "protocols": Texts(least=1),
+    "train": Texts(),
+    "evaluate": Texts(),
     "budget.seconds": Limit(float, 0, above=True),
     "budget.steps": MAYBE,
     "figures": FROM_ZERO,
@@ -181,7 +214,7 @@ def check_values(config: dict[str, Any]) -> None:
             raise UserError(path, found, allowed=str(limit))
 
 
-def _limit_of(path: str) -> Limit | None:
+def _limit_of(path: str) -> Limit | Texts | None:
     """Returns the limit of a path: its own, or that of its end (``model.sampler.steps`` ends in ``sampler.steps``)."""
     parts = path.split(".")
     for start in range(len(parts) - 1):

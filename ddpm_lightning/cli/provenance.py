@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import ddpm_lightning
-from ddpm_lightning.cli.sweep import read
+from ddpm_lightning.callbacks.status import read_json
 
 __all__ = ["data_hash", "provenance"]
 
@@ -41,7 +41,7 @@ def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "folder": os.getcwd(),
     }
-    if config.get("resume") and (origin := read(Path(config["resume"]) / "provenance.json")):
+    if config.get("resume") and (origin := read_json(Path(config["resume"]) / "provenance.json")):
         return {**origin, "resumed": [*origin.get("resumed", []), {**start, "commit": _commit()}]}
     return {
         **start,

@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ddpm_lightning.callbacks.status import read_json
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.sweep import quoted, read
+from ddpm_lightning.cli.sweep import quoted
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.packed import shipped_models
@@ -54,7 +55,7 @@ def card_lines(path: Path) -> list[str]:
             )
         checkpoint = found[0]
     trained = load(checkpoint)
-    status = read(folder / "status.json")
+    status = read_json(folder / "status.json")
     lines = [f"{checkpoint}", f"  sha256         {trained.sha256}"]
     lines += (
         _about(trained.card.get("about") or {})
@@ -159,7 +160,7 @@ def _state(status: dict[str, Any]) -> list[str]:
 def _scores(folder: Path) -> list[str]:
     """Describes the evaluation that lies in the run folder, if there is one."""
     for place in (folder, folder / "evaluation"):
-        summary = read(place / "summary.json")
+        summary = read_json(place / "summary.json")
         if "estimators" in summary:
             break
     else:

@@ -18,9 +18,10 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from ddpm_lightning.callbacks.status import read_json
 from ddpm_lightning.errors import Interrupted, UserError
 
-__all__ = ["FAILED", "RECORD", "delegate", "is_job", "read"]
+__all__ = ["FAILED", "RECORD", "delegate", "is_job"]
 
 FOLDER_KEYS = {
     "train": "run_folder",
@@ -54,15 +55,6 @@ SIGNALS = [
 def is_job() -> bool:
     """Says whether this process was asked to sweep."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Returns what a JSON file holds; nothing, if it is not there or was not written by us."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def delegate(verb: str) -> float | None:
@@ -112,7 +104,7 @@ def _accept(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
             "is one folder, but each job of a sweep has its own",
             remedy="give hydra.sweep.dir=DIR instead",
         )
-    before = read(folder / RECORD)
+    before = read_json(folder / RECORD)
     if before and (before.get("verb"), before.get("overrides")) != (record["verb"], record["overrides"]):
         raise UserError(
             folder,
@@ -172,7 +164,7 @@ def _run(command: list[str], sweep: str, asked: list[str]) -> int:
 
 
 def _objective(folder: Path) -> float | None:
-    return read(folder / "status.json").get("objective")
+    return read_json(folder / "status.json").get("objective")
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from ddpm_lightning.cli.sweep import RECORD, read
+from ddpm_lightning.callbacks.status import read_json
+from ddpm_lightning.cli.sweep import RECORD
 
 __all__ = ["WriteSummary", "rows_of", "write_summary"]
 
@@ -62,13 +63,14 @@ def write_summary(folder: Path) -> list[dict[str, Any]]:
 
 def rows_of(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Returns a row for each job (what sets it apart, how it ended, its numbers), and the settings that differ."""
-    records = {path.parent: read(path) for path in folder.glob(f"*/{RECORD}")}
+    records = {path.parent: read_json(path) for path in folder.glob(f"*/{RECORD}")}
     settings = {place: _settings(record.get("overrides", [])) for place, record in records.items()}
     names = dict.fromkeys(name for values in settings.values() for name in values)
     swept = [name for name in names if len({values.get(name) for values in settings.values()}) > 1]
     rows = []
     for place in sorted(records, key=_by_number):
-        status, scores = read(place / "status.json"), read(place / "summary.json").get("estimators", {})
+        status = read_json(place / "status.json")
+        scores = read_json(place / "summary.json").get("estimators", {})
         row = {"job": place.name, "state": records[place].get("state")}
         row |= {name: settings[place].get(name, "") for name in swept}
         row |= {name: status.get(name, "") for name in ("objective", "step", "seconds")}

@@ -16,9 +16,7 @@ Examples:
 Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv, figures/, status.json.
 """
 
-import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,37 +30,26 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
-from ddpm_lightning.callbacks.status import write_json
+from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose, consistency, initial, stages
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of
-from ddpm_lightning.cli.sweep import read
+from ddpm_lightning.cli.run_folder import check_free, clear
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.inputs import InputReference
-from ddpm_lightning.inference.checkpoint import CARD_FORMAT, load
+from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
-#: What a run leaves in its folder.
-TRACES = (
-    "checkpoints",
-    "figures",
-    "evaluation",
-    stages.FOLDER,
-    "config.yaml",
-    "metrics.csv",
-    "status.json",
-    "provenance.json",
-    "wandb.json",
-    "wandb",
-)
 
 
 @dataclass
@@ -90,7 +77,7 @@ def run(config: DictConfig) -> int:
         if config.init is None:
             settings = prepare(config, names)
         else:
-            origin = load(config.init).card
+            origin = initial.loaded(config.init).card
             settings = prepare(config, {**names, "model": origin["names"]["model"]})
             settings = initial.inherit(settings, origin, hydra.overrides.task)
     finished = train(settings)
@@ -114,10 +101,10 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
     Args:
         config: Configuration of the verb ``train``.
         names: Names of model and data, for the folder and the card.
-        overwrite: Whether a run that is in the folder is removed.
+        overwrite: Whether an earlier run may lie in the folder; it goes when the new one begins.
 
     Raises:
-        UserError: If the folder belongs to another run.
+        UserError: If the folder is another's.
     """
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     default = f"runs/{stamp}_{names['model']}_{names['data']}"
@@ -129,13 +116,7 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
             remedy="add run_folder=DIR, on storage that all machines share",
         )
     if first_process():
-        if not overwrite and (state := _occupied(folder)):
-            raise UserError(
-                f"run_folder={folder}",
-                f"holds a run already, {state}",
-                remedy=f"go on with resume={folder}, or choose another folder",
-            )
-        _clear(folder)
+        check_free(folder, overwrite)
     os.environ[FOLDER_VARIABLE] = str(folder)
     config.run_folder = str(folder)
     return {**compose.plain(config), "names": names}
@@ -159,10 +140,14 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
             "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume",
             remedy="start the run again; a run is first saved at its first validation, or when it is told to stop",
         )
-    settings = compose.plain(OmegaConf.load(path))
+    try:
+        settings = compose.plain(OmegaConf.load(path))
+        settings["trainer"]["max_steps"]
+    except (OSError, YAMLError, OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
+        raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
     for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
         if key == "trainer.max_steps":
-            reached = read(folder / "status.json").get("step", 0)
+            reached = read_json(folder / "status.json").get("step", 0)
             if not value.isdigit() or int(value) < reached:
                 raise UserError(
                     f"trainer.max_steps={value}",
@@ -178,30 +163,6 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
                 remedy="start a new run for other settings",
             )
     return {**settings, "run_folder": str(folder), "resume": str(folder)}
-
-
-def _occupied(folder: Path) -> str:
-    """Says what run a folder belongs to; one that failed before its first checkpoint has no claim to it."""
-    if any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", stages.FOLDER)):
-        return "with checkpoints"
-    status = folder / "status.json"
-    if status.is_file():
-        written = json.loads(status.read_text(encoding="utf-8"))
-        if (
-            written.get("state") in ("starting", "running")
-            and Path(f"/proc/{written.get('process')}").exists()
-        ):
-            return f"at work as process {written['process']}"
-    return ""
-
-
-def _clear(folder: Path) -> None:
-    for trace in TRACES:
-        path = folder / trace
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.is_file():
-            path.unlink()
 
 
 def first_process() -> bool:
@@ -248,6 +209,8 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     trainer = _trainer(config, settings, model)
     # All that can be refused was refused by now: the folder is made for a run that begins.
     if first_process():
+        if not config["resume"]:
+            clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
         write_json(folder / "provenance.json", model.card["provenance"])

@@ -21,7 +21,7 @@ References:
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -34,7 +34,7 @@ from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.statistics import describe, holm
 from experiments.kit import table
 
-__all__ = ["Choice", "Preference", "choices_of", "preferences", "read", "wilson"]
+__all__ = ["Choice", "Preference", "choices_of", "is_answers", "is_key", "preferences", "read", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def choices_of(key: Mapping[str, Any], answers: Iterable[Mapping[str, Any]]) -> 
         answers: Content of the files of answers, one for each observer.
 
     Raises:
-        UserError: If answers belong to another page, or an observer comes twice.
+        UserError: If answers belong to another page, an observer comes twice, or answers a trial twice.
     """
     found, seen = [], set()
     for file in answers:
@@ -117,6 +117,13 @@ def choices_of(key: Mapping[str, Any], answers: Iterable[Mapping[str, Any]]) -> 
                 f"the observer {observer}", "comes twice", remedy="leave one file out, or rename one"
             )
         seen.add(observer)
+        answered = [answer["trial"] for answer in file["answers"]]
+        if len(set(answered)) < len(answered):
+            raise UserError(
+                f"the answers of {observer}",
+                "hold a trial twice",
+                remedy="take the file as the page saved it",
+            )
         for answer in file["answers"]:
             trial = key["trials"][answer["trial"]]
             versions = tuple(sorted(trial["versions"]))
@@ -192,20 +199,55 @@ def in_words(choices: Sequence[Choice]) -> str:
     return f"{text}\n\nObservers: {observers}. {sides}; without a habit of sides it is half."
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Returns the content of a key or of a file of answers.
+def read(path: Path, is_wanted: Callable[[Mapping[str, Any]], bool], wanted: str) -> dict[str, Any]:
+    """Returns the content of a file of the page.
+
+    Args:
+        path: The file.
+        is_wanted: Whether content is what is wanted.
+        wanted: What that is, in words.
 
     Raises:
-        UserError: If it is neither.
+        UserError: If it is something else.
     """
     try:
         found = json.loads(path.read_text("utf-8"))
-        known = isinstance(found, dict) and "seed" in found and ("trials" in found or "answers" in found)
-    except (OSError, ValueError):
-        known = False
-    if not known:
-        raise UserError(path, "is no key and no file of answers", "key.json, answers_NAME.json of the page")
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not (isinstance(found, dict) and "seed" in found and is_wanted(found)):
+        raise UserError(path, f"is not {wanted}")
     return found
+
+
+def is_key(content: Mapping[str, Any]) -> bool:
+    """Says whether this is the content of ``key.json``."""
+    return _each(
+        content.get("trials"),
+        lambda trial: (
+            isinstance(trial.get("image"), str)
+            and isinstance(versions := trial.get("versions"), list)
+            and len(versions) == 2
+            and all(isinstance(version, str) for version in versions)
+        ),
+    )
+
+
+def is_answers(content: Mapping[str, Any]) -> bool:
+    """Says whether this is the content of a file of answers."""
+    return isinstance(content.get("observer"), str) and _each(
+        content.get("answers"),
+        lambda answer: (
+            type(answer.get("trial")) is int
+            and answer["trial"] >= 0
+            and type(answer.get("chosen")) is int
+            and answer["chosen"] in (0, 1)
+            and answer.get("side") in ("left", "right")
+        ),
+    )
+
+
+def _each(entries: Any, holds: Callable[[Mapping[str, Any]], bool]) -> bool:
+    return isinstance(entries, list) and all(isinstance(entry, dict) and holds(entry) for entry in entries)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -215,7 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("answers", type=Path, nargs="+", help="files of answers, one for each observer")
     chosen = parser.parse_args(arguments)
     try:
-        choices = choices_of(read(chosen.key), [read(path) for path in chosen.answers])
+        key = read(chosen.key, is_key, "the key of a page, key.json")
+        choices = choices_of(
+            key, [read(path, is_answers, "an observer's answers") for path in chosen.answers]
+        )
     except UserError as error:
         parser.exit(2, f"{error}\n")
     print(in_words(choices) if choices else "No answers.")

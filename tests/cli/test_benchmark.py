@@ -184,6 +184,40 @@ def test_a_failing_cell_leaves_the_others_and_says_so(run, commands, tmp_path):
     assert [(m, verb) for _, m, verb, _ in commands.called] == [("care", "evaluate")]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["protocols=[]"], "protocols: is []"),
+        (["protocols=[affine,afine]"], "protocol 'afine'"),
+        (["only=ddpm"], "only: is 'ddpm'"),
+        (["train=x"], "train: is 'x'"),
+        (["evaluate=null"], "evaluate: is null"),
+        (["+sets.mine='data=folder'"], "sets.mine: is 'data=folder'"),
+        (["sets=null"], "sets: is None"),
+        (["methods.care=null"], "methods.care: is None"),
+        (["budget=null"], "budget: is None"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_at_once(run, commands, overrides, words):
+    answer = run(*overrides)
+    assert answer.code == 2 and words in answer.err and "allowed" in answer.err
+    assert not commands.called
+
+
+def test_damaged_records(run, commands, tmp_path):
+    overrides = ["only=[regression]", "budget.seconds=10"]
+    assert run(*overrides).code == 0
+    (tmp_path / "cells" / "pace.json").write_text('{"regression": 0}')
+    assert run(*overrides).code == 0 and commands.measured()
+    record = tmp_path / "cells" / "microtubules" / "regression" / "cell.json"
+    for content in ("{", "{}"):
+        record.write_text(content)
+        answer = run(*overrides)
+        assert answer.code == 2 and f"{record}: is damaged" in answer.err
+    record.unlink()
+    assert run(*overrides).code == 0 and not commands.trained()
+
+
 def test_names_that_do_not_exist_are_answered(run):
     answer = run("only=[regresion]")
     assert answer.code == 2 and "did you mean regression" in answer.err

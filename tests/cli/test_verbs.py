@@ -248,3 +248,42 @@ def test_one_bad_file_among_many_is_reported_and_skipped(command, run, pair_fold
     assert "error" in record["files"][1]
     stopped = command(*arguments, f"output={tmp_path}/stopped", "on_error=stop")
     assert stopped.code == 2 and "00001.tif" in stopped.err
+
+
+def test_a_new_run_removes_no_file_of_others(command, pair_folder, tmp_path):
+    """Neither where it is refused, nor under the names that a run gives to its files."""
+    folder = tmp_path / "project"
+    (folder / "figures").mkdir(parents=True)
+    (folder / "figures" / "paper.svg").write_text("a figure")
+    (folder / "config.yaml").write_text("mine: true")
+    for root in (tmp_path / "nowhere", pair_folder):
+        answer = command("train", *TINY, f"data.root={root}", "trainer.max_steps=2", f"run_folder={folder}")
+        assert answer.code == 2 and "holds figures, config.yaml, which no run left there" in answer.err
+    assert (folder / "figures" / "paper.svg").read_text() == "a figure"
+    assert (folder / "config.yaml").read_text() == "mine: true"
+
+
+def test_a_run_that_is_refused_leaves_the_failed_one_before_it(command, pair_folder, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "status.json").write_text('{"state": "failed"}')
+    (folder / "metrics.csv").write_text("step\n")
+    overrides = [*TINY, "trainer.max_steps=2", f"run_folder={folder}"]
+    assert command("train", *overrides, f"data.root={tmp_path}/nowhere").code == 2
+    assert (folder / "metrics.csv").read_text() == "step\n"
+    assert command("train", *overrides, f"data.root={pair_folder}").code == 0
+    assert "train/loss" in (folder / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("content", ["a: [", "3", "trainer: 1"])
+def test_a_damaged_configuration_is_named(command, run, content):
+    (run / "config.yaml").write_text(content)
+    answer = command("train", f"resume={run}")
+    assert answer.code == 2 and f"{run}/config.yaml: is damaged" in answer.err
+
+
+@pytest.mark.parametrize("content", ['{"sta', "[" * 100_000])
+def test_a_damaged_status_belongs_to_nobody(command, pair_folder, tmp_path, content):
+    (tmp_path / "status.json").write_text(content)
+    answer = command("train", *TINY, f"data.root={pair_folder}", f"run_folder={tmp_path}")
+    assert answer.code == 2 and "holds status.json, which no run left there" in answer.err

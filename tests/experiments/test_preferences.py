@@ -5,7 +5,14 @@ import json
 import pytest
 
 from ddpm_lightning.errors import UserError
-from experiments.visual_assessment.preferences import choices_of, main, preferences, wilson
+from experiments.visual_assessment.preferences import (
+    choices_of,
+    is_answers,
+    is_key,
+    main,
+    preferences,
+    wilson,
+)
 
 #: Three images, each with one trial of the same two versions; in the second the page holds them the other way round.
 KEY = {
@@ -53,7 +60,11 @@ def test_one_observer_agrees_with_nobody():
 
 @pytest.mark.parametrize(
     ("files", "words"),
-    [([answers("x", [0], seed=4)], "another page"), ([OBSERVERS[0]] * 2, "comes twice")],
+    [
+        ([answers("x", [0], seed=4)], "another page"),
+        ([OBSERVERS[0]] * 2, "comes twice"),
+        ([answers("x", [0]) | {"answers": answers("x", [0])["answers"] * 2}], "a trial twice"),
+    ],
 )
 def test_answers_that_do_not_belong_are_refused(files, words):
     with pytest.raises(UserError, match=words):
@@ -71,4 +82,30 @@ def test_the_command_prints_a_table(tmp_path, capsys):
     assert "| average against draw | 9 | 78% | 45% to 94% |" in printed and "Observers: 3" in printed
     with pytest.raises(SystemExit):
         main([str(tmp_path / "none.json"), *paths])
-    assert "is no key" in capsys.readouterr().err
+    assert "is not the key of a page" in capsys.readouterr().err
+
+
+TRIAL, ANSWER = {"image": "a", "versions": ["x", "y"]}, {"trial": 0, "chosen": 1, "side": "left"}
+
+
+@pytest.mark.parametrize(
+    "trials", [3, None, [3], [TRIAL | {"image": 1}], [TRIAL | {"versions": ["x"]}], [{"image": "a"}]]
+)
+def test_what_is_no_key_is_told_from_one(trials):
+    assert is_key({"seed": 3, "trials": [TRIAL]})
+    assert not is_key({"seed": 3, "trials": trials})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"observer": ["l"]},
+        {"observer": None},
+        {"answers": None},
+        *({"answers": [ANSWER | part]} for part in ({"trial": "0"}, {"trial": -1}, {"trial": True})),
+        *({"answers": [ANSWER | part]} for part in ({"chosen": 5}, {"chosen": -1}, {"side": None})),
+    ],
+)
+def test_what_is_no_file_of_answers_is_told_from_one(wrong):
+    right = {"seed": 3, "observer": "l", "answers": [ANSWER]}
+    assert is_answers(right) and not is_answers(right | wrong)

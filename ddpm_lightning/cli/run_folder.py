@@ -1,0 +1,74 @@
+"""Whose a run folder is: a new run takes an empty one, or that of a run that came to nothing, and no file of others."""
+
+import shutil
+from pathlib import Path
+
+from ddpm_lightning.callbacks.status import read_json
+from ddpm_lightning.cli import stages
+from ddpm_lightning.errors import UserError
+
+__all__ = ["check_free", "clear"]
+
+#: What a run leaves in its folder.
+TRACES = (
+    "checkpoints",
+    "figures",
+    "evaluation",
+    stages.FOLDER,
+    "config.yaml",
+    "metrics.csv",
+    "status.json",
+    "provenance.json",
+    "wandb.json",
+    "wandb",
+)
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Refuses a folder that a new run cannot have.
+
+    Args:
+        folder: Folder of the new run, which may not be there yet.
+        overwrite: Whether an earlier run may lie there.
+
+    Raises:
+        UserError: If another run is there, or files under the names of a run's that are of none.
+    """
+    if not overwrite and (state := _occupied(folder)):
+        raise UserError(
+            f"run_folder={folder}",
+            f"holds a run already, {state}",
+            remedy=f"go on with resume={folder}, or choose another folder",
+        )
+    found = [name for name in TRACES if (folder / name).exists()]
+    if found and not _is_run(folder):
+        raise UserError(
+            f"run_folder={folder}",
+            f"holds {', '.join(found)}, which no run left there",
+            allowed="an empty folder, or one that does not exist",
+            remedy="choose another folder",
+        )
+
+
+def clear(folder: Path) -> None:
+    """Removes what an earlier run left; call it where nothing can be refused any more."""
+    for trace in TRACES if _is_run(folder) else ():
+        path = folder / trace
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
+def _is_run(folder: Path) -> bool:
+    return "state" in read_json(folder / "status.json") or "command" in read_json(folder / "provenance.json")
+
+
+def _occupied(folder: Path) -> str:
+    """Says what run a folder belongs to; one that failed before its first checkpoint has no claim to it."""
+    if any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", stages.FOLDER)):
+        return "with checkpoints"
+    status = read_json(folder / "status.json")
+    if status.get("state") in ("starting", "running") and Path(f"/proc/{status.get('process')}").exists():
+        return f"at work as process {status['process']}"
+    return ""
