@@ -10,6 +10,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -205,7 +206,9 @@ def _keys(node: Any, prefix: str = "") -> Iterable[str]:
 def _comment(key: str) -> str:
     """Returns what the configuration files say of a key."""
     name = re.escape(key.split(".")[-1])
-    for path in sorted(config_folder().rglob("*.yaml")):
+    verb = HydraConfig.get().job.config_name if HydraConfig.initialized() else None
+    # The same key may mean something else to another verb.
+    for path in sorted(config_folder().rglob("*.yaml"), key=lambda path: (path.stem != verb, path)):
         if found := re.search(rf"^{name}:\s.*#\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE):
             return found.group(1)
     return ""

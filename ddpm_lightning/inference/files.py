@@ -16,6 +16,9 @@ from ddpm_lightning.metrics.conformal import Conformal
 
 __all__ = ["Settings", "check_names", "find_files", "result_name", "results_of", "stem"]
 
+#: Images that microscopists export, and that lose bit depth, axes or pixel size.
+OTHER_IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -68,7 +71,10 @@ def _found(source: str | Path) -> Iterator[Path]:
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if is_image(file)]
         if not files:
-            raise UserError(f"input={source}", "holds no TIFF files", allowed=allowed)
+            others = sorted({file.suffix for file in path.iterdir() if file.suffix.lower() in OTHER_IMAGES})
+            found = f"holds no TIFF files, but {' and '.join(others)}" if others else "holds no TIFF files"
+            remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if others else ""
+            raise UserError(f"input={source}", found, allowed, remedy)
     else:
         if not any(letter in str(source) for letter in "*?["):
             raise UserError(f"input={source}", "no such file or folder")
