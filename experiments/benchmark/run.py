@@ -39,9 +39,17 @@ def front(folder: Path) -> Mapping[str, str]:
     """Returns the table of the project's README, from the tables in ``folder/results``."""
     numbers = [row for row in kit.read(folder / "results" / "table.csv") if row["protocol"] == PROTOCOL]
     chosen = [row for row in numbers if not row["row"].startswith(BEHIND)]
-    return {
-        "benchmark": _overview(chosen, list(dict.fromkeys(row["set"] for row in numbers)), SHOWN_IN_FRONT)
-    }
+    sets = list(dict.fromkeys(row["set"] for row in numbers))
+    spreads = kit.read(folder / "results" / "uncertainty.csv")
+    return {"benchmark": _overview(chosen, sets, SHOWN_IN_FRONT), "coverage": _coverage(spreads, sets)}
+
+
+def _coverage(spreads: Rows, sets: Sequence[str]) -> str:
+    """Share of the pixels that intervals of 90 %, which the draws span, hold."""
+    known = {(row["row"], row["set"]): float(row["coverage"]) for row in spreads}
+    names = list(dict.fromkeys(row["row"] for row in spreads))
+    lines = [[name, *(f"{known[name, one]:.0%}" for one in sets)] for name in names]
+    return kit.table(["intervals of 90 % hold", *sets], lines)
 
 
 def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) -> str:
