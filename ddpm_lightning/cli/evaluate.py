@@ -46,7 +46,7 @@ from ddpm_lightning.evaluation.pictures import Pictures
 from ddpm_lightning.evaluation.results import diagnose, draw, summary_of, write_tables
 from ddpm_lightning.evaluation.run import Judged, Scoring, evaluate
 from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
-from ddpm_lightning.evaluation.summary import finite
+from ddpm_lightning.evaluation.summary import by_place, finite
 from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
@@ -142,6 +142,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
     if not share.first:
         return folder, {}
     judged = sorted((image for images, _ in found for image in images), key=lambda image: image.index)
+    judged = by_place(judged)
     pictures.merge(others for _, others in found)
     if all(image.failed for image in judged):
         raise UserError(f"data set {data.name}", f"no image could be scored: {judged[0].failed}")

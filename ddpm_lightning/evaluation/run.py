@@ -7,6 +7,7 @@ numbers, with the reason: it does not end the evaluation of the others.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,7 @@ class Judged:
         pixel_size: Size of a pixel in µm, or ``None``.
         against_realism: Numbers on the way from the mean to a draw, by λ; see ``realism.py``.
         failed: Why the image could not be restored; empty where it could.
+        target: Hash of the clean image: equal ones show the same place.
     """
 
     index: int
@@ -156,6 +158,7 @@ class Judged:
     pixel_size: float | None = None
     against_realism: dict[float, dict[str, float]] = field(default_factory=dict)
     failed: str = ""
+    target: str = ""
 
 
 def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored:
@@ -306,6 +309,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         float(((normalised < low) | (normalised > high)).mean()),
         pair.pixel_size,
         against_realism,
+        target=sha256(np.ascontiguousarray(pair.high).tobytes()).hexdigest(),
     )
 
 

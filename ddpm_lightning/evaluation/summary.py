@@ -1,6 +1,7 @@
 """From the numbers of each image to those of the split: medians, intervals, what averaging brings, calibration."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isfinite, log10
 from typing import Any
 
@@ -16,7 +17,15 @@ from ddpm_lightning.metrics.collection import METRICS
 from ddpm_lightning.metrics.conformal import Conformal, calibrate
 from ddpm_lightning.metrics.sparsification import association
 
-__all__ = ["averaging", "calibration", "conformal_coverage", "conformal_of", "finite", "summarise"]
+__all__ = [
+    "averaging",
+    "by_place",
+    "calibration",
+    "conformal_coverage",
+    "conformal_of",
+    "finite",
+    "summarise",
+]
 
 #: What may remain to be gained for a number of draws to suffice, in dB.
 TOLERANCE = 0.1
@@ -33,6 +42,28 @@ def finite(content: Any) -> Any:
     if isinstance(content, float):
         return content if isfinite(content) else None
     return content
+
+
+def by_place(judged: Sequence[Judged]) -> list[Judged]:
+    """Returns the images with one field of view for those whose clean images are equal.
+
+    Several noisy images of one place are no independent evidence, whatever their files are called.
+    """
+    fields: dict[str, str] = {}
+    for image in judged:
+        fields.setdefault(image.target, image.rows[0].field)
+
+    def placed(image: Judged, rows: list[Row]) -> list[Row]:
+        return [replace(row, field=fields[image.target]) if image.target else row for row in rows]
+
+    return [
+        replace(
+            image,
+            rows=placed(image, image.rows),
+            also={protocol: placed(image, rows) for protocol, rows in image.also.items()},
+        )
+        for image in judged
+    ]
 
 
 def summarise(rows: list[Row]) -> dict[str, Any]:
