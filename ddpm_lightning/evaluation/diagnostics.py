@@ -91,7 +91,7 @@ def over_smoothing(judged: Sequence[Judged], pixel_size: float | None = None) ->
     elif ratio["average"] < LITTLE:
         verdict, word = (
             "suspect",
-            "draws are sharp, but disagree about fine structure: the average blurs it away",
+            "draws have fine structure, but disagree about it: the average blurs it away",
         )
     else:
         verdict, word = "fine", "no over-smoothing"
@@ -167,13 +167,12 @@ def poor_generalisation(
         parts = [f"{count}, most often by their {_compared(most, chosen, reference)}"]
     else:
         parts = [
-            f"All {len(having)} inputs lie in the range of {known} training inputs, in intensities, noise level and "
-            "power spectrum"
+            f"None of {len(having)} inputs stands out by itself from {known} training inputs, in intensities, noise "
+            "level or power spectrum"
         ]
     if shifted:
-        parts.append(
-            f"as a set they are unlike the training inputs, most in their {_compared(shifted[0], having, reference)}"
-        )
+        most_apart = _compared(shifted[0], having, reference)
+        parts.append(f"but as a set they are unlike the training inputs, most in their {most_apart}")
     if many:
         advice = "what was measured on other data does not hold here; train on images like these, or record them alike"
     elif shifted:

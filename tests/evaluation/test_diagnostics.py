@@ -73,7 +73,7 @@ def reference_of(judged, shift=0.0):
 def test_generalisation(honest):
     many = judge(images=10, draws=2, side=48)
     inside = poor_generalisation(many, reference_of(many))
-    assert inside.verdict == "fine" and "All 10 inputs" in inside.sentence
+    assert inside.verdict == "fine" and "None of 10 inputs" in inside.sentence
     outside = poor_generalisation(many, reference_of(many, shift=5.0))
     assert outside.verdict == "suspect" and "10 of 10 inputs lie outside" in outside.sentence
     set_apart = poor_generalisation(many[:1] * 10, reference_of(many))
