@@ -212,9 +212,10 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         if not config["resume"]:
             clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        # First, since it tells the folder of a run from others.
+        write_json(folder / "status.json", {"state": "starting", "process": os.getpid()})
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
         write_json(folder / "provenance.json", model.card["provenance"])
-        write_json(folder / "status.json", {"state": "starting", "process": os.getpid()})
     if first is not None and resume is None:
         stages.take_mean(model, train(first, data).best, data)
     for logger in trainer.loggers:

@@ -167,4 +167,5 @@ def test_a_folder_whose_run_failed_early_can_be_used_again(command, places):
     arguments = [argument.format(**places) for argument in TRAIN]
     (places["here"] / "run").mkdir()
     (places["here"] / "run" / "config.yaml").write_text("seed: 0")
+    (places["here"] / "run" / "status.json").write_text('{"state": "starting", "process": 4194305}')
     assert command(*arguments).code == 0
