@@ -65,7 +65,9 @@ class SimulatedPairs(DrawnPairs):
         if specimen not in TWINS:
             raise UserError("data.specimen", f"{specimen!r}", ", ".join(TWINS), "choose one of them")
         if not dose > 0:
-            raise UserError(f"data.dose={dose}", "is out of range", "a factor above 0", "1 is the dose of the set")
+            raise UserError(
+                f"data.dose={dose}", "is out of range", "a factor above 0", "1 is the dose of the set"
+            )
         self.specimen, self.dose, self.degradations, self.extras = specimen, dose, tuple(degradations), extras
         self.twin = TWINS[specimen]
         recipe = (specimen, split, size, seed, dose, self.degradations, extras)
