@@ -4,6 +4,9 @@ The command line prints a :class:`UserError` without a traceback and leaves with
 file or the configuration key, what was found, what is allowed, and what to do.
 """
 
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
 
 class UserError(Exception):
     """Something the user gave cannot be used; the message says what, why, and the way out.
@@ -30,6 +33,20 @@ class UserError(Exception):
     def __reduce__(self) -> tuple:
         """Keeps the error picklable, so that it survives a worker process."""
         return type(self), (self.subject, self.found, self.allowed, self.remedy)
+
+
+def nearest(found: str, names: Iterable[str], least: float = 0.6) -> list[str]:
+    """Returns the names that were probably meant, the likeliest first: at most three, all about as near as the nearest.
+
+    Args:
+        found: What was given.
+        names: What exists.
+        least: Similarity below which nothing is suggested, from 0 to 1 (that of :mod:`difflib`).
+    """
+    near = {name: SequenceMatcher(None, found.lower(), name.lower()).ratio() for name in names}
+    best = max(near.values(), default=0.0)
+    chosen = [name for name, ratio in near.items() if ratio >= max(least, best - 0.1)]
+    return sorted(chosen, key=lambda name: -near[name])[:3]
 
 
 class Interrupted(Exception):

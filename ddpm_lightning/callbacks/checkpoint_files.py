@@ -13,22 +13,17 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from ddpm_lightning.storage import whole
+
 __all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
 
 
 def write_whole(content: Any, path: str | Path) -> None:
-    """Writes what ``torch.save`` takes to a temporary name, waits for the disk, then renames it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes what ``torch.save`` takes, and waits for the disk before the file takes its name."""
+    with whole(path) as partial, partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sound(path: Path) -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from ddpm_lightning.callbacks.status import write_json
 from ddpm_lightning.clock import seconds
+from ddpm_lightning.storage import write_json
 
 __all__ = ["Pace"]
 

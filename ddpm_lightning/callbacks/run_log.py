@@ -7,6 +7,8 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
+from ddpm_lightning.storage import whole
+
 __all__ = ["RunLog"]
 
 
@@ -55,17 +57,14 @@ class RunLog(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes the table to a temporary name, then renames it."""
+        """Writes the table."""
         if not self.rows:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         names = sorted({name for row in self.rows.values() for name in row} - {"step", "epoch"})
-        temporary = self.path.with_suffix(".csv.part")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with whole(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["step", "epoch", *names])
             writer.writeheader()
             writer.writerows({**row, "step": step} for step, row in sorted(self.rows.items()))
-        temporary.replace(self.path)
         self._unsaved = 0
 
     @rank_zero_only

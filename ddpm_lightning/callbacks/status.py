@@ -4,7 +4,6 @@ It is written before the first step and at every validation, so that a run that 
 runs: its state is ``running``, but its process is gone.
 """
 
-import json
 import os
 import platform
 import time
@@ -16,25 +15,9 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.storage import write_json
 
-__all__ = ["Status", "read_json", "write_json"]
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file to a temporary name, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns what a JSON file holds; nothing, if it is not there or was not written by us."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+__all__ = ["Status"]
 
 
 class Status(Callback):

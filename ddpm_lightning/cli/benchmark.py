@@ -22,13 +22,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.cells import Cell, command, perform
 from ddpm_lightning.cli.limits import Texts
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.benchmark import write_benchmark
 from ddpm_lightning.metrics.protocol import PROTOCOLS
+from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["run"]
 

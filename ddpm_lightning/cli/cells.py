@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.evaluate import data_of
 from ddpm_lightning.clock import seconds
@@ -25,6 +24,7 @@ from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import restore_pair
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
+from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["Cell", "command", "perform"]
 

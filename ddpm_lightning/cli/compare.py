@@ -24,6 +24,7 @@ from ddpm_lightning.evaluation.comparison_tables import (
     differences_csv,
 )
 from ddpm_lightning.evaluation.run import ESTIMATORS
+from ddpm_lightning.storage import write_text
 
 __all__ = ["run", "spelled_out"]
 
@@ -50,7 +51,6 @@ def run(config: DictConfig) -> int:
     comparison = compare(methods, settings["metrics"], settings["reference"])
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(settings["output"] or f"comparisons/{stamp}").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
     page = comparison_markdown(comparison)
     files = {
         "comparison.md": page,
@@ -59,8 +59,6 @@ def run(config: DictConfig) -> int:
         "differences.csv": differences_csv(comparison),
     }
     for name, text in files.items():
-        temporary = folder / f"{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / name)
+        write_text(folder / name, text)
     print(f"{page}\nresults in {folder}")
     return 0

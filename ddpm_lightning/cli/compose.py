@@ -1,6 +1,5 @@
 """Configurations: found, composed and checked before anything is started; wrong keys answered with the nearest ones."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import ddpm_lightning
 from ddpm_lightning.cli.limits import check_values
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, nearest
 
 __all__ = ["check", "compose", "config_folder", "plain", "unknown"]
 
@@ -146,7 +145,7 @@ def _choices(group: str) -> list[str]:
 def unknown(kind: str, found: str, allowed: Iterable[str]) -> UserError:
     """Returns the error for a name that does not exist, with the nearest ones that do."""
     names = list(allowed)
-    near = difflib.get_close_matches(found, names, n=3, cutoff=0.5)
+    near = nearest(found, names)
     remedy = f"did you mean {' or '.join(near)}?" if near else ""
     return UserError(f"{kind} {found!r}", "does not exist", allowed=", ".join(names), remedy=remedy)
 
@@ -177,7 +176,7 @@ def _explained(verb: str, overrides: list[str], error: Exception) -> UserError:
         by = " ".join([text for text in chosen if text.startswith(f"{group}=")][-1:] or chosen)
         remedy = f"leave it out, or choose otherwise: {left[0]} is there without {by}"
         return UserError(key, f"is no setting with {by}", remedy=remedy)
-    near = difflib.get_close_matches(key, names, n=3, cutoff=0.6)
+    near = nearest(key, names)
     near += [name for name in names if name.split(".")[-1] == key.split(".")[-1] and name not in near][:3]
     value = next((text.partition("=")[2] for text in overrides if text.lstrip("+").startswith(f"{key}=")), "")
     near = [f"{name}={value}" if value in _choices(name) else name for name in near]

@@ -34,7 +34,6 @@ from rich.progress import track
 
 import ddpm_lightning
 from ddpm_lightning.build import build
-from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
 from ddpm_lightning.data.centre import Centres
@@ -52,6 +51,7 @@ from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
+from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["data_of", "run", "score_checkpoint"]
 

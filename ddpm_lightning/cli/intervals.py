@@ -11,12 +11,12 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.callbacks.status import write_json
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import Judged
 from ddpm_lightning.evaluation.summary import conformal_of
 from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.storage import write_json
 
 __all__ = ["check_calibration", "intervals_file", "store_intervals", "stored_intervals"]
 

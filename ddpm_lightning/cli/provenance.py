@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import ddpm_lightning
-from ddpm_lightning.callbacks.status import read_json
+from ddpm_lightning.storage import read_json
 
 __all__ = ["data_hash", "provenance"]
 

@@ -16,6 +16,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.compare import spelled_out
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.report import read_evaluation, report_page
+from ddpm_lightning.storage import write_text
 
 __all__ = ["run", "spelled_out"]
 
@@ -36,10 +37,7 @@ def run(config: DictConfig) -> int:
     output = Path(settings["output"]).expanduser()
     if output.is_dir():
         output = output / "report.html"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(output)
+    write_text(output, page)
     print(f"{output} ({len(page) / 2**20:.1f} MB): open it in a browser")
     return 0
 

@@ -74,7 +74,9 @@ def run(config: DictConfig) -> int:
     records = restore_files(settings)
     failed = [record for record in records if "error" in record]
     if records:
-        print(f"{len(records) - len(failed)} of {len(records)} files restored")
+        warned = sum(bool(record.get("warnings")) for record in records)
+        warnings = f"{warned} with warnings" if warned else "no warnings"
+        print(f"{len(records) - len(failed)} of {len(records)} files restored, {warnings}")
     return 3 if failed else 0
 
 

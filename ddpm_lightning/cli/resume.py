@@ -1,11 +1,11 @@
 """Where a run goes on: its last checkpoint, or an older one if the last is damaged."""
 
-import os
 import shutil
 from pathlib import Path
 
 from ddpm_lightning.callbacks.checkpoint_files import sound
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import whole
 
 __all__ = ["checkpoint_of"]
 
@@ -28,8 +28,8 @@ def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
         if sound(path):
             if path != there[0] and speaks:
                 print(f"{there[0]} is damaged: the run goes on from {path.name} instead")
-                shutil.copy(path, part := there[0].with_name("last.ckpt.part"))
-                os.replace(part, there[0])
+                with whole(there[0]) as partial:
+                    shutil.copy(path, partial)
             return path
     if there:
         raise UserError(

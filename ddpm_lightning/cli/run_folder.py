@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from ddpm_lightning.callbacks.status import read_json
 from ddpm_lightning.cli import stages
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import read_json
 
 __all__ = ["check_free", "clear"]
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ddpm_lightning.callbacks.status import read_json
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.sweep import quoted
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.packed import shipped_models
+from ddpm_lightning.storage import read_json
 
 __all__ = ["card_lines", "run", "spelled_out"]
 
@@ -97,7 +97,9 @@ def _fitted(trained: Trained) -> list[str]:
     lines = []
     for role in ("input", "target"):
         if normalisation["config"][role] is None:
-            lines.append(f"  {role:<14} the scale of its input")
+            matched = normalisation["config"].get("matched")
+            fit = ", fitted by gain and offset" if matched else ""
+            lines.append(f"  {role:<14} the scale of its input{fit}")
             continue
         name = normalisation["config"][role]["_target_"].rpartition(".")[2]
         numbers = ", ".join(

@@ -18,8 +18,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from ddpm_lightning.callbacks.status import read_json
 from ddpm_lightning.errors import Interrupted, UserError
+from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["FAILED", "RECORD", "delegate", "is_job"]
 
@@ -76,10 +76,10 @@ def delegate(verb: str) -> float | None:
     if before.get("state") == "finished":
         print(f"{name} is finished already")
         return _objective(folder)
-    _write(folder, record)
+    write_json(folder / RECORD, record)
     print(f"{name}", flush=True)
     code = _run(_command(verb, asked, folder), Path(config.sweep.dir).name, asked)
-    _write(folder, {**record, "state": "failed" if code else "finished", "code": code})
+    write_json(folder / RECORD, {**record, "state": "failed" if code else "finished", "code": code})
     if code:
         print(f"{name} ended with code {code}; the sweep goes on", file=sys.stderr, flush=True)
         return FAILED
@@ -165,10 +165,3 @@ def _run(command: list[str], sweep: str, asked: list[str]) -> int:
 
 def _objective(folder: Path) -> float | None:
     return read_json(folder / "status.json").get("objective")
-
-
-def _write(folder: Path, record: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{RECORD}.part"
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / RECORD)

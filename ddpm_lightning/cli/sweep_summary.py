@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from ddpm_lightning.callbacks.status import read_json
 from ddpm_lightning.cli.sweep import RECORD
+from ddpm_lightning.storage import read_json, whole
 
 __all__ = ["WriteSummary", "rows_of", "write_summary"]
 
@@ -51,12 +51,10 @@ def write_summary(folder: Path) -> list[dict[str, Any]]:
     if not rows:
         return rows
     names = list(dict.fromkeys(name for row in rows for name in row))
-    temporary = folder / "summary.csv.part"
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole(folder / "summary.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(folder / "summary.csv")
     _draw(rows, swept, folder / "summary.png")
     return rows
 
@@ -118,9 +116,8 @@ def _draw(rows: Sequence[dict[str, Any]], swept: Sequence[str], path: Path) -> N
     axes.set_title(f"{len(finished)} of {len(rows)} jobs finished", fontsize="medium")
     if any(lines):
         axes.legend(fontsize="small")
-    temporary = path.with_suffix(".part.png")
-    figure.savefig(temporary, dpi=120)
-    temporary.replace(path)
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
 
 
 def _number(value: Any) -> float | None:

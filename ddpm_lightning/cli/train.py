@@ -36,7 +36,6 @@ from yaml import YAMLError
 import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
-from ddpm_lightning.callbacks.status import read_json, write_json
 from ddpm_lightning.cli import compose, consistency, initial, stages
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of
@@ -47,6 +46,7 @@ from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
+from ddpm_lightning.storage import read_json, write_json
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"

@@ -19,6 +19,7 @@ from scipy.stats import rankdata
 from ddpm_lightning.evaluation.benchmark_figures import draw_bars, draw_panel, draw_plane
 from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
 from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.storage import whole, write_text
 
 __all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
 
@@ -125,7 +126,7 @@ def write_benchmark(
                 draw_panel(rows, output / "figures" / f"images_{name}.png", name)
         page = [*_head(protocol, about), *_methods(cells), *pages]
         file = "table.md" if protocol == protocols[0] else f"table_{protocol}.md"
-        _write(output / file, "\n".join(page) + "\n")
+        write_text(output / file, "\n".join(page) + "\n")
         _csv(output / f"scores_{protocol}.csv", ["set", "row", "image", "field", *METRICS], scores)
     head = ["set", "row", "protocol", "metric", "median", "low", "high", "mean", "images", "fields", "rank"]
     _csv(output / "table.csv", [*head, "evaluations", "seconds"], numbers)
@@ -320,21 +321,11 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _csv(path: Path, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         writer.writerows([_short(value) for value in line] for line in lines)
-    temporary.replace(path)
 
 
 def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -8,11 +8,10 @@ runs over all pairs of methods in it.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, nearest
 from ddpm_lightning.evaluation.run import ESTIMATORS, Row
 from ddpm_lightning.evaluation.statistics import (
     ALPHA,
@@ -137,7 +136,7 @@ def read_methods(files: Sequence[str], estimator: str, names: Sequence[str] | No
 def _split(file: str, estimator: str) -> tuple[Path, str]:
     name, colon, wanted = file.rpartition(":")
     if colon and wanted not in ESTIMATORS and Path(name).expanduser().exists() and not Path(file).exists():
-        near = get_close_matches(wanted, ESTIMATORS, n=1, cutoff=0)
+        near = nearest(wanted, ESTIMATORS, least=0)
         raise UserError(
             file,
             f"{wanted!r} is no estimator",
@@ -251,7 +250,7 @@ def compare(
     chosen = list(metrics) if metrics is not None else [name for name in METRICS if name in known]
     for metric in chosen:
         if metric not in known:
-            near = get_close_matches(str(metric), known, n=1)
+            near = nearest(str(metric), known)
             remedy = f"did you mean {near[0]}?" if near else "choose others, or evaluate with them"
             raise UserError(f"metrics: {metric}", "no file has it", allowed=", ".join(known), remedy=remedy)
     names = [method.name for method in methods]

@@ -9,6 +9,8 @@ import matplotlib
 import numpy as np
 from scipy.ndimage import uniform_filter
 
+from ddpm_lightning.storage import whole
+
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 from matplotlib.font_manager import FontProperties  # noqa: E402
@@ -160,11 +162,9 @@ def draw_zoom(zoom: Zoom, path: Path) -> None:
 
 
 def save(figure: pyplot.Figure, path: Path) -> None:
-    """Writes a figure to a temporary name, then renames it, and forgets it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(path)
+    """Writes a figure and forgets it."""
+    with whole(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
     pyplot.close(figure)
 
 

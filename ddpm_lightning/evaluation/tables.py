@@ -10,6 +10,7 @@ from typing import Any
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
 from ddpm_lightning.metrics.collection import EXTRA_METRICS, METRICS, REFERENCE_METRICS, RESOLUTION_METRICS
+from ddpm_lightning.storage import whole
 
 __all__ = [
     "ARROWS",
@@ -92,11 +93,8 @@ def write_spread(judged: Sequence[Judged], path: Path) -> None:
 
 
 def _write(path: Path, lines: list[list[Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
-    temporary.replace(path)
 
 
 def read_rows(path: Path) -> list[Row]:

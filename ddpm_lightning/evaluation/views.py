@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_lightning.evaluation.figures import limits
+from ddpm_lightning.storage import whole
 
 __all__ = ["View", "write_view"]
 
@@ -63,10 +64,8 @@ def write_view(versions: dict[str, np.ndarray], image: str, pixel_size: float | 
             low, high = limits(version) if name == "low" else grey
             pixels = (255 * np.clip((version - low) / (high - low), 0, 1)).round().astype(np.uint8)
         files[name] = f"views/{_file_name(image)}_{name}.png"
-        path = folder / files[name]
-        temporary = path.with_name(path.name + ".part")
-        Image.fromarray(pixels).save(temporary, format="PNG", optimize=True)
-        temporary.replace(path)
+        with whole(folder / files[name]) as partial:
+            Image.fromarray(pixels).save(partial, format="PNG", optimize=True)
     return View(image, files, cut["target"].shape, pixel_size, max(full, 0.0))
 
 

@@ -15,7 +15,7 @@ import torch
 
 from ddpm_lightning.build import build
 from ddpm_lightning.data.normalise import PairNormalisation, Percentile
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, nearest
 from ddpm_lightning.inference.packed import SUFFIX, read_packed, shipped_models
 from ddpm_lightning.inference.presets import choose
 from ddpm_lightning.models.protocol import Method
@@ -145,7 +145,9 @@ def _found(checkpoint: str | Path) -> Path:
     allowed = "a file such as runs/demo/checkpoints/best.ckpt"
     if shipped:
         allowed += f", or the name of a shipped model: {', '.join(shipped)}"
-    raise UserError(f"checkpoint={checkpoint}", "no such file", allowed=allowed)
+    near = nearest(str(checkpoint), shipped)
+    remedy = f"did you mean checkpoint={near[0]}?" if near else ""
+    raise UserError(f"checkpoint={checkpoint}", "no such file", allowed, remedy)
 
 
 def _read(path: Path) -> Any:

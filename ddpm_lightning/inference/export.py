@@ -19,6 +19,7 @@ from ddpm_lightning.data.normalise import FixedRange, Normaliser, Percentile
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.storage import whole
 
 __all__ = ["Restoration", "traced"]
 
@@ -157,7 +158,6 @@ def traced(restoration: Restoration, example: Tensor) -> torch.jit.ScriptModule:
 
 
 def save(module: Any, path: Path) -> None:
-    """Writes a traced module to a temporary name, then renames it."""
-    partial = path.with_name(f".{path.name}.partial")
-    torch.jit.save(module, str(partial))
-    partial.replace(path)
+    """Writes a traced module."""
+    with whole(path) as partial:
+        torch.jit.save(module, str(partial))

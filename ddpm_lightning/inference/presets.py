@@ -4,7 +4,6 @@ A preset is a name for both (:mod:`ddpm_lightning.models.presets`). What is give
 anything given, the model's first preset is taken. The name is kept for every result.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from ddpm_lightning.build import build
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, nearest
 
 __all__ = ["Drawing", "choose", "costs"]
 
@@ -103,7 +102,7 @@ def _with_sampler(model: dict[str, Any], settings: Mapping[str, Any]) -> dict[st
 
 def _not_offered(name: str, model: dict[str, Any], offered: Mapping[str, Any]) -> UserError:
     names = [*offered, *([STORED] if "sampler" in model else [])]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = nearest(name, names)
     kind = model["_target_"].rpartition(".")[2]
     meanings = "; ".join(f"{key} ({value.use})" for key, value in offered.items())
     return UserError(

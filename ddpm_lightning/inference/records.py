@@ -13,18 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import write_json
 
-__all__ = ["Records", "write_json"]
+__all__ = ["Records"]
 
 NOTES = ".restore"
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file to a temporary name, then renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 class Records:
@@ -83,7 +76,7 @@ class Records:
             {**job, "files": [record for record in job["files"] if record["file"] not in now]}
             for job in earlier
         ]
-        content = {**self.about, **more, "files": list(records)}
+        content = {"files": list(records), **self.about, **more}
         if kept := [job for job in kept if job["files"]]:
             content["earlier"] = kept
         write_json(self.path, content)

@@ -24,6 +24,7 @@ import tifffile
 from PIL import Image
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import write_json, write_text
 
 __all__ = ["Trial", "make_trials", "write_page"]
 
@@ -101,11 +102,8 @@ def write_page(
     study = {"seed": seed, "question": QUESTIONS[reference is not None], "trials": shown}
     text = TEMPLATE.read_text("utf-8").replace("/*STUDY*/null", json.dumps(study).replace("</", "<\\/"))
     key = {"seed": seed, "trials": [{"image": t.image, "versions": t.versions} for t in trials]}
-    output.mkdir(parents=True, exist_ok=True)
-    for name, content in (("page.html", text), ("key.json", json.dumps(key, indent=1))):
-        temporary = output / f"{name}.part"
-        temporary.write_text(content, "utf-8")
-        temporary.replace(output / name)
+    write_text(output / "page.html", text)
+    write_json(output / "key.json", key)
     return trials
 
 

@@ -20,7 +20,7 @@ def test_a_row_for_each_step_and_a_column_for_each_metric(tmp_path):
         {"step": "10", "epoch": "0.0", "train/loss": "0.5", "val/loss": "0.25"},
         {"step": "20", "epoch": "", "train/loss": "0.125", "val/loss": ""},
     ]
-    assert not (tmp_path / "metrics.csv.part").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_a_resumed_run_goes_on_and_replaces_repeated_steps(tmp_path):

@@ -41,6 +41,15 @@ CASES = {
     "unknown key": ([*TRAIN, "trainer.max_step=3"], ["trainer.max_step", "did you mean trainer.max_steps"]),
     "unknown key at the top": ([*TRAIN, "sede=3"], ["sede", "did you mean seed"]),
     "unknown choice": ([*TRAIN, "model=dppm_small"], ["model 'dppm_small'", "did you mean ddpm_small"]),
+    "a choice with a typing error": (
+        [*TRAIN, "data=simulated_microtubuls"],
+        ["did you mean simulated_microtubules?"],
+    ),
+    "a key in other letters": ([*TRAIN, "trainer.maxsteps=3"], ["did you mean trainer.max_steps?"]),
+    "a shipped model with a typing error": (
+        ["restore", "checkpoint=defualt", "input={here}/good.tif", "output={here}/out"],
+        ["did you mean checkpoint=default?"],
+    ),
     "unknown option": ([*TRAIN, "--fast"], ["--fast", "is not an option"]),
     "bad grammar": ([*TRAIN, "data.root=a=b,c"], ["override"]),
     "missing value": (
