@@ -33,9 +33,11 @@ def show(
         images: Versions of each image, normalised, with shape (H, W).
         scores: Numbers of each image for each estimator.
     """
-    panels = [
-        panel for number, image in enumerate(images) for panel in captioned(number, image, scores[number])
-    ]
+    panels = {
+        (number, name): panel
+        for number, image in enumerate(images)
+        for name, panel in captioned(number, image, scores[number]).items()
+    }
     rows = [
         {"step": step, "image": number, "estimator": name, **values}
         for number, found in enumerate(scores)
@@ -43,27 +45,27 @@ def show(
     ]
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            for place, (picture, caption) in enumerate(panels):
-                name = list(VERSIONS)[place % len(VERSIONS)]
-                logger.experiment.add_image(
-                    f"panels/{place // len(VERSIONS)}_{name}", picture, step, dataformats="HW"
-                )
-                logger.experiment.add_text(f"captions/{place // len(VERSIONS)}_{name}", caption, step)
+            for (number, name), (picture, caption) in panels.items():
+                logger.experiment.add_image(f"panels/{number}_{name}", picture, step, dataformats="HW")
+                logger.experiment.add_text(f"captions/{number}_{name}", caption, step)
         elif hasattr(logger, "log_panels"):
-            logger.log_panels(panels, step)
+            logger.log_panels(list(panels.values()), step)
             logger.log_scores(rows, step)
 
 
 def captioned(
     number: int, image: dict[str, np.ndarray], scores: dict[str, dict[str, Any]]
-) -> list[tuple[np.ndarray, str]]:
-    """Returns pictures (H, W), uint8, with captions.
+) -> dict[str, tuple[np.ndarray, str]]:
+    """Returns the versions of an image as pictures (H, W), uint8, with captions.
 
-    All versions share the window of the target, from its 0.1 to its 99.9 percentile; the spread has its own, from 0.
+    All share the window of the target, from its 0.1 to its 99.9 percentile (of the average, where there is no target);
+    the spread has its own, from 0.
     """
-    window = np.percentile(image["target"], (0.1, 99.9))
-    panels = []
+    window = np.percentile(image.get("target", image["average"]), (0.1, 99.9))
+    panels = {}
     for name, title in VERSIONS.items():
+        if name not in image:
+            continue
         low, high = (0.0, float(image[name].max())) if name == "std" else window
         grey = (image[name] - low) / max(high - low, 1e-12)
         caption = f"image {number}: {title}"
@@ -71,5 +73,5 @@ def captioned(
             caption += f", PSNR {scores[name]['psnr']:.2f} dB"
         if name == "std":
             caption += f", white is {high:.3g}"
-        panels.append(((grey.clip(0, 1) * 255).round().astype(np.uint8), caption))
+        panels[name] = (grey.clip(0, 1) * 255).round().astype(np.uint8), caption
     return panels

@@ -28,6 +28,7 @@ class SampledValidation(Callback):
     Logs ``val/METRIC_single`` and ``val/METRIC_average`` as plain numbers (protocol ``range``, mean over the images),
     and writes ``samples_STEP.png`` with low, one draw, average, target and spread. The images are shared out among the
     processes, each to one of them; no number is kept from one time to the next. Why a metric is absent is said once.
+    Images without a clean partner are drawn alone.
 
     Most of the cost is drawing: ``images * draws`` restorations of a crop each time. Scoring a crop of 192 pixels takes
     0.01 s of one core, LPIPS 0.04 s more and 0.7 s to load it.
@@ -65,12 +66,12 @@ class SampledValidation(Callback):
         found = _gathered(list(self._restored(trainer, pl_module)))
         for name in ("single", "average"):
             for metric in WATCHED:
-                values = [s[name].values[metric] for _, s, _ in found if metric in s[name].values]
+                values = [s[name].values[metric] for _, s, _ in found if s and metric in s[name].values]
                 if values:
                     value = float(np.mean(values))
                     pl_module.log(f"val/{metric}_{name}", value, rank_zero_only=True)
         if trainer.is_global_zero:
-            self._tell(trainer, [scores["average"].absent for _, scores, _ in found])
+            self._tell(trainer, [scores["average"].absent for _, scores, _ in found if scores])
             path = self.folder / f"samples_{trainer.global_step:07d}.png"
             images = [versions for _, _, versions in found]
             panel(images, path, unit="normalised intensity")
@@ -112,12 +113,14 @@ class SampledValidation(Callback):
                 ensemble.update(draw)
             # The metrics compute in float64, which MPS has not.
             device = pl_module.device if pl_module.device.type == "cuda" else torch.device("cpu")
-            target = torch.from_numpy(high)[None, None].to(device)
             images = {"single": single.to(device), "average": ensemble.mean.float().to(device)}
-            scores = {name: score(image, target, "range", lpips=lpips) for name, image in images.items()}
-            versions = {name: image[0, 0].cpu().numpy() for name, image in images.items()}
-            std = ensemble.std[0, 0].float().cpu().numpy()
-            yield place, scores, {"low": low, **versions, "target": high, "std": std}
+            versions = {"low": low} | {name: image[0, 0].cpu().numpy() for name, image in images.items()}
+            scores: dict[str, Score] = {}
+            if pair.paired:
+                target = torch.from_numpy(high)[None, None].to(device)
+                scores = {name: score(image, target, "range", lpips=lpips) for name, image in images.items()}
+                versions["target"] = high
+            yield place, scores, versions | {"std": ensemble.std[0, 0].float().cpu().numpy()}
 
 
 def _gathered(mine: list[tuple]) -> list[tuple]:

@@ -4,10 +4,12 @@ from typing import Any
 
 import torch
 
+from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.metrics.ssim import minimum_side
+from ddpm_lightning.models.learner import Learner
 
-__all__ = ["check"]
+__all__ = ["check", "check_partners"]
 
 #: Maps of each pixel that a network holds at once while it draws, as multiples of its first level's channels; measured
 #: on none, meant to tell 1 GB from 100.
@@ -37,6 +39,29 @@ def check(config: dict[str, Any], crop: int, multiple: int) -> None:
     _check_batch(config)
     _check_memory(config["callbacks"].get("samples"), config["model"])
     _check_monitor(config)
+
+
+def check_partners(config: dict[str, Any], data: PairDataModule, model: Learner) -> None:
+    """Checks that there are clean images where they are needed.
+
+    Raises:
+        UserError: If the model, or what chooses its best checkpoint, needs clean images and there are none.
+    """
+    alone = [split for split in ("train", "val") if not data.paired(split)]
+    if alone and model.needs_clean:
+        raise UserError(
+            f"data set {data.name}",
+            f"has no clean images in its split {alone[0]!r}, and model={config['names']['model']} learns from them",
+            allowed="folders low/ and high/",
+            remedy="add them, or choose model=noise2void_small, n2v2_small or struct_n2v_small",
+        )
+    monitor = (config["callbacks"].get("checkpoint") or {}).get("monitor")
+    if "val" in alone and monitor not in (None, "val/loss"):
+        raise UserError(
+            "callbacks.checkpoint.monitor",
+            f"is {monitor}, and there are no clean images for validation",
+            remedy="leave it out: val/loss needs none",
+        )
 
 
 def _check_batch(config: dict[str, Any]) -> None:

@@ -101,6 +101,12 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
     settings = {**settings, "draws": trained.draws}
     data = data_of(trained, settings.get("data"))
     source = data.pairs(settings["split"])
+    if not data.paired(settings["split"]):
+        raise UserError(
+            f"data set {data.name}",
+            f"has no clean images in its split {settings['split']!r}, with which results could be compared",
+            remedy="name pairs by data=folder data.root=DIR, or look at what `ddpm-lightning restore` makes",
+        )
     if settings["centre"] is not None:
         source = Centres(source, settings["centre"])
     count = min(len(source), settings["limit"] or len(source))

@@ -60,11 +60,13 @@ class Run:
         folder: Its folder.
         best: Checkpoint with the best validation loss.
         last: Checkpoint of the last step.
+        paired: Whether its data have clean images.
     """
 
     folder: Path
     best: Path
     last: Path
+    paired: bool
 
 
 def run(config: DictConfig) -> int:
@@ -87,12 +89,17 @@ def run(config: DictConfig) -> int:
                 f"the run stands at step {settings['trainer']['max_steps']}; trainer.max_steps=N trains it longer"
             )
         print(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}")
-        # Where each image has a scale of its own, a restored image has the brightness of its input, not of its target.
-        normalisation = settings["data"]["normalisation"]
-        scaled = normalisation.get("matched") or (normalisation["target"] or {}).get("per_image")
-        protocol = " protocol=affine" if scaled else ""
-        print(f"next            ddpm-lightning evaluate checkpoint={finished.best}{protocol}")
+        print(f"next            ddpm-lightning {_next(finished, settings['data']['normalisation'])}")
     return 0
+
+
+def _next(finished: Run, normalisation: dict[str, Any]) -> str:
+    """Returns the command that a user would give now."""
+    if not finished.paired:
+        return f"restore checkpoint={finished.best} input=FOLDER output=restored"
+    # Where each image has a scale of its own, a restored image has the brightness of its input, not of its target.
+    scaled = normalisation.get("matched") or (normalisation["target"] or {}).get("per_image")
+    return f"evaluate checkpoint={finished.best}{' protocol=affine' if scaled else ''}"
 
 
 def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = False) -> dict[str, Any]:
@@ -194,6 +201,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     model: Learner = build(config["model"]).to(memory_format=torch.channels_last)
     consistency.check(config, data.crop, model.multiple)
     data.setup("fit")
+    consistency.check_partners(config, data, model)
     model.bounds = data.normalisation.target_bounds
     model.card = card(config, data)
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
@@ -221,7 +229,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
-    return Run(folder, best if best.is_file() else last, last)
+    return Run(folder, best if best.is_file() else last, last, data.paired("val"))
 
 
 def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -> lightning.Trainer:

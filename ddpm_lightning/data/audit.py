@@ -128,7 +128,7 @@ class _Measured:
     def __init__(self, pair: Pair, measure_shift: bool) -> None:
         low, high = pair.low, pair.high
         self.name, self.field, self.shape, self.told = pair.name, pair.field, low.shape, _told(pair)
-        self.types = (str(low.dtype), str(high.dtype))
+        self.types, self.paired = (str(low.dtype), str(high.dtype)), pair.paired
         self.low, self.high = ((float(i.min()), float(np.median(i)), float(i.max())) for i in (low, high))
         self.levels = _levels(low)
         self.saturated = max(saturation(low), saturation(high))
@@ -206,6 +206,10 @@ def _remarks(pairs: list[_Measured]) -> list[str]:
             remarks.append(f"{text}: {len(hit)} of {len(asked)} pairs ({_few(hit)})")
     if len({pair.types for pair in pairs}) > 1:
         remarks.append(f"pixel types differ: {sorted({pair.types for pair in pairs})}")
+    if not pairs[0].paired:
+        remarks.append(
+            "has no clean images: for model=noise2void and its like alone, and nothing can be scored"
+        )
     fields = len({pair.field for pair in pairs})
     if fields < 3:
         remarks.append(
@@ -216,10 +220,10 @@ def _remarks(pairs: list[_Measured]) -> list[str]:
 
 def _seen(split: str, pair: Pair) -> list[_Seen]:
     found = []
-    for role, image in (("low", pair.low), ("high", pair.high)):
+    for role, image in (("low", pair.low), ("high", pair.high))[: 1 + pair.paired]:
         digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes() + str(image.shape).encode()).digest()
         found.append(_Seen(f"{split}/{role}/{pair.name}", split, pair.field, _told(pair), role, digest))
-    found[1].thumbnail = _thumbnail(pair.high)
+    found[-1].thumbnail = _thumbnail(pair.high)
     return found
 
 
@@ -260,7 +264,8 @@ def _repeats(seen: list[_Seen]) -> list[str]:
         shared_target = len({image.field for image in places}) == 1 and all(i.role == "high" for i in places)
         if within and not shared_target:
             repeats.append(
-                f"the same image is there more than once: {_few([image.place for image in places])}"
+                f"the same image is there more than once: {_few([image.place for image in places])}; if they show one"
+                " field of view, say so in fields.csv"
             )
     return repeats + _look_alikes(seen)
 
@@ -280,7 +285,7 @@ def _look_alikes(seen: list[_Seen]) -> list[str]:
             if len(hits):
                 pairs = [f"{a[i].place} and {b[j].place}" for i, j in hits]
                 found.append(
-                    f"{first} and {second} share {len(hits)} clean images that look the same: {_few(pairs)}"
+                    f"{first} and {second} share {len(hits)} images that look the same: {_few(pairs)}"
                 )
     return found
 

@@ -86,6 +86,10 @@ class PairDataModule(lightning.LightningDataModule):
             self._splits[split] = CachedPairs(source, self.cache_gb)
         return self._splits[split]
 
+    def paired(self, split: str) -> bool:
+        """Says whether the noisy images of a split have clean partners."""
+        return self.pairs(split)[0].paired
+
     def load_normalisation(self, state: dict[str, Any]) -> None:
         """Takes a fitted normalisation, that of a checkpoint, instead of fitting one."""
         self.normalisation.load_state(state)

@@ -1,7 +1,8 @@
 """Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``, equal names being partners.
 
 A file may be one image, a time series or a z stack: its planes are pairs of their own (``NAME_t3_z0``) and one field of
-view. Without folders of splits, ``low/`` and ``high/`` alone are split by field.
+view. Without folders of splits, ``low/`` and ``high/`` alone are split by field. Where no clean images exist there is
+no ``high/``: methods such as Noise2Void learn from noisy images alone.
 
 Fields of view are told by a pattern of names, by ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``)
 or ``index.csv`` (columns ``id`` and ``field``, optionally ``split``) or the ``manifest.json`` of a prepared set beside
@@ -26,7 +27,10 @@ from ddpm_lightning.errors import UserError
 __all__ = ["FolderData", "FolderPairs"]
 
 SUFFIXES = {".tif", ".tiff"}
-LAYOUT = "a folder with {train,val,test}/{low,high}/*.tif, or {low,high}/*.tif, partners having equal names"
+LAYOUT = (
+    "a folder with {train,val,test}/{low,high}/*.tif, or {low,high}/*.tif, partners having equal names; low/ alone for"
+    " methods that need no clean images"
+)
 
 
 class FolderPairs:
@@ -41,7 +45,7 @@ class FolderPairs:
         seed: Seed of that split.
 
     Raises:
-        UserError: If a folder is missing or empty, or a file has no partner.
+        UserError: If a folder is missing or empty, or a file has no partner; ``high`` may be missing as a whole.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class FolderPairs:
     ) -> None:
         root = Path(root)
         self.folder = root / split if shares is None else root
-        lows, highs = (_files(self.folder / role) for role in ("low", "high"))
+        lows = _files(self.folder / "low")
+        self.paired = (self.folder / "high").is_dir()
+        highs = _files(self.folder / "high") if self.paired else lows
         if alone := sorted(lows.keys() ^ highs.keys(), key=natural):
             name, other = alone[0], "high" if alone[0] in lows else "low"
             more = f" (and {len(alone) - 1} other files have none)" if len(alone) > 1 else ""
@@ -100,7 +106,8 @@ class FolderPairs:
         low, high = (file.plane(plane) for file in files)
         stem, label = files[0].path.stem, files[0].label(plane)
         pixel_size = files[0].pixel_size if self.pixel_size is None else self.pixel_size
-        return Pair(low, high, f"{stem}_{label}" if label else stem, self.fields[stem], pixel_size)
+        name = f"{stem}_{label}" if label else stem
+        return Pair(low, high, name, self.fields[stem], pixel_size, paired=self.paired)
 
 
 def _count(file: FrameFile) -> int:
@@ -218,10 +225,8 @@ class FolderData(PairDataModule):
         if not self.root.is_dir():
             raise UserError(f"data.root={root}", "is not a folder", allowed=LAYOUT)
         self.flat = not any((self.root / name).is_dir() for name in SPLITS)
-        if self.flat and not all((self.root / role).is_dir() for role in ("low", "high")):
-            raise UserError(
-                f"data.root={root}", "holds no folder train, val or test, nor low and high", allowed=LAYOUT
-            )
+        if self.flat and not (self.root / "low").is_dir():
+            raise UserError(f"data.root={root}", "holds no folder train, val, test or low", allowed=LAYOUT)
         self.pixel_size, self.field_pattern, self.degradations = pixel_size, field_pattern, degradations
         self.split = split or {"train": 0.8, "val": 0.1, "test": 0.1}
         self.split_seed = split_seed

@@ -21,6 +21,8 @@ class Pair:
         field: Field of view. Pairs of one field are not independent: splits and intervals go by field.
         pixel_size: Size of a pixel in µm, or ``None`` where it is not recorded.
         extra: What only some sources know, such as the truth a simulation was made from.
+        paired: Whether there is a clean partner. Where there is none, ``high`` is the noisy image as well, of which
+            only methods that learn without clean images may make use.
     """
 
     low: np.ndarray
@@ -29,6 +31,7 @@ class Pair:
     field: str
     pixel_size: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    paired: bool = True
 
 
 @runtime_checkable

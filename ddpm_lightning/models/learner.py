@@ -31,12 +31,14 @@ class Learner(lightning.LightningModule):
         deterministic: Whether all draws are equal.
         averaged: Whether the average of the weights over the steps (EMA) may stand for them. Networks with batch
             normalisation say no: their running statistics belong to the weights of the moment.
+        needs_clean: Whether it learns from clean images, and is validated with them.
         turned: Whether each draw sees the image turned another way; set by whoever knows that training did so.
     """
 
     deterministic = True
     turned = False
     averaged = True
+    needs_clean = True
 
     def __init__(
         self, optimizer: OptimizerFactory, lr_schedule: ScheduleFactory | None = None, seed: int = 0

@@ -46,6 +46,7 @@ class Noise2Void(OnePass):
     """
 
     averaged = False  # batch normalisation
+    needs_clean = False
 
     def __init__(
         self,

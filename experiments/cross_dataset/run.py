@@ -204,8 +204,9 @@ def draw(
     cells: Mapping[tuple[str, str, str], list[Row]], tests: list[str], methods: list[str], path: Path
 ) -> None:
     """Draws for each method what it gains over the raw image, by training set and test set."""
+    lines = -(-len(methods) // 3)
     figure, axes = pyplot.subplots(
-        1, len(methods), figsize=(1.2 + 2.6 * len(methods), 3.2), layout="constrained", squeeze=False
+        lines, 3, figsize=(9.5, 2.4 * lines), layout="constrained", squeeze=False, sharex=True
     )
     gains = {
         method: np.array(
@@ -217,15 +218,18 @@ def draw(
         for method in methods
     }
     most = max(float(np.abs(gain).max()) for gain in gains.values())
-    for axis, (method, gain) in zip(axes[0], gains.items(), strict=True):
-        image = axis.imshow(gain, cmap="RdBu", vmin=-most, vmax=most)
+    for axis in axes.flat[len(methods) :]:
+        axis.set_axis_off()
+    for axis, (method, gain) in zip(axes.flat, gains.items(), strict=False):
+        image = axis.imshow(gain, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
         axis.set_xticks(range(len(tests)), tests, rotation=60, ha="right", fontsize=7)
         axis.set_yticks(range(len(gain)), trainings(cells, method), fontsize=7)
         axis.set_title(method, fontsize=9)
         for (row, column), value in np.ndenumerate(gain):
             colour = "white" if abs(value) > 0.6 * most else "black"
             axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=6, color=colour)
-    axes[0, 0].set_ylabel("trained on")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("trained on")
     figure.colorbar(image, ax=axes, label="PSNR above raw (dB)", shrink=0.8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -165,7 +165,7 @@ def test_bad_folders_are_named(pair_folder, tmp_path):
     with pytest.raises(UserError, match="not a folder"):
         module(tmp_path / "nowhere")
     (tmp_path / "bare").mkdir()
-    with pytest.raises(UserError, match="no folder train, val or test"):
+    with pytest.raises(UserError, match="no folder train, val, test or low"):
         module(tmp_path / "bare")
     shutil.rmtree(pair_folder / "val" / "low")
     with pytest.raises(UserError, match="low: is not a folder"):

@@ -1,6 +1,7 @@
 """Any set of pairs with its low images degraded further."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,4 +28,4 @@ class DegradedPairs:
         pair = self.source[index]
         rng = np.random.default_rng([self.seed, index % len(self)])
         low = degrade(pair.low, self.degradations, rng)
-        return Pair(low, pair.high, pair.name, pair.field, pair.pixel_size, pair.extra)
+        return replace(pair, low=low)
