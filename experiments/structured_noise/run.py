@@ -160,7 +160,7 @@ def draw(
         return float(np.mean([float(row["psnr"]) for row in cells[trained, method, noise]]))
 
     figure, axes = pyplot.subplots(
-        1, len(noises), figsize=(2.4 * len(noises), 3.2), layout="constrained", sharey=True, squeeze=False
+        1, len(noises), figsize=(2.4 * len(noises), 3.5), layout="constrained", sharey=True, squeeze=False
     )
     places = np.arange(len(methods))
     for axis, noise in zip(axes[0], noises, strict=True):
@@ -176,7 +176,7 @@ def draw(
         axis.spines[["top", "right"]].set_visible(False)
     lowest = min(level(*cell) for cell in cells)
     axes[0, 0].set(ylabel="PSNR (dB)", ylim=(lowest - 1, None))
-    axes[0, 0].legend(fontsize=6)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

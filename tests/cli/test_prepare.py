@@ -181,8 +181,8 @@ def test_help_shows_examples(command):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["data.preparation.registr=true"], r"did you mean data\.preparation\.register "),
-        (["data.archiv=/x"], r"did you mean data\.archive "),
+        (["data.preparation.registr=true"], r"did you mean data\.preparation\.register\?"),
+        (["data.archiv=/x"], r"did you mean data\.archive\?"),
         (["data.preparation.size=0"], r"data\.preparation\.size: is 0[\s\S]*at least 16"),
         (["data.preparation.most_saturation=7"], r"at least 0 and at most 1"),
         (["data.preparation.split={vall:0.1}"], r"data\.preparation\.split: cannot be set in this way"),
