@@ -158,7 +158,7 @@ def transfer(cells: Mapping[tuple[str, str, str], list[Row]], method: str) -> li
 
 def like(cells: Mapping[tuple[str, str, str], list[Row]], method: str, rows: list[Row]) -> list[Row]:
     """Returns the rows of the same method trained on the very sets that rows are about."""
-    return [row for name in {row["set"] for row in rows} for row in cells[name, method, name]]
+    return [row for name in dict.fromkeys(row["set"] for row in rows) for row in cells[name, method, name]]
 
 
 def level(rows: list[Row]) -> float:
@@ -174,7 +174,7 @@ def warnings(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, meth
     method = [method for method in methods if (trained, method, kit.SPECIMENS[0]) in cells][-1]
     mine, foreign, real = split(cells, method, trained)
     reasons = [kind for row in foreign + real for kind in by_content(row)]
-    most = sorted(set(reasons), key=lambda kind: -reasons.count(kind))
+    most = sorted(set(reasons), key=lambda kind: (-reasons.count(kind), kind))
     changes = []
     for expected in (True, False):
         chosen = [row for row in foreign if bool(by_content(row)) is expected]
