@@ -40,6 +40,7 @@ class Status(Callback):
             {
                 "state": state,
                 "step": trainer.global_step,
+                "steps": trainer.max_steps,
                 "epoch": trainer.current_epoch,
                 "seconds": round(time.time() - self.began, 1),
                 "objective": _objective(trainer),

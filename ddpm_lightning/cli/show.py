@@ -146,9 +146,9 @@ def _state(status: dict[str, Any]) -> list[str]:
     state = status.get("state", "unknown")
     if state in ("starting", "running") and not Path(f"/proc/{status.get('process')}").exists():
         state = "killed"
-    lines = [
-        f"  run            {state} at step {status.get('step', 0)} after {status.get('seconds', 0):.0f} s"
-    ]
+    step, steps = status.get("step", 0), status.get("steps", 0)
+    of = f" of {steps}" if steps > step else ""  # ended by a time, or not ended
+    lines = [f"  run            {state} at step {step}{of} after {status.get('seconds', 0):.0f} s"]
     if status.get("error"):
         lines.append(f"  error          {status['error']}")
     for name, value in sorted(status.get("metrics", {}).items()):

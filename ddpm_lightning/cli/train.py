@@ -225,6 +225,9 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
         write_json(folder / "provenance.json", model.card["provenance"])
     if first is not None and resume is None:
+        if first_process():
+            steps = first["trainer"]["max_steps"], settings["max_steps"]
+            print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
         stages.take_mean(model, train(first, data).best, data)
     for logger in trainer.loggers:
         logger.log_hyperparams(config)

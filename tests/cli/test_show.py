@@ -31,12 +31,19 @@ def test_a_run_tells_where_it_comes_from(command, pair_folder, tmp_path):
             f"pairs in {pair_folder}",
             "2 steps of 4 crops of 32 px, seed 7",
             "Percentile",
-            "finished at step 2",
+            "finished at step 2 after",
             "seed=7",
             origin["data"]["sha256"],
             "none yet: ddpm-lightning evaluate",
         ):
             assert words in answer.out, words
+
+
+def test_a_run_that_ended_early_says_so(command, tmp_path):
+    write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    state = {"state": "finished", "step": 67, "steps": 200, "seconds": 60.2}
+    (tmp_path / "run" / "status.json").write_text(json.dumps(state))
+    assert "finished at step 67 of 200 after 60 s" in command("show", tmp_path / "run").out
 
 
 def test_a_checkpoint_alone_and_its_scores(command, tmp_path):
