@@ -219,7 +219,7 @@ def draw(
 ) -> None:
     """Draws the mean PSNR of each method against the dose."""
     figure, axes = pyplot.subplots(
-        1, len(specimens), figsize=(4.2 * len(specimens), 3.4), layout="constrained", squeeze=False
+        1, len(specimens), figsize=(4.2 * len(specimens), 3.8), layout="constrained", squeeze=False
     )
     for axis, specimen in zip(axes[0], specimens, strict=True):
         for method in methods:
@@ -231,7 +231,7 @@ def draw(
         axis.set(xlabel="photon dose, relative", title=specimen)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("PSNR (dB)")
-    axes[0, 0].legend(fontsize=7)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
