@@ -24,7 +24,7 @@ class UserError(Exception):
             lines.append(f"allowed: {allowed}")
         if remedy:
             lines.append(f"what to do: {remedy}")
-        super().__init__("\n  ".join(lines))
+        super().__init__(printable("\n  ".join(lines)))
         self.subject = subject
         self.found = found
         self.allowed = allowed
@@ -33,6 +33,11 @@ class UserError(Exception):
     def __reduce__(self) -> tuple:
         """Keeps the error picklable, so that it survives a worker process."""
         return type(self), (self.subject, self.found, self.allowed, self.remedy)
+
+
+def printable(text: str) -> str:
+    """Returns a text that can be written anywhere: names of files need not be UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def nearest(found: str, names: Iterable[str], least: float = 0.6) -> list[str]:

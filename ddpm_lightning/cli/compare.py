@@ -47,18 +47,20 @@ def run(config: DictConfig) -> int:
     settings = compose.plain(config)
     if settings["estimator"] not in ESTIMATORS:
         raise compose.unknown("estimator", str(settings["estimator"]), ESTIMATORS)
-    methods = read_methods(settings["files"], settings["estimator"], settings["names"])
+    files = settings["files"]
+    files = [files] if isinstance(files, str) else files
+    methods = read_methods(files, settings["estimator"], settings["names"])
     comparison = compare(methods, settings["metrics"], settings["reference"])
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(settings["output"] or f"comparisons/{stamp}").expanduser()
     page = comparison_markdown(comparison)
-    files = {
+    texts = {
         "comparison.md": page,
         "comparison.csv": comparison_csv(comparison),
         "comparison.tex": comparison_latex(comparison),
         "differences.csv": differences_csv(comparison),
     }
-    for name, text in files.items():
+    for name, text in texts.items():
         write_text(folder / name, text)
     print(f"{page}\nresults in {folder}")
     return 0

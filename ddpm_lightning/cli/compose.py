@@ -55,7 +55,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
         for key in PATHS:
             # A folder may be called 5, which Hydra reads as a number.
             value = OmegaConf.select(config, key)
-            if value is not None and not OmegaConf.is_config(value):
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 OmegaConf.update(config, key, str(value))
         settings = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
@@ -78,11 +78,26 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
     running, holder.hydra = holder.hydra, None
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
-            return hydra_compose(config_name=verb, overrides=overrides)
+            config = hydra_compose(config_name=verb, overrides=overrides)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _explained(verb, overrides, error) from error
     finally:
         holder.hydra = running
+    _check_groups(verb, config)
+    return config
+
+
+def _check_groups(verb: str, config: DictConfig) -> None:
+    """Refuses a value in place of a group of settings that the file of the verb itself describes."""
+    usual = OmegaConf.load(config_folder() / f"{verb}.yaml")
+    for key in _keys(OmegaConf.to_container(usual)):
+        group = OmegaConf.select(usual, key)
+        if not isinstance(group, DictConfig):
+            continue
+        given = OmegaConf.select(config, key)
+        if not isinstance(given, DictConfig):
+            below = ", ".join(f"{key}.{name}" for name in group)
+            raise UserError(key, f"is {given}, and stands for a group of settings", allowed=below)
 
 
 def check(verb: str, arguments: list[str]) -> None:

@@ -22,7 +22,7 @@ Images that cannot be scored are listed, and the exit code is then 3.
 """
 
 import os
-import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -54,6 +54,12 @@ from ddpm_lightning.metrics.protocol import PROTOCOLS
 from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["data_of", "run", "score_checkpoint"]
+
+#: What an evaluation leaves beside its pictures.
+TABLES = (
+    *("summary.json", "summary.md", "metrics.csv", "uncertainty.csv"),
+    *(f"metrics_{protocol}.csv" for protocol in PROTOCOLS),
+)
 
 
 def run(config: DictConfig) -> int:
@@ -139,7 +145,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = Path(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}").expanduser()
     if share.first:
-        _make_room(folder)
+        _check_free(folder)
     folder = share.agree(folder)
     pictures = Pictures(folder / "figures", data.name, settings["figures"], count)
     mine = track(share.of(count), description="evaluating", disable=not share.first)
@@ -187,21 +193,23 @@ def _write(
         intervals = stored_intervals(trained, about["draws"])
     summary = summary_of(judged, about, diagnoses, *intervals)
     summary["views"] = [asdict(view) for _, view in pictures.views]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tables(judged, folder)
     drawn = [name for _, name in pictures.drawn]
     if settings["figures"]:
         drawn = [*draw(judged, summary, pictures.zoom, reference, pictures.folder), *drawn]
+    summary["figures"] = drawn
+    _clear(folder, keep=_pictures(summary))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tables(judged, folder)
     write_json(folder / "summary.json", finite(summary))
     (folder / "summary.md").write_text(summary_page(summary, diagnoses, drawn), encoding="utf-8")
     return summary
 
 
-def _make_room(folder: Path) -> None:
-    """Removes what an earlier evaluation left in the folder of this one; raises now where nothing could be written.
+def _check_free(folder: Path) -> None:
+    """Refuses a folder that results cannot have; an earlier evaluation may lie there.
 
     Raises:
-        UserError: If the folder cannot be written to.
+        UserError: If the folder cannot be written to, is that of a run, or holds files of others under our names.
     """
     parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -213,13 +221,37 @@ def _make_room(folder: Path) -> None:
             "is the folder of a run, whose metrics.csv is its learning curve",
             remedy=f"give output={folder}/evaluation",
         )
-    if "estimators" not in read_json(folder / "summary.json"):
-        return  # what lies there is of no evaluation
+    found = [name for name in TABLES if (folder / name).exists()]
+    if found and "estimators" not in read_json(folder / "summary.json"):
+        raise UserError(
+            f"output={folder}",
+            f"holds {', '.join(found)}, which no evaluation left there",
+            remedy="choose another folder",
+        )
+
+
+def _clear(folder: Path, keep: set[str]) -> None:
+    """Removes what an earlier evaluation left, and nothing else, now that there is something to replace it.
+
+    Args:
+        folder: Folder of the results.
+        keep: Pictures of this evaluation, which are there already.
+    """
+    try:
+        earlier = _pictures(read_json(folder / "summary.json"))
+    except (KeyError, TypeError, AttributeError):
+        earlier = set()  # an earlier version did not list them
+    for name in {*TABLES, *earlier} - keep:
+        (folder / name).unlink(missing_ok=True)
     for name in ("figures", "views"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (*folder.glob("metrics*.csv"), folder / "uncertainty.csv", folder / "summary.md"):
-        path.unlink(missing_ok=True)
-    (folder / "summary.json").unlink()
+        with suppress(OSError):
+            (folder / name).rmdir()  # if it is empty
+
+
+def _pictures(summary: dict[str, Any]) -> set[str]:
+    """Returns the pictures of an evaluation, relative to its folder."""
+    views = {f"views/{Path(file).name}" for view in summary["views"] for file in view["files"].values()}
+    return views | {f"figures/{Path(name).name}" for name in summary["figures"]}
 
 
 def _shares(values: Any) -> tuple[float, ...]:

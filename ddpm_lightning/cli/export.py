@@ -34,12 +34,16 @@ __all__ = ["run"]
 def run(config: DictConfig) -> int:
     """Exports as the configuration says."""
     settings = compose.plain(config)
-    path = Path(settings["output"]).expanduser()
+    path = Path(str(settings["output"])).expanduser()
     if path.suffix not in (".zip", SUFFIX):
         raise UserError(f"output={path}", "is no name of a package", allowed=f"NAME.zip, NAME{SUFFIX}")
+    if path.is_dir():
+        raise UserError(f"output={path}", "is a folder", allowed="a file")
     authors = settings["authors"]
-    if not isinstance(authors, list) or not authors or not all(str(author).strip() for author in authors):
+    if not (isinstance(authors, list) and authors and all(map(_is_text, authors))):
         raise UserError("authors", f"is {authors!r}", allowed="a list of names: authors='[A. Scientist]'")
+    if not all(map(_is_text, settings["cite"].values())):
+        raise UserError("cite", f"is {settings['cite']}", allowed="texts, each with its DOI or address")
     if path.suffix == SUFFIX:
         return _pack(settings, path)
     specification()  # what is missing is said before the work begins
@@ -50,16 +54,26 @@ def run(config: DictConfig) -> int:
     about = About(
         settings["name"] or f"{names.get('model', 'model')} for {names.get('data', 'images')}",
         settings["description"],
-        tuple(str(author) for author in authors),
+        tuple(authors),
         settings["license"],
-        tuple((str(text), str(source)) for text, source in settings["cite"].items()),
+        tuple(settings["cite"].items()),
     )
     write_package(trained, sample, trained.draws, about, path, settings["seed"])
     print(f"wrote {path}\ncheck it with: bioimageio test {path}")
     return 0
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
 def _pack(settings: dict[str, Any], path: Path) -> int:
+    if settings["preset"] is not None:
+        raise UserError(
+            f"preset={settings['preset']}",
+            f"is for packages; a {SUFFIX} file takes any preset when it is used",
+            remedy="leave it out",
+        )
     trained = load(settings["checkpoint"], "cpu", preset="stored")
     about = {key: settings[key] for key in ("name", "description", "authors", "license", "cite")}
     pack({"state_dict": trained.method.state_dict(), "card": {**trained.card, "about": about}}, path)

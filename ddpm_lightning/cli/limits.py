@@ -70,15 +70,19 @@ class Texts:
     Attributes:
         optional: Whether ``null`` is allowed.
         least: Fewest texts allowed.
+        alone: Whether one text without a list is allowed.
     """
 
     optional: bool = False
     least: int = 0
+    alone: bool = False
 
     def allows(self, value: Any) -> bool:
         """Says whether a value is allowed."""
         if value is None:
             return self.optional
+        if isinstance(value, str):
+            return self.alone and value != ""
         return (
             isinstance(value, list)
             and len(value) >= self.least
@@ -87,7 +91,8 @@ class Texts:
 
     def __str__(self) -> str:
         least = f" of at least {self.least}" if self.least else ""
-        return f"a list{least} such as [a,b]{', or null' if self.optional else ''}"
+        alone = "a text, or " if self.alone else ""
+        return f"{alone}a list{least} such as [a,b]{', or null' if self.optional else ''}"
 
 
 COUNT, FROM_ZERO, MAYBE = Limit(int, 1), Limit(int, 0), Limit(int, 1, optional=True)
@@ -104,6 +109,9 @@ LIMITS = {
     "names": Texts(optional=True),
     "metrics": Texts(optional=True),
     "only": Texts(optional=True),
+    "also": Texts(alone=True),
+    "files": Texts(least=1, alone=True),
+    "title": PATH,
     "protocols": Texts(least=1),
     "train": Texts(),
     "evaluate": Texts(),
@@ -135,6 +143,7 @@ LIMITS = {
     "init": MAYBE_PATH,
     "metrics.resolution": SWITCH,
     "metrics.squirrel": SWITCH,
+    "lpips.backbone": MAYBE_PATH,
     "align": SWITCH,
     "calibrate": SWITCH,
     "level": Limit(float, 0, 1, above=True, below=True),

@@ -24,7 +24,9 @@ __all__ = ["run", "spelled_out"]
 def run(config: DictConfig) -> int:
     """Writes the page."""
     settings = compose.plain(config)
-    folders = [Path(file).expanduser() for file in settings["files"]]
+    given = settings["files"]
+    folders = [Path(file).expanduser() for file in ([given] if isinstance(given, str) else given)]
+    output = _output(Path(settings["output"]).expanduser())
     names = settings["names"] or _names(folders)
     if len(names) != len(folders):
         raise UserError("names", f"{len(names)} names for {len(folders)} folders", remedy="give one for each")
@@ -34,12 +36,17 @@ def run(config: DictConfig) -> int:
         [read_evaluation(folder, str(name)) for folder, name in zip(folders, names, strict=True)],
         settings["title"],
     )
-    output = Path(settings["output"]).expanduser()
-    if output.is_dir():
-        output = output / "report.html"
     write_text(output, page)
     print(f"{output} ({len(page) / 2**20:.1f} MB): open it in a browser")
     return 0
+
+
+def _output(path: Path) -> Path:
+    """Returns the file to write, which must not be one that is read."""
+    output = path / "report.html" if path.is_dir() else path
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"output={path}", "is no name of a page", allowed="NAME.html, or a folder")
+    return output
 
 
 def _names(folders: list[Path]) -> list[str]:

@@ -24,6 +24,7 @@ code is then 3 (on_error=stop stops at it).
 """
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from ddpm_lightning.cli.intervals import stored_intervals
 from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.stacks import open_stack
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
@@ -119,6 +120,8 @@ def _files(settings: dict[str, Any]) -> tuple[list[Path], Path]:
     given = [str(one) for one in given] if isinstance(given, list) else given
     if not isinstance(given, str | list) or "" in ([given] if isinstance(given, str) else given):
         raise UserError("input", f"is {given!r}", allowed="a file, a folder, a pattern, or a list of them")
+    if not isinstance(settings["output"], str):
+        raise UserError("output", f"is {settings['output']!r}", allowed="a folder, which is made")
     files, folder = find_files(given), Path(settings["output"]).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(
@@ -186,12 +189,14 @@ def _restore(
     counters: torch.Tensor,
 ) -> list[dict[str, Any]]:
     how = _how(restorer, settings)
-    check_names(files, folder, how)
     previews = {path: [f"preview/{stem(path)}.png"] if settings["preview"] else [] for path in files}
     results = {path: [*results_of(path, how), *previews[path]] for path in files}
+    check_names(results, folder)
     about, decisive = _about(restorer, settings, how.intervals)
     records = Records(folder, about, decisive)
     began = time.monotonic()
+    if share.first:
+        records.begin(name for names in results.values() for name in names)
     # Processes agree on what is left to do before any of them adds to what is done.
     done = share.agree({path: records.finished(path, results[path]) for path in files})
     waiting = [path for path in files if done[path] is None]
@@ -203,11 +208,11 @@ def _restore(
     mine: dict[Path, dict[str, Any]] = {}
     # Under torchrun there is no memory to share, and each process counts for itself.
     place = share.rank if len(counters) == share.processes else 0
-    with Meter(total, counters, place, shown=share.first) as meter:
+    with closing(records), Meter(total, counters, place, shown=share.first) as meter:
         restorer.tiler.on_tiles, restorer.tiler.say = meter.count, meter.say
         for number in share.of(len(waiting)):
             path = waiting[number]
-            meter.name(path.name)
+            meter.name(printable(path.name))
             meter.expect(cost[path])
 
             def on_plane(number: int, plane: np.ndarray, restored: Restoration, path: Path = path) -> None:

@@ -63,8 +63,10 @@ def card_lines(path: Path) -> list[str]:
         + _fitted(trained)
         + _origin(trained.card.get("provenance") or {})
     )
-    lines += _state(status) if status else []
-    return lines + _scores(folder)
+    try:
+        return [*lines, *(_state(status) if status else []), *_scores(folder)]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return [*lines, "  run            status.json or summary.json is damaged"]
 
 
 def _made(trained: Trained) -> list[str]:

@@ -22,7 +22,7 @@ from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.data.preparation.manifest import fields_of, read_manifest
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, natural
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, printable
 
 __all__ = ["FolderData", "FolderPairs"]
 
@@ -125,6 +125,8 @@ def _files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
+        if printable(path.name) != path.name:
+            raise UserError(path, "has a name that is not UTF-8", remedy="rename the file")
         if path.stem in files:
             raise UserError(
                 path, f"and {files[path.stem].name} both claim the name {path.stem}", remedy="keep one"
@@ -147,10 +149,10 @@ def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict
         if not table.is_file():
             continue
         rows = _rows(table)
-        if not rows or key not in rows[0] or "field" not in rows[0]:
-            raise UserError(
-                table, f"has columns {list(rows[0]) if rows else []}", allowed=f"{key}, field[, split]"
-            )
+        if not rows:
+            raise UserError(table, "names no files", allowed=f"a line {key},field and a line for each file")
+        if key not in rows[0] or "field" not in rows[0]:
+            raise UserError(table, f"has columns {list(rows[0])}", allowed=f"{key}, field[, split]")
         if by_split:
             rows = [row for row in rows if row.get("split", split) == split]
         placed = {row[key]: row["split"] for row in rows if row.get("split")}

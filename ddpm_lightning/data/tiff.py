@@ -261,6 +261,8 @@ class TiffStackWriter:
         except OSError as error:
             self._discard()
             found, remedy = f"cannot be written ({error})", "choose another folder, or change its permissions"
+            if error.errno == errno.ENAMETOOLONG:
+                remedy = "shorten the name of the file"
             # numpy's tofile reports a short write without an error number.
             if error.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(error):
                 megabytes = prod(self.info.shape) * self.info.dtype.itemsize / 1e6

@@ -64,8 +64,8 @@ def read_evaluation(folder: Path, name: str) -> Evaluation:
         if (place / "summary.json").is_file() and (place / "metrics.csv").is_file():
             try:
                 summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
-                _ = summary["protocol"], summary["estimators"], summary["checkpoint"]["sha256"]
-            except (ValueError, KeyError, TypeError) as error:
+                _check(summary)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 # A run keeps a copy of its evaluation's summary beside a metrics.csv of its own.
                 raise UserError(place / "summary.json", "is no summary of an evaluation") from error
             if (place / "evaluation").is_dir() and place == folder:
@@ -77,6 +77,25 @@ def read_evaluation(folder: Path, name: str) -> Evaluation:
         allowed="a folder that `ddpm-lightning evaluate` left, with summary.json and metrics.csv",
         remedy=f"evaluate first: ddpm-lightning evaluate checkpoint={folder}/checkpoints/best.ckpt",
     )
+
+
+def _check(summary: dict[str, Any]) -> None:
+    """Raises a KeyError or a TypeError where something is missing that a report shows."""
+    for key in (
+        "protocol",
+        "estimators",
+        "data",
+        "split",
+        "images",
+        "preset",
+        "evaluations_per_draw",
+        "seed",
+    ):
+        _ = summary[key]
+    _ = summary["checkpoint"]["sha256"] + summary["checkpoint"]["file"], summary["draws"] + 0
+    _ = dict(summary["versions"]), [sentence + "" for sentence in summary.get("in_words", [])]
+    for view in summary.get("views", []):
+        _ = view["image"] + "", dict(view["files"]), tuple(view["size"])
 
 
 def report_page(evaluations: Sequence[Evaluation], title: str) -> str:

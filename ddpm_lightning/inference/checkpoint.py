@@ -5,8 +5,6 @@ model is built by :mod:`ddpm_lightning.build`, which looks up names of this pack
 """
 
 import hashlib
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +105,8 @@ def load(
         method.bounds = normalisation.target_bounds
         learnt = bool(card["data"].get("augment"))
         method.turned = learnt and drawing.turned if turned is None else turned
-        card["names"]  # whoever uses the model names it
+        # Whoever uses the model names it, and its data.
+        card["names"]["model"], card["names"]["data"], card["data"]["_target_"]
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             path, f"is damaged, or of another program: {type(error).__name__}: {error}"
@@ -153,14 +152,9 @@ def _found(checkpoint: str | Path) -> Path:
 def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-    ) as error:
+    except Exception as error:  # a damaged file fails in many ways, each with an error of its own
+        if isinstance(error, OSError) and error.filename:
+            raise
         raise UserError(
             path,
             "cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain containers",

@@ -5,7 +5,7 @@ else was asked for: ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_inte
 """
 
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,20 +101,25 @@ def results_of(source: Path, settings: Settings) -> list[str]:
     return [result_name(source, part) for part in ("", *settings.maps, *single)]
 
 
-def check_names(files: Sequence[Path], folder: Path, settings: Settings) -> None:
-    """Raises where results would meet their sources or each other."""
-    results: dict[str, Path] = {}
-    for path in files:
+def check_names(results: Mapping[Path, Sequence[str]], folder: Path) -> None:
+    """Raises where results would meet their sources or each other.
+
+    Args:
+        results: Names of the results of each file, relative to the folder.
+        folder: Folder of the results.
+    """
+    taken: dict[str, Path] = {}
+    for path, names in results.items():
         if path.resolve().parent == folder.resolve():
             raise UserError(
                 f"output={folder}", "is the folder of the input", remedy="choose another output=FOLDER"
             )
-        for name in results_of(path, settings):
+        for name in names:
             # Some file systems do not tell a.tif from A.tif.
-            if name.lower() in results:
+            if name.lower() in taken:
                 raise UserError(
                     path,
-                    f"and {results[name.lower()]} would both write {name}",
+                    f"and {taken[name.lower()]} would both write {name}",
                     remedy="rename one of them, or restore them to different folders",
                 )
-            results[name.lower()] = path
+            taken[name.lower()] = path

@@ -7,8 +7,10 @@ was made by the same model and settings, the file is what it was, and its result
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,50 @@ class Records:
         decisive: Those of its parts that decide about the pixels: results made with others are not reused.
 
     Raises:
-        UserError: If there is a ``restore.json`` that is none.
+        UserError: If there is a ``restore.json`` that is none, or a file where the notes shall be.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any], decisive: dict[str, Any]) -> None:
         self.folder, self.about = folder, about
         self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         self.path, self.notes = folder / "restore.json", folder / NOTES
-        self._before = self._read(self.path) if self.path.is_file() else {}
+        self._made = False
+        if self.notes.exists() and not self.notes.is_dir():
+            raise _foreign(self.notes)
+        self._before = self._read(self.path) if self.path.exists() else {}
         self._known = {record["file"]: record for record in self._before.get("files", []) if "key" in record}
+
+    def begin(self, results: Iterable[str]) -> None:
+        """Takes the folder.
+
+        Args:
+            results: Names of all results of the job, relative to the folder.
+
+        Raises:
+            UserError: If there are files under these names that no job of ours left.
+        """
+        # A job that was stopped may have written a result and not its note: then they are taken to be its own.
+        if not self.notes.is_dir():
+            jobs = [self._before, *self._before.get("earlier", [])]
+            own = {
+                name for job in jobs for record in job.get("files", []) for name in record.get("results", {})
+            }
+            if foreign := [name for name in results if name not in own and (self.folder / name).exists()]:
+                more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+                raise UserError(
+                    f"output={self.folder}",
+                    f"holds {foreign[0]}{more}, which no restore left there",
+                    remedy="choose another folder, or move them away",
+                )
+        self._made = not self.folder.exists()
+        self.notes.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Leaves no empty folder where nothing was done."""
+        with suppress(OSError):
+            self.notes.rmdir()
+            if self._made:
+                self.folder.rmdir()
 
     def finished(self, source: Path, results: Sequence[str]) -> dict[str, Any] | None:
         """Returns the record of a file, if nothing needs to be done again.
@@ -92,19 +129,32 @@ class Records:
                 partial.unlink(missing_ok=True)
 
     def _note(self, source: Path) -> Path:
-        return self.notes / f"{source.name}.json"
+        # The names of files may be as long as names can be.
+        return self.notes / f"{hashlib.sha256(os.fsencode(source.name)).hexdigest()[:32]}.json"
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, dict) and isinstance(content.get("files", []), list):
+            if all(map(_sound, [content, *content.get("earlier", [])])):
                 return content
-        except (ValueError, UnicodeDecodeError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             pass
-        raise UserError(
-            path, "is no record of this program", remedy="remove it, or choose another output=FOLDER"
-        )
+        raise _foreign(path)
+
+
+def _sound(job: dict[str, Any]) -> bool:
+    """Says whether this is the record of a job; that of a single file names no files."""
+    return all(
+        isinstance(record["file"], str) and isinstance(record.get("results", {}), dict)
+        for record in job.get("files", [])
+    )
+
+
+def _foreign(path: Path) -> UserError:
+    return UserError(
+        path, "is no record of this program", remedy="remove it, or choose another output=FOLDER"
+    )
 
 
 def _stamp(source: Path) -> dict[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddpm_lightning.data.image import to_dtype
 from ddpm_lightning.data.stacks import open_stack, open_writer
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.inference.files import Settings, result_name, stem
 from ddpm_lightning.inference.planes import is_blank
 from ddpm_lightning.inference.precision import least_precise
@@ -49,6 +49,9 @@ def restore_file(
         UserError: If the file cannot be read, restored or written.
     """
     began = time.monotonic()
+    if printable(source.name) != source.name:
+        # Names key the noise, and stand in records that others read.
+        raise UserError(source, "has a name that is not UTF-8", remedy="rename the file")
     count = 1 if restorer.method.deterministic else settings.draws
     with ExitStack() as files:
         stack = files.enter_context(open_stack(source, settings.channels))

@@ -99,9 +99,17 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
             state = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged file fails in many ways, each with an error of its own
+        if isinstance(error, OSError) and error.filename:
+            raise
         raise UserError(path, f"cannot be read ({_first_line(error)})", allowed, remedy) from error
-    features = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
+    if not isinstance(state, dict):
+        raise UserError(path, f"holds a {type(state).__name__} and no weights", allowed, remedy)
+    features = {
+        name: tensor
+        for name, tensor in state.items()
+        if str(name).startswith("features.") and isinstance(tensor, Tensor)
+    }
     found = {name: tuple(tensor.shape) for name, tensor in features.items()}
     wanted = {f"{layer}.weight": shape for layer, shape in SHAPES.items()}
     wanted |= {f"{layer}.bias": shape[:1] for layer, shape in SHAPES.items()}
