@@ -177,6 +177,9 @@ def _explained(verb: str, overrides: list[str], error: Exception) -> UserError:
         key = group.group(1)
     elif group := re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text):
         key = group.group(2)
+    elif group := re.search(r"Error merging override '?\+*([\w.@/]+)=", text):
+        key = group.group(1)
+        return UserError(key, "cannot be set to that", allowed=_comment(key.split(".")[-1], verb))
     else:
         return UserError("configuration", " ".join(text.split()))
     # What was chosen brings keys of its own: without data=NAME there is nothing under data.
@@ -217,12 +220,13 @@ def _keys(node: Any, prefix: str = "") -> Iterable[str]:
             yield from _keys(value, f"{prefix}{key}.")
 
 
-def _comment(key: str) -> str:
-    """Returns what the configuration files say of a key."""
+def _comment(key: str, verb: str | None = None) -> str:
+    """Returns what the configuration files say of a key, first that of the verb."""
     name = re.escape(key.split(".")[-1])
-    verb = HydraConfig.get().job.config_name if HydraConfig.initialized() else None
+    if verb is None and HydraConfig.initialized():
+        verb = HydraConfig.get().job.config_name
     # The same key may mean something else to another verb.
     for path in sorted(config_folder().rglob("*.yaml"), key=lambda path: (path.stem != verb, path)):
-        if found := re.search(rf"^{name}:\s.*#\s*(.+)$", path.read_text(encoding="utf-8"), re.MULTILINE):
-            return found.group(1)
+        if found := re.search(rf"^{name}:(?:.*#\s*(.+)|.*)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            return found.group(1) or ""
     return ""

@@ -26,7 +26,7 @@ def run(config: DictConfig) -> int:
     settings = compose.plain(config)
     given = settings["files"]
     folders = [Path(file).expanduser() for file in ([given] if isinstance(given, str) else given)]
-    output = _output(Path(settings["output"]).expanduser())
+    output = _output(Path(str(settings["output"])).expanduser())
     names = settings["names"] or _names(folders)
     if len(names) != len(folders):
         raise UserError("names", f"{len(names)} names for {len(folders)} folders", remedy="give one for each")

@@ -153,6 +153,7 @@ def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict
             raise UserError(table, "names no files", allowed=f"a line {key},field and a line for each file")
         if key not in rows[0] or "field" not in rows[0]:
             raise UserError(table, f"has columns {list(rows[0])}", allowed=f"{key}, field[, split]")
+        _check_splits(table, rows)
         if by_split:
             rows = [row for row in rows if row.get("split", split) == split]
         placed = {row[key]: row["split"] for row in rows if row.get("split")}
@@ -160,6 +161,19 @@ def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict
             raise UserError(table, f"names the split {wrong[0]!r}", allowed=", ".join(SPLITS))
         return _unambiguous(table, rows, key), placed
     return {}, {}
+
+
+def _check_splits(table: Path, rows: list[dict[str, str]]) -> None:
+    """Refuses a table that puts one field of view into two splits: scores would be those of images seen in training."""
+    split_of: dict[str, str] = {}
+    for row in rows:
+        field, split = (row["field"] or "").strip(), (row.get("split") or "").strip()
+        if field and split and split_of.setdefault(field, split) != split:
+            raise UserError(
+                table,
+                f"puts the field of view {field} into two splits, {split_of[field]} and {split}",
+                remedy="keep each field in one split",
+            )
 
 
 def _unambiguous(table: Path, rows: list[dict[str, str]], key: str) -> dict[str, str]:

@@ -123,10 +123,11 @@ class Records:
         """Removes what a killed job left half-written of these results."""
         for name in results:
             partial = (self.folder / name).with_name(f".{Path(name).name}.partial")
-            if partial.is_dir():
-                shutil.rmtree(partial)
-            else:
-                partial.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed is in the way of the writer, which says so
+                if partial.is_dir():
+                    shutil.rmtree(partial)
+                else:
+                    partial.unlink(missing_ok=True)
 
     def _note(self, source: Path) -> Path:
         # The names of files may be as long as names can be.
