@@ -140,10 +140,11 @@ def test_names_of_the_spread(tmp_path, name, expected):
 def test_names_that_would_meet_are_refused(tmp_path):
     for name in ("a.tif", "a_std.tif"):
         (tmp_path / name).touch()
+    results = {path: results_of(path, Settings()) for path in find_files(tmp_path)}
     with pytest.raises(UserError, match="folder of the input"):
-        check_names(find_files(tmp_path), tmp_path, Settings())
+        check_names(results, tmp_path)
     with pytest.raises(UserError, match=r"both write a_std\.tif"):
-        check_names(find_files(tmp_path), tmp_path / "out", Settings())
+        check_names(results, tmp_path / "out")
 
 
 def test_inputs_are_found(tmp_path):
