@@ -196,7 +196,7 @@ def _restore(
     records = Records(folder, about, decisive)
     began = time.monotonic()
     if share.first:
-        records.begin(name for names in results.values() for name in names)
+        records.begin(results)
     # Processes agree on what is left to do before any of them adds to what is done.
     done = share.agree({path: records.finished(path, results[path]) for path in files})
     waiting = [path for path in files if done[path] is None]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,11 @@ class Records:
         self._before = self._read(self.path) if self.path.exists() else {}
         self._known = {record["file"]: record for record in self._before.get("files", []) if "key" in record}
 
-    def begin(self, results: Iterable[str]) -> None:
+    def begin(self, results: Mapping[Path, Sequence[str]]) -> None:
         """Takes the folder.
 
         Args:
-            results: Names of all results of the job, relative to the folder.
+            results: Names of the results of each file of the job, relative to the folder.
 
         Raises:
             UserError: If there are files under these names that no job of ours left.
@@ -56,10 +56,10 @@ class Records:
         # A job that was stopped may have written a result and not its note: then they are taken to be its own.
         if not self.notes.is_dir():
             jobs = [self._before, *self._before.get("earlier", [])]
-            own = {
-                name for job in jobs for record in job.get("files", []) for name in record.get("results", {})
-            }
-            if foreign := [name for name in results if name not in own and (self.folder / name).exists()]:
+            # What was made of a file by other settings lies there too, such as single draws.
+            own = {record["file"] for job in jobs for record in job.get("files", []) if "results" in record}
+            names = [name for path in results if path.name not in own for name in results[path]]
+            if foreign := [name for name in names if (self.folder / name).exists()]:
                 more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
                 raise UserError(
                     f"output={self.folder}",

@@ -70,10 +70,11 @@ def test_restored_images_take_no_place_of_others(command, checkpoint, pair_folde
     assert answer.code == 2 and "holds 00001.tif, which no restore left there" in answer.err
     assert os.listdir(folder) == ["00001.tif"] and (folder / "00001.tif").read_text() == "mine"
     (folder / "00001.tif").unlink()
-    assert command("restore", *settings, "draws=2").code == 0
+    assert command("restore", *settings, "draws=2", "single=true").code == 0
     first = tifffile.imread(folder / "00001_std.tif")
     assert command("restore", *settings, "draws=3").code == 0
     assert (tifffile.imread(folder / "00001_std.tif") != first).any()
+    assert command("restore", *settings, "draws=2", "single=true").code == 0
 
 
 def test_previews_do_not_meet(command, checkpoint, pair_folder, tmp_path):
