@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,33 +108,30 @@ def run(
     parser.add_argument("--tables", action="store_true", help="only renew tables and figures")
     chosen = parser.parse_args(arguments)
     work = chosen.work / chosen.size
-    if not chosen.tables:
-        pairs = {Path(folder).name: Path(folder) for folder in chosen.pairs}
-        try:
-            lpips = perceptual_metric(chosen.lpips)
-            measure(
-                Options(
-                    sizes[chosen.size],
-                    chosen.model,
-                    chosen.models / chosen.size,
-                    pairs,
-                    lpips,
-                    work,
-                    chosen.output,
-                    [*TRAINING[chosen.size], *chosen.training],
-                    chosen.benchmark,
-                )
-            )
-        except UserError as error:
-            parser.exit(2, f"error: {error}\n")
-        except subprocess.CalledProcessError as error:
-            parser.exit(error.returncode, "error: the command above failed; what was measured is kept\n")
-        (chosen.output / "results").mkdir(parents=True, exist_ok=True)
-        for table in sorted(work.glob("*.csv")):
-            shutil.copy(table, chosen.output / "results" / table.name)
-    if chosen.output != here and not (chosen.output / "README.md").is_file():
-        shutil.copy(here / "README.md", chosen.output / "README.md")
-    fill(chosen.output / "README.md", report(chosen.output))
+    options = Options(
+        sizes[chosen.size],
+        chosen.model,
+        chosen.models / chosen.size,
+        {Path(folder).name: Path(folder) for folder in chosen.pairs},
+        None,
+        work,
+        chosen.output,
+        [*TRAINING[chosen.size], *chosen.training],
+        chosen.benchmark,
+    )
+    try:
+        if not chosen.tables:
+            measure(replace(options, lpips=perceptual_metric(chosen.lpips)))
+            (chosen.output / "results").mkdir(parents=True, exist_ok=True)
+            for table in sorted(work.glob("*.csv")):
+                shutil.copy(table, chosen.output / "results" / table.name)
+        if chosen.output != here and not (chosen.output / "README.md").is_file():
+            shutil.copy(here / "README.md", chosen.output / "README.md")
+        fill(chosen.output / "README.md", report(chosen.output))
+    except (UserError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+    except subprocess.CalledProcessError as error:
+        parser.exit(error.returncode, "error: the command above failed; what was measured is kept\n")
     print(f"table and figure in {chosen.output / 'README.md'}")
 
 
