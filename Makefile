@@ -66,7 +66,7 @@ format: $(VENV)/.made-dev  ## mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-sweep: $(VENV)/.made  ## learning rate x width on simulated data, in ten minutes; stopped and started again, it goes on
+sweep: $(VENV)/.made  ## learning rate x width on simulated data, in a quarter of an hour; stopped and started again, it goes on
 	$(BIN)/ddpm-lightning train sweep=learning_rate_width experiment=demo trainer.max_steps=150 hydra.sweep.dir=runs/sweep
 
 clean:  ## remove the environment and what tools leave
