@@ -80,9 +80,8 @@ def run(config: DictConfig) -> int:
 
 def _check(settings: dict[str, Any]) -> None:
     """Raises before hours of work where a setting could not be used after them."""
-    for key in ("sets", "methods", "budget"):
-        if not isinstance(settings[key], dict):
-            raise UserError(key, f"is {settings[key]!r}", allowed="names with their settings, as in the help")
+    if not settings["methods"]:
+        raise UserError("methods", "are all left out", allowed="at least one method")
     for name, overrides in settings["sets"].items():
         if overrides is not None and not Texts().allows(overrides):
             raise UserError(

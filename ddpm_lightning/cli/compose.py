@@ -88,8 +88,14 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
 
 
 def _check_groups(verb: str, config: DictConfig) -> None:
-    """Refuses a value in place of a group of settings that the file of the verb itself describes."""
+    """Refuses a value in place of a group of settings, or nothing, that the file of the verb itself describes."""
     usual = OmegaConf.load(config_folder() / f"{verb}.yaml")
+    chosen = [entry for entry in usual.defaults if isinstance(entry, DictConfig)]
+    groups = [group for entry in chosen for group, choice in entry.items() if choice is not None]
+    for name in (*usual, *groups):
+        # Hydra's own are no part of what a verb sees; `in` would not find what must still be given (???).
+        if name != "defaults" and not name.startswith("override ") and name not in config.keys():
+            raise UserError(name, "is taken away", allowed=_comment(name, verb), remedy=f"leave out ~{name}")
     for key in _keys(OmegaConf.to_container(usual)):
         group = OmegaConf.select(usual, key)
         if not isinstance(group, DictConfig):
