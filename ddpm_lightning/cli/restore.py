@@ -223,8 +223,12 @@ def _restore(
             try:
                 records.tidy(results[path])
                 record = restore_file(restorer, path, folder, how, on_plane)
-                if record["warnings"]:
-                    meter.say(f"{path.name} is unlike the training images: {'; '.join(record['warnings'])}")
+                if record["unlike_training"]:
+                    meter.say(
+                        f"{path.name} is unlike the training images: {'; '.join(record['unlike_training'])}"
+                    )
+                for note in record["notes"]:
+                    meter.say(f"{path.name}: {note['text']}")
                 if record["blank_planes"]:
                     meter.say(
                         f"{path.name}: {len(record['blank_planes'])} planes are constant, left as they are"

@@ -56,7 +56,7 @@ class ZarrStack(Planes):
     """
 
     def __init__(self, path: str | Path, channels: int | str | Sequence[int | str] | None = None) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         with _explained(self.path):
             node = _zarr().open(str(self.path), mode="r")
             self._array, scales, attributes = _full_resolution(node, self.path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.data.notes import Note
 from ddpm_lightning.errors import UserError
 
 __all__ = ["Planes"]
@@ -17,13 +18,20 @@ LARGEST = 1e18
 class Planes:
     """Base of the readers: a subclass describes its file (:attr:`info`), calls :meth:`_choose`, and reads pixels.
 
+    Args:
+        path: The file.
+
     Attributes:
         path: The file.
         info: Description of the planes that are yielded.
+        notes: What was left aside, guessed or replaced; complete once all planes have been read.
     """
 
-    path: Path
     info: ImageInfo
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.notes: list[Note] = []
 
     def _choose(self, channels: int | str | Sequence[int | str] | None) -> None:
         """Keeps some channels, by index or by name, or all where ``None``; a single one drops the axis C.

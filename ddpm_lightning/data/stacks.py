@@ -6,6 +6,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.tiff import TiffStack, TiffStackWriter
 
 __all__ = ["SUFFIXES", "Stack", "StackWriter", "is_image", "is_zarr", "open_stack", "open_writer"]
@@ -19,6 +20,7 @@ class Stack(Protocol):
     """Planes of a file, read one at a time; a context manager."""
 
     info: ImageInfo
+    notes: list[Note]
 
     def __len__(self) -> int: ...
 

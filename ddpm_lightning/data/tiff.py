@@ -24,7 +24,7 @@ from tifffile import TiffFile, TiffWriter
 from ddpm_lightning.data.image import ImageInfo, to_dtype, turn_white
 from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_description import codec_options, page_options
-from ddpm_lightning.data.tiff_metadata import describe, warn_of_other_series
+from ddpm_lightning.data.tiff_metadata import describe, other_series
 from ddpm_lightning.errors import UserError
 
 __all__ = ["TiffStack", "TiffStackWriter", "read_image", "read_info", "to_dtype"]
@@ -78,7 +78,7 @@ class TiffStack(Planes):
     """
 
     def __init__(self, path: str | Path, channels: int | str | Sequence[int | str] | None = None) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         self._decoded: tuple[int, np.ndarray] | None = None
         with _explained(self.path):
             if not self.path.is_file():
@@ -110,7 +110,7 @@ class TiffStack(Planes):
         else:
             self._check_extent(self._offset + prod(self.info.shape) * page.dtype.itemsize)
         self._check_chain()
-        warn_of_other_series(self._tif, self.path)
+        self.notes += other_series(self._tif)
 
     def _check_pages(self) -> None:
         if len(self._series) * self._planes_per_page != self.info.plane_count:

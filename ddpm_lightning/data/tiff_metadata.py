@@ -10,7 +10,6 @@ References:
     ImageJ, ``ij/io/TiffDecoder.java``, https://imagej.net, for the meaning of its keys.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
@@ -22,6 +21,7 @@ import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from ddpm_lightning.data.image import ImageInfo, TiffTags
+from ddpm_lightning.data.notes import Note
 from ddpm_lightning.errors import UserError
 
 LENGTHS = (
@@ -269,9 +269,12 @@ def _channel_names(
     return tuple(row.pop() for row in shared) if all(len(row) == 1 for row in shared) else ()
 
 
-def warn_of_other_series(tif: TiffFile, path: Path) -> None:
-    """Says which images of a file with several are left aside."""
-    if len(tif.series) > 1:
-        others = ", ".join(f"{series.axes} {series.shape}" for series in tif.series[1:4])
-        message = f"{path} holds {len(tif.series)} images; only the first is used, not {others}"
-        warnings.warn(message, UserWarning, stacklevel=4)
+def other_series(tif: TiffFile) -> list[Note]:
+    """Returns a note of the images of a file that are left aside: all but the first."""
+    others = tif.series[1:]
+    if not others:
+        return []
+    listed = ", ".join(f"{series.axes} {series.shape}" for series in others[:3])
+    return [
+        Note("left_aside", len(others), f"only the first of {len(others) + 1} images is used, not {listed}")
+    ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.image import to_dtype
+from ddpm_lightning.data.notes import Note, as_records
 from ddpm_lightning.data.stacks import open_stack, open_writer
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.inference.files import Settings, result_name, stem
@@ -102,6 +103,10 @@ def restore_file(
             on_plane(place.number, plane, restored)
         if len(blank) == len(stack):
             raise UserError(source, "is constant in every plane", remedy="leave it out")
+        notes = [*stack.notes]
+        if clipped.any():
+            text = f"{clipped.sum()} pixels lie outside of what {info.dtype} can hold, and were clipped"
+            notes.append(Note("clipped", int(clipped.sum()), text))
     return {
         "file": source.name,
         "axes": info.axes,
@@ -115,7 +120,9 @@ def restore_file(
         "clipped_below": int(clipped[0]),
         "clipped_above": int(clipped[1]),
         "blank_planes": blank,
-        "warnings": restorer.trust.warnings(described, info.pixel_size),
+        "unlike_training": (unlike := restorer.trust.warnings(described, info.pixel_size)),
+        "notes": as_records(notes),
+        "warnings": [*unlike, *dict.fromkeys(note.text for note in notes)],
         "tile": restorer.tiler.tile,
         "seconds": round(time.monotonic() - began, 2),
     }

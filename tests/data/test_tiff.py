@@ -104,9 +104,10 @@ def test_of_several_images_the_first_is_taken_and_the_others_named(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         tif.write(random((9, 8)), **GREY)
         tif.write(random((4, 4)), **GREY)
-    with pytest.warns(UserWarning, match=r"holds 2 images.*\(4, 4\)"):
-        image = read_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(image, random((9, 8)))
+    with TiffStack(tmp_path / "a.tif") as stack:
+        (note,) = stack.notes
+        np.testing.assert_array_equal(stack.plane(0), random((9, 8)))
+    assert (note.kind, note.count) == ("left_aside", 1) and "(4, 4)" in note.text
 
 
 def test_of_a_pyramid_the_full_resolution_is_taken(tmp_path):
