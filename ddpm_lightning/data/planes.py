@@ -7,7 +7,7 @@ import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, nearest
 
 __all__ = ["Planes"]
 
@@ -34,7 +34,9 @@ class Planes:
         self.notes: list[Note] = []
 
     def _choose(self, channels: int | str | Sequence[int | str] | None) -> None:
-        """Keeps some channels, by index or by name, or all where ``None``; a single one drops the axis C.
+        """Keeps some channels, by name or by index, or all where ``None``; a single one drops the axis C.
+
+        A name wins over an index: where channels are called 405, 488 and 561, ``488`` is the second.
 
         Raises:
             UserError: If the file does not have them.
@@ -43,16 +45,39 @@ class Planes:
         if channels is None:
             return
         wanted = [channels] if isinstance(channels, int | str) else list(channels)
-        names, axes, shape = self.info.channel_names, self.info.axes, self.info.shape
+        axes, shape = self.info.axes, self.info.shape
         count = shape[axes.index("C")] if "C" in axes else 1
-        indices = [names.index(name) if name in names else name for name in wanted]
-        indices = [int(index) if str(index).isdigit() else index for index in indices]
-        if not indices or len(set(indices)) < len(indices) or not set(indices) <= set(range(count)):
-            allowed = f"indices 0 to {count - 1}" + (f" or names {', '.join(names)}" if names else "")
-            raise UserError(self.path, f"channels={wanted}", allowed, "choose channels that the file has")
+        indices = [self._channel(channel, wanted, count) for channel in wanted]
+        if not indices or len(set(indices)) < len(indices):
+            raise self._unknown_channel(
+                wanted, count, "each channel once" if indices else "name at least one channel"
+            )
         self.info = self.info.with_channels(indices)
         if "C" in axes:
             self._numbers = self._numbers.reshape(shape[:-2]).take(indices, axis=axes.index("C")).ravel()
+
+    def _channel(self, channel: int | str, wanted: list[int | str], count: int) -> int:
+        """Returns the index of a channel: 488 is the channel of that name where there is one, and else an index."""
+        names, text = self.info.channel_names, str(channel)
+        if names.count(text) > 1:
+            several = [index for index, name in enumerate(names) if name == text]
+            raise self._unknown_channel(
+                wanted, count, f"channels {several} all bear the name {text}: give the index"
+            )
+        if text in names:
+            return names.index(text)
+        if text.isdecimal() and int(text) < count:
+            return int(text)
+        near = nearest(" ".join(text.split()), names)
+        meant = (
+            f"did you mean {' or '.join(map(repr, near))}?" if near else "choose channels that the file has"
+        )
+        raise self._unknown_channel(wanted, count, meant)
+
+    def _unknown_channel(self, wanted: list[int | str], count: int, remedy: str) -> UserError:
+        names = self.info.channel_names
+        allowed = f"indices 0 to {count - 1}" + (f" or names {', '.join(names)}" if names else "")
+        return UserError(self.path, f"channels={wanted}", allowed, remedy)
 
     def _pixels(self, number: int) -> np.ndarray:
         """Reads the plane with a running number among all of the file, with shape (H, W)."""

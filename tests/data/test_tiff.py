@@ -162,6 +162,46 @@ def test_several_channels_come_in_the_order_asked_for(tmp_path):
         np.testing.assert_array_equal(np.stack(list(stack)).reshape(2, 2, 9, 8), pixels[:, [2, 0]])
 
 
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [
+        (488, ["488"]),
+        ("488", ["488"]),
+        ([488, 561], ["488", "561"]),
+        ([561, 0], ["561", "405"]),
+        (2, ["561"]),
+    ],
+)
+def test_channels_named_by_numbers(tmp_path, choice, names):
+    pixels, all_names = random((3, 9, 8)), ["405", "488", "561"]
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", pixels, metadata={"axes": "CYX", "Channel": {"Name": all_names}}, **GREY
+    )
+    with TiffStack(tmp_path / "a.ome.tif", channels=choice) as stack:
+        assert stack.info.channel_names == tuple(names)
+        np.testing.assert_array_equal(
+            np.stack(list(stack)), pixels[[all_names.index(name) for name in names]]
+        )
+
+
+def test_a_number_that_is_a_name_is_no_index(tmp_path):
+    pixels = random((3, 9, 8))
+    metadata = {"axes": "CYX", "Channel": {"Name": ["2", "0", "2"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata=metadata, **GREY)
+    with TiffStack(tmp_path / "a.ome.tif", channels=0) as stack:
+        np.testing.assert_array_equal(stack.plane(0), pixels[1])
+    with pytest.raises(UserError, match=r"channels \[0, 2\] all bear the name 2"):
+        TiffStack(tmp_path / "a.ome.tif", channels=2)
+
+
+@pytest.mark.parametrize("choice", ["Gfp", "gfp ", " GFP", "GFB"])
+def test_a_name_that_is_nearly_right_is_suggested(tmp_path, choice):
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", random((2, 9, 8)), metadata=metadata, **GREY)
+    with pytest.raises(UserError, match="did you mean 'GFP'"):
+        TiffStack(tmp_path / "a.ome.tif", channels=choice)
+
+
 @pytest.mark.parametrize("choice", [3, -1, "cy5", [], [1, 1]])
 def test_a_channel_that_is_not_there(tmp_path, choice):
     tifffile.imwrite(
