@@ -37,16 +37,18 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import stored_intervals
 from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.data.notes import as_records, total
 from ddpm_lightning.data.stacks import open_stack
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
-from ddpm_lightning.inference.files import Settings, check_names, find_files, results_of, stem
+from ddpm_lightning.inference.files import Settings, check_names, results_of, stem
 from ddpm_lightning.inference.records import Records
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer, choose_device
+from ddpm_lightning.inference.sources import Found, Source, find_files
 from ddpm_lightning.metrics.conformal import Conformal
 
 __all__ = ["restore_files", "run"]
@@ -72,12 +74,17 @@ def run(config: DictConfig) -> int:
     if settings["plan"]:
         print(_plan(settings))
         return 0
-    records = restore_files(settings)
+    found, folder = _files(settings)
+    records = _restored(settings, found, folder)
     failed = [record for record in records if "error" in record]
     if records:
         warned = sum(bool(record.get("warnings")) for record in records)
         warnings = f"{warned} with warnings" if warned else "no warnings"
-        print(f"{len(records) - len(failed)} of {len(records)} files restored, {warnings}")
+        for note in found.notes:
+            print(note.text)
+        others = total(as_records(found.notes)).get("left_aside", 0)
+        aside = f", {others} others left aside" if others else ""
+        print(f"{len(records) - len(failed)} of {len(records)} files restored, {warnings}{aside}")
     return 3 if failed else 0
 
 
@@ -93,26 +100,29 @@ def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
     Raises:
         UserError: If nothing can be restored at all, or a file fails under ``on_error=stop`` or is the only one.
     """
-    files, folder = _files(settings)
-    processes = min(settings["processes"], len(files))
+    return _restored(settings, *_files(settings))
+
+
+def _restored(settings: dict[str, Any], found: Found, folder: Path) -> list[dict[str, Any]]:
+    processes = min(settings["processes"], len(found.sources))
     if processes > 1 and not among_others():
         counters = torch.zeros(processes, dtype=torch.int64).share_memory_()
-        return in_processes(_in_process, (settings, files, folder, counters), processes)
-    return _in_process(settings, files, folder, torch.zeros(1, dtype=torch.int64))
+        return in_processes(_in_process, (settings, found, folder, counters), processes)
+    return _in_process(settings, found, folder, torch.zeros(1, dtype=torch.int64))
 
 
 def _in_process(
-    settings: dict[str, Any], files: list[Path], folder: Path, counters: torch.Tensor
+    settings: dict[str, Any], found: Found, folder: Path, counters: torch.Tensor
 ) -> list[dict[str, Any]]:
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     # Canvases by one thread, tiles side by side: the bytes do not depend on the number of threads.
     with joined() as share, reproducible(threads=1):
         restorer = _restorer(settings, threads, share)
         settings = {**settings, "draws": restorer.trained.draws}
-        return _restore(restorer, settings, files, folder, share, counters)
+        return _restore(restorer, settings, found, folder, share, counters)
 
 
-def _files(settings: dict[str, Any]) -> tuple[list[Path], Path]:
+def _files(settings: dict[str, Any]) -> tuple[Found, Path]:
     """Returns the files to restore and the folder of the results, after a look at both."""
     if settings["on_error"] not in ("skip", "stop"):
         raise compose.unknown("on_error", str(settings["on_error"]), ("skip", "stop"))
@@ -122,12 +132,12 @@ def _files(settings: dict[str, Any]) -> tuple[list[Path], Path]:
         raise UserError("input", f"is {given!r}", allowed="a file, a folder, a pattern, or a list of them")
     if not isinstance(settings["output"], str):
         raise UserError("output", f"is {settings['output']!r}", allowed="a folder, which is made")
-    files, folder = find_files(given), Path(settings["output"]).expanduser()
+    found, folder = find_files(given), Path(settings["output"]).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(
             f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"
         )
-    return files, folder
+    return found, folder
 
 
 def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
@@ -183,14 +193,14 @@ def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
 def _restore(
     restorer: Restorer,
     settings: dict[str, Any],
-    files: list[Path],
+    found: Found,
     folder: Path,
     share: Share,
     counters: torch.Tensor,
 ) -> list[dict[str, Any]]:
-    how = _how(restorer, settings)
-    previews = {path: [f"preview/{stem(path)}.png"] if settings["preview"] else [] for path in files}
-    results = {path: [*results_of(path, how), *previews[path]] for path in files}
+    how, files = _how(restorer, settings), found.sources
+    previews = {source: [f"preview/{stem(source)}.png"] if settings["preview"] else [] for source in files}
+    results = {source: [*results_of(source, how), *previews[source]] for source in files}
     check_names(results, folder)
     about, decisive = _about(restorer, settings, how.intervals)
     records = Records(folder, about, decisive)
@@ -198,61 +208,68 @@ def _restore(
     if share.first:
         records.begin(results)
     # Processes agree on what is left to do before any of them adds to what is done.
-    done = share.agree({path: records.finished(path, results[path]) for path in files})
-    waiting = [path for path in files if done[path] is None]
+    done = share.agree({source: records.finished(source, results[source]) for source in files})
+    waiting = [source for source in files if done[source] is None]
     if share.first and len(waiting) < len(files):
         print(f"{len(files) - len(waiting)} of {len(files)} files were finished before")
-    infos = {path: _info(path, how) for path in waiting}
-    cost = {path: plane_cost(restorer, info, how.draws) if info else 0 for path, info in infos.items()}
-    total = sum(cost[path] * info.plane_count for path, info in infos.items() if info)
+    infos = {source: _info(source, how) for source in waiting}
+    cost = {source: plane_cost(restorer, info, how.draws) if info else 0 for source, info in infos.items()}
+    total = sum(cost[source] * info.plane_count for source, info in infos.items() if info)
     mine: dict[Path, dict[str, Any]] = {}
     # Under torchrun there is no memory to share, and each process counts for itself.
     place = share.rank if len(counters) == share.processes else 0
     with closing(records), Meter(total, counters, place, shown=share.first) as meter:
         restorer.tiler.on_tiles, restorer.tiler.say = meter.count, meter.say
         for number in share.of(len(waiting)):
-            path = waiting[number]
-            meter.name(printable(path.name))
-            meter.expect(cost[path])
+            source = waiting[number]
+            meter.name(printable(source.name))
+            meter.expect(cost[source])
 
-            def on_plane(number: int, plane: np.ndarray, restored: Restoration, path: Path = path) -> None:
+            def on_plane(
+                number: int, plane: np.ndarray, restored: Restoration, source: Source = source
+            ) -> None:
                 meter.plane_done()
-                if previews[path] and number == infos[path].plane_count // 2:
-                    _preview(plane, restored, infos[path], folder / previews[path][0])
+                if previews[source] and number == infos[source].plane_count // 2:
+                    _preview(plane, restored, infos[source], folder / previews[source][0])
 
             try:
-                records.tidy(results[path])
-                record = restore_file(restorer, path, folder, how, on_plane)
+                records.tidy(results[source])
+                record = restore_file(restorer, source, folder, how, on_plane)
                 if record["unlike_training"]:
                     meter.say(
-                        f"{path.name} is unlike the training images: {'; '.join(record['unlike_training'])}"
+                        f"{source.name} is unlike the training images: {'; '.join(record['unlike_training'])}"
                     )
                 for note in record["notes"]:
-                    meter.say(f"{path.name}: {note['text']}")
+                    meter.say(f"{source.name}: {note['text']}")
                 if record["blank_planes"]:
                     meter.say(
-                        f"{path.name}: {len(record['blank_planes'])} planes are constant, left as they are"
+                        f"{source.name}: {len(record['blank_planes'])} planes are constant, left as they are"
                     )
-                mine[path] = records.keep(path, record, results[path])
+                mine[source] = records.keep(source, record, results[source])
             except UserError as error:
                 if settings["on_error"] == "stop" or len(files) == 1:
                     raise
                 meter.say(f"skipped: {error}")
-                mine[path] = {"file": path.name, "error": str(error)}
-        found = share.gather(mine)
+                mine[source] = {"file": source.name, "error": str(error)}
+        gathered = share.gather(mine)
     if not share.first:
         return []
-    made = {path: record for part in found for path, record in part.items()}
-    ordered = [made.get(path) or done[path] for path in files]
+    made = {source: record for part in gathered for source, record in part.items()}
+    ordered = [made.get(source) or done[source] for source in files]
     finished = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    records.write(ordered, finished=finished, seconds=round(time.monotonic() - began, 2))
+    records.write(
+        ordered,
+        left_aside=as_records(found.notes),
+        finished=finished,
+        seconds=round(time.monotonic() - began, 2),
+    )
     return ordered
 
 
-def _info(path: Path, how: Settings) -> ImageInfo | None:
+def _info(source: Source, how: Settings) -> ImageInfo | None:
     """Returns the description of a file, or nothing if it cannot be read: it is reported when its turn comes."""
     try:
-        with open_stack(path, how.channels) as stack:
+        with open_stack(source.path, how.channels) as stack:
             return stack.info
     except UserError:
         return None
@@ -266,12 +283,12 @@ def _preview(plane: np.ndarray, restored: Restoration, info: ImageInfo, path: Pa
 
 
 def _plan(settings: dict[str, Any]) -> str:
-    files, _ = _files(settings)
+    found, _ = _files(settings)
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     with reproducible(threads=1):
         restorer = _restorer(settings, threads, Share())
         settings = {**settings, "draws": restorer.trained.draws}
-        infos = [info for path in files if (info := _info(path, _how(restorer, settings)))]
+        infos = [info for source in found.sources if (info := _info(source, _how(restorer, settings)))]
         if not infos:
             raise UserError(f"input={settings['input']}", "none of the files can be read")
         return str(plan(restorer, infos, restorer.trained.draws))

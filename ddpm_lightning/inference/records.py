@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.storage import write_json
 
 __all__ = ["Records"]
@@ -38,13 +39,13 @@ class Records:
         self.folder, self.about = folder, about
         self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         self.path, self.notes = folder / "restore.json", folder / NOTES
-        self._made = False
+        self._made, self._below = False, set()
         if self.notes.exists() and not self.notes.is_dir():
             raise _foreign(self.notes)
         self._before = self._read(self.path) if self.path.exists() else {}
         self._known = {record["file"]: record for record in self._before.get("files", []) if "key" in record}
 
-    def begin(self, results: Mapping[Path, Sequence[str]]) -> None:
+    def begin(self, results: Mapping[Source, Sequence[str]]) -> None:
         """Takes the folder.
 
         Args:
@@ -58,7 +59,7 @@ class Records:
             jobs = [self._before, *self._before.get("earlier", [])]
             # What was made of a file by other settings lies there too, such as single draws.
             own = {record["file"] for job in jobs for record in job.get("files", []) if "results" in record}
-            names = [name for path in results if path.name not in own for name in results[path]]
+            names = [name for source in results if source.name not in own for name in results[source]]
             if foreign := [name for name in names if (self.folder / name).exists()]:
                 more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
                 raise UserError(
@@ -67,16 +68,22 @@ class Records:
                     remedy="choose another folder, or move them away",
                 )
         self._made = not self.folder.exists()
+        self._below = {
+            inner for names in results.values() for name in names for inner in Path(name).parents[:-1]
+        }
         self.notes.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
         """Leaves no empty folder where nothing was done."""
+        for inner in sorted(self._below, reverse=True):
+            with suppress(OSError):
+                (self.folder / inner).rmdir()
         with suppress(OSError):
             self.notes.rmdir()
             if self._made:
                 self.folder.rmdir()
 
-    def finished(self, source: Path, results: Sequence[str]) -> dict[str, Any] | None:
+    def finished(self, source: Source | Path, results: Sequence[str]) -> dict[str, Any] | None:
         """Returns the record of a file, if nothing needs to be done again.
 
         Args:
@@ -85,15 +92,15 @@ class Records:
         """
         note = self._note(source)
         record = self._read(note) if note.is_file() else self._known.get(source.name, {})
-        if record.get("key") != self.key or record.get("input") != _stamp(source):
+        if record.get("key") != self.key or record.get("input") != _stamp(Source.of(source).path):
             return None
         sizes = {name: _size(self.folder / name) for name in results}
         return record if None not in sizes.values() and record.get("results") == sizes else None
 
-    def keep(self, source: Path, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    def keep(self, source: Source | Path, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
         """Notes that a file is finished, and returns its record."""
         sizes = {name: _size(self.folder / name) for name in results}
-        record = {**record, "input": _stamp(source), "results": sizes, "key": self.key}
+        record = {**record, "input": _stamp(Source.of(source).path), "results": sizes, "key": self.key}
         write_json(self._note(source), record)
         return record
 
@@ -129,7 +136,7 @@ class Records:
                 else:
                     partial.unlink(missing_ok=True)
 
-    def _note(self, source: Path) -> Path:
+    def _note(self, source: Source | Path) -> Path:
         # The names of files may be as long as names can be.
         return self.notes / f"{hashlib.sha256(os.fsencode(source.name)).hexdigest()[:32]}.json"
 

@@ -17,6 +17,7 @@ from ddpm_lightning.inference.planes import is_blank
 from ddpm_lightning.inference.precision import least_precise
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.metrics.conformal import Conformal
 
 __all__ = ["restore_file"]
@@ -29,7 +30,7 @@ OnPlane = Callable[[int, np.ndarray, Restoration], None]
 
 def restore_file(
     restorer: Restorer,
-    source: Path,
+    source: Source | Path,
     folder: Path,
     settings: Settings = Settings(),  # noqa: B008  (frozen)
     on_plane: OnPlane = lambda number, plane, restored: None,
@@ -38,7 +39,7 @@ def restore_file(
 
     Args:
         restorer: A loaded model.
-        source: The file.
+        source: The file, named as its result shall be; a path is a file named as it is.
         folder: Where results are written; none appears unless all planes succeed.
         settings: How.
         on_plane: Called after each plane.
@@ -50,12 +51,13 @@ def restore_file(
         UserError: If the file cannot be read, restored or written.
     """
     began = time.monotonic()
+    source = Source.of(source)
     if printable(source.name) != source.name:
         # Names key the noise, and stand in records that others read.
-        raise UserError(source, "has a name that is not UTF-8", remedy="rename the file")
+        raise UserError(source.path, "has a name that is not UTF-8", remedy="rename the file")
     count = 1 if restorer.method.deterministic else settings.draws
     with ExitStack() as files:
-        stack = files.enter_context(open_stack(source, settings.channels))
+        stack = files.enter_context(open_stack(source.path, settings.channels))
         info = stack.info
         looked_at = set(np.linspace(0, len(stack) - 1, min(LOOKED_AT, len(stack))).round().astype(int))
         writers = {
@@ -90,7 +92,7 @@ def restore_file(
                         on_draw=write_draw if single else None,
                     )
                 except UserError as error:
-                    where = f"{source} ({place.label})" if place.label else source
+                    where = f"{source.path} ({place.label})" if place.label else source.path
                     raise UserError(where, error.found, error.allowed, error.remedy) from error
                 drawn.append((restored.draws, restored.precision))
                 pixels, low, high = to_dtype(restored.mean, info.dtype, info.bits)
@@ -102,7 +104,7 @@ def restore_file(
             clipped += low, high
             on_plane(place.number, plane, restored)
         if len(blank) == len(stack):
-            raise UserError(source, "is constant in every plane", remedy="leave it out")
+            raise UserError(source.path, "is constant in every plane", remedy="leave it out")
         notes = [*stack.notes]
         if clipped.any():
             text = f"{clipped.sum()} pixels lie outside of what {info.dtype} can hold, and were clipped"

@@ -212,3 +212,21 @@ def test_a_plan_says_what_the_job_costs_and_does_nothing(do, tmp_path):
     assert f"10 draws of 3 steps: {tiles} network evaluations on tiles of 32 pixels" in answer.out
     assert "draws=5" in answer.out and "GB that are free" in answer.out
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_of_positions_with_equal_names_are_restored_side_by_side(do, noisy, tmp_path):
+    for place in ("Pos0", "Pos1"):
+        (tmp_path / "experiment" / place).mkdir(parents=True)
+        (tmp_path / "experiment" / place / "img.tif").write_bytes((noisy / "a.tif").read_bytes())
+    (tmp_path / "experiment" / "Pos1" / "view.png").touch()
+    (tmp_path / "experiment" / "Pos1" / "bad.tif").touch()
+    answer, _, record = do(f"input={tmp_path}/experiment", "preview=true", code=3)
+    made = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    images = [f"{place}/img{part}.tif" for place in ("Pos0", "Pos1") for part in ("", "_std")]
+    assert made == sorted([*images, "preview/Pos0/img.png", "preview/Pos1/img.png", "restore.json"])
+    assert [file["file"] for file in record["files"]] == ["Pos0/img.tif", "Pos1/bad.tif", "Pos1/img.tif"]
+    assert [note["count"] for note in record["left_aside"]] == [1] and "1 .png file" in answer.out
+    assert (
+        "2 of 3 files were finished before"
+        in do(f"input={tmp_path}/experiment", "preview=true", code=3)[0].out
+    )

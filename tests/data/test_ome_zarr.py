@@ -8,9 +8,10 @@ import pytest
 
 from ddpm_lightning.data.stacks import open_stack, open_writer
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.files import Settings, find_files
+from ddpm_lightning.inference.files import Settings
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.sources import find_files
 from tests.trained import write_checkpoint
 
 zarr = pytest.importorskip("zarr", reason="needs the extra zarr: pip install 'ddpm-lightning[zarr]'")
@@ -64,7 +65,8 @@ def test_axes_sampling_channels_and_version_come_out_as_they_went_in(tmp_path, v
 def test_a_zarr_is_restored_with_its_maps(tmp_path):
     restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu")
     source = write(tmp_path / "in" / "a.zarr", "0.5")
-    assert find_files(tmp_path / "in") == find_files(source) == [source]
+    assert find_files(tmp_path / "in") == find_files(source)
+    assert [found.path for found in find_files(source).sources] == [source]
     record = restore_file(restorer, source, tmp_path / "out", Settings(draws=2, channels=["actin"]))
     assert record["axes"] == "TZYX" and record["planes"] == 6
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.zarr", "a_std.zarr"]

@@ -6,9 +6,10 @@ import tifffile
 
 from ddpm_lightning.data.tiff import read_info
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.files import Settings, check_names, find_files, result_name, results_of
+from ddpm_lightning.inference.files import Settings, check_names, result_name, results_of
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.sources import find_files
 from ddpm_lightning.metrics.conformal import Conformal
 from tests.trained import write_checkpoint
 
@@ -140,24 +141,8 @@ def test_names_of_the_spread(tmp_path, name, expected):
 def test_names_that_would_meet_are_refused(tmp_path):
     for name in ("a.tif", "a_std.tif"):
         (tmp_path / name).touch()
-    results = {path: results_of(path, Settings()) for path in find_files(tmp_path)}
+    results = {source: results_of(source, Settings()) for source in find_files(tmp_path).sources}
     with pytest.raises(UserError, match="folder of the input"):
         check_names(results, tmp_path)
     with pytest.raises(UserError, match=r"both write a_std\.tif"):
         check_names(results, tmp_path / "out")
-
-
-def test_inputs_are_found(tmp_path):
-    for name in ("b.TIF", "a.tiff", "note.txt", ".hidden.tif"):
-        (tmp_path / name).touch()
-    assert [path.name for path in find_files(tmp_path)] == ["a.tiff", "b.TIF"]
-    with pytest.raises(UserError, match="no such file or folder"):
-        find_files(tmp_path / "nowhere")
-    assert find_files([str(tmp_path / "b*"), tmp_path]) == [tmp_path / "b.TIF", tmp_path / "a.tiff"]
-    with pytest.raises(UserError, match="matches no TIFF files"):
-        find_files(tmp_path / "*.png")
-    with pytest.raises(UserError, match="empty list"):
-        find_files([])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no TIFF files"):
-        find_files(tmp_path / "empty")

@@ -1,0 +1,202 @@
+"""Which images a job restores, and what each is called in the results and the records.
+
+A result is called as its source is, and lies where the source lies: the name is the path relative to the folder that
+was given. A file stands for the folder that it is in, a pattern for the folder before its first wildcard, and several
+inputs for the folder that they share. So ``input=noisy`` gives ``a.tif``; ``input=experiment``, ``input=[Pos0,Pos1]``
+and ``input='Pos*/*.tif'`` give ``Pos0/a.tif`` and ``Pos1/a.tif``.
+"""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.stacks import SUFFIXES, is_image, is_zarr
+from ddpm_lightning.errors import UserError
+
+__all__ = ["Found", "Source", "find_files"]
+
+#: Images that microscopists export, and that lose bit depth, axes or pixel size.
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+#: Files of microscopes and of image analysis that are not read.
+OTHERS = (
+    *(
+        ".czi",
+        ".lsm",
+        ".zvi",
+        ".lif",
+        ".lof",
+        ".nd2",
+        ".oib",
+        ".oif",
+        ".oir",
+        ".vsi",
+        ".ims",
+        ".sld",
+        ".sldy",
+        ".dv",
+    ),
+    *(
+        ".r3d",
+        ".stk",
+        ".flex",
+        ".mrc",
+        ".dm3",
+        ".dm4",
+        ".h5",
+        ".hdf5",
+        ".n5",
+        ".npy",
+        ".nrrd",
+        ".svs",
+        ".ndpi",
+        ".scn",
+    ),
+)
+ALLOWED = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+#: What a folder of results holds: a search through folders passes it by.
+OURS = ("restore.json", ".restore")
+WILDCARDS = "*?["
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to restore.
+
+    Attributes:
+        path: What is opened.
+        name: Name of its result below the folder of the results, with ``/`` between folders; it keys noise and records.
+    """
+
+    path: Path
+    name: str
+
+    @classmethod
+    def of(cls, source: "Path | Source") -> Self:
+        """Returns a source; a path stands for itself."""
+        return source if isinstance(source, cls) else cls(source, source.name)
+
+
+class Found(NamedTuple):
+    """What an input means.
+
+    Attributes:
+        sources: The images, in order.
+        notes: What else was there and is not restored.
+    """
+
+    sources: list[Source]
+    notes: list[Note]
+
+
+class _Seen(NamedTuple):
+    """Paths that one input stands for, the folder that they are named from, and what was passed by."""
+
+    base: Path
+    paths: list[Path]
+    others: list[Path]
+
+
+def find_files(source: str | Path | Sequence[str | Path]) -> Found:
+    """Returns the images that a path, a pattern, or a list of either means, in order, each once.
+
+    A folder stands for the images in it or, where there are none, for those in the folders below it. A pattern such as
+    ``day1/*.tif`` stands for what it matches.
+
+    Raises:
+        UserError: If there are none.
+    """
+    given = [source] if isinstance(source, str | Path) else list(source)
+    if not given:
+        raise UserError("input", "is an empty list", allowed="files, folders or patterns such as day1/*.tif")
+    seen = [_seen(one) for one in given]
+    base = os.path.commonpath([os.path.abspath(one.base) for one in seen])
+    places: dict[str, Path] = {}
+    for path in (path for one in seen for path in one.paths):
+        places.setdefault(os.path.abspath(path), path)
+    sources = [Source(path, Path(os.path.relpath(place, base)).as_posix()) for place, path in places.items()]
+    return Found(sources, left_aside(path for one in seen for path in one.others))
+
+
+def left_aside(paths: Iterable[Path]) -> list[Note]:
+    """Returns notes on images that cannot be read, or were not looked for.
+
+    Args:
+        paths: Files beside the images, and folders below them.
+    """
+    paths = list(dict.fromkeys(paths))
+    kinds = Counter(path.suffix.lower() for path in paths if not path.is_dir())
+    texts = {PICTURES: "not read, since they lose grey values and pixel size: save them as TIFF"}
+    texts[OTHERS] = "not read: save them as OME-TIFF"
+    notes = []
+    for endings, text in texts.items():
+        for ending in endings:
+            if count := kinds[ending]:
+                files = f"{count} {ending} file{'s' * (count > 1)}"
+                notes.append(Note("left_aside", count, f"{files} beside the images: {text}"))
+    if folders := [path for path in paths if path.is_dir()]:
+        text = "folders with images lie beside the images, and were not searched: name them as input"
+        notes.append(Note("left_aside", len(folders), f"{len(folders)} {text}"))
+    return notes
+
+
+def _seen(source: str | Path) -> _Seen:
+    path = Path(source).expanduser()
+    if path.is_file() or is_zarr(path):
+        return _Seen(path.parent, [path], [])
+    if path.is_dir():
+        return _in_folder(path, source)
+    if not any(letter in str(source) for letter in WILDCARDS):
+        raise UserError(f"input={source}", "no such file or folder")
+    matched = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    images = [found for found in matched if is_image(found)]
+    if not images:
+        raise UserError(f"input={source}", "matches no TIFF files", allowed=ALLOWED)
+    fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), path.parts))
+    return _Seen(Path(*fixed), images, [found for found in matched if _is_other(found)])
+
+
+def _in_folder(folder: Path, source: str | Path) -> _Seen:
+    images, others, folders = _listed(folder)
+    if images:
+        others += [
+            inner for inner in folders if any(found for found, _ in _below([inner], {folder.resolve()}))
+        ]
+        return _Seen(folder, images, others)
+    for found, aside in _below(folders, {folder.resolve()}):
+        images += found
+        others += aside
+    if not images:
+        endings = sorted({path.suffix for path in others})
+        found = f"holds no TIFF files, but {' and '.join(endings)}" if endings else "holds no TIFF files"
+        remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if endings else ""
+        raise UserError(f"input={source}", found, ALLOWED, remedy)
+    return _Seen(folder, images, others)
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """Returns the images of a folder, what is like one and cannot be read, and the folders that may hold more."""
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    images = [path for path in entries if is_image(path)]
+    folders = [path for path in entries if path.is_dir() and path not in images]
+    return images, [path for path in entries if _is_other(path)], folders
+
+
+def _below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
+    """Yields images and others of folders and all folders in them, each folder once: links may lead in circles."""
+    for folder in folders:
+        if folder.resolve() in seen or any((folder / name).exists() for name in OURS):
+            continue
+        seen.add(folder.resolve())
+        images, others, inner = _listed(folder)
+        yield images, others
+        yield from _below(inner, seen)
+
+
+def _is_other(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in PICTURES + OTHERS

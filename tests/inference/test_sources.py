@@ -1,0 +1,120 @@
+"""Which images an input means, and what they are called in the results."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.files import Settings, check_names, results_of
+from ddpm_lightning.inference.restore_file import restore_file
+from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.sources import find_files
+from tests.trained import write_checkpoint
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """Three positions with files of equal names, the last one further down."""
+    for place in ("Pos0", "Pos1", "day2/Pos2"):
+        (tmp_path / "experiment" / place).mkdir(parents=True)
+        (tmp_path / "experiment" / place / "img.tif").touch()
+    return tmp_path / "experiment"
+
+
+def names(*source):
+    return [found.name for found in find_files(list(source) if len(source) > 1 else source[0]).sources]
+
+
+def test_a_folder_stands_for_its_images(tmp_path):
+    for name in ("b.TIF", "a.tiff", "note.txt", ".hidden.tif"):
+        (tmp_path / name).touch()
+    assert names(tmp_path) == ["a.tiff", "b.TIF"]
+    assert names(str(tmp_path / "b*"), tmp_path) == ["b.TIF", "a.tiff"]
+    assert [found.path for found in find_files(tmp_path).sources] == [tmp_path / "a.tiff", tmp_path / "b.TIF"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("nowhere", "no such file"), ("*.png", "matches no"), ("", "holds no TIFF files")]
+)
+def test_inputs_without_images_are_refused(tmp_path, given, message):
+    with pytest.raises(UserError, match=message):
+        find_files(tmp_path / given)
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(UserError, match="empty list"):
+        find_files([])
+
+
+def test_names_are_paths_below_the_folder_that_was_given(experiment):
+    assert names(experiment) == ["Pos0/img.tif", "Pos1/img.tif", "day2/Pos2/img.tif"]
+    assert names(experiment / "Pos0", experiment / "Pos1") == ["Pos0/img.tif", "Pos1/img.tif"]
+    assert names(experiment / "Pos1/img.tif", experiment / "Pos0/img.tif") == ["Pos1/img.tif", "Pos0/img.tif"]
+    assert names(str(experiment / "Pos*/*.tif")) == ["Pos0/img.tif", "Pos1/img.tif"]
+    assert names(str(experiment / "*0" / "img.tif")) == ["Pos0/img.tif"]
+    assert names(str(experiment / "**/*.tif")) == ["Pos0/img.tif", "Pos1/img.tif", "day2/Pos2/img.tif"]
+    assert names(experiment / "Pos0") == names(experiment / "Pos0/*.tif") == ["img.tif"]
+    assert names(experiment / "Pos0", experiment / "day2") == ["Pos0/img.tif", "day2/Pos2/img.tif"]
+
+
+def test_the_same_file_twice_is_one(experiment):
+    again = experiment / "day2" / ".." / "Pos0" / "img.tif"
+    assert names(experiment / "Pos0" / "img.tif", again) == ["img.tif"]
+
+
+def test_links_in_circles_and_results_are_not_searched(experiment):
+    (experiment / "Pos0" / "up").symlink_to(experiment)
+    (experiment / "restored").mkdir()
+    (experiment / "restored" / "restore.json").touch()
+    (experiment / "restored" / "img.tif").touch()
+    assert names(experiment) == ["Pos0/img.tif", "Pos1/img.tif", "day2/Pos2/img.tif"]
+
+
+def test_results_do_not_meet_their_sources(experiment):
+    def checked(given, output):
+        check_names({one: results_of(one, Settings()) for one in find_files(given).sources}, output)
+
+    checked(experiment, experiment / "restored")
+    checked(experiment / "Pos0", experiment / "Pos1")
+    for given, output in ((experiment, experiment), (experiment / "Pos*/*.tif", experiment)):
+        with pytest.raises(UserError, match="is the folder of the input"):
+            checked(given, output)
+
+
+def test_what_is_not_read_is_counted(experiment, tmp_path):
+    for name in ("a.png", "b.PNG", "c.jpg", "d.czi", "notes.txt", ".DS_Store", ".e.png"):
+        (experiment / "Pos0" / name).touch()
+    found = find_files(experiment / "Pos0")
+    counts = {note.text.split()[1]: note.count for note in found.notes}
+    assert counts == {".png": 2, ".jpg": 1, ".czi": 1} and {note.kind for note in found.notes} == {
+        "left_aside"
+    }
+    assert not find_files(experiment / "Pos1").notes and not find_files(experiment / "Pos0/img.tif").notes
+    assert sum(note.count for note in find_files(experiment / "*/*").notes) == 4
+    (experiment / "img.tif").touch()
+    (experiment / "empty").mkdir()
+    found = find_files(experiment)
+    assert [one.name for one in found.sources] == ["img.tif"]
+    assert [note.count for note in found.notes] == [3] and "folders" in found.notes[0].text
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").touch()
+    with pytest.raises(UserError, match=r"but \.png[\s\S]*save the images as TIFF"):
+        find_files(tmp_path / "pictures")
+
+
+def test_equal_names_in_two_folders_have_noise_of_their_own(experiment, tmp_path):
+    image = np.random.default_rng(0).poisson(30, (32, 32)).astype(np.uint16)
+    for place in ("Pos0", "Pos1"):
+        tifffile.imwrite(experiment / place / "img.tif", image)
+    restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu")
+    records = [
+        restore_file(restorer, source, tmp_path / "out", Settings(draws=2))
+        for source in find_files(experiment / "Pos*/*.tif").sources
+    ]
+    assert [record["file"] for record in records] == ["Pos0/img.tif", "Pos1/img.tif"]
+    maps = [tifffile.imread(tmp_path / "out" / place / "img_std.tif") for place in ("Pos0", "Pos1")]
+    np.testing.assert_array_equal(maps[0], restorer.restore(image, 2, "Pos0/img").std)
+    assert not np.array_equal(*maps)
+    restore_file(restorer, experiment / "Pos0/img.tif", tmp_path / "alone", Settings(draws=2))
+    alone = tifffile.imread(tmp_path / "alone" / "img_std.tif")
+    np.testing.assert_array_equal(alone, restorer.restore(image, 2, "img").std)
