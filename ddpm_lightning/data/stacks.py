@@ -8,12 +8,14 @@ import numpy as np
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.tiff import TiffStack, TiffStackWriter
+from ddpm_lightning.data.zarr_paths import is_zarr
+from ddpm_lightning.errors import UserError
 
-__all__ = ["SUFFIXES", "Stack", "StackWriter", "is_image", "is_zarr", "open_stack", "open_writer"]
+__all__ = ["SUFFIXES", "Stack", "StackWriter", "images_in", "is_image", "open_stack", "open_writer"]
 
 TIFFS = (".tif", ".tiff", ".btf", ".tf8")
 ZARRS = (".zarr",)
-SUFFIXES = TIFFS + ZARRS
+SUFFIXES = (*TIFFS, *ZARRS, ".zarr.zip", ".ozx")
 
 
 class Stack(Protocol):
@@ -43,21 +45,31 @@ class StackWriter(Protocol):
     def __exit__(self, *error: Any) -> None: ...
 
 
-def is_zarr(path: Path) -> bool:
-    """Says whether a path is a folder that holds a Zarr."""
-    return path.suffix.lower() in ZARRS and path.is_dir()
-
-
 def is_image(path: Path) -> bool:
     """Says whether a path looks like an image that can be read."""
     return not path.name.startswith(".") and (path.name.lower().endswith(TIFFS) or is_zarr(path))
+
+
+def images_in(path: Path) -> list[Path]:
+    """Returns the images in a file or a store: of a plate, say, all wells and fields.
+
+    What cannot be read, or holds none, stands for itself: whoever opens it learns why.
+    """
+    if not is_zarr(path):
+        return [path]
+    from ddpm_lightning.data.zarr_stores import images_of  # only where it is used: an extra
+
+    try:
+        return images_of(path)
+    except UserError:
+        return [path]
 
 
 def open_stack(path: Path, channels: Any = None) -> Stack:
     """Opens an image for reading.
 
     Args:
-        path: The file, or the folder of a Zarr.
+        path: The file, or an image of a Zarr: its folder, or a path that leads into a ZIP file.
         channels: Channels to keep, by index or by name; all where ``None``.
 
     Raises:

@@ -22,26 +22,9 @@ from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSerie
 
 from ddpm_lightning.data.image import ImageInfo, TiffTags
 from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.units import MICROMETRES, SECONDS
 from ddpm_lightning.errors import UserError
 
-LENGTHS = (
-    (1.0, r"µm μm um micron microns micrometer micrometre \u00b5m \u03bcm"),
-    (1e-3, "nm nanometer nanometre"),
-    (1e-4, r"å Å \u00c5 angstrom"),
-    (1e3, "mm millimeter millimetre"),
-    (1e4, "cm centimeter centimetre"),
-    (1e6, "m meter metre"),
-    (25400.0, "inch in"),
-)
-TIMES = (
-    (1.0, "s sec second seconds"),
-    (1e-3, "ms msec millisecond milliseconds"),
-    (1e-6, r"µs μs us \u00b5s"),
-    (60.0, "min minute minutes"),
-    (3600.0, "h hour hours"),
-)
-MICROMETRES = {name: size for size, names in LENGTHS for name in names.split()}
-SECONDS = {name: size for size, names in TIMES for name in names.split()}
 INCH = 2
 RESOLUTION_UNITS = {1: "", INCH: "inch", 3: "cm", 4: "mm", 5: "um"}
 # Programs that know nothing of the sample write 72 to 600 dots per inch, which is a size on paper.

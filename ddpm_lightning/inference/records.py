@@ -92,7 +92,7 @@ class Records:
         """
         note = self._note(source)
         record = self._read(note) if note.is_file() else self._known.get(source.name, {})
-        if record.get("key") != self.key or record.get("input") != _stamp(Source.of(source).path):
+        if record.get("key") != self.key or record.get("input") != _stamp(Source.of(source).file):
             return None
         sizes = {name: _size(self.folder / name) for name in results}
         return record if None not in sizes.values() and record.get("results") == sizes else None
@@ -100,7 +100,7 @@ class Records:
     def keep(self, source: Source | Path, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
         """Notes that a file is finished, and returns its record."""
         sizes = {name: _size(self.folder / name) for name in results}
-        record = {**record, "input": _stamp(Source.of(source).path), "results": sizes, "key": self.key}
+        record = {**record, "input": _stamp(Source.of(source).file), "results": sizes, "key": self.key}
         write_json(self._note(source), record)
         return record
 

@@ -111,6 +111,7 @@ def restore_file(
             notes.append(Note("clipped", int(clipped.sum()), text))
     return {
         "file": source.name,
+        **({"image": source.within} if source.within else {}),
         "axes": info.axes,
         "shape": list(info.shape),
         "dtype": str(info.dtype),

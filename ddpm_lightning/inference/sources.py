@@ -3,7 +3,8 @@
 A result is called as its source is, and lies where the source lies: the name is the path relative to the folder that
 was given. A file stands for the folder that it is in, a pattern for the folder before its first wildcard, and several
 inputs for the folder that they share. So ``input=noisy`` gives ``a.tif``; ``input=experiment``, ``input=[Pos0,Pos1]``
-and ``input='Pos*/*.tif'`` give ``Pos0/a.tif`` and ``Pos1/a.tif``.
+and ``input='Pos*/*.tif'`` give ``Pos0/a.tif`` and ``Pos1/a.tif``. An image in a store of Zarr is called after both:
+that of ``plate.zarr/A/1/0`` is ``plate_A_1_0.zarr``.
 """
 
 import glob
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.data.stacks import SUFFIXES, is_image, is_zarr
+from ddpm_lightning.data.stacks import SUFFIXES, images_in, is_image
+from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, stem_of, store_of
 from ddpm_lightning.errors import UserError
 
 __all__ = ["Found", "Source", "find_files"]
@@ -81,6 +83,17 @@ class Source:
         """Returns a source; a path stands for itself."""
         return source if isinstance(source, cls) else cls(source, source.name)
 
+    @property
+    def file(self) -> Path:
+        """The file or folder that holds the image."""
+        return on_disk(self.path)
+
+    @property
+    def within(self) -> str:
+        """Where the image is in a store of Zarr, starting with the name of the store; empty where it is no part."""
+        store, inner = store_of(self.path) if is_zarr(self.path) else (self.path, "")
+        return f"{store.name}/{inner}" if inner else ""
+
 
 class Found(NamedTuple):
     """What an input means.
@@ -115,11 +128,12 @@ def find_files(source: str | Path | Sequence[str | Path]) -> Found:
     if not given:
         raise UserError("input", "is an empty list", allowed="files, folders or patterns such as day1/*.tif")
     seen = [_seen(one) for one in given]
-    base = os.path.commonpath([os.path.abspath(one.base) for one in seen])
+    base = os.path.commonpath([os.path.abspath(_outside(one.base)) for one in seen])
     places: dict[str, Path] = {}
     for path in (path for one in seen for path in one.paths):
-        places.setdefault(os.path.abspath(path), path)
-    sources = [Source(path, Path(os.path.relpath(place, base)).as_posix()) for place, path in places.items()]
+        for image in images_in(path):
+            places.setdefault(os.path.abspath(image), image)
+    sources = [Source(path, _name(path, base)) for path in places.values()]
     return Found(sources, left_aside(path for one in seen for path in one.others))
 
 
@@ -145,16 +159,38 @@ def left_aside(paths: Iterable[Path]) -> list[Note]:
     return notes
 
 
+def _outside(folder: Path) -> Path:
+    """Returns the folder that a store is in, for a folder that is a store or within one."""
+    store, inner = store_of(folder)
+    return store.parent if inner or is_zarr(folder) else folder
+
+
+def _name(path: Path, base: str) -> str:
+    if not is_zarr(path):
+        return Path(os.path.relpath(os.path.abspath(path), base)).as_posix()
+    store, inner = store_of(path)
+    name, ending = stem_of(store)
+    parts = [stem_of(Path(part))[0] for part in Path(inner).parts]
+    # A folder is often zipped with its own name.
+    parts = parts[parts[:1] == [name] :]
+    return (Path(os.path.relpath(store.parent, base)) / f"{'_'.join((name, *parts))}{ending}").as_posix()
+
+
 def _seen(source: str | Path) -> _Seen:
     path = Path(source).expanduser()
     if path.is_file() or is_zarr(path):
-        return _Seen(path.parent, [path], [])
+        return _Seen(_outside(path if is_zarr(path) else path.parent), [path], [])
     if path.is_dir():
         return _in_folder(path, source)
     if not any(letter in str(source) for letter in WILDCARDS):
-        raise UserError(f"input={source}", "no such file or folder")
+        store, inner = store_of(path)
+        images = [store_of(image)[1] for image in images_in(store)] if inner else []
+        few = ", ".join(f"{store}/{image}" for image in images[:5]) + ", …" * (len(images) > 5)
+        raise UserError(f"input={source}", "no such file or folder", few)
     matched = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    images = [found for found in matched if is_image(found)]
+    stores = {found for found in matched if is_zarr(found)}
+    # What is below a store that matches is in it already.
+    images = [found for found in matched if is_image(found) and stores.isdisjoint(found.parents)]
     if not images:
         raise UserError(f"input={source}", "matches no TIFF files", allowed=ALLOWED)
     fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), path.parts))

@@ -1,0 +1,184 @@
+"""Stores of Zarr opened, and the images in them found: an image, a plate, a bioformats2raw container, or an array.
+
+A group with ``multiscales`` is an image, and what is below it (levels of resolution, labels) is none. Any other group
+is searched; what the metadata of plates, wells and series name is looked for as well.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.splits import natural
+from ddpm_lightning.data.zarr_metadata import READABLE, Metadata
+from ddpm_lightning.data.zarr_paths import groups_of_zip, on_disk, store_of
+from ddpm_lightning.errors import UserError
+
+__all__ = ["explained", "images_of", "load_zarr", "open_image"]
+
+#: Groups that hold no images: masks, and the OME-XML of a container.
+NO_IMAGES = ("labels", "OME")
+#: Groups within groups: a plate has four.
+DEEPEST = 10
+
+
+def load_zarr() -> ModuleType:
+    """Returns the package ``zarr``.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        import zarr
+    except ImportError as error:
+        remedy = "pip install 'ddpm-lightning[zarr]'"
+        raise UserError("zarr", "is needed for .zarr folders and is not installed", remedy=remedy) from error
+    return zarr
+
+
+def images_of(path: Path) -> list[Path]:
+    """Returns the images in a store, or in a group of one; those of a ZIP are paths that lead into it.
+
+    Raises:
+        UserError: If it cannot be read, or holds none.
+    """
+    with explained(path), ExitStack() as opened:
+        _, inner = store_of(path)
+        tops = [inner]
+        if on_disk(path) != path or path.is_file():
+            tops = [inner] if inner else groups_of_zip(path)
+        found = {}
+        for top in tops:
+            root = path if top == inner else path / top
+            node = opened.enter_context(_opened(root))
+            found |= dict.fromkeys(root / below for below in _below(node, DEEPEST))
+        if not found:
+            arrays = sorted(name for name, _ in node.arrays()) if tops else []
+            remedy = (
+                f"name an array in it: {path / arrays[0]}" if arrays else "name an image, or a folder above"
+            )
+            raise UserError(path, "a Zarr group without an image (no multiscales)", READABLE, remedy)
+    return sorted(found, key=lambda image: natural(image.as_posix()))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens a group or an array."""
+    zarr = load_zarr()
+    if path.is_dir():
+        yield zarr.open(str(path), mode="r")
+        return
+    archive, inner = store_of(path)
+    groups_of_zip(archive)  # refuses what would do harm
+    with zarr.storage.ZipStore(archive, mode="r") as store:
+        yield zarr.open(store, path=inner, mode="r")
+
+
+def open_image(path: Path, opened: ExitStack) -> tuple[Any, Metadata, list[Note]]:
+    """Opens an image: the array of full resolution in a group, or the array that is named.
+
+    Args:
+        path: Group or array, or a store that holds a single image.
+        opened: Closes what is opened here.
+
+    Returns:
+        The array, its attributes, and notes on what is beside it.
+
+    Raises:
+        UserError: If there is no image, or more than one.
+    """
+    images = images_of(path)
+    if len(images) > 1:
+        names = ", ".join(store_of(image)[1] for image in images[:5]) + ", …" * (len(images) > 5)
+        found = f"a store of {len(images)} images"
+        raise UserError(path, found, "an image", f"name one of them: {path}/NAME, with NAME from {names}")
+    path = images[0]
+    node = opened.enter_context(_opened(path))
+    if not hasattr(node, "shape"):
+        ome, others = _parts(node)
+        return *_level(node, ome, others, path), _beside(node, path)
+    with suppress(Exception), ExitStack() as above:
+        group = above.enter_context(_opened(path.parent))
+        ome, others = _parts(group)
+        paths = [dataset["path"] for dataset in ome["multiscales"][0]["datasets"]]
+        return node, _metadata(node, ome, others, paths.index(path.name)), []
+    return node, _metadata(node, {}, {}, 0), []
+
+
+def _below(node: Any, depth: int) -> Iterator[str]:
+    """Yields where images are in a group, relative to it; an empty string for the group, or array, itself."""
+    if hasattr(node, "shape") or _parts(node)[0].get("multiscales"):
+        yield ""
+        return
+    groups = dict(node.groups()) if depth else {}
+    for named in _named(_parts(node)[0]):
+        with suppress(Exception):  # a plate may name wells that were never written
+            groups.setdefault(named, node[named])
+    for name, child in groups.items():
+        if name not in NO_IMAGES and hasattr(child, "groups"):
+            yield from (f"{name}/{inner}".rstrip("/") for inner in _below(child, depth - 1))
+
+
+def _named(ome: dict[str, Any]) -> list[str]:
+    """Returns the paths that the metadata of a plate, a well or a series name."""
+    listed = [*ome.get("plate", {}).get("wells", []), *ome.get("well", {}).get("images", [])]
+    return [one["path"] for one in listed] + list(ome.get("series", []))
+
+
+def _parts(group: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what OME-NGFF defines of the attributes of a group, and the others."""
+    attributes = dict(group.attrs)
+    if isinstance(attributes.get("ome"), dict):
+        return attributes.pop("ome"), attributes
+    own = ("multiscales", "omero", "plate", "well", "series", "image-label")
+    return {key: attributes.pop(key) for key in own if key in attributes}, attributes
+
+
+def _level(group: Any, ome: dict[str, Any], others: dict[str, Any], path: Path) -> tuple[Any, Metadata]:
+    """Returns the array of full resolution: the first, as it should be, or any that is larger."""
+    datasets = ome["multiscales"][0]["datasets"]
+    arrays = {0: group[datasets[0]["path"]]}
+    for number, dataset in enumerate(datasets[1:], 1):
+        with suppress(KeyError):
+            arrays[number] = group[dataset["path"]]
+    level = max(arrays, key=lambda number: arrays[number].size)
+    if not hasattr(arrays[level], "shape"):
+        raise UserError(path, f"names the group {datasets[level]['path']} as an array", READABLE)
+    return arrays[level], _metadata(arrays[level], ome, others, level)
+
+
+def _metadata(array: Any, ome: dict[str, Any], others: dict[str, Any], level: int) -> Metadata:
+    attributes = dict(array.attrs)
+    names = getattr(array.metadata, "dimension_names", None) or attributes.get("_ARRAY_DIMENSIONS") or ()
+    newer = array.metadata.zarr_format == 3
+    return Metadata(ome, others, level, attributes, newer, tuple(names) if all(names) else ())
+
+
+def _beside(group: Any, path: Path) -> list[Note]:
+    """Returns notes on the labels of an image, and on what its store says of all images."""
+    notes = []
+    if labels := len(dict(group["labels"].groups())) if "labels" in group else 0:
+        notes.append(Note("left_aside", labels, f"{labels} label images are not restored"))
+    store, inner = store_of(path)
+    if inner:
+        with suppress(Exception), _opened(store) as root:
+            if "OME" in root or _parts(root)[0].get("plate"):
+                text = "what the store says of all of its images (plate, OME-XML) is not copied"
+                notes.append(Note("left_aside", 1, text))
+    return notes
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns whatever a damaged folder does to the reader into one sentence for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise UserError(path, "no permission to read it", READABLE, "change its permissions") from error
+    except Exception as error:
+        found = f"cannot be read as Zarr ({type(error).__name__}: {error})"
+        raise UserError(path, " ".join(found.split()), READABLE, "copy or export it again") from error
