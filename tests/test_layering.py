@@ -12,8 +12,8 @@ ROOT = Path(ddpm_lightning.__file__).parent
 ARROWS = {
     "diffusion": set(),
     "networks": set(),
-    "metrics": {"errors"},
-    "data": {"errors"},
+    "metrics": {"errors", "storage"},
+    "data": {"errors", "storage"},
     "models": {"errors", "diffusion", "networks", "metrics"},
     "inference": {
         "models.protocol",

@@ -5,7 +5,6 @@ move to its place is a copy that a kill cuts short. Here the temporary file lies
 before it gets its name, so a checkpoint that has its name is whole, whatever ended the process or the machine.
 """
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,9 @@ __all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
 
 
 def write_whole(content: Any, path: str | Path) -> None:
-    """Writes what ``torch.save`` takes, and waits for the disk before the file takes its name."""
+    """Writes what ``torch.save`` takes; a full disk leaves what was there before."""
     with whole(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def sound(path: Path) -> bool:

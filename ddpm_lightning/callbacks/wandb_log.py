@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import write_json
 
 __all__ = ["WandbLog"]
 
@@ -86,8 +87,7 @@ class WandbLog(WandbLogger):
             self._experiment = run = self._begin()
             run.define_metric(AXIS)
             run.define_metric("*", step_metric=AXIS)
-            path = self.folder / "wandb.json"
-            path.write_text(json.dumps({"id": run.id, "project": run.project}) + "\n", encoding="utf-8")
+            write_json(self.folder / "wandb.json", {"id": run.id, "project": run.project})
         return self._experiment
 
     def _begin(self) -> Any:

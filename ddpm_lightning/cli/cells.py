@@ -24,7 +24,7 @@ from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import restore_pair
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
-from ddpm_lightning.storage import read_json, write_json
+from ddpm_lightning.storage import read_json, whole, write_json
 
 __all__ = ["Cell", "command", "perform"]
 
@@ -166,10 +166,11 @@ def _write_example(cell: Cell) -> None:
     pair = Centres(source, min(EXAMPLE, *source[0].high.shape))[0]
     draws = json.loads((cell.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["draws"]
     restored = restore_pair(restorer, pair, sorted({1, draws}))
-    np.savez_compressed(
-        cell.folder / "example.npz",
-        low=restored.raw,
-        target=pair.high,
-        single=restored.single,
-        average=restored.average,
-    )
+    images = {
+        "low": restored.raw,
+        "target": pair.high,
+        "single": restored.single,
+        "average": restored.average,
+    }
+    with whole(cell.folder / "example.npz") as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **images)

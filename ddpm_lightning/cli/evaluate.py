@@ -51,7 +51,7 @@ from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
-from ddpm_lightning.storage import read_json, write_json
+from ddpm_lightning.storage import read_json, write_json, write_text
 
 __all__ = ["data_of", "run", "score_checkpoint"]
 
@@ -201,7 +201,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(judged, folder)
     write_json(folder / "summary.json", finite(summary))
-    (folder / "summary.md").write_text(summary_page(summary, diagnoses, drawn), encoding="utf-8")
+    write_text(folder / "summary.md", summary_page(summary, diagnoses, drawn))
     return summary
 
 

@@ -44,7 +44,7 @@ from ddpm_lightning.evaluation.share import Share, among_others, in_processes, j
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, results_of, stem
-from ddpm_lightning.inference.records import Records
+from ddpm_lightning.inference.records import Records, making
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer, choose_device
@@ -233,8 +233,8 @@ def _restore(
                     _preview(plane, restored, infos[source], folder / previews[source][0])
 
             try:
-                records.tidy(results[source])
-                record = restore_file(restorer, source, folder, how, on_plane)
+                with making(source) as made:
+                    record = restore_file(restorer, source, folder, how, on_plane)
                 if record["unlike_training"]:
                     meter.say(
                         f"{source.name} is unlike the training images: {'; '.join(record['unlike_training'])}"
@@ -245,7 +245,7 @@ def _restore(
                     meter.say(
                         f"{source.name}: {len(record['blank_planes'])} planes are constant, left as they are"
                     )
-                mine[source] = records.keep(source, record, results[source])
+                mine[source] = records.keep(made, record, results[source])
             except UserError as error:
                 if settings["on_error"] == "stop" or len(files) == 1:
                     raise

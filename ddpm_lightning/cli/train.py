@@ -46,7 +46,7 @@ from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.storage import read_json, write_json
+from ddpm_lightning.storage import read_json, write_json, write_text
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -222,7 +222,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         # First, since it tells the folder of a run from others.
         write_json(folder / "status.json", {"state": "starting", "process": os.getpid()})
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)), encoding="utf-8")
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
         write_json(folder / "provenance.json", model.card["provenance"])
     if first is not None and resume is None:
         if first_process():

@@ -5,10 +5,10 @@ resolution is read; the one that is written has that level alone, in chunks of o
 the metadata that the source has. A Zarr array without a group has no metadata but its shape. Needs the extra ``zarr``.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from ddpm_lightning.data.zarr_metadata import KINDS, describe, to_write
 from ddpm_lightning.data.zarr_paths import stem_of
 from ddpm_lightning.data.zarr_stores import explained, load_zarr, open_image
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import Draft, disk_full_named
 
 __all__ = ["ZarrStack", "ZarrStackWriter"]
 
@@ -82,15 +83,14 @@ class ZarrStackWriter:
         self.path = Path(path)
         self.info = info if dtype is None else replace(info, dtype=np.dtype(dtype), bits=None)
         self.written, self._derived = 0, dtype is not None
-        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        self._draft = Draft(self.path, folder=True)
 
     def __enter__(self) -> Self:
         zarr, info = load_zarr(), self.info
         with self._disk():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(self._partial, ignore_errors=True)
+            partial = self._draft.begin()
             newer = info.kind == KINDS["0.5"]
-            group = zarr.open_group(str(self._partial), mode="w", zarr_format=3 if newer else 2)
+            group = zarr.open_group(str(partial), mode="a", zarr_format=3 if newer else 2)
             attributes, of_array, names = to_write(info, stem_of(self.path)[0], self._derived)
             group.attrs.update(attributes)
             chunks = (*(1,) * (len(info.shape) - 2), *(min(side, CHUNK) for side in info.plane_shape))
@@ -117,16 +117,19 @@ class ZarrStackWriter:
                 if self.written != self.info.plane_count:
                     raise ValueError(f"{self.path}: {self.written} of {self.info.plane_count} planes")
                 with self._disk():
-                    shutil.rmtree(self.path, ignore_errors=True)
-                    self._partial.replace(self.path)
+                    self._draft.keep()  # the folder takes its name
         finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self._draft.drop()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
         try:
-            yield
+            with disk_full_named(self.path, prod(self.info.shape) * self.info.dtype.itemsize):
+                yield
+        except UserError:
+            self._draft.drop()
+            raise
         except OSError as error:
-            shutil.rmtree(self._partial, ignore_errors=True)
+            self._draft.drop()
             remedy = "make room, choose another folder, or change its permissions"
             raise UserError(self.path, f"cannot be written ({error})", remedy=remedy) from error

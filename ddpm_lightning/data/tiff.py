@@ -8,7 +8,6 @@ number.
 """
 
 import errno
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_description import codec_options, page_options
 from ddpm_lightning.data.tiff_metadata import describe, other_series
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import Draft, disk_full_named
 
 __all__ = ["TiffStack", "TiffStackWriter", "read_image", "read_info", "to_dtype"]
 
@@ -200,7 +200,7 @@ class TiffStackWriter:
         self.info = info if dtype is None else replace(info, dtype=np.dtype(dtype), bits=None)
         self.written = 0
         self._derived = dtype is not None
-        self._partial = self.path.with_name(f".{self.path.name}.partial")
+        self._draft = Draft(self.path)
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -212,8 +212,7 @@ class TiffStackWriter:
         self._every |= {"contiguous": True} if single_header or not codec else codec
         self._first |= {"truncate": True} if single_header else {}
         with self._disk():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._partial.open("w+b")
+            self._file = self._draft.begin().open("r+b")
             order = info.tags.byteorder if info.tags else "<"
             big = info.bigtiff or (large and not single_header)
             self._tiff = TiffWriter(self._file, bigtiff=big, byteorder=order, ome=False)
@@ -240,9 +239,8 @@ class TiffStackWriter:
                     raise ValueError(f"{self.path}: {self.written} of {self.info.plane_count} planes")
                 with self._disk():
                     self._tiff.close()
-                    os.fsync(self._file.fileno())
                     self._file.close()
-                    self._partial.replace(self.path)
+                    self._draft.keep()  # the file takes its name
         finally:
             self._discard()
 
@@ -250,23 +248,22 @@ class TiffStackWriter:
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
-            with suppress(OSError):
-                self._partial.unlink(missing_ok=True)
+        self._draft.drop()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
         """Turns the troubles of a file system into one sentence, and leaves nothing half-written."""
         try:
-            yield
+            with disk_full_named(self.path, prod(self.info.shape) * self.info.dtype.itemsize):
+                yield
+        except UserError:
+            self._discard()
+            raise
         except OSError as error:
             self._discard()
             found, remedy = f"cannot be written ({error})", "choose another folder, or change its permissions"
             if error.errno == errno.ENAMETOOLONG:
                 remedy = "shorten the name of the file"
-            # numpy's tofile reports a short write without an error number.
-            if error.errno in (errno.ENOSPC, errno.EDQUOT) or "requested and" in str(error):
-                megabytes = prod(self.info.shape) * self.info.dtype.itemsize / 1e6
-                found, remedy = "the disk is full", f"make {megabytes:.1f} MB free or choose another folder"
             raise UserError(self.path, found, "a folder that can be written to", remedy) from error
 
 

@@ -4,6 +4,7 @@ The package follows version 0.5 of https://bioimage-io.github.io/spec-bioimage-i
 ``bioimageio test PACKAGE.zip``. Both belong to the extra ``export``.
 """
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.inference.export import Restoration, save, traced
+from ddpm_lightning.storage import disk_full_named, whole
 
 __all__ = ["About", "sample_of", "specification", "write_package"]
 
@@ -102,7 +104,7 @@ def write_package(
 
     restoration = Restoration(trained, draws, seed)
     module = traced(restoration, torch.from_numpy(sample))
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, disk_full_named(name):
         folder = Path(name)
         save(module, folder / "weights.pt")
         # What is stored is what the stored weights do.
@@ -115,12 +117,11 @@ def write_package(
         (folder / "README.md").write_text(_documentation(trained, restoration, about), encoding="utf-8")
         try:
             model = _description(trained, restoration, about, folder)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.partial.zip")
-            save_bioimageio_package(model, output_path=partial)
-            partial.replace(path)
+            save_bioimageio_package(model, output_path=folder / "package.zip")
         except (ValidationError, ValueError) as error:
             raise UserError("export", " ".join(str(error).split())) from error
+        with whole(path) as partial:
+            shutil.copyfile(folder / "package.zip", partial)
 
 
 def _description(trained: Trained, restoration: Restoration, about: About, folder: Path) -> Any:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.storage import whole
+from ddpm_lightning.storage import write_bytes
 
 __all__ = ["SHIPPED", "SUFFIX", "pack", "portable", "read_packed", "shipped_models"]
 
@@ -40,9 +40,8 @@ def pack(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float16
         name: (tensor.to(dtype) if tensor.is_floating_point() and tensor.ndim > 1 else tensor).contiguous()
         for name, tensor in content["state_dict"].items()
     }
-    with whole(path) as partial:
-        # As bytes: the library's own files can be read by their owner alone.
-        partial.write_bytes(save(weights, metadata={"card": json.dumps(card)}))
+    # As bytes: the library's own files can be read by their owner alone.
+    write_bytes(path, save(weights, metadata={"card": json.dumps(card)}))
 
 
 def portable(card: dict[str, Any]) -> dict[str, Any]:

@@ -2,25 +2,53 @@
 
 Each finished file has a note of its own in the hidden folder ``.restore`` until the job ends: several processes write
 them without meeting, and a job that was killed at any moment finds them again. A file counts as finished if its note
-was made by the same model and settings, the file is what it was, and its results are there in full size.
+was made by the same model and settings, the file is what it was, and its results are there with the content that was
+written: sizes and hashes are taken of what is written, before it gets its name, and looked at again each time.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.sources import Source
-from ddpm_lightning.storage import write_json
+from ddpm_lightning.storage import Print, noted, print_of, remove_partials, write_json
 
-__all__ = ["Records"]
+__all__ = ["Making", "Records", "making"]
 
 NOTES = ".restore"
+
+
+@dataclass(frozen=True)
+class Making:
+    """What is being made of a file.
+
+    Attributes:
+        source: The file.
+        stamp: What it was like before it was read.
+        written: Sizes and hashes of what was written meanwhile, by absolute path.
+    """
+
+    source: Source
+    stamp: dict[str, int]
+    written: Mapping[str, Print]
+
+
+@contextmanager
+def making(source: Source | Path) -> Iterator[Making]:
+    """Watches while the results of a file are made."""
+    source, stamp = Source.of(source), {}
+    with suppress(OSError):  # whoever reads it says what is wrong
+        stamp = _stamp(source.file)
+    with noted() as written:
+        yield Making(source, stamp, written)
 
 
 class Records:
@@ -72,6 +100,9 @@ class Records:
             inner for names in results.values() for name in names for inner in Path(name).parents[:-1]
         }
         self.notes.mkdir(parents=True, exist_ok=True)
+        # What killed jobs left half-written.
+        places = {(self.folder / name).parent for names in results.values() for name in names}
+        remove_partials({self.folder, self.notes, *places})
 
     def close(self) -> None:
         """Leaves no empty folder where nothing was done."""
@@ -92,16 +123,35 @@ class Records:
         """
         note = self._note(source)
         record = self._read(note) if note.is_file() else self._known.get(source.name, {})
-        if record.get("key") != self.key or record.get("input") != _stamp(Source.of(source).file):
+        made = record.get("results")
+        if record.get("key") != self.key or made is None or set(made) != set(results):
             return None
-        sizes = {name: _size(self.folder / name) for name in results}
-        return record if None not in sizes.values() and record.get("results") == sizes else None
+        if not _unchanged(Source.of(source).file, record.get("input")):
+            return None
+        there = all(_holds(self.folder / name, made[name]) for name in results)
+        return record if there else None
 
-    def keep(self, source: Source | Path, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
-        """Notes that a file is finished, and returns its record."""
-        sizes = {name: _size(self.folder / name) for name in results}
-        record = {**record, "input": _stamp(Source.of(source).file), "results": sizes, "key": self.key}
-        write_json(self._note(source), record)
+    def keep(self, made: Making, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
+        """Notes that a file is finished, and returns its record.
+
+        Args:
+            made: What was made, from :func:`making`.
+            record: What else is worth recording.
+            results: Names of the results, relative to the folder.
+
+        Raises:
+            ValueError: If a result was not written.
+        """
+        prints = {name: made.written.get(os.path.abspath(self.folder / name)) for name in results}
+        if missing := [name for name, found in prints.items() if found is None]:
+            raise ValueError(f"{missing[0]} was not written")
+        source: dict[str, Any] = {**made.stamp, "sha256": None}
+        with suppress(OSError):
+            digest = _digest(made.source.file, *made.stamp.values())
+            # Of a file that changed while it was read, nobody knows what was restored: next time it is done again.
+            source["sha256"] = digest if _stamp(made.source.file) == made.stamp else None
+        record = {**record, "input": source, "results": prints, "key": self.key}
+        write_json(self._note(made.source), record)
         return record
 
     def write(self, records: Sequence[dict[str, Any]], **more: Any) -> None:
@@ -125,16 +175,6 @@ class Records:
             content["earlier"] = kept
         write_json(self.path, content)
         shutil.rmtree(self.notes, ignore_errors=True)
-
-    def tidy(self, results: Sequence[str]) -> None:
-        """Removes what a killed job left half-written of these results."""
-        for name in results:
-            partial = (self.folder / name).with_name(f".{Path(name).name}.partial")
-            with suppress(OSError):  # what cannot be removed is in the way of the writer, which says so
-                if partial.is_dir():
-                    shutil.rmtree(partial)
-                else:
-                    partial.unlink(missing_ok=True)
 
     def _note(self, source: Source | Path) -> Path:
         # The names of files may be as long as names can be.
@@ -166,14 +206,43 @@ def _foreign(path: Path) -> UserError:
 
 
 def _stamp(source: Path) -> dict[str, int]:
-    """Returns what changes when a file, or a folder of a Zarr, does."""
+    """Returns what changes when a file, or a folder of a Zarr, does.
+
+    Size and time of modification can be put back, the time of the last change cannot.
+    """
     files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
     stats = [file.stat() for file in files]
     return {
         "bytes": sum(stat.st_size for stat in stats),
+        "files": len(stats),
         "modified_ns": max((stat.st_mtime_ns for stat in stats), default=0),
+        "changed_ns": max((stat.st_ctime_ns for stat in stats), default=0),
+        "inode": source.stat().st_ino,
     }
 
 
-def _size(path: Path) -> int | None:
-    return _stamp(path)["bytes"] if path.exists() else None
+@lru_cache(maxsize=8)
+def _digest(source: Path, *stamp: int) -> str:
+    """Returns the hash of a file with this stamp: the images of one store share it."""
+    return print_of(source)["sha256"]
+
+
+def _unchanged(source: Path, before: Any) -> bool:
+    """Says whether a file is what it was: the same one, untouched, or one of the same content."""
+    if not isinstance(before, dict) or not isinstance(before.get("sha256"), str):
+        return False
+    try:
+        now = _stamp(source)
+        if all(before.get(key) == value for key, value in now.items()):
+            return True
+        return now["bytes"] == before.get("bytes") and _digest(source, *now.values()) == before["sha256"]
+    except OSError:
+        return False
+
+
+def _holds(path: Path, content: Any) -> bool:
+    """Says whether a result is there as it was written."""
+    try:
+        return isinstance(content, dict) and path.exists() and print_of(path) == content
+    except OSError:
+        return False

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import write_bytes
 
 FILE_NAME = "alexnet_features_imagenet.safetensors"
 SHAPES = {
@@ -148,10 +149,7 @@ def fetch_backbone(folder: Path | None = None, sources: Sources | None = None) -
         except (OSError, ValueError, KeyError, pickle.UnpicklingError, tarfile.TarError, UserError) as error:
             failures.append(_first_line(error))
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        safetensors.torch.save_file(features, partial)
-        partial.replace(path)
+        write_bytes(path, safetensors.torch.save(features))
         return path
     raise UserError(
         "the AlexNet backbone of LPIPS",

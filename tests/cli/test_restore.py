@@ -111,7 +111,7 @@ def test_a_job_that_was_killed_goes_on_to_the_same_bytes(do, monkeypatch, plane,
             on_plane(number, *rest)
             seen.append(path.name)
             if len(seen) == plane + 1:
-                (folder / f".{path.name}.partial").write_bytes(b"half-written")
+                (folder / f".{path.name}.0123456789abcdef.partial").write_bytes(b"half-written")
                 raise Killed
 
         return original(restorer, path, folder, how, count)

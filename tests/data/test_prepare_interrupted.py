@@ -45,7 +45,7 @@ def killed(data, when, monkeypatch):
             def write(path, content):
                 if path.suffix == ".tif" and next(count) == when[1]:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.with_name(f".{path.name}.partial").write_bytes(content[:100])
+                    path.with_name(f".{path.name}.0123456789abcdef.partial").write_bytes(content[:100])
                     os.kill(os.getpid(), signal.SIGKILL)
                 whole(path, content)
 

@@ -11,6 +11,7 @@ import tifffile
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.tiff import TiffStack, TiffStackWriter, read_image, read_info
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import remove_partials
 
 GREY = {"photometric": "minisblack"}
 
@@ -98,6 +99,7 @@ def test_what_a_killed_process_left_is_replaced(tmp_path):
     assert not (tmp_path / "a.tif").exists() and len(list(tmp_path.iterdir())) == 1
     with TiffStackWriter(tmp_path / "a.tif", info) as writer:
         writer.write(random((9, 8)))
+    remove_partials([tmp_path])
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), random((9, 8)))
 

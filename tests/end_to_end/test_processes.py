@@ -70,7 +70,7 @@ def test_a_sweep_of_distributed_runs_makes_one_folder_for_each_job(pair_folder, 
         "trainer.max_steps=2",
         "hydra.sweep.dir=sweep",
     ]
-    obstacle = tmp_path / "sweep" / "1" / ".status.json.partial"
+    obstacle = tmp_path / "sweep" / "1" / "status.json"
     obstacle.mkdir(parents=True)
 
     def rows():

@@ -4,7 +4,17 @@ import os
 import pytest
 
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.records import Records
+from ddpm_lightning.inference.records import Records, making
+from ddpm_lightning.storage import whole
+
+
+def restored(records, source, results=("a.tif",), content=b"123"):
+    """Stands for a restoration: writes the results and keeps their record."""
+    with making(source) as made:
+        for name in results:
+            with whole(records.folder / name) as partial:
+                partial.write_bytes(content)
+    return records.keep(made, {"file": source.name, "planes": 1}, results)
 
 
 @pytest.fixture
@@ -12,7 +22,6 @@ def place(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "in/a.tif").write_bytes(b"12345")
-    (tmp_path / "out/a.tif").write_bytes(b"123")
     return tmp_path
 
 
@@ -20,7 +29,7 @@ def test_a_finished_file_is_known_again_before_and_after_the_job_ends(place):
     source = place / "in/a.tif"
     records = Records(place / "out", {"model": "m"}, {"draws": 3})
     assert records.finished(source, ["a.tif"]) is None
-    kept = records.keep(source, {"file": "a.tif", "planes": 1}, ["a.tif"])
+    kept = restored(records, source)
     assert Records(place / "out", {}, {"draws": 3}).finished(source, ["a.tif"]) == kept
     records.write([kept], seconds=1)
     assert sorted(path.name for path in (place / "out").iterdir()) == ["a.tif", "restore.json"]
@@ -32,21 +41,93 @@ def test_a_finished_file_is_known_again_before_and_after_the_job_ends(place):
     "change",
     [
         lambda place: (place / "in/a.tif").write_bytes(b"123456"),
-        lambda place: os.utime(place / "in/a.tif", ns=(5, 5)),
+        lambda place: in_place(place / "in/a.tif", b"54321"),
         lambda place: (place / "out/a.tif").write_bytes(b"12"),
+        lambda place: in_place(place / "out/a.tif", b"321"),
+        lambda place: (place / "out/a.tif").write_bytes(b""),
         lambda place: (place / "out/a.tif").unlink(),
+        lambda place: (place / "in/a.tif").unlink(),
     ],
-    ids=["other bytes", "other time", "short result", "no result"],
+    ids=[
+        "more bytes",
+        "other bytes",
+        "short result",
+        "other result",
+        "empty result",
+        "no result",
+        "no input",
+    ],
 )
 def test_what_changed_is_done_again(place, change):
-    records = Records(place / "out", {}, {})
-    records.keep(place / "in/a.tif", {"file": "a.tif"}, ["a.tif"])
+    restored(Records(place / "out", {}, {}), place / "in/a.tif")
     change(place)
     assert Records(place / "out", {}, {}).finished(place / "in/a.tif", ["a.tif"]) is None
 
 
+def in_place(path, content):
+    """Changes a file and puts its times back."""
+    times = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: os.utime(path, ns=(5, 5)),
+        lambda path: path.replace(path.with_name("b")) and path.write_bytes(b"12345"),
+        lambda path: path.chmod(0o600),
+    ],
+    ids=["touched", "copied", "other permissions"],
+)
+def test_the_same_content_is_not_done_again(place, change):
+    kept = restored(Records(place / "out", {}, {}), place / "in/a.tif")
+    change(place / "in/a.tif")
+    assert Records(place / "out", {}, {}).finished(place / "in/a.tif", ["a.tif"]) == kept
+
+
+def test_a_file_that_changes_while_it_is_read_is_done_again(place):
+    records, source = Records(place / "out", {}, {}), place / "in/a.tif"
+    with making(source) as made, whole(place / "out/a.tif") as partial:
+        partial.write_bytes(b"123")
+        in_place(source, b"54321")
+    records.keep(made, {"file": "a.tif"}, ["a.tif"])
+    assert records.finished(source, ["a.tif"]) is None
+
+
+def test_what_lies_there_is_not_taken_for_what_was_written(place):
+    records, source = Records(place / "out", {}, {}), place / "in/a.tif"
+    (place / "out/a.tif").write_bytes(b"of another job")
+    with making(source) as made:
+        pass
+    with pytest.raises(ValueError, match="not written"):
+        records.keep(made, {"file": "a.tif"}, ["a.tif"])
+    with making(source) as made, whole(place / "out/a.tif") as partial:
+        partial.write_bytes(b"123")
+    (place / "out/a.tif").write_bytes(b"of another job")
+    records.keep(made, {"file": "a.tif"}, ["a.tif"])
+    assert records.finished(source, ["a.tif"]) is None
+
+
+def test_a_folder_is_known_again_by_all_of_its_files(place):
+    source = place / "in/a.zarr"
+    (source / "0").mkdir(parents=True)
+    for name in ("zarr.json", "0/c"):
+        (source / name).write_bytes(name.encode())
+    records = Records(place / "out", {}, {})
+    with making(source) as made, whole(place / "out/a.zarr", folder=True) as partial:
+        (partial / "zarr.json").write_bytes(b"{}")
+    kept = records.keep(made, {"file": "a.zarr"}, ["a.zarr"])
+    assert records.finished(source, ["a.zarr"]) == kept
+    (place / "out/a.zarr/zarr.json").rename(place / "out/a.zarr/other.json")
+    assert records.finished(source, ["a.zarr"]) is None
+    (place / "out/a.zarr/other.json").rename(place / "out/a.zarr/zarr.json")
+    in_place(source / "0/c", b"c/0")
+    assert records.finished(source, ["a.zarr"]) is None
+
+
 def test_other_settings_and_further_results_are_done_again(place):
-    Records(place / "out", {}, {"draws": 3}).keep(place / "in/a.tif", {"file": "a.tif"}, ["a.tif"])
+    restored(Records(place / "out", {}, {"draws": 3}), place / "in/a.tif")
     assert Records(place / "out", {}, {"draws": 4}).finished(place / "in/a.tif", ["a.tif"]) is None
     assert Records(place / "out", {}, {"draws": 3}).finished(place / "in/a.tif", ["a.tif", "b.tif"]) is None
 
@@ -65,8 +146,11 @@ def test_a_foreign_record_is_not_overwritten(place):
         Records(place / "out", {}, {})
 
 
-def test_half_written_results_are_removed(place):
-    (place / "out/.a.tif.partial").touch()
-    (place / "out/.b.zarr.partial").mkdir()
-    Records(place / "out", {}, {}).tidy(["a.tif", "b.zarr", "c.tif"])
-    assert [path.name for path in (place / "out").iterdir()] == ["a.tif"]
+def test_what_killed_jobs_left_half_written_is_removed(place):
+    (place / "out/pos0").mkdir()
+    for name in (".a.tif", ".b.zarr", "pos0/.a.tif"):
+        (place / f"out/{name}.0123456789abcdef.partial").mkdir()
+    (place / "out/.a.tif.mine.partial").touch()
+    Records(place / "out", {}, {}).begin({place / "in/a.tif": ["a.tif", "pos0/a.tif"]})
+    names = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*")}
+    assert names == {".a.tif.mine.partial", ".restore", "pos0"}

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from ddpm_lightning.data.preparation.files import disk_errors, require_space
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import Draft
 
 __all__ = ["Limits", "is_archive", "unpack"]
 
@@ -67,14 +68,15 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
             tool that is not there.
     """
     limits = limits or Limits()
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    draft = Draft(folder, folder=True)
     try:
+        with disk_errors(folder):
+            partial = draft.begin()
         _extract(archive, partial, limits)
         with disk_errors(folder):
-            partial.replace(folder)
+            draft.keep()
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        draft.drop()
 
 
 def _extract(archive: Path, folder: Path, limits: Limits) -> None:
@@ -82,8 +84,6 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
     require_space(folder, size, "the content of the archive")
     most = max(limits.always, int(limits.ratio * size))
     written = count = 0
-    with disk_errors(folder):
-        folder.mkdir(parents=True)
     with _damage_named(archive):
         for member in _members(archive):
             target = folder / _safe(archive, member)

@@ -33,6 +33,7 @@ from ddpm_lightning.data.preparation.manifest import FORMAT, MANIFEST
 from ddpm_lightning.data.registration import Registration, find_motion, move, pad_alike
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, differences
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import remove_partials
 
 __all__ = ["Crop", "Preparation", "build", "cut", "windows"]
 
@@ -271,6 +272,7 @@ class _Journal:
         if not lines or lines[0] != first:
             shutil.rmtree(folder, ignore_errors=True)
             lines = [first]
+        remove_partials(folder.glob("*/*"))
         write_whole(self.path, b"".join(lines))
         self.entries = [json.loads(line) for line in lines[1:]]
         self.counts = Counter(record["split"] for entry in self.entries for record in entry["pairs"])

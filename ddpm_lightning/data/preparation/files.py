@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import Draft
 
 __all__ = ["DiskError", "disk_errors", "require_space", "sha256", "write_json", "write_whole"]
 
@@ -25,12 +26,14 @@ def sha256(path: Path) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, then renames it."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+    """Writes a file under a hidden name, then renames it."""
+    draft = Draft(path)
+    try:
+        with disk_errors(path):
+            draft.begin().write_bytes(content)
+            draft.keep()
+    finally:
+        draft.drop()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ is drawn again.
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.storage import whole
 
 
 class PairCache:
@@ -54,14 +54,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Writes a nest of dictionaries and lists of arrays; other values must suit JSON."""
     arrays: dict[str, np.ndarray] = {}
     outline = json.dumps(_flatten(content, "", arrays))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, outline=np.array(outline), **arrays)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path, lasting=False) as partial, partial.open("wb") as file:
+        np.savez(file, outline=np.array(outline), **arrays)
 
 
 def read(path: Path) -> dict[str, Any]:
