@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from tifffile import TiffFile
 
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.tiff import TiffStack, read_info
@@ -124,13 +123,10 @@ class FrameFile:
 
     def _locate(self) -> None:
         """Finds where the planes lie in the file, if they lie there as they are."""
-        with TiffFile(self.path, _multifile=False, is_mmstack=False) as tif:
-            series = tif.series[0]
-            page = series.keyframe
+        with TiffStack(self.path) as stack:
             inverted = self.info.tags is not None and self.info.tags.photometric == "miniswhite"
-            if page.is_final and not page.axes.endswith("S") and not inverted:
-                self._offset = series.dataoffset
-                self._stored = self.info.dtype.newbyteorder(tif.byteorder)
+            if not inverted:
+                self._offset, self._stored = stack.contiguous
 
     def _mapped(self) -> bool:
         if self._map is None and FrameFile.open_files < OPEN_FILES:

@@ -8,7 +8,6 @@ number.
 """
 
 import errno
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -18,12 +17,16 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 import numpy as np
-from tifffile import TiffFile, TiffWriter
+from tifffile import TiffWriter
 
 from ddpm_lightning.data.image import ImageInfo, to_dtype, turn_white
+from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.ome_xml import own_xml
 from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_description import codec_options, page_options
-from ddpm_lightning.data.tiff_metadata import describe, other_series
+from ddpm_lightning.data.tiff_layout import breaks_off, first_byte, main_series, pages_of, run_of_planes
+from ddpm_lightning.data.tiff_metadata import describe
+from ddpm_lightning.data.tiff_missing import is_stored, lost_tags, opened, shorten, sound_pages
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.storage import Draft, disk_full_named
 
@@ -86,60 +89,83 @@ class TiffStack(Planes):
                 raise UserError(path, found, READABLE, "give the name of an existing image file")
             if self.path.stat().st_size == 0:
                 raise UserError(path, "an empty file (0 bytes)", READABLE, "copy or export the file again")
-            # Every file of a multi-file OME or Micro-Manager set is read, and restored, for itself.
-            self._tif = TiffFile(self.path, _multifile=False, is_mmstack=False)
+            self._tif = opened(self.path)
         try:
             with _explained(self.path):
-                self._open_planes()
+                self._open_planes(edited=self._read_ome())
             self._choose(channels)
         except BaseException:
             self._tif.close()
             raise
 
-    def _open_planes(self) -> None:
+    def _read_ome(self) -> bool:
+        """Opens the file again with the OME-XML of its own planes, where its XML describes others too."""
+        if not self._tif.is_ome:
+            return False
+        pages = max(sound_pages(self._tif), run_of_planes(self._tif))
+        xml, notes = own_xml(self._tif, self.path, pages)
+        self.notes += notes
+        if xml is not None:
+            self._tif.close()
+            self._tif = opened(self.path, omexml=xml, is_ome=True)
+        return xml is not None
+
+    def _open_planes(self, edited: bool) -> None:
         if not self._tif.series:
             raise UserError(self.path, "a TIFF without an image", READABLE, "copy or export the file again")
-        self._series = self._tif.series[0]
+        self.notes += lost_tags(self._tif)
+        self._series, notes = main_series(self._tif, edited)
+        self.notes += notes
         self.info = describe(self._tif, self._series, self.path)
         page = self._series.keyframe
         self._planes_per_page = prod(page.shape) // prod(self.info.plane_shape)
-        interleaved = page.axes.endswith("S")
-        self._offset = None if interleaved or not page.is_final else self._series.dataoffset
-        if self._offset is None:
-            self._check_pages()
-        else:
-            self._check_extent(self._offset + prod(self.info.shape) * page.dtype.itemsize)
-        self._check_chain()
-        self.notes += other_series(self._tif)
+        self._offset = first_byte(self._tif, self._series)
+        count = self._stored_planes()
+        if count < self.info.plane_count:
+            self.info, note = shorten(self.info, count)
+            self.notes.append(note)
+        elif breaks_off(self._tif):
+            pages = len(self._tif.pages)
+            text = (
+                f"the file ends early: its list of pages breaks off after {pages}, and what followed is lost"
+            )
+            self.notes.append(Note("left_aside", 1, text))
 
-    def _check_pages(self) -> None:
-        if len(self._series) * self._planes_per_page != self.info.plane_count:
-            raise self._incomplete(f"{len(self._series)} stored pages for {self.info.plane_count} planes")
-        for page in self._series:
-            if page is None or not page.dataoffsets or not all(page.databytecounts):
+    def _stored_planes(self) -> int:
+        """Counts the planes that are stored before the first that is not.
+
+        Raises:
+            UserError: If there are none, or if planes follow that are.
+        """
+        expected = self.info.plane_count
+        if self._offset is not None:
+            size = prod(self.info.plane_shape) * self.info.dtype.itemsize
+            count = max(0, min(expected, (self._tif.filehandle.size - self._offset) // size))
+            if not count:
+                end, there = self._offset + size, self._tif.filehandle.size
+                raise self._incomplete(f"{there} bytes where the pixels end at byte {end}")
+            return count
+        stored = [is_stored(self._tif, page) for page in pages_of(self._series)]
+        count = sum(stored)
+        if not all(stored[:count]):
+            plane = stored.index(False) * self._planes_per_page
+            found = f"damaged: the pixels of plane {plane} are not in the file, those of later ones are"
+            raise UserError(self.path, found, "complete files", "copy or export the file again")
+        if not count:
+            first = self._series.keyframe
+            if not first.dataoffsets or not all(first.databytecounts):
                 raise self._incomplete("pixels that were never written")
-            self._check_extent(max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))))
-
-    def _check_extent(self, end: int) -> None:
-        size = self._tif.filehandle.size
-        if end > size:
-            raise self._incomplete(f"{size} bytes where the pixels end at byte {end}")
-
-    def _check_chain(self) -> None:
-        """A file that lost its end may lose whole pages, however sound the first ones are."""
-        tif = self._tif
-        tif.filehandle.seek(tif.pages.next_page_offset)
-        (following,) = struct.unpack(tif.tiff.offsetformat, tif.filehandle.read(tif.tiff.offsetsize))
-        if following:
-            raise self._incomplete(f"a page list that breaks off after {len(tif.pages)} pages")
-        promised = prod(tif.shaped_metadata[0]["shape"]) if tif.is_shaped else 0
-        if tif.is_imagej and self._series.kind != "ome":
-            promised = tif.imagej_metadata.get("images", 1) * prod(self.info.plane_shape)
-        if promised > prod(self._series.shape):
-            raise self._incomplete(f"{self.info.plane_count} planes where its description promises more")
+            end = max(map(sum, zip(first.dataoffsets, first.databytecounts, strict=True)))
+            raise self._incomplete(f"{self._tif.filehandle.size} bytes where the pixels end at byte {end}")
+        return min(expected, count * self._planes_per_page)
 
     def _incomplete(self, found: str) -> UserError:
         return UserError(self.path, f"truncated: {found}", "complete files", "copy or export the file again")
+
+    @property
+    def contiguous(self) -> tuple[int | None, np.dtype]:
+        """Byte at which the planes begin, if they follow each other as they are (else ``None``), and their type."""
+        return self._offset, self.info.dtype.newbyteorder(self._tif.byteorder)
 
     def _pixels(self, number: int) -> np.ndarray:
         with _explained(self.path):

@@ -18,10 +18,12 @@ import numpy as np
 from tifffile import OmeXml, TiffWriter, imagej_description, imagej_metadata_tag
 
 from ddpm_lightning.data.image import ImageInfo, TiffTags
+from ddpm_lightning.data.ome_xml import drop_children, drop_other_images, renumber
 from ddpm_lightning.data.tiff_metadata import ome_pixels
 
 LOSSLESS = ("LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA")
 OME_TYPES = {"float32": "float", "float64": "double"}
+IMAGEJ_SIZES = {"C": "channels", "Z": "slices", "T": "frames"}
 CENTIMETRE, NO_UNIT = 3, 1
 
 
@@ -91,7 +93,9 @@ def _resolution(info: ImageInfo, tags: TiffTags) -> dict[str, Any]:
 def _plain_text(info: ImageInfo, tags: TiffTags) -> str:
     """The free text or JSON of the source, and JSON in any case where the axes have names worth keeping."""
     kept = _json(tags.description)
-    unchanged = tags.description and info.channels is None and "truncated" not in kept
+    unchanged = (
+        tags.description and tuple(kept.get("shape", info.shape)) == info.shape and "truncated" not in kept
+    )
     if unchanged or (not kept and info.axes[:-2] in ("", "I", "Q")):
         return tags.description
     kept = {key: value for key, value in kept.items() if key not in ("shape", "axes", "truncated")}
@@ -113,10 +117,12 @@ def _imagej_list(info: ImageInfo, tags: TiffTags, derived: bool) -> str:
         sampling = {"unit": unit, "spacing": info.z_step, "finterval": info.time_step}
         text = imagej_description(info.shape, axes=info.axes, **_known(sampling))
     lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    if info.channels is not None:
-        lines["images"] = info.plane_count
-        lines["channels"] = len(info.channels)
-        lines |= {"mode": "grayscale"} if "mode" in lines and "C" not in info.axes else {}
+    sizes = dict(zip(info.axes, info.shape, strict=True))
+    counts = {"images": info.plane_count} | {key: sizes.get(axis, 1) for axis, key in IMAGEJ_SIZES.items()}
+    # Planes may have been left out (channels), missing, or appended.
+    lines |= {key: count for key, count in counts.items() if key in lines or count > 1}
+    if info.channels is not None and "C" not in info.axes and "mode" in lines:
+        lines["mode"] = "grayscale"
     if derived:
         lines.pop("min", None)
         lines.pop("max", None)
@@ -153,17 +159,17 @@ def _ome_xml(info: ImageInfo, tags: TiffTags, derived: bool, name: str) -> str:
     ElementTree.register_namespace("", namespace.strip("{}"))
     ElementTree.register_namespace("xsi", "http://www.w3.org/2001/XMLSchema-instance")
     root.set("UUID", identifier)
-    _drop_other_images(root, image)
+    drop_other_images(root, image)
     pixels.set("Type", OME_TYPES.get(info.dtype.name, info.dtype.name))
     pixels.set("BigEndian", "true" if tags.byteorder == ">" else "false")
     if derived:
         pixels.attrib.pop("SignificantBits", None)
     if info.channels is not None and "C" in tags.axes:
-        _keep_ome_channels(pixels, info.channels, tags.shape[tags.axes.index("C")])
+        renumber(pixels, "C", list(info.channels), tags.shape[tags.axes.index("C")])
     # Where the source kept its planes, and their checksums, is no longer true.
-    _drop(pixels, "TiffData", "BinData", "MetadataOnly")
+    drop_children(pixels, "TiffData", "BinData", "MetadataOnly")
     for plane in pixels.findall("{*}Plane"):
-        _drop(plane, "HashSHA1")
+        drop_children(plane, "HashSHA1")
     data = ElementTree.Element(f"{namespace}TiffData", {"IFD": "0", "PlaneCount": str(info.plane_count)})
     pixels.insert(len(pixels.findall("{*}Channel")), data)
     return '<?xml version="1.0" encoding="UTF-8"?>' + ElementTree.tostring(root, encoding="unicode")
@@ -187,37 +193,3 @@ def _new_ome_xml(info: ImageInfo) -> str:
 
 def _known(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value}
-
-
-def _drop(parent: ElementTree.Element, *names: str) -> None:
-    for name in names:
-        for child in parent.findall(f"{{*}}{name}"):
-            parent.remove(child)
-
-
-def _drop_other_images(root: ElementTree.Element, image: ElementTree.Element) -> None:
-    others = [other for other in root.findall("{*}Image") if other is not image]
-    gone = {other.get("ID") for other in others}
-    for other in others:
-        root.remove(other)
-    for parent in list(root.iter()):
-        for reference in parent.findall("{*}ImageRef"):
-            if reference.get("ID") in gone:
-                parent.remove(reference)
-
-
-def _keep_ome_channels(pixels: ElementTree.Element, channels: tuple[int, ...], count: int) -> None:
-    elements = pixels.findall("{*}Channel")
-    if len(elements) == count:
-        first = list(pixels).index(elements[0])
-        for element in elements:
-            pixels.remove(element)
-        for offset, channel in enumerate(channels):
-            pixels.insert(first + offset, elements[channel])
-    for plane in pixels.findall("{*}Plane"):
-        channel = int(plane.get("TheC", 0))
-        if channel in channels:
-            plane.set("TheC", str(channels.index(channel)))
-        else:
-            pixels.remove(plane)
-    pixels.set("SizeC", str(len(channels)))

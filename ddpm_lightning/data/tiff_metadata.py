@@ -10,6 +10,7 @@ References:
     ImageJ, ``ij/io/TiffDecoder.java``, https://imagej.net, for the meaning of its keys.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
@@ -21,7 +22,6 @@ import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 from ddpm_lightning.data.image import ImageInfo, TiffTags
-from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.units import MICROMETRES, SECONDS
 from ddpm_lightning.errors import UserError
 
@@ -56,7 +56,7 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
     axes, shape = _plane_axes(series, path)
     kind = series.kind if series.kind in ("ome", "imagej") else "plain"
     pixels = None if kind == "imagej" else _own_pixels(tif, shape)
-    listed = (tif.imagej_metadata if kind == "imagej" else _json(tif, series)) or {}
+    listed = (tif.imagej_metadata if kind == "imagej" else _json(series)) or {}
     tags = TiffTags(
         axes=axes,
         shape=shape,
@@ -155,8 +155,9 @@ def _plane_axes(series: TiffPageSeries, path: Path) -> tuple[str, tuple[int, ...
     return axes, shape
 
 
-def _json(tif: TiffFile, series: TiffPageSeries) -> dict[str, Any]:
-    return tif.shaped_metadata[0] if series.kind == "shaped" and tif.shaped_metadata else {}
+def _json(series: TiffPageSeries) -> dict[str, Any]:
+    text = series.keyframe.shaped_description if series.kind == "shaped" else None
+    return json.loads(text) if text and text.startswith("{") else {}
 
 
 def _description(tif: TiffFile, series: TiffPageSeries, kind: str) -> str:
@@ -250,14 +251,3 @@ def _channel_names(
     planes = np.array(labels, dtype=object).reshape(shape[:-2])
     shared = [set(row) for row in np.moveaxis(planes, axes.index("C"), 0).reshape(count, -1)]
     return tuple(row.pop() for row in shared) if all(len(row) == 1 for row in shared) else ()
-
-
-def other_series(tif: TiffFile) -> list[Note]:
-    """Returns a note of the images of a file that are left aside: all but the first."""
-    others = tif.series[1:]
-    if not others:
-        return []
-    listed = ", ".join(f"{series.axes} {series.shape}" for series in others[:3])
-    return [
-        Note("left_aside", len(others), f"only the first of {len(others) + 1} images is used, not {listed}")
-    ]

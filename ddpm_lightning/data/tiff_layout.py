@@ -1,0 +1,261 @@
+"""Which pages of a TIFF are its image: no thumbnail, no mask, no pyramid level, and with the pages appended to it."""
+
+import json
+import struct
+from collections.abc import Iterator
+from math import prod
+
+from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
+
+from ddpm_lightning.data.notes import Note
+
+__all__ = ["breaks_off", "first_byte", "main_series", "pages_of", "run_of_planes"]
+
+#: Axes whose meaning the file does not tell.
+UNKNOWN = "IQ"
+#: A first page that is at most so large, and smaller than another by this factor, is taken for a thumbnail.
+THUMBNAIL, FACTOR = 512, 2
+GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.PALETTE)
+
+
+def main_series(tif: TiffFile, edited: bool = False) -> tuple[TiffPageSeries, list[Note]]:
+    """Finds the image of a file.
+
+    Args:
+        tif: The open file; it has at least one series.
+        edited: Whether its OME-XML was already reduced to the planes to be read, others being left aside.
+
+    Returns:
+        The image of full size with all pages that continue it, and notes of what is guessed and left aside.
+    """
+    notes: list[Note] = []
+    series = _promised_by_imagej(tif) or _promised_by_json(tif) or tif.series
+    main = _full_size(series, notes)
+    equal = [one for one in series if one is main or _continues(main, one)]
+    aside = [one for one in series if one not in equal]
+    if len(equal) > 1:
+        main = _joined(equal)
+        axis = main.axes[0]
+        text = f"{len(equal)} images of equal size follow each other: they are restored as one stack along {axis}"
+        notes.append(Note("guessed", len(equal), text))
+    if levels := sum(len(one.levels) - 1 for one in equal):
+        notes.append(
+            Note(
+                "left_aside", levels, f"{levels} reduced copies of the image (pyramid levels) are left aside"
+            )
+        )
+    if aside:
+        listed = ", ".join(f"{one.axes} {one.shape}" for one in aside[:3]) + (
+            ", ..." if len(aside) > 3 else ""
+        )
+        text = f"only one of {len(aside) + 1} images is used, {main.axes} {main.shape}, not {listed}"
+        notes.append(Note("left_aside", len(aside), text))
+    if not edited:
+        main = _extended(tif, main, notes)
+    if (
+        main.kind in ("generic", "uniform")
+        and len(main) == len(tif.pages)
+        and (planes := run_of_planes(tif)) > 1
+    ):
+        text = f"the file lost its end, where its {planes} pages were described: they are taken to follow each other"
+        notes.append(Note("guessed", planes, text))
+        shape, axes = (planes, *main.keyframe.shape), f"I{main.keyframe.axes}"
+        main = TiffPageSeries([main.keyframe], shape, main.dtype, axes, kind=main.kind)
+    return main, notes
+
+
+def pages_of(series: TiffPageSeries) -> Iterator[TiffPage | TiffFrame | None]:
+    """Yields the pages of a series, ``None`` for those that are not there."""
+    for number in range(len(series)):
+        try:
+            yield series[number]
+        except IndexError:
+            yield None
+
+
+def first_byte(tif: TiffFile, series: TiffPageSeries) -> int | None:
+    """Returns where the planes of a series begin, if they follow each other as they are; else ``None``."""
+    page = series.keyframe
+    if page.axes.endswith("S") or not page.is_final or not page.dataoffsets:
+        return None
+    if run_of_planes(tif) > 1:
+        return page.dataoffsets[0]
+    start = series.dataoffset
+    if start is not None and len(series) > 1 and len(tif.pages) > page.index + 1:
+        # tifffile trusts a description of more planes than there are pages, and some lie between others.
+        following = (tif.pages[page.index + 1].dataoffsets or (0,))[0]
+        if start < following < start + prod(series.shape) * series.dtype.itemsize:
+            return start if following == start + page.nbytes else None
+    return start
+
+
+def breaks_off(tif: TiffFile) -> bool:
+    """Says whether the list of pages ends with a reference to a page that is not in the file."""
+    tif.filehandle.seek(tif.pages.next_page_offset)
+    reference = tif.filehandle.read(tif.tiff.offsetsize)
+    return len(reference) < tif.tiff.offsetsize or struct.unpack(tif.tiff.offsetformat, reference)[0] != 0
+
+
+def run_of_planes(tif: TiffFile) -> int:
+    """Returns how many planes follow each other after the first page of a file that lost its other pages.
+
+    Many programs write all planes, and then the pages that tell where they are. Where the end of the file is lost, the
+    first page still says where the planes begin, and where the second page would be tells how many there were.
+    """
+    page = tif.pages.first
+    if not page.is_final or not page.dataoffsets or not page.nbytes or not breaks_off(tif):
+        return 1
+    if len(tif.pages) > 1:
+        second = tif.pages[1]
+        following = second.offset if second.dataoffsets[:1] == (page.dataoffsets[0] + page.nbytes,) else 0
+    else:
+        tif.filehandle.seek(tif.pages.next_page_offset)
+        reference = tif.filehandle.read(tif.tiff.offsetsize)
+        following = (
+            struct.unpack(tif.tiff.offsetformat, reference)[0] if len(reference) == tif.tiff.offsetsize else 0
+        )
+    planes, rest = divmod(following - page.dataoffsets[0], page.nbytes)
+    return int(planes) if planes > len(tif.pages) and rest < 16 else 1
+
+
+def _full_size(series: list[TiffPageSeries], notes: list[Note]) -> TiffPageSeries:
+    """The first series that is no thumbnail, mask or level of a pyramid."""
+    full = [
+        one
+        for one in series
+        if not (one.keyframe.is_reduced or one.keyframe.is_mask or one.keyframe.is_subifd)
+    ]
+    if not full:
+        return max(series, key=lambda one: prod(one.keyframe.shape))
+    first = full[0]
+    if first.kind not in ("generic", "shaped"):
+        return first
+    for other in full[1:]:
+        if len(other) >= len(first) and _is_thumbnail(first.keyframe, other.keyframe):
+            text = f"the first page, {first.shape}, is taken for a thumbnail of the image {other.shape}"
+            notes.append(Note("guessed", 1, text))
+            return other
+    return first
+
+
+def _is_thumbnail(page: TiffPage, of: TiffPage) -> bool:
+    height, width = page.imagelength, page.imagewidth
+    if not of.dtype or of.photometric not in GREY or not min(height, width) or max(height, width) > THUMBNAIL:
+        return False
+    factor = max(of.imagelength, of.imagewidth) / max(height, width)
+    near = abs(of.imagelength / factor - height) <= 1 and abs(of.imagewidth / factor - width) <= 1
+    return factor >= FACTOR and near
+
+
+def _page_like(page: TiffPage, other: TiffPage) -> bool:
+    return (page.shape, page.dtype, page.photometric) == (other.shape, other.dtype, other.photometric)
+
+
+def _continues(main: TiffPageSeries, other: TiffPageSeries) -> bool:
+    """Whether a series is of the same kind of pages, in a dialect that does not tell images apart."""
+    if {main.kind, other.kind} - {"generic", "shaped"} or main.is_truncated or other.is_truncated:
+        return False
+    keyframe = other.keyframe
+    if (
+        keyframe.is_subifd
+        or keyframe.is_reduced
+        or keyframe.is_mask
+        or not _page_like(main.keyframe, keyframe)
+    ):
+        return False
+    return (main.axes, main.shape) == (other.axes, other.shape) or (_unnamed(main) and _unnamed(other))
+
+
+def _unnamed(series: TiffPageSeries) -> bool:
+    """Whether nothing is said of the axes along which the pages are stacked."""
+    stacked = series.axes.removesuffix(series.keyframe.axes)
+    return not stacked.strip(UNKNOWN) and len(series) * prod(series.keyframe.shape) == prod(series.shape)
+
+
+def _joined(equal: list[TiffPageSeries]) -> TiffPageSeries:
+    pages = [one[number] for one in equal for number in range(len(one))]
+    first = equal[0]
+    if all(_unnamed(one) for one in equal):
+        pages = sorted(pages, key=lambda page: page.index)
+        axes, shape = first.keyframe.axes, first.keyframe.shape
+        count = len(pages)
+    else:
+        axes, shape, count = first.axes, first.shape, len(equal)
+    letter = next(letter for letter in "IQNMLKJ" if letter not in axes)
+    return TiffPageSeries(pages, (count, *shape), first.dtype, letter + axes, kind=first.kind, squeeze=False)
+
+
+def _promised_by_imagej(tif: TiffFile) -> list[TiffPageSeries] | None:
+    """The image that an ImageJ list describes, where tifffile finds that the file is too short for it."""
+    if not tif.is_imagej or tif.is_ome or tif.series[0].kind == "imagej" or tif.imagej_metadata is None:
+        return None
+    listed, page = tif.imagej_metadata, tif.pages.first
+    sizes = {
+        axis: int(listed.get(key, 1)) for axis, key in (("T", "frames"), ("Z", "slices"), ("C", "channels"))
+    }
+    if page.ndim != 2 or min(sizes.values()) < 1:
+        return None
+    if prod(sizes.values()) == 1:
+        sizes = {"I": max(1, int(listed.get("images", 1)))}
+    axes = "".join(axis for axis, size in sizes.items() if size > 1)
+    shape = (*(sizes[axis] for axis in axes), *page.shape)
+    pages = [page] if len(tif.pages) == 1 else tif.pages[:]
+    return [TiffPageSeries(pages, shape, page.dtype, f"{axes}YX", parent=tif, kind="imagej")]
+
+
+def _promised_by_json(tif: TiffFile) -> list[TiffPageSeries] | None:
+    """The image that tifffile's JSON describes, where it has fewer pages than that."""
+    first, page = tif.series[0], tif.pages.first
+    if first.kind != "shaped" or first.keyframe.index != 0 or not page.shaped_description.startswith("{"):
+        return None
+    listed = json.loads(page.shaped_description)
+    shape, axes = tuple(listed["shape"]), str(listed.get("axes", ""))
+    if first.shape == shape or first.shape != page.shape or shape[-page.ndim :] != page.shape:
+        return None
+    if len(axes) != len(shape):
+        axes = "Q" * (len(shape) - page.ndim) + page.axes
+    return [TiffPageSeries(tif.pages[:], shape, page.dtype, axes, parent=tif, kind="shaped", squeeze=False)]
+
+
+def _extended(tif: TiffFile, main: TiffPageSeries, notes: list[Note]) -> TiffPageSeries:
+    """The series with the pages that were appended to an ImageJ file; pages in no series are left aside."""
+    extra = _undescribed(tif, main) if main.kind in ("imagej", "ome") and len(tif.pages) > 1 else []
+    if not extra:
+        return main
+    stacked = main.axes.removesuffix(main.keyframe.axes)
+    alike = all(_page_like(main.keyframe, page) and not page.is_reduced for page in extra)
+    if alike and main.kind == "imagej" and len(stacked) <= 1 and _planes(main) + len(extra) == len(tif.pages):
+        axes = main.axes if stacked else f"I{main.axes}"
+        text = f"{len(extra)} pages follow those that the file describes: they are restored as well, along {axes[0]}"
+        notes.append(Note("guessed", len(extra), text))
+        pages = [*(main[number] for number in range(_planes(main))), *extra]
+        shape = (len(pages), *main.keyframe.shape)
+        return TiffPageSeries(pages, shape, main.dtype, axes, parent=tif, kind=main.kind)
+    listed = ", ".join(sorted({f"{page.shape} {page.dtype}" for page in extra}))
+    text = f"{len(extra)} pages that are not part of the image are left aside: {listed}"
+    notes.append(Note("left_aside", len(extra), text))
+    return main
+
+
+def _planes(series: TiffPageSeries) -> int:
+    return prod(series.shape) // max(1, prod(series.keyframe.shape))
+
+
+def _undescribed(tif: TiffFile, main: TiffPageSeries) -> list[TiffPage]:
+    """The pages that no series accounts for."""
+    start, total = main.dataoffset, len(tif.pages)
+    end = None if start is None else start + prod(main.shape) * main.dtype.itemsize
+
+    def within(page: TiffPage | TiffFrame) -> bool:
+        return start <= (page.dataoffsets or (start,))[0] < end
+
+    # Most files hold what they describe; there is no need to look at each of thousands of pages.
+    described = sum(min(len(one), _planes(one)) for one in tif.series)
+    if described == total and (start is None or within(tif.pages[total - 1])):
+        return []
+    if start is not None:
+        return [page.aspage() for page in tif.pages if not within(page)]
+    # tifffile takes all pages of a compressed ImageJ file for its stack.
+    pages = [page for one in tif.series for page in list(one)[: _planes(one)]]
+    used = {page.index for page in pages if page is not None}
+    return [page.aspage() for page in tif.pages if page.index not in used]

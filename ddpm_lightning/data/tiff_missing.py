@@ -1,0 +1,138 @@
+"""TIFF files that end before their description does: recordings that were stopped, and copies that were cut.
+
+The planes that are there are used, as long as they form a whole part of the stack; which are missing becomes a note.
+"""
+
+import json
+import struct
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tifffile import TIFF, TiffFile, TiffFrame, TiffPage
+
+from ddpm_lightning.data.image import ImageInfo, TiffTags
+from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.ome_xml import complete
+
+__all__ = ["is_stored", "lost_tags", "opened", "shorten", "sound_pages"]
+
+
+def opened(path: Path, **options: Any) -> TiffFile:
+    """Opens a file by itself, without the others of its set, and without the pages at its end that were cut.
+
+    Args:
+        path: The file.
+        options: Further arguments of :class:`tifffile.TiffFile`.
+    """
+    options |= {"_multifile": False, "is_mmstack": False}
+    tif = TiffFile(path, **options)
+    end = _end_of_pages(tif)
+    if end is not None:
+        tif.close()
+        return TiffFile(path, size=end, **options)
+    try:
+        tif.series  # noqa: B018  (computed once, here)
+    except RuntimeError:
+        # tifffile looks at some pages to see whether all are alike, and finds only now that others are not.
+        tif.close()
+        return TiffFile(path, is_uniform=False, **options)
+    return tif
+
+
+def _end_of_pages(tif: TiffFile) -> int | None:
+    """Returns where the first of the pages that were cut begins; ``None`` where all are whole, or none is."""
+    count = len(tif.pages)
+    while count and not _parses(tif, count - 1):
+        count -= 1
+    if count in (0, len(tif.pages)):
+        return None
+    tif.filehandle.seek(_end_of_tags(tif, tif.pages[count - 1].offset))
+    return struct.unpack(tif.tiff.offsetformat, tif.filehandle.read(tif.tiff.offsetsize))[0]
+
+
+def _end_of_tags(tif: TiffFile, offset: int) -> int:
+    """Returns where the reference to the next page is stored, after the tags of a page."""
+    tif.filehandle.seek(offset)
+    (tags,) = struct.unpack(tif.tiff.tagnoformat, tif.filehandle.read(tif.tiff.tagnosize))
+    return offset + tif.tiff.tagnosize + tags * tif.tiff.tagsize
+
+
+def _parses(tif: TiffFile, number: int) -> bool:
+    try:
+        page = tif.pages.get(number, aspage=True, cache=False)
+        end = _end_of_tags(tif, page.offset) + tif.tiff.offsetsize
+        return number == 0 or (end <= tif.filehandle.size and bool(page.dataoffsets))
+    except Exception:  # whatever a page that was cut does to the parser
+        return False
+
+
+def lost_tags(tif: TiffFile) -> list[Note]:
+    """Returns a note of the tags of the first page whose values lie beyond the end of the file."""
+    page, format = tif.pages.first, tif.tiff
+    end = _end_of_tags(tif, page.offset)
+    start = page.offset + format.tagnosize
+    tif.filehandle.seek(start)
+    table = tif.filehandle.read(end - start)
+    codes = {
+        struct.unpack_from(f"{tif.byteorder}H", table, at)[0]
+        for at in range(0, len(table) - format.tagsize + 1, format.tagsize)
+    }
+    lost = sorted(codes - {tag.code for tag in page.tags})
+    if not lost:
+        return []
+    names = ", ".join(TIFF.TAGS.get(code, str(code)) for code in lost)
+    return [Note("left_aside", len(lost), f"metadata that cannot be read are lost: {names}")]
+
+
+def is_stored(tif: TiffFile, page: TiffPage | TiffFrame | None) -> bool:
+    """Says whether all pixels of a page lie within the file."""
+    if page is None or not page.dataoffsets or not all(page.databytecounts):
+        return False
+    end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
+    return end <= tif.filehandle.size
+
+
+def sound_pages(tif: TiffFile) -> int:
+    """Returns how many pages are left without the last ones that lack pixels."""
+    count = len(tif.pages)
+    while count and not is_stored(tif, tif.pages[count - 1]):
+        count -= 1
+    return count
+
+
+def shorten(info: ImageInfo, count: int) -> tuple[ImageInfo, Note]:
+    """Describes what is left of an image of which only the first planes are there.
+
+    Args:
+        info: The image as it was meant to be.
+        count: How many of its planes are there; at least one.
+
+    Returns:
+        The description of the largest whole part, and a note of what is missing.
+    """
+    stacked = info.axes[:-2]
+    sizes = complete(info.shape[:-2], count)
+    kept, promised = prod(sizes), info.plane_count
+    what = ", ".join(
+        f"{axis} = {size} of {of}" for axis, size, of in zip(stacked, sizes, info.shape, strict=False)
+    )
+    text = f"{promised - count} of {promised} planes are missing, from plane {count} on"
+    if count > kept:
+        text += f"; {count - kept} more are left aside, as they complete no position"
+    note = Note("left_aside", promised - kept, f"{text}: restored are {what}")
+    shape = (*sizes, *info.plane_shape)
+    if info.tags:
+        info = replace(info, tags=_shortened(info.tags, stacked, sizes, kept))
+    return replace(info, shape=shape), note
+
+
+def _shortened(tags: TiffTags, stacked: str, sizes: tuple[int, ...], kept: int) -> TiffTags:
+    shape = (*sizes, *tags.shape[-2:])
+    text, listed = tags.description, dict(tags.imagej)
+    if isinstance(listed.get("Labels"), list):
+        listed["Labels"] = listed["Labels"][:kept]
+    if text.startswith("{") and '"shape":' in text:
+        text = json.dumps({**json.loads(text), "shape": shape, "axes": f"{stacked}YX"})
+    return replace(tags, shape=shape, description=text, imagej=listed)
