@@ -12,8 +12,8 @@ ROOT = Path(ddpm_lightning.__file__).parent
 ARROWS = {
     "diffusion": set(),
     "networks": set(),
-    "metrics": {"errors", "storage"},
-    "data": {"errors", "storage"},
+    "metrics": {"errors", "paths", "storage"},
+    "data": {"errors", "paths", "storage"},
     "models": {"errors", "diffusion", "networks", "metrics"},
     "inference": {
         "models.protocol",
@@ -23,6 +23,7 @@ ARROWS = {
         "metrics",
         "build",
         "errors",
+        "paths",
         "storage",
     },
     "evaluation": {
@@ -32,6 +33,7 @@ ARROWS = {
         "data",
         "metrics",
         "errors",
+        "paths",
         "storage",
     },
     "callbacks": {
@@ -41,6 +43,7 @@ ARROWS = {
         "metrics",
         "clock",
         "errors",
+        "paths",
         "storage",
     },
     "cli": {
@@ -54,6 +57,7 @@ ARROWS = {
         "build",
         "clock",
         "errors",
+        "paths",
         "storage",
     },
 }

@@ -28,6 +28,7 @@ from ddpm_lightning.cli.limits import Texts
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.benchmark import write_benchmark
 from ddpm_lightning.metrics.protocol import PROTOCOLS
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["run"]
@@ -47,7 +48,7 @@ def run(config: DictConfig) -> int:
         raise UserError("sets", "is empty", allowed="at least one set")
     methods = _ordered(settings["methods"])
     chosen = _chosen(settings["only"], methods)
-    folder = Path(settings["folder"]).expanduser()
+    folder = expanded(settings["folder"])
     steps = _steps(settings, methods, chosen, next(iter(sets.items())), folder)
     cells = [_cell(settings, folder, sets, name, method, steps) for name in sets for method in chosen]
     for cell in cells:
@@ -72,7 +73,7 @@ def run(config: DictConfig) -> int:
                 done.append({**record, **trained, "folder": cell.folder})
     if not done:
         raise UserError("benchmark", f"no cell was finished: {next(iter(failed.values()))}")
-    output = Path(settings["output"]).expanduser()
+    output = expanded(settings["output"])
     write_benchmark(done, settings["protocols"], _about(settings), output)
     print(f"\ntable in {output / 'table.md'}")
     return 3 if failed else 0

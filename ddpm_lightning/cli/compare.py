@@ -16,6 +16,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.evaluation.comparison import compare, read_methods
 from ddpm_lightning.evaluation.comparison_tables import (
     comparison_csv,
@@ -24,6 +25,7 @@ from ddpm_lightning.evaluation.comparison_tables import (
     differences_csv,
 )
 from ddpm_lightning.evaluation.run import ESTIMATORS
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import write_text
 
 __all__ = ["run", "spelled_out"]
@@ -38,8 +40,8 @@ def spelled_out(arguments: list[str]) -> list[str]:
     ]
     if not files:
         return arguments
-    quoted = ",".join("'" + file.replace("\\", "\\\\").replace("'", "\\'") + "'" for file in files)
-    return [argument for argument in arguments if argument not in files] + [f"files=[{quoted}]"]
+    listed = ",".join(map(quoted, files))
+    return [argument for argument in arguments if argument not in files] + [f"files=[{listed}]"]
 
 
 def run(config: DictConfig) -> int:
@@ -52,7 +54,7 @@ def run(config: DictConfig) -> int:
     methods = read_methods(files, settings["estimator"], settings["names"])
     comparison = compare(methods, settings["metrics"], settings["reference"])
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(settings["output"] or f"comparisons/{stamp}").expanduser()
+    folder = expanded(settings["output"] or f"comparisons/{stamp}")
     page = comparison_markdown(comparison)
     texts = {
         "comparison.md": page,

@@ -9,13 +9,13 @@ Needs `pip install "ddpm-lightning[dashboard]"`. Runs get there by `train logger
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import write_json
 
 __all__ = ["definition", "run"]
@@ -61,7 +61,7 @@ def definition() -> dict[str, Any]:
 def run(config: DictConfig) -> int:
     """Writes the definitions, and saves both to W&B if there is an account."""
     settings = compose.plain(config)
-    folder = Path(settings["output"]).expanduser()
+    folder = expanded(settings["output"])
     interface = _interface()
     wanted = definition()
     workspace = _workspace(interface, settings, wanted)

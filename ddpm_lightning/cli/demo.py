@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.evaluate import score_checkpoint
 from ddpm_lightning.cli.restore import restore_files
 from ddpm_lightning.cli.train import precision, prepare, train
@@ -42,10 +43,10 @@ def run(config: DictConfig) -> int:
     finished = train(settings)
     print("3/4  scoring raw images, single draws and their average on the test split")
     fast = precision(settings["trainer"]) == "bf16-mixed"
-    common = [f"checkpoint={_quoted(finished.best)}", f"draws={draws}", f"bfloat16={fast}"]
+    common = [f"checkpoint={quoted(finished.best)}", f"draws={draws}", f"bfloat16={fast}"]
     # Not into the run folder itself: its metrics.csv is the learning curve.
     scores, summary = score_checkpoint(
-        compose.plain(compose.compose("evaluate", [*common, f"output={_quoted(folder / 'evaluation')}"]))
+        compose.plain(compose.compose("evaluate", [*common, f"output={quoted(folder / 'evaluation')}"]))
     )
     _show(scores, folder)
     print("4/4  restoring the file with the model of this run")
@@ -59,7 +60,7 @@ def run(config: DictConfig) -> int:
 
 def _restore(noisy: Path, output: Path, settings: list[str]) -> None:
     shutil.rmtree(output, ignore_errors=True)
-    given = [*settings, f"input={_quoted(noisy)}", f"output={_quoted(output)}"]
+    given = [*settings, f"input={quoted(noisy)}", f"output={quoted(output)}"]
     restore_files(compose.plain(compose.compose("restore", given)))
 
 
@@ -68,12 +69,6 @@ def _show(scores: Path, folder: Path) -> None:
     for name in ("summary.json", "summary.md"):
         shutil.copy(scores / name, folder / name)
     shutil.copytree(scores / "figures", folder / "figures", dirs_exist_ok=True)
-
-
-def _quoted(path: Path) -> str:
-    """Returns a path that Hydra's grammar takes as it is."""
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
 
 
 def _write_example(settings: dict, folder: Path) -> Path:

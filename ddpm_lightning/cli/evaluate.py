@@ -51,6 +51,7 @@ from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import read_json, write_json, write_text
 
 __all__ = ["data_of", "run", "score_checkpoint"]
@@ -143,7 +144,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         realism=_shares(settings["realism"]),
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}").expanduser()
+    folder = expanded(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}")
     if share.first:
         _check_free(folder)
     folder = share.agree(folder)

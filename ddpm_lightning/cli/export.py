@@ -27,6 +27,7 @@ from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.bioimage import About, sample_of, specification, write_package
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.packed import SUFFIX, pack
+from ddpm_lightning.paths import expanded
 
 __all__ = ["run"]
 
@@ -34,7 +35,7 @@ __all__ = ["run"]
 def run(config: DictConfig) -> int:
     """Exports as the configuration says."""
     settings = compose.plain(config)
-    path = Path(str(settings["output"])).expanduser()
+    path = expanded(str(settings["output"]))
     if path.suffix not in (".zip", SUFFIX):
         raise UserError(f"output={path}", "is no name of a package", allowed=f"NAME.zip, NAME{SUFFIX}")
     if path.is_dir():
@@ -84,7 +85,7 @@ def _pack(settings: dict[str, Any], path: Path) -> int:
 def _sample(file: str | None, trained: Trained) -> np.ndarray:
     """Returns the test image: a file, or the first validation image of the checkpoint's own data."""
     if file is not None:
-        return read_image(Path(file).expanduser())
+        return read_image(expanded(file))
     try:
         normalisation: Any = trained.card["normalisation"]["config"]
         return build({**trained.card["data"], "normalisation": normalisation}).pairs("val")[0].low

@@ -56,9 +56,10 @@ def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequenc
             f"but init={settings['init']} is a {origin['names']['model']}",
             remedy="leave out model=NAME: the model is that of the checkpoint",
         )
-    model = OmegaConf.create(origin["model"])
+    model = dict(origin["model"])
     if "mean" in model:  # where a flow's regressor came from means nothing to the next run
-        model.mean = None
+        model["mean"] = None
+    model = OmegaConf.create(model)
     OmegaConf.set_struct(model, True)
     for override in given:
         key, _, value = override.partition("=")

@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import sys
+import textwrap
 import time
 import warnings
 from types import ModuleType
@@ -17,7 +18,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ddpm_lightning import __version__
-from ddpm_lightning.cli import compose, sweep, sweep_summary
+from ddpm_lightning.cli import arguments, compose, sweep, sweep_summary
 from ddpm_lightning.errors import Interrupted, UserError
 
 VERBS = {
@@ -37,15 +38,15 @@ VERBS = {
 
 def main() -> None:
     """Entry point of the console script."""
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    given = sys.argv[1:]
+    if not given or given[0] in ("-h", "--help", "help"):
         print(_overview())
         return
-    if arguments[0] in ("-V", "--version"):
+    if given[0] in ("-V", "--version"):
         print(f"ddpm-lightning {__version__}")
         return
     try:
-        sys.exit(_run(arguments[0], arguments[1:]))
+        sys.exit(_run(given[0], given[1:]))
     except UserError as error:
         # Every process of a distributed run stumbles over the same stone; one of them says so.
         if os.environ.get("LOCAL_RANK", "0") == "0":
@@ -74,6 +75,7 @@ def _run(verb: str, overrides: list[str]) -> int:
         return 0
     if hasattr(module, "spelled_out"):
         overrides = module.spelled_out(overrides)
+    overrides = arguments.as_typed(verb, overrides)
     compose.check(verb, overrides)
     _quieten()
     command = sys.argv
@@ -161,7 +163,20 @@ def _overview() -> str:
 def _help(verb: str, module: ModuleType) -> str:
     text = f"ddpm-lightning {verb}: {VERBS[verb]}\n\n{module.__doc__.strip()}\n\nSettings (conf/{verb}.yaml):\n\n"
     settings = (compose.config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
-    return text + "\n".join(f"  {line}" for line in settings.splitlines() if "override hydra" not in line)
+    lines = [f"  {line}" for line in settings.splitlines() if "override hydra" not in line]
+    return text + "\n".join([*lines, "", _paths(verb)])
+
+
+def _paths(verb: str) -> str:
+    """Says how the paths of a verb are typed."""
+    keys = arguments.paths_of(verb)
+    text = (
+        f"Paths ({', '.join(keys)}) take any name as your shell passes it on: KEY='exp 1 (20x, 50% laser)' needs the "
+        "quotes of the shell alone. An existing file or folder wins over every other meaning of its name: a pattern "
+        "(day1/*.tif), a list ([a.tif,b.tif]), several values of a sweep (--multirun KEY=a,b), null, or quotes "
+        "that are part of the value."
+    )
+    return textwrap.fill(text, 116)
 
 
 if __name__ == "__main__":

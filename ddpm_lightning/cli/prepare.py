@@ -31,6 +31,7 @@ from ddpm_lightning.data.published import PublishedData
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.metrics.backbone import fetch_backbone
+from ddpm_lightning.paths import expanded
 
 __all__ = ["run", "spelled_out"]
 
@@ -68,7 +69,7 @@ def run(config: DictConfig) -> int:
     found.errors[:0] = troubles
     # The audit of a prepared set lies in it. Your own folder is not written to, and it may well be data/NAME.
     default = data.root if isinstance(data, PublishedData) else Path("audits") / data.name
-    folder = Path(settings["output"] or default).expanduser()
+    folder = expanded(settings["output"] or default)
     report = write_audit(folder, data.name, found, sources, getattr(data, "facts", ""), manifest)
     sizes = ", ".join(f"{split.pairs} {name}" for name, split in found.splits.items())
     left_out = manifest["left_out"] if manifest else []

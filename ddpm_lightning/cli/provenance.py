@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import ddpm_lightning
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import read_json
 
 __all__ = ["data_hash", "provenance"]
@@ -67,7 +68,7 @@ def data_hash(data: Mapping[str, Any]) -> dict[str, str]:
     It is that of ``manifest.json``, which holds a hash of each file; without one, that of names and sizes of all
     files. Simulated sets are made from their settings.
     """
-    root = Path(str(data.get("root") or "")).expanduser()
+    root = expanded(str(data.get("root") or ""))
     if not data.get("root") or not root.is_dir():
         return {"of": "settings", "sha256": _sha256(repr(sorted(data.items(), key=str)).encode())}
     manifest = root / "manifest.json"

@@ -16,6 +16,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.compare import spelled_out
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.report import read_evaluation, report_page
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import write_text
 
 __all__ = ["run", "spelled_out"]
@@ -25,8 +26,8 @@ def run(config: DictConfig) -> int:
     """Writes the page."""
     settings = compose.plain(config)
     given = settings["files"]
-    folders = [Path(file).expanduser() for file in ([given] if isinstance(given, str) else given)]
-    output = _output(Path(str(settings["output"])).expanduser())
+    folders = [expanded(file) for file in ([given] if isinstance(given, str) else given)]
+    output = _output(expanded(str(settings["output"])))
     names = settings["names"] or _names(folders)
     if len(names) != len(folders):
         raise UserError("names", f"{len(names)} names for {len(folders)} folders", remedy="give one for each")

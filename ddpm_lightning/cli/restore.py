@@ -50,6 +50,7 @@ from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.inference.sources import Found, Source, find_files
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.paths import expanded
 
 __all__ = ["restore_files", "run"]
 
@@ -132,7 +133,7 @@ def _files(settings: dict[str, Any]) -> tuple[Found, Path]:
         raise UserError("input", f"is {given!r}", allowed="a file, a folder, a pattern, or a list of them")
     if not isinstance(settings["output"], str):
         raise UserError("output", f"is {settings['output']!r}", allowed="a folder, which is made")
-    found, folder = find_files(given), Path(settings["output"]).expanduser()
+    found, folder = find_files(given), expanded(settings["output"])
     if folder.exists() and not folder.is_dir():
         raise UserError(
             f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"

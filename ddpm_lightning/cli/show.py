@@ -12,10 +12,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.sweep import quoted
+from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.packed import shipped_models
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import read_json
 
 __all__ = ["card_lines", "run", "spelled_out"]
@@ -29,13 +30,13 @@ def spelled_out(arguments: list[str]) -> list[str]:
     ]
     if given or len(plain) != 1:
         return arguments
-    return [f"subject={quoted(Path(text))}" if text == plain[0] else text for text in arguments]
+    return [f"subject={quoted(text)}" if text == plain[0] else text for text in arguments]
 
 
 def run(config: DictConfig) -> int:
     """Prints the card."""
     subject = str(compose.plain(config)["subject"])
-    path = shipped_models().get(subject, Path(subject).expanduser())
+    path = shipped_models().get(subject, expanded(subject))
     if not path.exists():
         raise UserError(path, "is neither a run folder nor a checkpoint: there is no such file")
     print("\n".join(card_lines(path)))

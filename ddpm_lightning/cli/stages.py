@@ -7,8 +7,7 @@ evaluated, and given to other runs as ``model.mean``. Both stages together take 
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from ddpm_lightning.cli.config_file import read_config
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import load
@@ -40,7 +39,7 @@ def first_stage(config: dict[str, Any]) -> dict[str, Any] | None:
     whole, own = Path(config["run_folder"]), Path(config["run_folder"]) / FOLDER
     steps = min(max(round(config["model"]["mean_share"] * total), 1), total - 1)
     if (whole / "checkpoints" / "last.ckpt").is_file():
-        steps = OmegaConf.load(own / "config.yaml").trainer.max_steps
+        steps = read_config(own / "config.yaml")["trainer"]["max_steps"]
     small = "_small" if str(config["names"]["model"]).endswith("_small") else ""
     return {
         **_moved(config, str(whole), str(own)),

@@ -18,6 +18,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.errors import Interrupted, UserError
 from ddpm_lightning.storage import read_json, write_json
 
@@ -122,12 +123,6 @@ def _command(verb: str, asked: list[str], folder: Path) -> list[str]:
         return [*command, f"resume={quoted(folder)}"]
     # A file of conf/sweep says that there is a sweep: the job itself is none.
     return [*command, *asked, f"{FOLDER_KEYS[verb]}={quoted(folder)}", "hydra.mode=RUN"]
-
-
-def quoted(path: Path) -> str:
-    """Returns a path that Hydra's grammar takes as it is."""
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
 
 
 def _run(command: list[str], sweep: str, asked: list[str]) -> int:

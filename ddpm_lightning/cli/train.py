@@ -17,6 +17,7 @@ Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,14 +30,16 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 from yaml import YAMLError
 
 import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
 from ddpm_lightning.cli import compose, consistency, initial, stages
+from ddpm_lightning.cli.arguments import escaped
+from ddpm_lightning.cli.config_file import read_config, write_config
+from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of
 from ddpm_lightning.cli.run_folder import check_free, clear
@@ -46,7 +49,8 @@ from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.storage import read_json, write_json, write_text
+from ddpm_lightning.paths import expanded
+from ddpm_lightning.storage import read_json, write_json
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -73,7 +77,7 @@ def run(config: DictConfig) -> int:
     """Trains as the configuration says, and says where the result is."""
     hydra = HydraConfig.get()
     if config.resume is not None:
-        settings = stored(Path(config.resume).expanduser(), hydra.overrides.task)
+        settings = stored(expanded(config.resume), hydra.overrides.task)
     else:
         names = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
         if config.init is None:
@@ -95,11 +99,12 @@ def run(config: DictConfig) -> int:
 
 def _next(finished: Run, normalisation: dict[str, Any]) -> str:
     """Returns the command that a user would give now."""
+    checkpoint = shlex.quote(f"checkpoint={finished.best}")
     if not finished.paired:
-        return f"restore checkpoint={finished.best} input=FOLDER output=restored"
+        return f"restore {checkpoint} input=FOLDER output=restored"
     # Where each image has a scale of its own, a restored image has the brightness of its input, not of its target.
     scaled = normalisation.get("matched") or (normalisation["target"] or {}).get("per_image")
-    return f"evaluate checkpoint={finished.best}{' protocol=affine' if scaled else ''}"
+    return f"evaluate {checkpoint}{' protocol=affine' if scaled else ''}"
 
 
 def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = False) -> dict[str, Any]:
@@ -115,7 +120,7 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
     """
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     default = f"runs/{stamp}_{names['model']}_{names['data']}"
-    folder = Path(os.environ.get(FOLDER_VARIABLE) or str(config.run_folder or default)).expanduser()
+    folder = expanded(os.environ.get(FOLDER_VARIABLE) or str(config.run_folder or default))
     if started_elsewhere() and config.run_folder is None:
         raise UserError(
             "run_folder",
@@ -125,7 +130,7 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
     if first_process():
         check_free(folder, overwrite)
     os.environ[FOLDER_VARIABLE] = str(folder)
-    config.run_folder = str(folder)
+    config.run_folder = escaped(str(folder))
     return {**compose.plain(config), "names": names}
 
 
@@ -148,9 +153,10 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
             remedy="start the run again; a run is first saved at its first validation, or when it is told to stop",
         )
     try:
-        settings = compose.plain(OmegaConf.load(path))
+        settings = read_config(path)
+        check_values(settings)
         settings["trainer"]["max_steps"]
-    except (OSError, YAMLError, OmegaConfBaseException, KeyError, TypeError, ValueError) as error:
+    except (OSError, YAMLError, KeyError, TypeError, ValueError) as error:
         raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
     for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
         if key == "trainer.max_steps":
@@ -222,7 +228,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         # First, since it tells the folder of a run from others.
         write_json(folder / "status.json", {"state": "starting", "process": os.getpid()})
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+        write_config(folder / "config.yaml", config)
         write_json(folder / "provenance.json", model.card["provenance"])
     if first is not None and resume is None:
         if first_process():

@@ -23,6 +23,7 @@ from ddpm_lightning.data.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.data.preparation.manifest import fields_of, read_manifest
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, natural
 from ddpm_lightning.errors import UserError, printable
+from ddpm_lightning.paths import expanded
 
 __all__ = ["FolderData", "FolderPairs"]
 
@@ -237,7 +238,7 @@ class FolderData(PairDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         if not self.root.is_dir():
             raise UserError(f"data.root={root}", "is not a folder", allowed=LAYOUT)
         self.flat = not any((self.root / name).is_dir() for name in SPLITS)

@@ -20,6 +20,7 @@ from ddpm_lightning.data.preparation.files import sha256
 from ddpm_lightning.data.preparation.layouts import Found, Layout, find_pairs
 from ddpm_lightning.data.preparation.manifest import MANIFEST, read_manifest
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.paths import expanded
 
 __all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData"]
 
@@ -108,8 +109,8 @@ class PublishedData(PairDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.root, self.preparation = Path(root).expanduser(), preparation
-        self.archive = None if archive is None else Path(archive).expanduser()
+        self.root, self.preparation = expanded(root), preparation
+        self.archive = None if archive is None else expanded(archive)
         listed = isinstance(mirrors, Sequence) and not isinstance(mirrors, str)
         if not listed or not all(isinstance(mirror, str) for mirror in mirrors):
             raise UserError("data.mirrors", f"is {mirrors!r}", allowed="a list of addresses: ['https://…/']")

@@ -24,6 +24,7 @@ from ddpm_lightning.evaluation.statistics import (
 )
 from ddpm_lightning.evaluation.tables import read_rows
 from ddpm_lightning.metrics.collection import METRICS
+from ddpm_lightning.paths import expanded
 
 __all__ = ["Comparison", "Method", "Pairing", "compare", "read_methods"]
 
@@ -135,7 +136,7 @@ def read_methods(files: Sequence[str], estimator: str, names: Sequence[str] | No
 
 def _split(file: str, estimator: str) -> tuple[Path, str]:
     name, colon, wanted = file.rpartition(":")
-    if colon and wanted not in ESTIMATORS and Path(name).expanduser().exists() and not Path(file).exists():
+    if colon and wanted not in ESTIMATORS and expanded(name).exists() and not Path(file).exists():
         near = nearest(wanted, ESTIMATORS, least=0)
         raise UserError(
             file,
@@ -145,7 +146,7 @@ def _split(file: str, estimator: str) -> tuple[Path, str]:
         )
     if not colon or wanted not in ESTIMATORS:
         name, wanted = file, estimator
-    path = Path(name).expanduser()
+    path = expanded(name)
     return (path / "metrics.csv" if path.is_dir() else path), wanted
 
 

@@ -17,6 +17,7 @@ from ddpm_lightning.errors import UserError, nearest
 from ddpm_lightning.inference.packed import SUFFIX, read_packed, shipped_models
 from ddpm_lightning.inference.presets import choose
 from ddpm_lightning.models.protocol import Method
+from ddpm_lightning.paths import expanded
 
 __all__ = ["CARD_FORMAT", "Trained", "load"]
 
@@ -131,7 +132,7 @@ def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], pat
 
 def _found(checkpoint: str | Path) -> Path:
     """Returns the file that is meant: of that path, or of the shipped model of that name."""
-    path, shipped = Path(checkpoint).expanduser(), shipped_models()
+    path, shipped = expanded(checkpoint), shipped_models()
     if path.is_file():
         return path
     if str(checkpoint) in shipped:

@@ -20,6 +20,7 @@ from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.stacks import SUFFIXES, images_in, is_image
 from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, stem_of, store_of
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.paths import expanded
 
 __all__ = ["Found", "Source", "find_files"]
 
@@ -177,7 +178,7 @@ def _name(path: Path, base: str) -> str:
 
 
 def _seen(source: str | Path) -> _Seen:
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_file() or is_zarr(path):
         return _Seen(_outside(path if is_zarr(path) else path.parent), [path], [])
     if path.is_dir():
@@ -187,14 +188,17 @@ def _seen(source: str | Path) -> _Seen:
         images = [store_of(image)[1] for image in images_in(store)] if inner else []
         few = ", ".join(f"{store}/{image}" for image in images[:5]) + ", …" * (len(images) > 5)
         raise UserError(f"input={source}", "no such file or folder", few)
-    matched = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    # Folders above the pattern that exist are taken by their names: data [1]/*.tif.
+    base = next((folder for folder in path.parents if folder.is_dir()), Path())
+    pattern = path.relative_to(base)
+    matched = sorted(base / name for name in glob.glob(str(pattern), root_dir=base, recursive=True))
     stores = {found for found in matched if is_zarr(found)}
     # What is below a store that matches is in it already.
     images = [found for found in matched if is_image(found) and stores.isdisjoint(found.parents)]
     if not images:
         raise UserError(f"input={source}", "matches no TIFF files", allowed=ALLOWED)
-    fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), path.parts))
-    return _Seen(Path(*fixed), images, [found for found in matched if _is_other(found)])
+    fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), pattern.parts))
+    return _Seen(base.joinpath(*fixed), images, [found for found in matched if _is_other(found)])
 
 
 def _in_folder(folder: Path, source: str | Path) -> _Seen:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import write_bytes
 
 FILE_NAME = "alexnet_features_imagenet.safetensors"
@@ -79,7 +80,7 @@ def find_backbone(backbone: Path | str | None = None) -> Path | None:
         backbone: File that the user named; it must exist. ``None`` looks into the cache folder.
     """
     if backbone is not None:
-        path = Path(backbone).expanduser()
+        path = expanded(backbone)
         if not path.is_file():
             raise UserError("metrics.lpips.backbone", f"there is no file {path}", remedy="correct the path")
         return path

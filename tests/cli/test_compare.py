@@ -90,7 +90,7 @@ def test_bad_tables_are_answered(command, scored, tmp_path):
 def test_files_become_an_override(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seed=1").mkdir()
-    assert spelled_out(["a.csv", "it's", "names=[a,b]"]) == ["names=[a,b]", r"files=['a.csv','it\'s']"]
+    assert spelled_out(["a.csv", "it's", "names=[a,b]"]) == ["names=[a,b]", r"files=[a.csv,'it\'s']"]
     assert spelled_out(["seed=1", "--cfg", "job"])[-1] == "files=['seed=1']"
     assert spelled_out(["files=[a]", "-m"]) == ["files=[a]", "-m"]
 

@@ -103,8 +103,8 @@ def test_both_stages_of_a_flow_start_from_those_of_the_trained_one(train, tmp_pa
         (["model=care_small"], "is a ddpm_small"),
         (["model.network.base=16"], "another network"),
         (["init=nowhere.ckpt"], "error: init=nowhere.ckpt: no such file"),
-        (["init=[a,b]"], "init: is ['a', 'b']"),
-        (["init=3"], "init: is 3"),
+        (["init=[a,b]"], "error: init=[a,b]: no such file"),
+        (["init=3"], "error: init=3: no such file"),
         (["model=ddpm_small", "+model.colour=red"], "no setting of the model"),
     ],
 )

@@ -43,7 +43,7 @@ GRID = ["train", "--multirun", "model.optimizer.lr=0.001,0.1", "seed=0,1,2", "hy
 def test_a_failed_job_ends_nothing_and_finished_jobs_are_left_alone(command, jobs, tmp_path):
     answer = command(*GRID)
     assert answer.code == 2 and "1 (failed), 4 (failed)" in answer.err and len(jobs) == 6
-    assert all(job[-1] == "hydra.mode=RUN" and f"run_folder='{tmp_path}/sweep/" in job[-2] for job in jobs)
+    assert all(job[-1] == "hydra.mode=RUN" and f"run_folder={tmp_path}/sweep/" in job[-2] for job in jobs)
     rows = table(tmp_path / "sweep")
     assert [row["state"] for row in rows] == ["finished", "failed", "finished"] * 2
     assert [(row["model.optimizer.lr"], row["seed"]) for row in rows[:4]] == [
@@ -61,7 +61,7 @@ def test_a_failed_job_ends_nothing_and_finished_jobs_are_left_alone(command, job
     checkpoint.touch()
     assert command(*GRID).code == 2
     assert len(jobs) == 2, "only those that failed"
-    assert jobs[1][-1] == f"resume='{tmp_path}/sweep/4'", "one that was saved goes on"
+    assert jobs[1][-1] == f"resume={tmp_path}/sweep/4", "one that was saved goes on"
     assert [row["state"] for row in table(tmp_path / "sweep")].count("finished") == 5
     jobs.clear()
     assert command(*GRID).code == 2 and len(jobs) == 1, "the one that always fails"
