@@ -67,6 +67,7 @@ def run(config: DictConfig) -> int:
             troubles += damage(data.root, manifest)
         found = audit(sources, progress)
     found.errors[:0] = troubles
+    found.warnings += [f"{split}: {text}" for split in sources for text in data.notes(split)]
     # The audit of a prepared set lies in it. Your own folder is not written to, and it may well be data/NAME.
     default = data.root if isinstance(data, PublishedData) else Path("audits") / data.name
     folder = expanded(settings["output"] or default)

@@ -38,12 +38,12 @@ from ddpm_lightning.cli.intervals import stored_intervals
 from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import as_records, total
-from ddpm_lightning.data.stacks import open_stack
+from ddpm_lightning.data.stacks import open_stack, stem
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
-from ddpm_lightning.inference.files import Settings, check_names, results_of, stem
+from ddpm_lightning.inference.files import Settings, check_names, results_of
 from ddpm_lightning.inference.records import Records, making
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
@@ -200,7 +200,9 @@ def _restore(
     counters: torch.Tensor,
 ) -> list[dict[str, Any]]:
     how, files = _how(restorer, settings), found.sources
-    previews = {source: [f"preview/{stem(source)}.png"] if settings["preview"] else [] for source in files}
+    previews = {
+        source: [f"preview/{stem(source.name)}.png"] if settings["preview"] else [] for source in files
+    }
     results = {source: [*results_of(source, how), *previews[source]] for source in files}
     check_names(results, folder)
     about, decisive = _about(restorer, settings, how.intervals)

@@ -207,6 +207,10 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     model: Learner = build(config["model"]).to(memory_format=torch.channels_last)
     consistency.check(config, data.crop, model.multiple)
     data.setup("fit")
+    if first_process():
+        for split in ("train", "val"):
+            for text in data.notes(split):
+                print(f"{split}: {text}")
     consistency.check_partners(config, data, model)
     model.bounds = data.normalisation.target_bounds
     model.card = card(config, data)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ddpm_lightning.data.audit_repeats import Repeats
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.preparation.download import Progress
 from ddpm_lightning.data.preparation.images import saturation
@@ -101,12 +102,14 @@ def audit(sources: Mapping[str, PairSource], progress: Progress | None = None) -
     done = 0
     for split, source in sources.items():
         pairs: list[_Measured] = []
+        repeats = Repeats()
         measured = {int(index) for index in np.linspace(0, len(source) - 1, min(SHIFTS, len(source))).round()}
         for index in range(len(source)):
             try:
                 pair = source[index]
                 pairs.append(_Measured(pair, index in measured))
                 seen += _seen(split, pair)
+                repeats.add(pair)
             except UserError as error:
                 result.errors.append(" ".join(str(error).split()))
             done += 1
@@ -114,7 +117,7 @@ def audit(sources: Mapping[str, PairSource], progress: Progress | None = None) -
                 progress("auditing", done, total)
         if pairs:
             result.splits[split] = _summary(pairs)
-            result.warnings += [f"{split}: {text}" for text in _remarks(pairs)]
+            result.warnings += [f"{split}: {text}" for text in _remarks(pairs) + repeats.remarks()]
         else:
             result.errors.append(f"{split}: holds no pair that can be used")
     result.errors += _leaks(seen)

@@ -72,6 +72,10 @@ class PairDataModule(lightning.LightningDataModule):
         """Returns the pairs of ``train``, ``val`` or ``test``."""
         raise NotImplementedError(f"{type(self).__name__} names no source of pairs")
 
+    def notes(self, split: str) -> list[str]:
+        """Returns what is not used of a split, and what was guessed; complete once all of its pairs were read."""
+        return []
+
     def pairs(self, split: str) -> CachedPairs:
         """Returns the pairs of a split, cached in memory up to the limit.
 

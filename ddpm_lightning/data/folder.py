@@ -1,8 +1,9 @@
-"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``, equal names being partners.
+"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``, equal names being partners, whatever their endings.
 
 A file may be one image, a time series or a z stack: its planes are pairs of their own (``NAME_t3_z0``) and one field of
-view. Without folders of splits, ``low/`` and ``high/`` alone are split by field. Where no clean images exist there is
-no ``high/``: methods such as Noise2Void learn from noisy images alone.
+view. A noisy series whose partner is a single clean image holds repeats of it: each is a pair with that image. All
+formats are read that are restored. Without folders of splits, ``low/`` and ``high/`` alone are split by field. Where no
+clean images exist there is no ``high/``: methods such as Noise2Void learn from noisy images alone.
 
 Fields of view are told by a pattern of names, by ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``)
 or ``index.csv`` (columns ``id`` and ``field``, optionally ``split``) or the ``manifest.json`` of a prepared set beside
@@ -11,23 +12,26 @@ the folders; otherwise each file is a field of its own.
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.degrade import Degradations, degraded
 from ddpm_lightning.data.frames import FrameFile
+from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.others import endings_of, is_other, left_aside
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.data.preparation.manifest import fields_of, read_manifest
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, natural
+from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, is_image, stem
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.paths import expanded
 
 __all__ = ["FolderData", "FolderPairs"]
 
-SUFFIXES = {".tif", ".tiff"}
 LAYOUT = (
     "a folder with {train,val,test}/{low,high}/*.tif, or {low,high}/*.tif, partners having equal names; low/ alone for"
     " methods that need no clean images"
@@ -60,9 +64,10 @@ class FolderPairs:
     ) -> None:
         root = Path(root)
         self.folder = root / split if shares is None else root
-        lows = _files(self.folder / "low")
+        lows, self._aside = _files(self.folder / "low")
         self.paired = (self.folder / "high").is_dir()
-        highs = _files(self.folder / "high") if self.paired else lows
+        highs, aside = _files(self.folder / "high") if self.paired else (lows, [])
+        self._aside += aside
         if alone := sorted(lows.keys() ^ highs.keys(), key=natural):
             name, other = alone[0], "high" if alone[0] in lows else "low"
             more = f" (and {len(alone) - 1} other files have none)" if len(alone) > 1 else ""
@@ -72,7 +77,7 @@ class FolderPairs:
                 remedy="add it, or remove this file",
             )
         manifest = read_manifest(root)
-        table, placed = _table(root, split, by_split=shares is None)
+        table, placed = _table(root, split, lows, by_split=shares is None)
         if manifest is not None:
             table = fields_of(manifest, split)
         names = sorted(lows, key=natural)
@@ -81,6 +86,7 @@ class FolderPairs:
             by_field = {} if placed else assign(self.fields.values(), shares, seed)
             names = [name for name in names if (placed.get(name) or by_field.get(self.fields[name])) == split]
         self.pixel_size = pixel_size if manifest is None else pixel_size or manifest["pixel_size"]
+        self.names = names
         self.files = [(FrameFile(lows[name]), FrameFile(highs[name])) for name in names]
         # The files of a prepared set hold one plane each: there is no need to open thousands of them.
         planes = [1 if manifest else _count(low) for low, _ in self.files]
@@ -96,19 +102,50 @@ class FolderPairs:
             UserError: If a file cannot be read as grey planes, the sizes differ, or an image is constant.
         """
         number, plane = self.index[index]
-        files = self.files[number]
-        if files[0].info.shape != files[1].info.shape:
+        low, high = self.files[number]
+        if not _partners(low, high):
             raise UserError(
-                files[0].path,
-                f"is {files[0].size}, its partner {files[1].path} is {files[1].size}",
-                allowed="partners of equal size",
+                low.path,
+                f"is {low.size}, its partner {high.path} is {high.size}",
+                allowed="partners of equal size, or a series of repeats and one clean image",
                 remedy="crop or register the pair; images are never resized silently",
             )
-        low, high = (file.plane(plane) for file in files)
-        stem, label = files[0].path.stem, files[0].label(plane)
-        pixel_size = files[0].pixel_size if self.pixel_size is None else self.pixel_size
-        name = f"{stem}_{label}" if label else stem
-        return Pair(low, high, name, self.fields[stem], pixel_size, paired=self.paired)
+        name, label = self.names[number], low.label(plane)
+        return Pair(
+            low.plane(plane),
+            high.plane(plane % high.planes),
+            f"{name}_{label}" if label else name,
+            self.fields[name],
+            low.pixel_size if self.pixel_size is None else self.pixel_size,
+            paired=self.paired,
+        )
+
+    def notes(self) -> list[str]:
+        """Returns what is not used of the folder and, of files that were read, what was left aside or guessed."""
+        texts = [f"{note.text} ({folder})" for folder, note in self._aside]
+        found: dict[str, list[str]] = {}
+        for path, note in ((file.path, note) for pair in self.files for file in pair for note in file.notes):
+            found.setdefault(note.text, []).append(str(path.relative_to(self.folder)))
+        for text, names in found.items():
+            names = list(dict.fromkeys(names))
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            texts.append(f"{names[0]}{more}: {text}")
+        return texts + self._repeats()
+
+    def _repeats(self) -> list[str]:
+        axes: list[str] = []
+        for low, high in self.files:
+            with suppress(UserError):  # a file that cannot be read is reported where its pairs are
+                axes += [low.info.axes] * (low.planes > high.planes and _partners(low, high))
+        kinds = " and ".join(sorted(set(axes)))
+        text = f"{len(axes)} noisy series ({kinds}) with one clean image each: their planes are taken for repeats of it"
+        return [text] if axes else []
+
+
+def _partners(low: FrameFile, high: FrameFile) -> bool:
+    """Says whether each noisy plane has a clean one: its own, or the one of which all are repeats."""
+    same = low.stacked[len(low.stacked) - len(high.stacked) :] == high.stacked
+    return same and low.info.plane_shape == high.info.plane_shape
 
 
 def _count(file: FrameFile) -> int:
@@ -119,31 +156,44 @@ def _count(file: FrameFile) -> int:
         return 1
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
+    """Returns the images of a folder by name, and notes on what else is there, with the name of the folder."""
     if not folder.is_dir():
         raise UserError(folder, "is not a folder", allowed=LAYOUT, remedy="check data.root=DIR")
     files: dict[str, Path] = {}
+    others = []
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        if not is_image(path):
+            others += [path] if is_other(path) or _holds_images(path) else []
             continue
         if printable(path.name) != path.name:
             raise UserError(path, "has a name that is not UTF-8", remedy="rename the file")
-        if path.stem in files:
-            raise UserError(
-                path, f"and {files[path.stem].name} both claim the name {path.stem}", remedy="keep one"
-            )
-        files[path.stem] = path
+        for image in images_in(path):
+            name = stem(image_name(image))
+            if name in files:
+                raise UserError(
+                    image, f"and {files[name].name} both claim the name {name}", remedy="keep one"
+                )
+            files[name] = image
     if not files:
-        raise UserError(folder, "holds no TIFF files", allowed=LAYOUT)
-    return files
+        found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
+        raise UserError(folder, found, allowed=LAYOUT, remedy="save the images as TIFF" if others else "")
+    return files, [(folder.name, note) for note in left_aside(others)]
 
 
-def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict[str, str]]:
+def _holds_images(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".") and any(map(is_image, path.iterdir()))
+
+
+def _table(
+    root: Path, split: str, names: Container[str], by_split: bool
+) -> tuple[dict[str, str], dict[str, str]]:
     """Reads which field of view, and which split, each file belongs to.
 
     Args:
         root: Folder that may hold a table.
         split: Split that is asked for.
+        names: Names of the files, without their endings; the table may have them with endings.
         by_split: Whether names are only unique within their split.
     """
     for table, key in ((root / "fields.csv", "name"), (root / "index.csv", "id")):
@@ -154,6 +204,9 @@ def _table(root: Path, split: str, by_split: bool) -> tuple[dict[str, str], dict
             raise UserError(table, "names no files", allowed=f"a line {key},field and a line for each file")
         if key not in rows[0] or "field" not in rows[0]:
             raise UserError(table, f"has columns {list(rows[0])}", allowed=f"{key}, field[, split]")
+        for row in rows:
+            if row[key] not in names and (row[key] or "").lower().endswith((*SUFFIXES, ".ome")):
+                row[key] = stem(row[key])
         _check_splits(table, rows)
         if by_split:
             rows = [row for row in rows if row.get("split", split) == split]
@@ -249,6 +302,7 @@ class FolderData(PairDataModule):
         self.split_seed = split_seed
         check_pattern(field_pattern, "data.field_pattern")
         check_split(self.split, "data.split")
+        self._read: dict[str, FolderPairs] = {}
         self.name = name or self.root.resolve().name
 
     @property
@@ -260,4 +314,9 @@ class FolderData(PairDataModule):
         """Returns the pairs of a split."""
         shares = self.split if self.flat else None
         pairs = FolderPairs(self.root, split, self.pixel_size, self.field_pattern, shares, self.split_seed)
+        self._read[split] = pairs
         return degraded(pairs, self.degradations, split)
+
+    def notes(self, split: str) -> list[str]:
+        """Returns what is not used of a split, and what was guessed of the files that were read."""
+        return self._read[split].notes() if split in self._read else []

@@ -1,4 +1,4 @@
-"""Planes of a TIFF read again and again: checked once, then straight from the disk.
+"""Planes of an image read again and again: checked once, then straight from the disk.
 
 The first time, a plane is read and checked as any other file. If it lies in the file as it is (uncompressed, in one
 piece), later readings skip all parsing: small planes are read whole, and large ones are memory-mapped, so that a crop
@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
-from ddpm_lightning.data.tiff import TiffStack, read_info
+from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.stacks import open_stack
+from ddpm_lightning.data.zarr_paths import is_zarr
 from ddpm_lightning.errors import UserError
 
 __all__ = ["FrameFile"]
@@ -24,16 +26,20 @@ OPEN_FILES = 256
 
 
 class FrameFile:
-    """The grey planes of a TIFF: an image, a time series or a z stack.
+    """The grey planes of a file: an image, a time series or a z stack.
 
     Args:
-        path: The file; it is not opened before it is needed.
+        path: The file, or an image of a Zarr; it is not opened before it is needed.
+
+    Attributes:
+        notes: What was left aside or guessed, as far as it was read, in order.
     """
 
     open_files: ClassVar[int] = 0
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.notes: dict[Note, None] = {}
         self._info: ImageInfo | None = None
         self._labels: list[str] = []
         self._checked: set[int] = set()
@@ -53,8 +59,10 @@ class FrameFile:
             UserError: If the file cannot be read, or has channels.
         """
         if self._info is None:
-            info = read_info(self.path)
-            if "C" in info.axes:
+            with open_stack(self.path) as stack:
+                info = stack.info
+                self.notes.update(dict.fromkeys(stack.notes))
+            if "C" in info.axes and info.shape[info.axes.index("C")] > 1:
                 raise UserError(
                     self.path,
                     f"has several channels (axes {info.axes}, shape {info.shape})",
@@ -63,6 +71,11 @@ class FrameFile:
                 )
             self._info = info
         return self._info
+
+    @property
+    def stacked(self) -> tuple[int, ...]:
+        """Lengths of the axes of planes that are longer than 1."""
+        return tuple(size for size in self.info.shape[:-2] if size > 1)
 
     @property
     def planes(self) -> int:
@@ -97,7 +110,7 @@ class FrameFile:
         if number not in self._checked:
             return self._first(number)
         if self._offset is None:
-            with TiffStack(self.path) as stack:
+            with open_stack(self.path) as stack:
                 return stack.plane(number)
         shape = self.info.plane_shape
         count = prod(shape)
@@ -107,8 +120,9 @@ class FrameFile:
         return np.fromfile(self.path, self._stored, count, offset=start).reshape(shape)
 
     def _first(self, number: int) -> np.ndarray:
-        with TiffStack(self.path) as stack:
+        with open_stack(self.path) as stack:
             image = stack.plane(number)
+            self.notes.update(dict.fromkeys(stack.notes))
         if image.min() == image.max():
             where = f", plane {self.label(number)}," if self.planes > 1 else ""
             raise UserError(
@@ -116,7 +130,7 @@ class FrameFile:
                 f"{where} is constant: every pixel is {image.flat[0]}".lstrip(", "),
                 remedy="leave it out",
             )
-        if not self._checked:
+        if not self._checked and not is_zarr(self.path):
             self._locate()
         self._checked.add(number)
         return image

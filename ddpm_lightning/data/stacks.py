@@ -1,6 +1,6 @@
 """Images as stacks of planes, whatever file they are in: TIFF in all its dialects, or OME-Zarr."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -8,10 +8,20 @@ import numpy as np
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.tiff import TiffStack, TiffStackWriter
-from ddpm_lightning.data.zarr_paths import is_zarr
+from ddpm_lightning.data.zarr_paths import is_zarr, stem_of, store_of
 from ddpm_lightning.errors import UserError
 
-__all__ = ["SUFFIXES", "Stack", "StackWriter", "images_in", "is_image", "open_stack", "open_writer"]
+__all__ = [
+    "SUFFIXES",
+    "Stack",
+    "StackWriter",
+    "image_name",
+    "images_in",
+    "is_image",
+    "open_stack",
+    "open_writer",
+    "stem",
+]
 
 TIFFS = (".tif", ".tiff", ".btf", ".tf8")
 ZARRS = (".zarr",)
@@ -48,6 +58,24 @@ class StackWriter(Protocol):
 def is_image(path: Path) -> bool:
     """Says whether a path looks like an image that can be read."""
     return not path.name.startswith(".") and (path.name.lower().endswith(TIFFS) or is_zarr(path))
+
+
+def image_name(path: Path) -> str:
+    """Returns the name of an image as a file of its own: that of ``plate.zarr/A/1/0`` is ``plate_A_1_0.zarr``."""
+    if not is_zarr(path):
+        return path.name
+    store, inner = store_of(path)
+    name, ending = stem_of(store)
+    parts = [stem_of(Path(part))[0] for part in Path(inner).parts]
+    # A folder is often zipped with its own name.
+    parts = parts[parts[:1] == [name] :]
+    return f"{'_'.join((name, *parts))}{ending}"
+
+
+def stem(name: str) -> str:
+    """Returns a name without its endings: ``a.ome.tif`` gives ``a``, ``Pos0/a.tif`` gives ``Pos0/a``."""
+    name = name.removesuffix(PurePosixPath(name).suffix)
+    return name[: -len(".ome")] if name.lower().endswith(".ome") else name
 
 
 def images_in(path: Path) -> list[Path]:

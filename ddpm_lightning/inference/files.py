@@ -6,14 +6,15 @@ else was asked for: ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_inte
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from ddpm_lightning.data.stacks import stem
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.metrics.conformal import Conformal
 
-__all__ = ["Settings", "check_names", "result_name", "results_of", "stem"]
+__all__ = ["Settings", "check_names", "result_name", "results_of"]
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,10 @@ class Settings:
         return [name for name, there in wanted.items() if there]
 
 
-def stem(source: Path | Source) -> str:
-    """Returns the name of a file without its endings: ``a.ome.tif`` gives ``a``, ``Pos0/a.tif`` gives ``Pos0/a``."""
-    name = source.name.removesuffix(PurePosixPath(source.name).suffix)
-    return name[: -len(".ome")] if name.lower().endswith(".ome") else name
-
-
 def result_name(source: Path | Source, part: str = "") -> str:
     """Returns the name of a result of a file: ``a.ome.tif`` with part ``std`` gives ``a_std.ome.tif``."""
-    return f"{stem(source)}_{part}{source.name[len(stem(source)) :]}" if part else source.name
+    name = stem(source.name)
+    return f"{name}_{part}{source.name[len(name) :]}" if part else source.name
 
 
 def results_of(source: Path | Source, settings: Settings) -> list[str]:

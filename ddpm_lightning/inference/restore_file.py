@@ -10,9 +10,9 @@ import numpy as np
 
 from ddpm_lightning.data.image import to_dtype
 from ddpm_lightning.data.notes import Note, as_records
-from ddpm_lightning.data.stacks import open_stack, open_writer
+from ddpm_lightning.data.stacks import open_stack, open_writer, stem
 from ddpm_lightning.errors import UserError, printable
-from ddpm_lightning.inference.files import Settings, result_name, stem
+from ddpm_lightning.inference.files import Settings, result_name
 from ddpm_lightning.inference.planes import is_blank
 from ddpm_lightning.inference.precision import least_precise
 from ddpm_lightning.inference.restoration import Restoration
@@ -82,7 +82,7 @@ def restore_file(
                 for writer in single:
                     writer.write(plane)
             else:
-                key = "_".join(part for part in (stem(source), place.label) if part)
+                key = "_".join(part for part in (stem(source.name), place.label) if part)
                 try:
                     restored = restorer.restore_plane(
                         plane,

@@ -9,7 +9,6 @@ that of ``plate.zarr/A/1/0`` is ``plate_A_1_0.zarr``.
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -17,50 +16,14 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.data.stacks import SUFFIXES, images_in, is_image
-from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, stem_of, store_of
+from ddpm_lightning.data.others import endings_of, is_other, left_aside
+from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, is_image
+from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, store_of
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.paths import expanded
 
 __all__ = ["Found", "Source", "find_files"]
 
-#: Images that microscopists export, and that lose bit depth, axes or pixel size.
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-#: Files of microscopes and of image analysis that are not read.
-OTHERS = (
-    *(
-        ".czi",
-        ".lsm",
-        ".zvi",
-        ".lif",
-        ".lof",
-        ".nd2",
-        ".oib",
-        ".oif",
-        ".oir",
-        ".vsi",
-        ".ims",
-        ".sld",
-        ".sldy",
-        ".dv",
-    ),
-    *(
-        ".r3d",
-        ".stk",
-        ".flex",
-        ".mrc",
-        ".dm3",
-        ".dm4",
-        ".h5",
-        ".hdf5",
-        ".n5",
-        ".npy",
-        ".nrrd",
-        ".svs",
-        ".ndpi",
-        ".scn",
-    ),
-)
 ALLOWED = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
 #: What a folder of results holds: a search through folders passes it by.
 OURS = ("restore.json", ".restore")
@@ -138,28 +101,6 @@ def find_files(source: str | Path | Sequence[str | Path]) -> Found:
     return Found(sources, left_aside(path for one in seen for path in one.others))
 
 
-def left_aside(paths: Iterable[Path]) -> list[Note]:
-    """Returns notes on images that cannot be read, or were not looked for.
-
-    Args:
-        paths: Files beside the images, and folders below them.
-    """
-    paths = list(dict.fromkeys(paths))
-    kinds = Counter(path.suffix.lower() for path in paths if not path.is_dir())
-    texts = {PICTURES: "not read, since they lose grey values and pixel size: save them as TIFF"}
-    texts[OTHERS] = "not read: save them as OME-TIFF"
-    notes = []
-    for endings, text in texts.items():
-        for ending in endings:
-            if count := kinds[ending]:
-                files = f"{count} {ending} file{'s' * (count > 1)}"
-                notes.append(Note("left_aside", count, f"{files} beside the images: {text}"))
-    if folders := [path for path in paths if path.is_dir()]:
-        text = "folders with images lie beside the images, and were not searched: name them as input"
-        notes.append(Note("left_aside", len(folders), f"{len(folders)} {text}"))
-    return notes
-
-
 def _outside(folder: Path) -> Path:
     """Returns the folder that a store is in, for a folder that is a store or within one."""
     store, inner = store_of(folder)
@@ -167,14 +108,8 @@ def _outside(folder: Path) -> Path:
 
 
 def _name(path: Path, base: str) -> str:
-    if not is_zarr(path):
-        return Path(os.path.relpath(os.path.abspath(path), base)).as_posix()
-    store, inner = store_of(path)
-    name, ending = stem_of(store)
-    parts = [stem_of(Path(part))[0] for part in Path(inner).parts]
-    # A folder is often zipped with its own name.
-    parts = parts[parts[:1] == [name] :]
-    return (Path(os.path.relpath(store.parent, base)) / f"{'_'.join((name, *parts))}{ending}").as_posix()
+    folder = store_of(path)[0].parent if is_zarr(path) else path.parent
+    return (Path(os.path.relpath(os.path.abspath(folder), base)) / image_name(path)).as_posix()
 
 
 def _seen(source: str | Path) -> _Seen:
@@ -198,7 +133,7 @@ def _seen(source: str | Path) -> _Seen:
     if not images:
         raise UserError(f"input={source}", "matches no TIFF files", allowed=ALLOWED)
     fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), pattern.parts))
-    return _Seen(base.joinpath(*fixed), images, [found for found in matched if _is_other(found)])
+    return _Seen(base.joinpath(*fixed), images, [found for found in matched if is_other(found)])
 
 
 def _in_folder(folder: Path, source: str | Path) -> _Seen:
@@ -212,9 +147,8 @@ def _in_folder(folder: Path, source: str | Path) -> _Seen:
         images += found
         others += aside
     if not images:
-        endings = sorted({path.suffix for path in others})
-        found = f"holds no TIFF files, but {' and '.join(endings)}" if endings else "holds no TIFF files"
-        remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if endings else ""
+        found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
+        remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if others else ""
         raise UserError(f"input={source}", found, ALLOWED, remedy)
     return _Seen(folder, images, others)
 
@@ -224,7 +158,7 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     images = [path for path in entries if is_image(path)]
     folders = [path for path in entries if path.is_dir() and path not in images]
-    return images, [path for path in entries if _is_other(path)], folders
+    return images, [path for path in entries if is_other(path)], folders
 
 
 def _below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
@@ -236,7 +170,3 @@ def _below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path
         images, others, inner = _listed(folder)
         yield images, others
         yield from _below(inner, seen)
-
-
-def _is_other(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in PICTURES + OTHERS

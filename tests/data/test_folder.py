@@ -132,7 +132,9 @@ def spoil_empty(root):
 
 
 def spoil_axes(root):
-    tifffile.imwrite(root / "train/low/00001.tif", np.zeros((3, 64, 64), np.uint16), photometric="minisblack")
+    tifffile.imwrite(
+        root / "train/high/00001.tif", np.zeros((3, 64, 64), np.uint16), photometric="minisblack"
+    )
 
 
 def spoil_rgb(root):
