@@ -14,6 +14,7 @@ import numpy as np
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.stacks import open_stack
+from ddpm_lightning.data.tiff import TiffStack
 from ddpm_lightning.data.zarr_paths import is_zarr
 from ddpm_lightning.errors import UserError
 
