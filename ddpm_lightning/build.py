@@ -1,77 +1,168 @@
-"""Builds objects from plain dictionaries: the part of Hydra's ``instantiate`` that a checkpoint may be trusted with.
+"""Builds objects from plain dictionaries: the part of Hydra's ``instantiate`` that a file may be trusted with.
 
-A node with ``_target_`` names a class or function by its dotted path; the other keys are its arguments, built first.
-``_partial_: true`` gives a factory that still takes arguments. A checkpoint carries such nodes, and files come from
-strangers: only names of this package and of PyTorch's optimisers are ever looked up.
+A description with ``_target_`` names a registered class (:mod:`ddpm_lightning.register`); the other keys are its
+arguments, built first. ``_partial_: true`` makes an optimiser a factory that still takes the parameters. The whole tree
+is looked through before the first object is made: every name, and whether each setting is of the kind that its class
+takes. Nothing is built of a tree in which anything is refused.
 """
 
 import functools
-import importlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory
+from ddpm_lightning.register import FORMER, HOLDS, kind_of, registered_class
+from ddpm_lightning.signatures import accepted, stray
 
-__all__ = ["build"]
+__all__ = ["build", "check"]
 
-LIGHTNING = ("callbacks", "loggers", "profilers", "strategies")
-ALLOWED = ("ddpm_lightning.", "torch.optim.", *(f"lightning.pytorch.{name}." for name in LIGHTNING))
+#: Deepest nesting, and most values, of a description: those of this program have 6 levels and some hundred values.
+DEEPEST, MOST = 32, 100_000
+#: Greatest whole number of a setting, but for seeds.
+GREATEST = 10**6
+SEEDS = ("seed", "world", "split_seed")
+#: Kinds whose whole numbers count something: there are no negative ones.
+COUNTED = ("method", "network", "schedule", "objective", "sampler")
+#: What goes wrong inside of a constructor that was given settings that cannot be.
+UNBUILDABLE = (
+    *(TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, RuntimeError),
+)
 
 
-def build(node: Any, **arguments: Any) -> Any:
-    """Builds what a node describes.
+def build(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = ()) -> Any:
+    """Builds what a description says.
 
     Args:
         node: Nested dictionaries, lists and plain values.
-        arguments: Further arguments of the outermost object; they replace those of the node.
+        kinds: Kinds of classes (keys of :data:`ddpm_lightning.register.REGISTER`) that the outermost descriptions may
+            name; by default all.
+        trust: Top-level packages whose classes are admitted as well.
 
     Raises:
-        UserError: If a target is not allowed or does not exist, or does not take the arguments.
+        UserError: If a class is not allowed or does not exist, or does not take its arguments; nothing was built then.
     """
-    return _built(node, "", arguments)
+    check(node, kinds, trust)
+    return _built(node, "", trust)
 
 
-def _built(node: Any, path: str, arguments: Mapping[str, Any]) -> Any:
+def check(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = ()) -> None:
+    """Raises what :func:`build` would refuse before it builds; for the arguments see there."""
+    seen = 0
+    for path, depth, value, allowed, owner in _values(node, kinds, trust):
+        seen += 1
+        if depth > DEEPEST or seen > MOST:
+            found = (
+                f"is nested more than {DEEPEST} deep" if depth > DEEPEST else f"holds more than {MOST} values"
+            )
+            raise UserError(
+                path.split(".")[0] or "description", found, remedy="the file was not made by this program"
+            )
+        if isinstance(value, Mapping):
+            _check_node(value, path, allowed, trust)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            _check_number(value, path, owner)
+        elif not (value is None or isinstance(value, bool | str | float | list | tuple)):
+            raise UserError(path, f"is a {type(value).__name__}", allowed="plain values, lists and settings")
+
+
+def _values(
+    node: Any, kinds: Sequence[str] | None, trust: Sequence[str]
+) -> Iterator[tuple[str, int, Any, Sequence[str] | None, str | None]]:
+    """Yields each value with its path, its depth, the kinds allowed there and the kind of the class that takes it.
+
+    Depth first, and without recursion, which a file could make as deep as it likes. A description is yielded before
+    what it holds, so its keys have been checked by then.
+    """
+    waiting: list[tuple[str, int, Any, Sequence[str] | None, str | None]] = [("", 0, node, kinds, None)]
+    while waiting:
+        path, depth, value, allowed, owner = waiting.pop()
+        yield path, depth, value, allowed, owner
+        if isinstance(value, Mapping):
+            below = f"{path}." if path else ""
+            if "_target_" in value:
+                owner = kind_of(value["_target_"])
+                # Whoever is trusted may hold whatever is allowed anywhere.
+                allowed = HOLDS.get(owner, ()) if owner else None
+            inner = [
+                (f"{below}{key}", content)
+                for key, content in value.items()
+                if key not in ("_target_", "_partial_")
+            ]
+        elif isinstance(value, list | tuple):
+            inner = [(path, content) for content in value]
+        else:
+            continue
+        waiting += [(name, depth + 1, content, allowed, owner) for name, content in reversed(inner)]
+
+
+def _check_node(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Sequence[str]) -> None:
+    for key in node:
+        if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_")):
+            raise UserError(f"{path}.{key}".lstrip("."), "is no name of a setting", remedy="leave it out")
+    if "_target_" not in node:
+        if "_partial_" in node:
+            raise UserError(f"{path}._partial_".lstrip("."), "stands without _target_", remedy="leave it out")
+        return
+    made = registered_class(node["_target_"], kinds, trust)
+    kind, partial = kind_of(node["_target_"]), node.get("_partial_", False)
+    former = node["_target_"] in FORMER
+    if not isinstance(partial, bool) or (partial and kind not in ("optimizer", None) and not former):
+        raise UserError(
+            f"{path}._partial_".lstrip("."),
+            f"is {partial!r}",
+            allowed="true for optimisers, and nowhere else",
+        )
+    settings = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
+    if kind is None:
+        return  # a class of one's own may take what it likes
+    if name := stray(made, settings):
+        raise UserError(
+            f"{path}.{name}".lstrip("."),
+            f"cannot be built: {made.__name__} has no such setting",
+            remedy="correct its name, or leave it out",
+        )
+    for name, value in settings.items():
+        if wanted := accepted(made, name, value):
+            found = "a description" if isinstance(value, Mapping) else repr(value)[:80]
+            raise UserError(f"{path}.{name}".lstrip("."), f"cannot be built: is {found}", allowed=wanted)
+
+
+def _check_number(value: int, path: str, owner: str | None) -> None:
+    if path.rpartition(".")[2] in SEEDS or owner is None:
+        if abs(value) >= 2**63:
+            raise UserError(path, "is a number of more than 63 bits")
+        return
+    least = 0 if owner in COUNTED else -GREATEST
+    if not least <= value <= GREATEST:
+        shown = str(value) if abs(value) < 10**18 else "a giant number"
+        raise UserError(
+            path, f"cannot be built: is {shown}", allowed=f"a whole number from {least} to {GREATEST}"
+        )
+
+
+def _built(node: Any, path: str, trust: Sequence[str]) -> Any:
     if isinstance(node, Mapping):
         below = f"{path}." if path else ""
         built = {
-            key: _built(value, f"{below}{key}", {})
+            key: _built(value, f"{below}{key}", trust)
             for key, value in node.items()
             if key not in ("_target_", "_partial_")
         }
         if "_target_" not in node:
-            return built | arguments
-        target = _find(node["_target_"])
-        if node.get("_partial_", False):
-            return functools.partial(target, **built | arguments)
+            return built
+        name = node["_target_"]
+        made = registered_class(name, None, trust)
+        if node.get("_partial_", False) and name not in FORMER:
+            return functools.partial(made, **built)
         try:
-            return target(**built | arguments)
-        except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
-            raise _explained(error, node["_target_"], path) from error
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        return [_built(value, path, {}) for value in node]
+            return made(**built)
+        except UNBUILDABLE as error:
+            if is_out_of_memory(error):
+                raise
+            found = " ".join(str(error).split())[:500] or type(error).__name__
+            short = name.rpartition(".")[2]
+            remedy = f"change its settings; see {name}"
+            raise UserError(path or short, f"cannot be built: {found}", remedy=remedy) from error
+    if isinstance(node, list | tuple):
+        return [_built(value, path, trust) for value in node]
     return node
-
-
-def _explained(error: Exception, target: str, path: str) -> UserError:
-    """Names the setting rather than the class, where the error tells which it is."""
-    name = target.rpartition(".")[2]
-    if stray := re.search(r"unexpected keyword argument '(\w+)'", str(error)):
-        key = f"{path}.{stray.group(1)}" if path else stray.group(1)
-        return UserError(
-            key, f"cannot be built: {name} has no such setting", remedy="mend its name, or leave it out"
-        )
-    return UserError(path or name, f"cannot be built: {error}", remedy=f"change its settings; see {target}")
-
-
-def _find(path: str) -> Any:
-    if not isinstance(path, str) or not path.startswith(ALLOWED) or "._" in path:
-        raise UserError(
-            f"_target_: {path}", "is not allowed here", allowed=", ".join(f"{name}…" for name in ALLOWED)
-        )
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"_target_: {path}", f"cannot be found: {error}") from error

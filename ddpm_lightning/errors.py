@@ -54,6 +54,13 @@ def nearest(found: str, names: Iterable[str], least: float = 0.6) -> list[str]:
     return sorted(chosen, key=lambda name: -near[name])[:3]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Says whether an error means that memory was too short."""
+    words = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(word in str(error).lower() for word in words)
+
+
 class Interrupted(Exception):
     """A run was told to stop, and stopped; the command line leaves with the exit code that shells use for the signal.
 

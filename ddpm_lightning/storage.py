@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -29,6 +30,7 @@ __all__ = [
     "read_json",
     "remove_partials",
     "whole",
+    "whole_zip",
     "write_bytes",
     "write_json",
     "write_text",
@@ -275,3 +277,17 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def whole_zip(path: Path) -> bool:
+    """Says whether a file is a zip archive whose parts are stored as they are, as PyTorch writes checkpoints.
+
+    Parts that are packed, or that share their bytes, could be a thousand times as large as the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RecursionError):
+        return False
+    stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+    return stored and sum(part.file_size for part in parts) <= path.stat().st_size

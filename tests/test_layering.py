@@ -25,6 +25,8 @@ ARROWS = {
         "errors",
         "lock",
         "paths",
+        "plain",
+        "register",
         "storage",
     },
     "evaluation": {
@@ -62,6 +64,8 @@ ARROWS = {
         "errors",
         "lock",
         "paths",
+        "plain",
+        "register",
         "storage",
     },
 }

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from ddpm_lightning.storage import whole
+from ddpm_lightning.storage import whole, whole_zip
 
 __all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
 
@@ -26,6 +26,8 @@ def write_whole(content: Any, path: str | Path) -> None:
 def sound(path: Path) -> bool:
     """Says whether a checkpoint is there and whole: a truncated or altered one fails the checksums of its parts."""
     try:
+        if not whole_zip(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile, EOFError):

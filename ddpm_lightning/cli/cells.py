@@ -154,7 +154,7 @@ def _restorer(cell: Cell) -> Restorer:
     """Returns the model as the evaluation used it."""
     verb = [override for override in cell.evaluate if not override.startswith("also=")]
     settings = compose.plain(compose.compose("evaluate", [*verb, f"checkpoint='{cell.best}'"]))
-    trained = load(cell.best, choose_device(), settings["sampler"])
+    trained = load(cell.best, choose_device(), settings["sampler"], trust=settings["trust"])
     names = ("seed", "bfloat16", "margin")
     return Restorer(trained, tile=None, **{name: settings[name] for name in names})
 

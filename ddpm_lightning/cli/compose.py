@@ -19,8 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 import ddpm_lightning
 from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.errors import UserError, nearest
+from ddpm_lightning.register import trusted_packages
 
-__all__ = ["check", "compose", "config_folder", "plain", "unknown"]
+__all__ = ["check", "compose", "config_folder", "listed", "plain", "unknown"]
 
 
 #: Settings that are paths.
@@ -63,6 +64,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
             error.full_key or "configuration", " ".join(str(error.msg or error).split())
         ) from error
     check_values(settings)
+    if "trust" in settings:
+        settings["trust"] = list(trusted_packages(settings["trust"]))
     return settings
 
 
@@ -126,6 +129,12 @@ def check(verb: str, arguments: list[str]) -> None:
             "override", str(error).splitlines()[0], allowed="KEY=VALUE, quoted where it holds , = or ()"
         ) from error
     compose(verb, [_first(override) for override in overrides])
+
+
+def listed(override: str) -> str:
+    """Turns ``trust=a,b`` into the list that it stands for; to Hydra a comma means a sweep."""
+    key, _, value = override.partition("=")
+    return f"trust=[{value}]" if key == "trust" and "," in value and value[0] not in "[\"'" else override
 
 
 def _first(override: Override) -> str:

@@ -5,9 +5,13 @@ from typing import Any
 
 import yaml
 
+from ddpm_lightning.plain import check_plain
 from ddpm_lightning.storage import write_text
 
 __all__ = ["read_config", "write_config"]
+
+#: Largest file in bytes; ours have a few thousand.
+LARGEST = 10**6
 
 
 def write_config(path: Path, config: dict[str, Any]) -> None:
@@ -22,9 +26,14 @@ def read_config(path: Path) -> dict[str, Any]:
         OSError: If there is no such file.
         yaml.YAMLError: If it is damaged.
         TypeError: If it holds anything but settings.
-        UnicodeDecodeError: If it is no text.
+        ValueError: If it is no text, or not of plain values.
+        RecursionError: If it is nested without end.
     """
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path} is larger than {LARGEST} bytes")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    # A value that is referred to many times (YAML's anchors) can stand for more than the memory holds.
+    check_plain(config, "configuration")
     if not isinstance(config, dict):
         raise TypeError(f"{path} holds {type(config).__name__}")
     return config

@@ -38,6 +38,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
 from ddpm_lightning.data.centre import Centres
 from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.data.simulation.cache import is_kept
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.evaluation.page import summary_page
@@ -104,6 +105,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         settings["preset"],
         settings["draws"],
         settings["turned"],
+        settings["trust"],
     )
     settings = {**settings, "draws": trained.draws}
     data = data_of(trained, settings.get("data"))
@@ -274,10 +276,19 @@ def _device(name: str, share: Share) -> torch.device:
 
 def data_of(trained: Trained, node: dict[str, Any] | None = None) -> PairDataModule:
     """Builds the data set to score on, by default that of the training, with the normalisation of the checkpoint."""
-    node = dict(node or trained.card["data"])
-    data: PairDataModule = build({**node, "normalisation": trained.card["normalisation"]["config"]})
+    node = dict(node or _without_new_cache(trained.card["data"]))
+    node["normalisation"] = trained.card["normalisation"]["config"]
+    data: PairDataModule = build(node, ("data",), trained.trust)
     data.load_normalisation(trained.card["normalisation"]["state"])
     return data
+
+
+def _without_new_cache(node: dict[str, Any]) -> dict[str, Any]:
+    """Returns the data that a checkpoint names; it may fill a cache of pairs that is there, and start none."""
+    cache = Path(str(node.get("cache"))).expanduser()
+    if "cache" not in node or (cache.is_dir() and any(is_kept(path) for path in cache.iterdir())):
+        return node
+    return {**node, "cache": None}
 
 
 def _reference(trained: Trained) -> tuple[InputReference | None, str]:

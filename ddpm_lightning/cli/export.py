@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.evaluate import data_of
 from ddpm_lightning.data.tiff import read_image
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.bioimage import About, sample_of, specification, write_package
@@ -49,7 +49,7 @@ def run(config: DictConfig) -> int:
         return _pack(settings, path)
     specification()  # what is missing is said before the work begins
     ways = settings["sampler"], settings["preset"], settings["draws"]
-    trained = load(settings["checkpoint"], "cpu", *ways)
+    trained = load(settings["checkpoint"], "cpu", *ways, trust=settings["trust"])
     sample = sample_of(_sample(settings["sample"], trained), trained.method.multiple)
     names = trained.card["names"]
     about = About(
@@ -75,7 +75,7 @@ def _pack(settings: dict[str, Any], path: Path) -> int:
             f"is for packages; a {SUFFIX} file takes any preset when it is used",
             remedy="leave it out",
         )
-    trained = load(settings["checkpoint"], "cpu", preset="stored")
+    trained = load(settings["checkpoint"], "cpu", preset="stored", trust=settings["trust"])
     about = {key: settings[key] for key in ("name", "description", "authors", "license", "cite")}
     pack({"state_dict": trained.method.state_dict(), "card": {**trained.card, "about": about}}, path)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
@@ -87,8 +87,7 @@ def _sample(file: str | None, trained: Trained) -> np.ndarray:
     if file is not None:
         return read_image(expanded(file))
     try:
-        normalisation: Any = trained.card["normalisation"]["config"]
-        return build({**trained.card["data"], "normalisation": normalisation}).pairs("val")[0].low
+        return data_of(trained).pairs("val")[0].low
     except UserError as error:
         raise UserError(
             "sample",

@@ -18,8 +18,12 @@ from ddpm_lightning.models.regression import Regression
 __all__ = ["inherit", "loaded", "take_weights"]
 
 
-def loaded(checkpoint: Any) -> Trained:
+def loaded(checkpoint: Any, trust: Sequence[str] = ()) -> Trained:
     """Returns the trained model that a run starts from.
+
+    Args:
+        checkpoint: Its file, or the name of a shipped one.
+        trust: Packages whose classes the file may name.
 
     Raises:
         UserError: If there is none of that name, or it cannot be used.
@@ -27,7 +31,7 @@ def loaded(checkpoint: Any) -> Trained:
     if not isinstance(checkpoint, str):
         raise UserError("init", f"is {checkpoint}", allowed="a checkpoint, or the name of a shipped model")
     try:
-        return load(checkpoint)
+        return load(checkpoint, trust=trust)
     except UserError as error:
         # It speaks of the key by which other verbs take checkpoints.
         subject, remedy = (
@@ -89,12 +93,13 @@ def _seeded(model: dict[str, Any], seed: int) -> dict[str, Any]:
     return {**model, **nested, "seed": seed}
 
 
-def take_weights(model: Learner, checkpoint: str) -> dict[str, str]:
+def take_weights(model: Learner, checkpoint: str, trust: Sequence[str] = ()) -> dict[str, str]:
     """Gives a model the weights of a trained one, and a regressor those of the one that a flow starts from.
 
     Args:
         model: A fresh model.
         checkpoint: The trained one, or the name of a shipped one.
+        trust: Packages whose classes the file may name.
 
     Returns:
         What a card says of it: its name and the hash of its file.
@@ -102,7 +107,7 @@ def take_weights(model: Learner, checkpoint: str) -> dict[str, str]:
     Raises:
         UserError: If the networks differ.
     """
-    trained = loaded(checkpoint)
+    trained = loaded(checkpoint, trust)
     source = trained.method
     if isinstance(model, Regression) and isinstance(source, PMRF):
         source = source.regression

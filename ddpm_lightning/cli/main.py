@@ -76,6 +76,7 @@ def _run(verb: str, overrides: list[str]) -> int:
     if hasattr(module, "spelled_out"):
         overrides = module.spelled_out(overrides)
     overrides = arguments.as_typed(verb, overrides)
+    overrides = [compose.listed(override) for override in overrides]
     compose.check(verb, overrides)
     _quieten()
     command = sys.argv

@@ -147,7 +147,7 @@ def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
         # Each process has a GPU of its own, as far as they go round.
         device = torch.device("cuda", share.rank % torch.cuda.device_count())
     names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin", "tolerance", "compiled")
-    ways = (settings[name] for name in ("sampler", "preset", "draws", "turned"))
+    ways = (settings[name] for name in ("sampler", "preset", "draws", "turned", "trust"))
     return Restorer(
         load(settings["checkpoint"], device, *ways),
         threads=threads,

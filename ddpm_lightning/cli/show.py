@@ -6,6 +6,7 @@ Examples:
   ddpm-lightning show default                                a model that comes with the package
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,17 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Prints the card."""
-    subject = str(compose.plain(config)["subject"])
+    settings = compose.plain(config)
+    subject = str(settings["subject"])
     path = shipped_models().get(subject, expanded(subject))
     if not path.exists():
         raise UserError(path, "is neither a run folder nor a checkpoint: there is no such file")
-    print("\n".join(card_lines(path)))
+    print("\n".join(card_lines(path, settings["trust"])))
     return 0
 
 
-def card_lines(path: Path) -> list[str]:
-    """Returns the lines of the card of a run folder or a checkpoint."""
+def card_lines(path: Path, trust: Sequence[str] = ()) -> list[str]:
+    """Returns the lines of the card of a run folder or a checkpoint, which may name classes of trusted packages."""
     folder = path if path.is_dir() else path.parent.parent
     checkpoint = path
     if path.is_dir():
@@ -55,7 +57,7 @@ def card_lines(path: Path) -> list[str]:
                 path, "holds no checkpoints/best.ckpt", remedy="pass a run folder, or a checkpoint"
             )
         checkpoint = found[0]
-    trained = load(checkpoint)
+    trained = load(checkpoint, trust=trust)
     status = read_json(folder / "status.json")
     lines = [f"{checkpoint}", f"  sha256         {trained.sha256}"]
     lines += (

@@ -4,6 +4,7 @@ The first stage is an ordinary run of its own in the folder ``mean`` of the run,
 evaluated, and given to other runs as ``model.mean``. Both stages together take the steps that the run was granted.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,13 @@ def first_stage(config: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def take_mean(model: PMRF, checkpoint: str | Path, data: PairDataModule) -> None:
-    """Gives a flow the weights of a trained regressor.
+def take_mean(model: PMRF, checkpoint: str | Path, data: PairDataModule, trust: Sequence[str] = ()) -> None:
+    """Gives a flow the weights of a trained regressor; its file may name classes of trusted packages.
 
     Raises:
         UserError: If the checkpoint is none of a regressor of this size, or was trained with another normalisation.
     """
-    trained = load(checkpoint)
+    trained = load(checkpoint, trust=trust)
     subject = f"model.mean={checkpoint}"
     if not isinstance(trained.method, Regression):
         raise UserError(

@@ -42,6 +42,7 @@ from ddpm_lightning.cli.config_file import read_config, write_config
 from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of
+from ddpm_lightning.cli.run_config import check_classes, check_groups, check_places
 from ddpm_lightning.cli.run_folder import check_free, clear
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
@@ -50,6 +51,7 @@ from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.paths import expanded
+from ddpm_lightning.register import trusted_packages
 from ddpm_lightning.storage import read_json, write_json
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
@@ -78,12 +80,15 @@ def run(config: DictConfig) -> int:
     hydra = HydraConfig.get()
     if config.resume is not None:
         settings = stored(expanded(config.resume), hydra.overrides.task)
+        check_places(settings, Path(settings["run_folder"]))
+        # Who is trusted is said by whoever resumes the run, and not by its folder.
+        settings["trust"] = list(trusted_packages(config.trust))
     else:
         names = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
         if config.init is None:
             settings = prepare(config, names)
         else:
-            origin = initial.loaded(config.init).card
+            origin = initial.loaded(config.init, trusted_packages(config.trust)).card
             settings = prepare(config, {**names, "model": origin["names"]["model"]})
             settings = initial.inherit(settings, origin, hydra.overrides.task)
     finished = train(settings)
@@ -154,9 +159,9 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
         )
     try:
         settings = read_config(path)
+        check_groups(settings)
         check_values(settings)
-        settings["trainer"]["max_steps"]
-    except (OSError, YAMLError, KeyError, TypeError, ValueError) as error:
+    except (OSError, YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
     for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
         if key == "trainer.max_steps":
@@ -168,11 +173,11 @@ def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
                     allowed=f"at least {reached}",
                 )
             settings["trainer"]["max_steps"] = int(value)
-        elif key != "resume":
+        elif key not in ("resume", "trust"):
             raise UserError(
                 key,
                 "cannot be changed in a run that is resumed: its own configuration is used",
-                allowed="resume=RUN_FOLDER, trainer.max_steps=N",
+                allowed="resume=RUN_FOLDER, trainer.max_steps=N, trust=PACKAGE",
                 remedy="start a new run for other settings",
             )
     return {**settings, "run_folder": str(folder), "resume": str(folder)}
@@ -202,9 +207,11 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     """
     folder = Path(config["run_folder"])
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    data = data or build(config["data"])
+    trust = config.get("trust", ())
+    check_classes(config, trust)
+    data = data or build(config["data"], ("data",), trust)
     # Convolutions run faster with channels last: 1.5 times on CPUs.
-    model: Learner = build(config["model"]).to(memory_format=torch.channels_last)
+    model: Learner = build(config["model"], ("method",), trust).to(memory_format=torch.channels_last)
     consistency.check(config, data.crop, model.multiple)
     data.setup("fit")
     if first_process():
@@ -218,10 +225,10 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
     first = stages.first_stage(config) if isinstance(model, PMRF) else None
     if config.get("init") and resume is None:
-        model.card["init"] = initial.take_weights(model, config["init"])
+        model.card["init"] = initial.take_weights(model, config["init"], trust)
     if isinstance(model, PMRF) and first is None and resume is None:
-        stages.take_mean(model, config["model"]["mean"], data)
-    settings = trainer_settings(config["trainer"], model)
+        stages.take_mean(model, config["model"]["mean"], data, trust)
+    settings = trainer_settings(config["trainer"], model, trust)
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]
     trainer = _trainer(config, settings, model)
@@ -238,7 +245,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         if first_process():
             steps = first["trainer"]["max_steps"], settings["max_steps"]
             print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
-        stages.take_mean(model, train(first, data).best, data)
+        stages.take_mean(model, train(first, data).best, data, trust)
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -247,12 +254,13 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
 
 def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -> lightning.Trainer:
     """Builds Lightning's Trainer; what it complains of is a setting under ``trainer``."""
+    trust = config.get("trust", ())
     watched = {name: node for name, node in config["callbacks"].items() if name != "ema" or model.averaged}
     own = {
         "max_epochs": -1,
         "default_root_dir": config["run_folder"],
-        "logger": [build(node) for node in config["logger"].values() if node],
-        "callbacks": [build(node) for node in watched.values() if node],
+        "logger": [build(node, ("logger",), trust) for node in config["logger"].values() if node],
+        "callbacks": [build(node, ("callback",), trust) for node in watched.values() if node],
         "plugins": [AtomicCheckpointIO()],
     }
     if taken := sorted(own.keys() & settings.keys()):
@@ -266,9 +274,9 @@ def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -
         raise UserError("trainer", " ".join(str(error).split()), remedy=remedy) from error
 
 
-def trainer_settings(trainer: dict[str, Any], model: Learner) -> dict[str, Any]:
+def trainer_settings(trainer: dict[str, Any], model: Learner, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Returns the arguments of Lightning's Trainer that suit a model."""
-    settings = {**build(trainer), "precision": precision(trainer)}
+    settings = {**build(trainer, ("strategy", "profiler"), trust), "precision": precision(trainer)}
     if not model.automatic_optimization:
         # It steps its own optimisers: Lightning can neither clip for it, nor know which parameters a step leaves out.
         settings["gradient_clip_val"] = None

@@ -43,6 +43,10 @@ def training_times(uniform: Tensor, at_start: float = 0.02) -> Tensor:
     return ((uniform - at_start) / (1 - at_start)).clamp(min=0)
 
 
+#: Most steps of a flow, which needs a handful.
+MOST_STEPS = 10_000
+
+
 class Euler:
     """Follows a flow by equal steps, and blends what it finds with the mean it started from.
 
@@ -57,8 +61,8 @@ class Euler:
     """
 
     def __init__(self, steps: int = 3, antithetic: bool = True, realism: float = 1.0) -> None:
-        if steps < 1:
-            raise ValueError(f"sampler.steps is {steps}; allowed: a whole number of at least 1")
+        if not 1 <= steps <= MOST_STEPS:
+            raise ValueError(f"sampler.steps is {steps}; allowed: a whole number from 1 to {MOST_STEPS}")
         if not 0 <= realism <= 1:
             raise ValueError(f"sampler.realism is {realism}; allowed: 0 (the mean) to 1 (the draw)")
         self.steps, self.antithetic, self.realism = steps, antithetic, realism

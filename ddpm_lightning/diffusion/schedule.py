@@ -21,6 +21,9 @@ from torch import Tensor
 
 __all__ = ["CosineSchedule", "LinearSchedule", "Schedule", "log_snr"]
 
+#: Longest table.
+MOST_STEPS = 100_000
+
 
 class Schedule:
     """A forward process, as the table of its cumulative alphas.
@@ -40,7 +43,8 @@ class Schedule:
     def __init__(self, betas: Tensor) -> None:
         betas = betas.to(torch.float64)
         if betas.ndim != 1 or len(betas) < 1 or not bool(((betas > 0) & (betas < 1)).all()):
-            raise ValueError(f"betas must be a non-empty list of numbers in (0, 1), found {betas.tolist()}")
+            found = [beta for beta in betas.flatten()[:3].tolist()] + ["…"] * (betas.numel() > 3)
+            raise ValueError(f"betas must be a non-empty list of numbers in (0, 1), found {found}")
         self.steps = len(betas)
         self.betas = torch.cat([betas.new_zeros(1), betas])
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
@@ -93,6 +97,7 @@ class CosineSchedule(Schedule):
     """
 
     def __init__(self, steps: int = 200, s: float = 0.008, max_beta: float = 0.999) -> None:
+        _check_steps(steps)
         t = torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps
         f = torch.cos((t + s) / (1 + s) * (math.pi / 2)) ** 2
         super().__init__((1 - f[1:] / f[:-1]).clamp(max=max_beta))
@@ -108,9 +113,15 @@ class LinearSchedule(Schedule):
     """
 
     def __init__(self, steps: int = 200, first: float | None = None, last: float | None = None) -> None:
+        _check_steps(steps)
         first = 0.1 / steps if first is None else first
         last = min(20 / steps, 0.999) if last is None else last
         super().__init__(torch.linspace(first, last, steps, dtype=torch.float64, device="cpu"))
+
+
+def _check_steps(steps: int) -> None:
+    if not 1 <= steps <= MOST_STEPS:
+        raise ValueError(f"model.schedule.steps is {steps}; allowed: 1 to {MOST_STEPS}")
 
 
 def log_snr(alpha_bar: Tensor, limit: float = 20.0) -> Tensor:

@@ -1,28 +1,29 @@
 """Trained models from checkpoints, without executing anything that a checkpoint brings along.
 
 A checkpoint is read with ``weights_only=True``: it can hold tensors and plain containers, no code. What it says of its
-model is built by :mod:`ddpm_lightning.build`, which looks up names of this package only.
+model (its card) is examined as a whole, then built by :mod:`ddpm_lightning.build`, from registered classes only.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ddpm_lightning.build import build
+from ddpm_lightning.build import build, check
 from ddpm_lightning.data.normalise import PairNormalisation, Percentile
-from ddpm_lightning.errors import UserError, nearest
+from ddpm_lightning.errors import UserError, is_out_of_memory, nearest
+from ddpm_lightning.inference.card import CARD_FORMAT, checked_card
 from ddpm_lightning.inference.packed import SUFFIX, read_packed, shipped_models
 from ddpm_lightning.inference.presets import choose
+from ddpm_lightning.inference.weights import check_fit, checked_weights, limited_to, read_weights
 from ddpm_lightning.models.protocol import Method
 from ddpm_lightning.paths import expanded
 
 __all__ = ["CARD_FORMAT", "Trained", "load"]
 
-#: Format of the card; it rises when a reader of today could not understand the card of tomorrow.
-CARD_FORMAT = 1
 #: An image may be so many times as noisy as the noisiest training image before its range is widened, and as noisy as
 #: this on the normalised scale in any case: models of clean images must not lose the contrast of all others.
 NOISE_MARGIN, ALWAYS_ALLOWED = 1.25, 0.25
@@ -40,6 +41,7 @@ class Trained:
         sha256: Hash of that file.
         preset: Name of the way of drawing, for results; ``custom`` where a sampler was given.
         draws: Draws of each image, unless whoever restores says otherwise.
+        trust: Packages whose classes the file may name.
     """
 
     method: Method
@@ -49,6 +51,7 @@ class Trained:
     sha256: str
     preset: str = "custom"
     draws: int = 15
+    trust: tuple[str, ...] = ()
 
     @property
     def way(self) -> str:
@@ -64,6 +67,7 @@ def load(
     preset: str | None = None,
     draws: int | None = None,
     turned: bool | None = None,
+    trust: Sequence[str] = (),
 ) -> Trained:
     """Loads a trained method.
 
@@ -75,53 +79,70 @@ def load(
         draws: Draws of each image, if not as many as the preset says.
         turned: Whether each draw sees the image turned another way; by default so where the model learnt on turned
             images, unless the preset says otherwise.
+        trust: Top-level packages whose classes the file may name, beside those that this program registers.
 
     Raises:
-        UserError: If the file is missing, damaged, or not a checkpoint of this program, or the preset is not offered.
+        UserError: If the file is missing, damaged, or not a checkpoint of this program, names a class that it may not,
+            if the preset is not offered, or if the memory does not suffice.
     """
     path = _found(checkpoint)
-    content = read_packed(path) if path.suffix == SUFFIX else _read(path)
-    card = content.get("card") if isinstance(content, dict) else None
-    if not isinstance(card, dict) or "model" not in card:
-        raise UserError(
-            path,
-            "is not a checkpoint of ddpm-lightning",
-            remedy="pass a file from RUN/checkpoints/, or train one",
-        )
-    if card.get("format") != CARD_FORMAT:
-        raise UserError(
-            path,
-            f"has a card of format {card.get('format')}",
-            allowed=f"format {CARD_FORMAT}",
-            remedy="use the version of ddpm-lightning that wrote it: " + str(card.get("versions")),
-        )
     try:
-        drawing = choose(card["model"], preset, sampler, draws, path)
-        method = build(drawing.model)
-        _load_weights(method, content["state_dict"], path)
-        normalisation = build(card["normalisation"]["config"])
-        normalisation.load_state(card["normalisation"]["state"])
+        content = read_packed(path) if path.suffix == SUFFIX else read_weights(path)
+        card = checked_card(content, path)
+        weights = checked_weights(content.get("state_dict"), path)
+        normalisation = _examined(card, weights, path, trust)
+        drawing = choose(card["model"], preset, sampler, draws, path, trust)
+        method = build(drawing.model, ("method",), trust)
+        _load_weights(method, weights, path)
         if isinstance(normalisation.input, Percentile) and "inputs" in card:
             normalisation.input.most_noise = max(ALWAYS_ALLOWED, NOISE_MARGIN * max(card["inputs"]["noise"]))
         method.bounds = normalisation.target_bounds
         learnt = bool(card["data"].get("augment"))
         method.turned = learnt and drawing.turned if turned is None else turned
-        # Whoever uses the model names it, and its data.
-        card["names"]["model"], card["names"]["data"], card["data"]["_target_"]
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        method = method.to(device, memory_format=torch.channels_last).eval()
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except Exception as error:
+        if not is_out_of_memory(error) or isinstance(error, UserError):
+            raise
+        raise UserError(
+            "memory",
+            f"does not suffice to load {path} ({path.stat().st_size / 1e6:.0f} MB)",
+            remedy="end other programs, or use device=cpu",
+        ) from error
+    return Trained(method, normalisation, card, path, sha256, drawing.preset, drawing.draws, tuple(trust))
+
+
+def _examined(
+    card: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust: Sequence[str]
+) -> PairNormalisation:
+    """Returns the normalisation of a card whose model can be built, and has the weights of the file.
+
+    Raises:
+        UserError: If it cannot, or has others; it names the file.
+    """
+    scaling = card["normalisation"]
+    try:
+        # All names are looked at before anything is built, and everything is built without memory at first.
+        check(card["model"], ("method",), trust)
+        check(scaling["config"], ("normalisation",), trust)
+        with limited_to(weights, path), torch.device("meta"):
+            model = build(card["model"], ("method",), trust)
+        check_fit(model, weights, path)
+        normalisation = build(scaling["config"], ("normalisation",), trust)
+        normalisation.load_state(scaling["state"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             path, f"is damaged, or of another program: {type(error).__name__}: {error}"
         ) from error
-    method = method.to(device, memory_format=torch.channels_last).eval()
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Trained(method, normalisation, card, path, sha256, drawing.preset, drawing.draws)
+    except UserError as error:
+        subject = error.subject if error.subject == path else f"{path}: {error.subject}"
+        raise UserError(subject, error.found, error.allowed, error.remedy) from error
+    return normalisation
 
 
 def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    try:
-        method.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise UserError(path, f"has weights that do not fit its own model: {error}") from error
+    method.load_state_dict(weights, strict=True)
     if broken := [name for name, weight in method.named_parameters() if not weight.isfinite().all()]:
         raise UserError(
             path,
@@ -148,16 +169,3 @@ def _found(checkpoint: str | Path) -> Path:
     near = nearest(str(checkpoint), shipped)
     remedy = f"did you mean checkpoint={near[0]}?" if near else ""
     raise UserError(f"checkpoint={checkpoint}", "no such file", allowed, remedy)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, each with an error of its own
-        if isinstance(error, OSError) and error.filename:
-            raise
-        raise UserError(
-            path,
-            "cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain containers",
-            remedy="copy it again from its run; code in checkpoints is never executed",
-        ) from error

@@ -110,7 +110,7 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], draws: int) -> Plan:
         restorer.tile_bytes * restorer.tiler.at_once(restorer.device)
         + CANVAS_BYTES * largest[0] * largest[1],
         available_bytes(restorer.device),
-        costs(restorer.trained.card["model"]),
+        costs(restorer.trained.card["model"], restorer.trained.trust),
     )
 
 

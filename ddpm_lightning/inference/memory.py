@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ddpm_lightning.errors import is_out_of_memory
 from ddpm_lightning.models.protocol import Method, draws_of
 
 __all__ = ["available_bytes", "bytes_per_pixel", "is_out_of_memory", "release"]
@@ -89,14 +90,6 @@ class _Counted(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.alive -= size
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Says whether an error means that memory was too short."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        word in str(error).lower() for word in words
-    )
 
 
 def release() -> None:

@@ -12,12 +12,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory
 from ddpm_lightning.storage import write_bytes
 
 __all__ = ["SHIPPED", "SUFFIX", "pack", "portable", "read_packed", "shipped_models"]
 
 SUFFIX = ".safetensors"
+#: Longest card in characters; ours have ten thousand.
+LONGEST = 10**7
 #: Models that come with the package: their names are checkpoints for every command.
 SHIPPED = Path(__file__).parents[1] / "shipped"
 
@@ -73,9 +75,14 @@ def read_packed(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            card = json.loads((file.metadata() or {}).get("card", "null"))
+            text = (file.metadata() or {}).get("card", "null")
+            if len(text) > LONGEST:
+                raise ValueError(f"its card is a text of {len(text)} characters")
+            card = json.loads(text)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             path, f"cannot be read as a packed model: {error}", remedy="copy it again from its source"
         ) from error

@@ -4,7 +4,7 @@ A preset is a name for both (:mod:`ddpm_lightning.models.presets`). What is give
 anything given, the model's first preset is taken. The name is kept for every result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ def choose(
     sampler: Mapping[str, Any] | None = None,
     draws: int | None = None,
     subject: object = "checkpoint",
+    trust: Sequence[str] = (),
 ) -> Drawing:
     """Decides how a model is used.
 
@@ -53,6 +54,7 @@ def choose(
         sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
         draws: Number of draws, if it is not that of the preset.
         subject: What an error is about.
+        trust: Packages whose classes the model may name.
 
     Raises:
         UserError: If the model does not offer the preset, or has no sampler to be changed.
@@ -68,7 +70,7 @@ def choose(
     if given and preset is None:
         return Drawing("custom", draws or DRAWS, _with_sampler(model, given))
     with torch.device("meta"):  # the model is asked what it offers, at no cost
-        offered = build(model).presets
+        offered = _built(model, trust).presets
     name = preset or next(iter(offered))
     if name == STORED and "sampler" in model:
         count, turned = draws or DRAWS, True
@@ -83,13 +85,17 @@ def choose(
     return Drawing(name, count, model, turned)
 
 
-def costs(model: dict[str, Any]) -> dict[str, tuple[int, str]]:
+def costs(model: dict[str, Any], trust: Sequence[str] = ()) -> dict[str, tuple[int, str]]:
     """Returns the network evaluations that each preset of a model spends on an image, and what it is good for."""
     with torch.device("meta"):
         return {
-            name: (preset.draws * build(_with_sampler(model, preset.sampler)).evaluations, preset.use)
-            for name, preset in build(model).presets.items()
+            name: (preset.draws * _built(_with_sampler(model, preset.sampler), trust).evaluations, preset.use)
+            for name, preset in _built(model, trust).presets.items()
         }
+
+
+def _built(model: dict[str, Any], trust: Sequence[str]) -> Any:
+    return build(model, ("method",), trust)
 
 
 def _with_sampler(model: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

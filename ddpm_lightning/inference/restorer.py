@@ -8,7 +8,7 @@
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
 from ddpm_lightning.inference.trust import Trust
 from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.register import trusted_packages
 
 __all__ = ["Restorer", "choose_device"]
 
@@ -94,6 +95,7 @@ class Restorer:
         device: str = "auto",
         sampler: dict[str, Any] | None = None,
         preset: str | None = None,
+        trust: Sequence[str] = (),
         **settings: Any,
     ) -> "Restorer":
         """Loads a checkpoint; see :func:`ddpm_lightning.inference.checkpoint.load` for what can be wrong with it.
@@ -103,9 +105,11 @@ class Restorer:
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             sampler: Settings that replace those of the sampler.
             preset: Name of a preset of the model, or ``stored``; by default its first, unless a sampler is given.
+            trust: Top-level packages whose classes the file may name, beside those that this program registers.
             settings: Settings of :class:`Restorer`.
         """
-        return cls(load(checkpoint, choose_device(device), sampler, preset), **settings)
+        trained = load(checkpoint, choose_device(device), sampler, preset, trust=trusted_packages(trust))
+        return cls(trained, **settings)
 
     def draws(self, plane: np.ndarray, draws: int | None = None, image: str = "") -> Iterator[np.ndarray]:
         """Yields restored versions of a plane one by one, in intensities.

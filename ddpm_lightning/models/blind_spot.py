@@ -30,6 +30,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
+#: Widest structure, and greatest radius of a window, in pixels.
+WIDEST = 255
+
 
 class Pixels(NamedTuple):
     """Indices of K pixels in planes of shape (N, H, W), each an int64 tensor with shape (K,)."""
@@ -126,8 +129,8 @@ def line_structure(
     Returns:
         0/1 tensor with shape (1, span), (span, 1) or (span, span).
     """
-    if span < 1 or span % 2 == 0:
-        raise ValueError(f"span of the structure must be odd and positive, not {span}")
+    if not 1 <= span <= WIDEST or span % 2 == 0:
+        raise ValueError(f"span of the structure must be odd, and 1 to {WIDEST}, not {span}")
     if orientation == "horizontal":
         return torch.ones(1, span)
     if orientation == "vertical":
@@ -199,8 +202,8 @@ def hide_pixels(
     Returns:
         The patches with blind spots, and the mask, True at the blind spots, both with shape (B, C, H, W).
     """
-    if radius < 1:
-        raise ValueError(f"radius of the window must be at least 1, not {radius}")
+    if not 1 <= radius <= WIDEST:
+        raise ValueError(f"radius of the window must be 1 to {WIDEST}, not {radius}")
     height, width = images.shape[-2:]
     if height * width < 2:
         raise ValueError(f"a patch of {height} x {width} pixels has no neighbours to hide a pixel with")

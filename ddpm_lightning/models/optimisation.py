@@ -10,69 +10,90 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 
-__all__ = ["cosine", "linear_fall", "plateau", "saw_tooth"]
+__all__ = ["Cosine", "LinearFall", "Plateau", "SawTooth"]
 
 
-def cosine(optimizer: Optimizer, total_steps: int, warmup: int = 0) -> dict:
+class Cosine:
     """Rises linearly over the warm-up, then falls along one half cosine to zero at the end of the run.
 
     The rate is a function of the step and the length of the run alone: a run that is made longer goes on along the
     cosine of its new length, and falls to zero at its new end.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run.
         warmup: Steps of the linear rise; at most a tenth of the run is used.
-
-    Returns:
-        Lightning's description of a scheduler that is stepped after each optimiser step.
     """
-    warmup = min(warmup, total_steps // 10)
 
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        fallen = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
-        return (1 + math.cos(math.pi * fallen)) / 2
+    def __init__(self, warmup: int = 0) -> None:
+        self.warmup = warmup
 
-    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
+        """Makes the schedule of a run.
+
+        Args:
+            optimizer: The optimiser.
+            total_steps: Optimiser steps of the whole run.
+
+        Returns:
+            Lightning's description of a scheduler that is stepped after each optimiser step.
+        """
+        warmup = min(self.warmup, total_steps // 10)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / (warmup + 1)
+            fallen = min((step - warmup) / max(total_steps - warmup, 1), 1.0)
+            return (1 + math.cos(math.pi * fallen)) / 2
+
+        return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
-def saw_tooth(optimizer: Optimizer, total_steps: int, half_period: int = 20) -> dict:
+class SawTooth:
     """Falls and rises along a cosine for ever, stepped once an epoch: what the paper's released code does.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Not used: this schedule does not know the end of the run.
         half_period: Epochs from the top to the bottom.
     """
-    return {"scheduler": CosineAnnealingLR(optimizer, T_max=half_period), "interval": "epoch"}
+
+    def __init__(self, half_period: int = 20) -> None:
+        self.half_period = half_period
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
+        """Makes the schedule, which does not know the end of the run; see :class:`Cosine`."""
+        return {"scheduler": CosineAnnealingLR(optimizer, T_max=self.half_period), "interval": "epoch"}
 
 
-def linear_fall(optimizer: Optimizer, total_steps: int, constant: float = 0.5) -> dict:
+class LinearFall:
     """Stays constant, then falls linearly to zero; pix2pix does so over 100 + 100 epochs.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Optimiser steps of the whole run.
         constant: Share of the run before the fall.
     """
-    first = constant * total_steps
 
-    def factor(step: int) -> float:
-        return 1 - max(0.0, step + 1 - first) / (total_steps - first + 1)
+    def __init__(self, constant: float = 0.5) -> None:
+        self.constant = constant
 
-    return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
+        """Makes the schedule of a run; see :class:`Cosine`."""
+        first = self.constant * total_steps
+
+        def factor(step: int) -> float:
+            return 1 - max(0.0, step + 1 - first) / (total_steps - first + 1)
+
+        return {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
 
 
-def plateau(optimizer: Optimizer, total_steps: int, factor: float = 0.5, patience: int = 10) -> dict:
+class Plateau:
     """Falls by a factor whenever the validation loss has not fallen for some epochs.
 
     Args:
-        optimizer: The optimiser.
-        total_steps: Not used: this schedule does not know the end of the run.
         factor: What the learning rate is multiplied with.
         patience: Epochs without a new least loss that are waited for.
     """
-    scheduler = ReduceLROnPlateau(optimizer, factor=factor, patience=patience, threshold=0.0)
-    return {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss", "strict": False}
+
+    def __init__(self, factor: float = 0.5, patience: int = 10) -> None:
+        self.factor, self.patience = factor, patience
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
+        """Makes the schedule, which does not know the end of the run; see :class:`Cosine`."""
+        scheduler = ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience, threshold=0.0)
+        return {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss", "strict": False}

@@ -29,6 +29,7 @@ from ddpm_lightning.networks.mp_layers import (
     pixel_norm,
     sum_factors,
 )
+from ddpm_lightning.networks.unet import MOST_LEVELS
 
 __all__ = ["MPBlock", "MPUNet"]
 
@@ -135,6 +136,8 @@ class MPUNet(nn.Module):
     ) -> None:
         super().__init__()
         levels = len(multipliers)
+        if not 1 <= levels <= MOST_LEVELS:
+            raise ValueError(f"multipliers names {levels} levels; allowed: 1 to {MOST_LEVELS}")
         if unknown := set(attention_levels) - set(range(levels)):
             raise ValueError(f"attention_levels names {sorted(unknown)}; the levels are 0 to {levels - 1}")
         self.patch = patch

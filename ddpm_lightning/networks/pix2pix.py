@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddpm_lightning.networks.unet import MOST_LEVELS
+
 LEAKY_SLOPE = 0.2
 
 
@@ -83,8 +85,8 @@ class Pix2PixGenerator(nn.Module):
         dropout_probability: float = 0.5,
     ) -> None:
         super().__init__()
-        if num_downs < 5:
-            raise ValueError(f"num_downs must be at least 5, not {num_downs}")
+        if not 5 <= num_downs <= MOST_LEVELS:
+            raise ValueError(f"num_downs must be 5 to {MOST_LEVELS}, not {num_downs}")
         if not 0 <= dropout_probability < 1:
             raise ValueError(f"dropout_probability must lie in [0, 1), not {dropout_probability}")
         self.multiple = 2**num_downs
@@ -178,8 +180,8 @@ class PatchDiscriminator(nn.Module):
         self, condition_channels: int = 1, image_channels: int = 1, *, filters: int = 64, layers: int = 3
     ) -> None:
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, not {layers}")
+        if not 1 <= layers <= MOST_LEVELS:
+            raise ValueError(f"layers must be 1 to {MOST_LEVELS}, not {layers}")
         self.min_size = 3 * 2**layers
         width = filters
         modules: list[nn.Module] = [

@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SCALE_FLOOR = 1e-3
+#: Each level halves the image: more levels than this see nothing of any image.
+MOST_LEVELS = 16
 
 
 def glorot_uniform_(module: nn.Module) -> None:
@@ -147,8 +149,10 @@ class UNet(nn.Module):
         probabilistic: bool = False,
     ) -> None:
         super().__init__()
-        if depth < 1 or first_filters < 1:
-            raise ValueError(f"depth and first_filters must be at least 1, not {depth} and {first_filters}")
+        if not 1 <= depth <= MOST_LEVELS or first_filters < 1:
+            raise ValueError(
+                f"depth must be 1 to {MOST_LEVELS} and first_filters at least 1, not {depth} and {first_filters}"
+            )
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")
         if residual and in_channels != out_channels:

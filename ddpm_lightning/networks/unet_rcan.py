@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpm_lightning.networks.unet import glorot_uniform_
+from ddpm_lightning.networks.unet import MOST_LEVELS, glorot_uniform_
 
 LEAKY_SLOPE = 0.3
 
@@ -226,8 +226,8 @@ class UNetRCAN(nn.Module):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")
-        if not filters:
-            raise ValueError("filters must name the width of one level at least")
+        if not 1 <= len(filters) <= MOST_LEVELS:
+            raise ValueError(f"filters names {len(filters)} levels; allowed: 1 to {MOST_LEVELS}")
         self.multiple = 2 ** len(filters)
         self.unet = UNetStage(in_channels, out_channels, filters, kernel_size, attention_channels, dropout)
         self.rcan = RCANStage(

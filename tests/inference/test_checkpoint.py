@@ -61,7 +61,7 @@ class Bomb:
         (lambda p: spoil(p, lambda c: c["card"]["model"].update(_target_="os.system")), "not allowed"),
         (
             lambda p: spoil(p, lambda c: c["card"]["model"].update(_target_="ddpm_lightning.nothing.X")),
-            "cannot be found",
+            "not allowed",
         ),
         (lambda p: spoil(p, lambda c: c["card"]["model"]["network"].update(nonsense=1)), "cannot be built"),
     ],

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.tiling import Tiler
-from ddpm_lightning.models.optimisation import linear_fall, plateau
+from ddpm_lightning.models.optimisation import LinearFall, Plateau
 from ddpm_lightning.models.pix2pix import Pix2Pix, canvas_channels, level_noise
 from ddpm_lightning.models.protocol import draws_of
 from ddpm_lightning.networks.pix2pix import PatchDiscriminator, Pix2PixGenerator
@@ -81,12 +81,12 @@ def test_a_run_of_n_steps_is_n_batches():
 
 
 def test_both_learning_rates_follow_the_schedule():
-    model = pix2pix(lr_schedule=linear_fall)
+    model = pix2pix(lr_schedule=LinearFall())
     fit(model, 4)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in model.trainer.optimizers]
     assert rates == pytest.approx([1e-3 * (1 - (4 + 1 - 2) / (2 + 1))] * 2)
     with pytest.raises(UserError, match="linear_fall"):
-        fit(pix2pix(lr_schedule=plateau), 1)
+        fit(pix2pix(lr_schedule=Plateau()), 1)
 
 
 def test_draws_differ_and_are_the_same_alone_and_in_any_batch():

@@ -7,6 +7,7 @@ is drawn again.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -48,6 +49,11 @@ class PairCache:
             remedy = "free space there, or choose another folder, or none, for data.cache"
             raise UserError(path, f"the pair cannot be kept: {error}", remedy=remedy) from error
         return content
+
+
+def is_kept(folder: Path) -> bool:
+    """Says whether a folder is that of a recipe, by its name."""
+    return folder.is_dir() and re.fullmatch(r"[0-9a-f]{20}", folder.name) is not None
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

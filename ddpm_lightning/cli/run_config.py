@@ -1,0 +1,85 @@
+"""What a run folder may ask for: it may come from a stranger, and ``config.yaml`` may hold anything.
+
+All classes are looked at before the first is made, and what the run writes has its place inside of its folder.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddpm_lightning.build import check
+from ddpm_lightning.errors import UserError
+
+__all__ = ["check_classes", "check_groups", "check_places"]
+
+#: What a run needs, each a group of settings.
+GROUPS = ("model", "data", "trainer", "callbacks", "logger", "names")
+#: Settings of callbacks, loggers and profilers that name where they write.
+PLACES = ("folder", "dirpath", "save_dir")
+
+
+def check_groups(config: Mapping[str, Any]) -> None:
+    """Raises a KeyError or a TypeError where a stored configuration lacks what every run has."""
+    for group in GROUPS:
+        if not isinstance(config[group], dict):
+            raise TypeError(f"{group} is no group of settings")
+    _ = config["seed"] + config["trainer"]["max_steps"], config["model"]["_target_"] + ""
+    _ = config["data"]["_target_"] + "", config["data"]["normalisation"]["_target_"] + ""
+
+
+def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
+    """Looks at all classes that a run names, before the first of them is made.
+
+    Raises:
+        UserError: If it may not name one of them, or one does not take its settings.
+    """
+    parts = {
+        "data": (config["data"], ("data",)),
+        "model": (config["model"], ("method",)),
+        "trainer": (config["trainer"], ("strategy", "profiler")),
+        **{
+            f"{group}.{name}": (node, (group.removesuffix("s"),))
+            for group in ("callbacks", "logger")
+            for name, node in config[group].items()
+            if node
+        },
+    }
+    for name, (node, kinds) in parts.items():
+        try:
+            check(node, kinds, trust)
+        except UserError as error:
+            named = str(error.subject).startswith("_target_")
+            subject = f"{name}: {error.subject}" if named else f"{name}.{error.subject}"
+            raise UserError(subject, error.found, error.allowed, error.remedy) from error
+
+
+def check_places(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuses a stored run whose callbacks, loggers or profilers would write outside of its folder.
+
+    Args:
+        config: Configuration of the run.
+        folder: Folder of the run.
+
+    Raises:
+        UserError: If one would.
+    """
+    root = folder.resolve()
+    waiting = [(key, config[key]) for key in ("callbacks", "logger", "trainer")]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{path}.{key}", content) for key, content in value.items()]
+        elif isinstance(value, list):
+            waiting += [(path, content) for content in value]
+        elif isinstance(value, str) and value:
+            name = path.rpartition(".")[2]
+            place = Path(os.path.realpath(value))
+            outside = place != root and root not in place.parents
+            leads_out = Path(value).is_absolute() or ".." in Path(value).parts or "://" in value
+            if outside and (name in PLACES or leads_out):
+                raise UserError(
+                    f"{folder / 'config.yaml'}: {path}",
+                    f"is {value}, outside of the run folder",
+                    remedy="correct the file; a run writes into its own folder only",
+                )

@@ -1,0 +1,129 @@
+"""Weights of checkpoints: read without executing anything, and held against the model before it takes any memory.
+
+The description of a model is a few lines, and may ask for more memory or time than there is. It gets no more weights
+than the file holds: the model is first built on PyTorch's device ``meta``, where tensors have a shape but no memory,
+and the building ends as soon as there are more of them than in the file.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as hooks
+
+from ddpm_lightning.errors import UserError, is_out_of_memory
+from ddpm_lightning.storage import whole_zip
+
+__all__ = ["check_fit", "checked_weights", "limited_to", "read_weights"]
+
+#: Parts without weights (activations, poolings) that a network may have for each tensor of the file, and besides.
+PARTS, BESIDES = 20, 1000
+
+
+def read_weights(path: Path) -> Any:
+    """Reads a checkpoint that Lightning wrote: tensors and plain containers, never code.
+
+    The file is mapped, not copied: what training keeps beside the weights is not read.
+
+    Raises:
+        UserError: If it is damaged, or holds anything else.
+    """
+    unreadable = UserError(
+        path,
+        "cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain containers",
+        remedy="copy it again from its run; code in checkpoints is never executed",
+    )
+    try:
+        # A packed file of a kilobyte can hold a terabyte; PyTorch never packs.
+        if not whole_zip(path):
+            raise unreadable
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged file fails in many ways, each with an error of its own
+        if is_out_of_memory(error) or (isinstance(error, OSError) and error.filename):
+            raise
+        if error is unreadable:
+            raise
+        raise unreadable from error
+
+
+def checked_weights(weights: Any, path: Path) -> dict[str, Tensor]:
+    """Returns the weights of a checkpoint, if they are tensors by name that lie in the file as a whole.
+
+    Raises:
+        UserError: If they are anything else.
+    """
+    if not isinstance(weights, Mapping):
+        raise UserError(path, "is damaged, or of another program: it holds no weights by name")
+    for name, tensor in weights.items():
+        plain = isinstance(name, str) and type(tensor) in (Tensor, nn.Parameter)
+        plain = plain and tensor.layout == torch.strided and tensor.device.type == "cpu"
+        plain = plain and not (tensor.is_quantized or tensor.is_complex())
+        # A view may repeat one number a million times.
+        if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise UserError(
+                path, f"is damaged, or of another program: {str(name)[:80]} is no array of numbers"
+            )
+    return dict(weights)
+
+
+@contextmanager
+def limited_to(weights: Mapping[str, Tensor], path: Path) -> Iterator[None]:
+    """Ends the building of a model as soon as it has more weights than a file holds.
+
+    Raises:
+        UserError: In that case.
+    """
+    left = {"numbers": sum(tensor.numel() for tensor in weights.values()), "tensors": len(weights)}
+    left["parts"] = PARTS * left["tensors"] + BESIDES
+
+    def count(name: str, number: int) -> None:
+        left[name] -= number
+        if left[name] < 0:
+            raise UserError(
+                path,
+                "has weights that do not fit its own model: it describes a larger one",
+                remedy="copy it again from its source",
+            )
+
+    def parameter(module: nn.Module, name: str, value: Any) -> None:
+        if isinstance(value, Tensor):
+            count("numbers", value.numel())
+            count("tensors", 1)
+
+    def part(module: nn.Module, name: str, value: Any) -> None:
+        count("parts", 1)
+
+    handles = [
+        hooks.register_module_parameter_registration_hook(parameter),
+        hooks.register_module_module_registration_hook(part),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raises a UserError where a model, which may be on the device ``meta``, has other weights than a file."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if wanted == found:
+        return
+    differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    name = differing[0]
+    sides = (
+        "no such weights" if shape is None else " x ".join(map(str, shape)) or "a number"
+        for shape in (found.get(name), wanted.get(name))
+    )
+    raise UserError(
+        path,
+        "has weights that do not fit its own model: {} has {} in the file and {} in the model".format(
+            name, *sides
+        )
+        + (f" (and {len(differing) - 1} more)" if len(differing) > 1 else ""),
+        remedy="copy it again from its source",
+    )
