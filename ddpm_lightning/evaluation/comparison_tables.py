@@ -9,7 +9,14 @@ from ddpm_lightning.evaluation.comparison import Comparison, Pairing
 from ddpm_lightning.evaluation.statistics import ALPHA, Estimate
 from ddpm_lightning.evaluation.tables import ARROWS, UNITS, heading
 
-__all__ = ["comparison_csv", "comparison_latex", "comparison_markdown", "differences_csv", "in_words"]
+__all__ = [
+    "comparison_csv",
+    "comparison_latex",
+    "comparison_markdown",
+    "differences_csv",
+    "in_words",
+    "too_few_fields",
+]
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -27,13 +34,8 @@ LATEX_ARROWS = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "": ""}
 def in_words(comparison: Comparison) -> list[str]:
     """Says for each pair of methods which differences are resolved, and which are not."""
     lines = []
-    # If all n fields agree in sign, Wilcoxon's test gives 2^(1 - n).
-    needed = floor(1 + log2(comparison.pairs / ALPHA)) + 1
-    if comparison.fields < needed:
-        lines.append(
-            f"Too few fields of view to resolve any difference among {len(comparison.methods)} methods: there are "
-            f"{comparison.fields}, and {needed} are needed."
-        )
+    if few := too_few_fields(comparison.fields, len(comparison.methods), comparison.pairs):
+        lines.append(few)
     pairs = dict.fromkeys((pairing.first, pairing.second) for pairing in comparison.pairings)
     for first, second in pairs:
         chosen = [p for p in comparison.pairings if (p.first, p.second) == (first, second)]
@@ -48,6 +50,25 @@ def in_words(comparison: Comparison) -> list[str]:
             parts.append(f"not resolved: {', '.join(_unresolved(p) for p in left)}")
         lines.append(f"{first} and {second}, mean differences: {'; '.join(parts)}.")
     return lines
+
+
+def too_few_fields(fields: int, methods: int, pairs: int) -> str:
+    """Says that no difference can be resolved, however large; empty where that is not so.
+
+    Args:
+        fields: Number of fields of view.
+        methods: Number of methods.
+        pairs: Number of pairs of methods that are compared.
+    """
+    # If all n fields agree in sign, Wilcoxon's test gives 2^(1 - n), and Holm's correction multiplies it by the pairs.
+    needed = floor(1 + log2(pairs / ALPHA)) + 1
+    if fields >= needed:
+        return ""
+    return (
+        f"Too few fields of view to decide: no difference among {methods} methods can be resolved with {fields}, "
+        f"however large it is; {needed} are needed (the smallest p-value that is possible here is "
+        f"{min(1.0, pairs * 2.0 ** (1 - fields)):.2g})."
+    )
 
 
 def _wins(comparison: Comparison, pairings: Sequence[Pairing]) -> dict[str, list[str]]:
@@ -89,9 +110,11 @@ def comparison_markdown(comparison: Comparison) -> str:
     """Returns the table, the words and how they were found, as a page."""
     metrics = comparison.metrics
     best = _best(comparison)
+    few = too_few_fields(comparison.fields, len(comparison.methods), comparison.pairs)
     lines = [
         "# Comparison",
         "",
+        *([f"**{few}**", ""] if few else []),
         f"{comparison.images} images of {comparison.fields} fields of view, protocol "
         f"`{comparison.methods[0].protocol}`. Median over images [95 % interval]; bold: best median.",
         "",
@@ -104,7 +127,7 @@ def comparison_markdown(comparison: Comparison) -> str:
             cell = _cell(comparison.estimates[method.name, metric])
             cells.append(f"**{cell}**" if best.get(metric) == method.name else cell)
         lines.append(f"| {method.name} | {method.estimator} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {line}" for line in in_words(comparison))]
+    lines += ["", *(f"- {line}" for line in in_words(comparison) if line != few)]
     lines += [
         "",
         "The table shows medians, the list mean differences [95 % interval], first minus second where there is a sign. "

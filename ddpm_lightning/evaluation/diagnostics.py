@@ -1,11 +1,11 @@
 """Three signatures of failure that the mean numbers hide, each with a verdict in a plain sentence.
 
-- *Over-smoothing*: the restoration lacks power at fine scales, compared with the target.
+- *Over-smoothing*: the restoration lacks power at fine scales, compared with the target, or has too much of it.
 - *Inconsistent draws*: what the draws disagree about is not what they get wrong.
 - *Poor generalisation*: the inputs are of a kind that the model was not trained on.
 
-They are those that arXiv 2409.12078 warns of. A verdict is a hint where to look: the picture and the numbers beside it
-are what counts. The thresholds are conventions of this program.
+They are those that arXiv 2409.12078 warns of. Titles follow from the numbers, as verdicts do. A verdict is a hint where
+to look: the picture and the numbers beside it are what counts. The thresholds are conventions of this program.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Diagnosis:
     """What was found about one signature.
 
     Attributes:
-        title: The signature.
+        title: What was found, in a few words.
         verdict: ``fine``, ``suspect`` or ``unknown``.
         sentence: The finding in words.
         picture: File in the folder of figures that shows it.
@@ -67,47 +67,49 @@ def over_smoothing(judged: Sequence[Judged], pixel_size: float | None = None) ->
         judged: What was found out about each image.
         pixel_size: Size of a pixel in µm; lengths are then in nm, else in pixels.
     """
-    title, picture = "Over-smoothing", "spectrum.png"
+    picture = "spectrum.png"
     having = [found.spectra for found in judged if found.spectra is not None and found.spectra.octave]
     if not having:
         reason = "In no image does the target stand out from its noise at more than the coarsest scales."
-        return Diagnosis(title, "unknown", reason, picture)
+        return Diagnosis("Fine structure", "unknown", reason, picture)
     low, high = np.median([spectra.octave for spectra in having], axis=0)
     names = ("single", "average")
     ratio = {name: float(np.median([spectra.octave_ratio[name] for spectra in having])) for name in names}
     periods = _lengths(high, low, pixel_size)
     place = f"At the finest scales where the target stands out from its noise (periods of {periods})"
     shares = f"a single draw has {ratio['single']:.0%} of the target's power and the average {ratio['average']:.0%}"
-    if ratio["single"] > MUCH:
-        verdict, word = (
+    if max(ratio.values()) > MUCH:
+        title, verdict, word = (
+            "Too much fine structure",
             "suspect",
             "draws hold more fine structure than the target: noise is left, or detail invented",
         )
     elif ratio["single"] < LITTLE:
-        verdict, word = (
+        title, verdict, word = (
+            "Over-smoothing",
             "suspect",
             "already the single draws are too smooth: the model does not make fine structure",
         )
     elif ratio["average"] < LITTLE:
-        verdict, word = (
+        title, verdict, word = (
+            "Over-smoothing by averaging",
             "suspect",
             "draws have fine structure, but disagree about it: the average blurs it away",
         )
     else:
-        verdict, word = "fine", "no over-smoothing"
+        title, verdict, word = "Fine structure", "fine", "no over-smoothing"
     numbers = {"periods_px": [1 / high, 1 / low], **ratio, "images": len(having)}
     return Diagnosis(title, verdict, f"{place} {shares}: {word}.", picture, numbers)
 
 
 def inconsistent_draws(judged: Sequence[Judged]) -> Diagnosis:
     """Compares the spread of the draws with their error, in size and in place."""
-    title, picture = "Inconsistent draws", "draws.png"
+    picture = "draws.png"
     having = [found for found in judged if found.spread is not None]
     if not having:
         reason = next((found.no_spread for found in judged if found.no_spread), "there are no draws")
-        return Diagnosis(
-            title, "unknown", f"The draws cannot be compared with each other: {reason}.", picture
-        )
+        sentence = f"The draws cannot be compared with each other: {reason}."
+        return Diagnosis("Consistency of the draws", "unknown", sentence, picture)
     values = [found.spread.uncertainty.values() for found in having]
     medians = {}
     for name in ("spread", "skill", "spread_skill", "spearman"):
@@ -121,13 +123,15 @@ def inconsistent_draws(judged: Sequence[Judged]) -> Diagnosis:
         f"range, and it is off by {medians['skill']:.1%} (ratio {ratio:.2f})"
     )
     if ratio < NARROW:
-        verdict, word = "suspect", "the draws agree more than they are right: they are overconfident"
+        title, verdict = "Overconfident draws", "suspect"
+        word = "the draws agree more than they are right: they are overconfident"
     elif ratio > WIDE:
-        verdict, word = "suspect", "the draws scatter more than they err"
+        title, verdict, word = "Underconfident draws", "suspect", "the draws scatter more than they err"
     else:
-        verdict, word = "fine", "the spread is about as large as the error"
+        title, verdict, word = "Consistent draws", "fine", "the spread is about as large as the error"
     place = f"Spread and error go together over the pixels with a rank correlation of {rank:.2f}"
     if not rank >= WEAK:
+        title = "Spread in the wrong places" if verdict == "fine" else f"{title}, spread in the wrong places"
         verdict, place = "suspect", f"{place}: the spread is large in the wrong places"
     where = (
         f"Half of the variance sits in {share:.1%} of the pixels; the draws disagree most in image "
@@ -147,13 +151,13 @@ def poor_generalisation(
         reference: Features of training images.
         no_reference: Why there is no reference.
     """
-    title, picture = "Poor generalisation", "inputs.png"
+    picture = "inputs.png"
     having = [found for found in judged if found.input]
     known = len(next(iter(reference.features.values()))) if reference else 0
     if not having or reference is None or known < FEWEST_REFERENCES:
         reason = no_reference or f"only {known} training images to compare with, {FEWEST_REFERENCES} needed"
         sentence = f"Whether the inputs resemble those of the training cannot be said: {reason}."
-        return Diagnosis(title, "unknown", sentence, picture)
+        return Diagnosis("Kind of the inputs", "unknown", sentence, picture)
     outside = {found.rows[0].image: reference.outside(found.input) for found in having}
     outside = {image: names for image, names in outside.items() if names}
     shifted = reference.shifted([found.input for found in having])
@@ -179,7 +183,10 @@ def poor_generalisation(
         advice = "numbers measured on other data may not hold here; look how far apart they are"
     else:
         advice = "single outliers are worth a look" if outside else "nothing speaks against the model here"
-    verdict = "suspect" if many or shifted else "fine"
+    if many or shifted:
+        title, verdict = "Inputs unlike the training images", "suspect"
+    else:
+        title, verdict = "Inputs like the training images", "fine"
     return Diagnosis(title, verdict, f"{'; '.join(parts)}: {advice}.", picture, numbers)
 
 

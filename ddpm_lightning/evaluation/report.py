@@ -7,6 +7,7 @@ is computed anew but the comparison. Its style and its script lie in ``report_pa
 import base64
 import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
-from ddpm_lightning.evaluation.comparison_tables import in_words
+from ddpm_lightning.evaluation.comparison_tables import in_words, too_few_fields
 from ddpm_lightning.evaluation.statistics import Estimate
 from ddpm_lightning.evaluation.tables import ARROWS
 
@@ -109,12 +110,32 @@ def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
         "title": html.escape(title),
         "style": (PAGE / "style.css").read_text(encoding="utf-8"),
         "script": (PAGE / "viewer.js").read_text(encoding="utf-8"),
+        "first": _first(evaluations),
         "numbers": _numbers(evaluations),
         "views": json.dumps(_views(evaluations)).replace("</", "<\\/"),
         "figures": "\n".join(_figures(evaluation) for evaluation in evaluations),
         "how": "\n".join(_how(evaluation) for evaluation in evaluations),
     }
     return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(parts)
+
+
+def _first(evaluations: Sequence[Evaluation]) -> str:
+    """Says first of all where no difference can be resolved; empty where some can."""
+    try:
+        comparison = _compared(evaluations, averages_alone=len(evaluations) > 1)
+        # A page of one evaluation asks whether its average differs from the noisy image, and from one draw.
+        methods, pairs = (2, 1) if len(evaluations) == 1 else (len(comparison.methods), comparison.pairs)
+        found = [too_few_fields(comparison.fields, methods, pairs)]
+    except UserError:
+        # They are of different images, and each stands for itself.
+        found = dict.fromkeys(too_few_fields(_compared([one]).fields, 2, 1) for one in evaluations)
+    return "".join(f'<p class="warning">{html.escape(text)}</p>' for text in found if text)
+
+
+def _marked_up(text: str) -> str:
+    """Returns the HTML of a sentence, whose bold and code parts are marked as in Markdown."""
+    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
 
 
 def _numbers(evaluations: Sequence[Evaluation]) -> str:
@@ -212,9 +233,9 @@ def _figures(evaluation: Evaluation) -> str:
     for name, text in FIGURES.items():
         if data := _embedded(evaluation.folder / "figures" / name):
             found.append(f'<figure><img src="{data}" alt="{text}"><figcaption>{text}</figcaption></figure>')
-    if not found:
+    sentences = "".join(f"<li>{_marked_up(line)}</li>" for line in evaluation.summary.get("in_words", []))
+    if not found and not sentences:
         return ""
-    sentences = "".join(f"<li>{html.escape(line)}</li>" for line in evaluation.summary.get("in_words", []))
     summary = f"<summary>{html.escape(evaluation.name)}</summary>"
     return f"<details open>{summary}<ul>{sentences}</ul>{''.join(found)}</details>"
 

@@ -25,17 +25,19 @@ def with_ratios(judged, single, average):
 
 
 @pytest.mark.parametrize(
-    ("single", "average", "verdict", "words"),
+    ("single", "average", "title", "verdict", "words"),
     [
-        (0.9, 0.8, "fine", "no over-smoothing"),
-        (0.9, 0.3, "suspect", "the average blurs it away"),
-        (0.3, 0.25, "suspect", "single draws are too smooth"),
-        (2.5, 0.9, "suspect", "more fine structure"),
+        (0.9, 0.8, "Fine structure", "fine", "no over-smoothing"),
+        (0.9, 0.3, "Over-smoothing by averaging", "suspect", "the average blurs it away"),
+        (0.3, 0.25, "Over-smoothing", "suspect", "single draws are too smooth"),
+        (2.5, 0.9, "Too much fine structure", "suspect", "more fine structure"),
+        (12.21, 12.21, "Too much fine structure", "suspect", "more fine structure"),
+        (1.4, 1.6, "Too much fine structure", "suspect", "more fine structure"),
     ],
 )
-def test_over_smoothing(honest, single, average, verdict, words):
+def test_over_smoothing(honest, single, average, title, verdict, words):
     found = over_smoothing(with_ratios(honest, single, average), 0.02)
-    assert found.verdict == verdict and words in found.sentence
+    assert (found.title, found.verdict) == (title, verdict) and words in found.sentence
     assert "100 to 200 nm" in found.sentence and f"{single:.0%}" in found.sentence
     assert "5.0 to 10.0 px" in over_smoothing(with_ratios(honest, single, average)).sentence
 
@@ -51,12 +53,14 @@ def test_honest_draws_are_consistent_in_size(honest):
     )
     # Their spread is the same everywhere: it cannot point to the places of the error.
     assert found.verdict == "suspect" and "in the wrong places" in found.sentence
+    assert found.title == "Spread in the wrong places"
 
 
 @pytest.mark.parametrize(("width", "words"), [(0.4, "overconfident"), (2.5, "scatter more than they err")])
 def test_draws_of_the_wrong_width(width, words):
     found = inconsistent_draws(judge(images=2, width=width, side=48))
     assert found.verdict == "suspect" and words in found.sentence
+    assert found.title.startswith("Overconfident" if width < 1 else "Underconfident")
 
 
 def test_a_single_draw_says_nothing():
@@ -73,8 +77,10 @@ def reference_of(judged, shift=0.0):
 def test_generalisation(honest):
     many = judge(images=10, draws=2, side=48)
     inside = poor_generalisation(many, reference_of(many))
+    assert inside.title == "Inputs like the training images"
     assert inside.verdict == "fine" and "None of 10 inputs" in inside.sentence
     outside = poor_generalisation(many, reference_of(many, shift=5.0))
+    assert outside.title == "Inputs unlike the training images"
     assert outside.verdict == "suspect" and "10 of 10 inputs lie outside" in outside.sentence
     set_apart = poor_generalisation(many[:1] * 10, reference_of(many))
     assert set_apart.verdict == "suspect" and "as a set they are unlike" in set_apart.sentence

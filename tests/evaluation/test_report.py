@@ -20,7 +20,7 @@ from ddpm_lightning.evaluation.views import write_view
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-def make_evaluation(folder, better, protocol="range"):
+def make_evaluation(folder, better, protocol="range", images=12, words="It is < so."):
     rng = np.random.default_rng(0)
     target = rng.uniform(0, 100, (32, 48))
     noise = {"low": 30, "single": 6 - better, "average": 3 - better}
@@ -36,17 +36,17 @@ def make_evaluation(folder, better, protocol="range"):
             {},
             {"protocol": protocol},
         )
-        for i in range(12)
+        for i in range(images)
         for e, estimator in enumerate(ESTIMATORS)
     ]
     write_rows(rows, folder / "metrics.csv")
     summary = {
         **{"protocol": protocol, "estimators": {}, "checkpoint": {"file": "a&b.ckpt", "sha256": "0" * 64}},
-        **{"images": 12, "draws": 4, "data": "cells", "split": "test", "preset": "<ddim>", "seed": 0},
+        **{"images": images, "draws": 4, "data": "cells", "split": "test", "preset": "<ddim>", "seed": 0},
         **{
             "evaluations_per_draw": 5,
             "versions": {"torch": "2"},
-            "in_words": ["It is < so."],
+            "in_words": [words],
             "views": [asdict(view)],
         },
     }
@@ -105,6 +105,36 @@ def test_other_protocols_stay_apart_and_say_why(tmp_path):
     folders = [make_evaluation(tmp_path / name, 0, name) for name in ("range", "affine")]
     text = report_page([read_evaluation(folder, folder.name) for folder in folders], "t")
     assert "Not in one table" in text and "different protocols" in text and text.count("<table>") == 2
+
+
+@pytest.mark.parametrize(
+    ("images", "evaluations", "said"),
+    [
+        (
+            5,
+            1,
+            "resolved with 5, however large it is; 6 are needed (the smallest p-value that is possible here is 0.062)",
+        ),
+        (6, 1, ""),
+        (6, 2, ""),
+        (6, 3, "resolved with 6, however large it is; 7 are needed"),
+        (1, 2, "(the smallest p-value that is possible here is 1)"),
+    ],
+)
+def test_too_few_fields_to_decide_are_said_first(tmp_path, images, evaluations, said):
+    folders = [make_evaluation(tmp_path / str(n), n, images=images) for n in range(evaluations)]
+    text = report_page([read_evaluation(folder, folder.name) for folder in folders], "t")
+    first = re.sub("<[^>]+>", "", text.split("<main>")[1]).strip().splitlines()[0]
+    assert ("Too few fields of view to decide" in first) == bool(said) and said in first
+
+
+def test_marks_of_sentences_become_markup(tmp_path):
+    words = "**-2 dB <b>: worse.** `evaluate` with **`split=val`**; 2 ** 3, a ` alone."
+    text = report_page([read_evaluation(make_evaluation(tmp_path, 0, words=words), "x")], "t")
+    shown = (
+        "<strong>-2 dB &lt;b&gt;: worse.</strong> <code>evaluate</code> with <strong><code>split=val</code>"
+    )
+    assert f"<li>{shown}</strong>; 2 ** 3, a ` alone.</li>" in text
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"images": 3}'])

@@ -63,9 +63,9 @@ def test_the_summary_holds_everything_and_is_json(summary, judged):
     assert content["averaging"]["ratio"] == pytest.approx(1, rel=0.05)
     assert 0.8 < content["conformal"]["coverage"] < 1 and content["conformal"]["split"] == "val"
     assert [entry["title"] for entry in content["diagnostics"]] == [
-        "Over-smoothing",
-        "Inconsistent draws",
-        "Poor generalisation",
+        "Fine structure",
+        "Spread in the wrong places",
+        "Inputs like the training images",
     ]
 
 
@@ -85,9 +85,9 @@ def test_the_page_can_be_read_alone(summary, judged, reference):
         "should hold 90% of the pixels",
         "honest",
         "from 20 images of val",
-        "### Over-smoothing",
-        "### Inconsistent draws",
-        "### Poor generalisation",
+        "### Fine structure",
+        "### Spread in the wrong places",
+        "### Inputs like the training images",
         "![Image 000](figures/image_000.png)",
         "figures/averaging.png",
         "- lpips: no backbone",
