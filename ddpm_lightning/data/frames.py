@@ -5,6 +5,7 @@ piece), later readings skip all parsing: small planes are read whole, and large 
 costs its own pixels only. A mapped file stays open; how many may be is limited, and beyond that planes are read.
 """
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,7 +71,8 @@ class FrameFile:
                     allowed="grey images, time series or z stacks (TZYX)",
                     remedy="save one channel as a file of its own",
                 )
-            self._info = info
+            # Nothing is written: what each page says is not needed, and need not travel to other processes.
+            self._info = replace(info, tags=info.tags and replace(info.tags, pages=None))
         return self._info
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,6 +31,27 @@ class PlaneIndex:
 
 
 @dataclass(frozen=True)
+class PageWords:
+    """What a page of a TIFF says beside its pixels.
+
+    Attributes:
+        description: ImageDescription.
+        tags: Further tags as tifffile writes them: code, type, number of values, bytes of the values, and whether they
+            are those of the first page alone.
+    """
+
+    description: bytes = b""
+    tags: tuple[tuple[int, int, int, bytes, bool], ...] = ()
+
+
+class PageSource(Protocol):
+    """Reads what the pages of a file say, when it is needed."""
+
+    def read(self) -> Sequence[PageWords]:
+        """Returns the words of the page of each plane; empty ones for further planes of a page."""
+
+
+@dataclass(frozen=True)
 class TiffTags:
     """The source file's own words, kept so that a copy of the file speaks like the source.
 
@@ -47,6 +68,9 @@ class TiffTags:
         imagej: ImageJ's binary metadata: labels, display ranges, look-up tables, regions of interest.
         colormap: ColorMap of a palette image with shape (3, 256 or 65536).
         date_time: DateTime as ``YYYY:MM:DD HH:MM:SS``.
+        software: Software, where readers tell the dialect by it.
+        header: What ScanImage stores before the first page.
+        pages: What each page says beside its pixels, or ``None``.
     """
 
     axes: str
@@ -61,6 +85,9 @@ class TiffTags:
     imagej: Mapping[str, Any] = field(default_factory=dict)
     colormap: np.ndarray | None = None
     date_time: str | None = None
+    software: str = ""
+    header: bytes = b""
+    pages: "PageSource | None" = None
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,16 @@ from typing import BinaryIO, Self
 import numpy as np
 from tifffile import TiffWriter
 
+from ddpm_lightning.data import scanimage
 from ddpm_lightning.data.image import ImageInfo, to_dtype, turn_white
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.ome_xml import own_xml
 from ddpm_lightning.data.planes import Planes
-from ddpm_lightning.data.tiff_description import codec_options, page_options
+from ddpm_lightning.data.tiff_description import codec_options, page_options, plane_options
 from ddpm_lightning.data.tiff_layout import breaks_off, first_byte, main_series, pages_of, run_of_planes
 from ddpm_lightning.data.tiff_metadata import describe
 from ddpm_lightning.data.tiff_missing import is_stored, lost_tags, opened, shorten, sound_pages
+from ddpm_lightning.data.tiff_pages import StoredPages, lost_words
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.storage import Draft, disk_full_named
 
@@ -120,6 +122,7 @@ class TiffStack(Planes):
         page = self._series.keyframe
         self._planes_per_page = prod(page.shape) // prod(self.info.plane_shape)
         self._offset = first_byte(self._tif, self._series)
+        self.notes += lost_words(page)
         count = self._stored_planes()
         if count < self.info.plane_count:
             self.info, note = shorten(self.info, count)
@@ -130,6 +133,9 @@ class TiffStack(Planes):
                 f"the file ends early: its list of pages breaks off after {pages}, and what followed is lost"
             )
             self.notes.append(Note("left_aside", 1, text))
+        size = prod(self.info.plane_shape) * page.dtype.itemsize
+        pages = StoredPages.of(self.path, self._series, self.info.plane_count, self._offset, size)
+        self.info = replace(self.info, tags=replace(self.info.tags, pages=pages))
 
     def _stored_planes(self) -> int:
         """Counts the planes that are stored before the first that is not.
@@ -235,13 +241,20 @@ class TiffStackWriter:
         large = prod(info.shape) * info.dtype.itemsize + info.plane_count * PAGE_BYTES > CLASSIC_BYTES
         single_header = large and info.kind == "imagej" and not info.bigtiff
         self._every, self._first = page_options(info, self._derived, self.path.name)
-        self._every |= {"contiguous": True} if single_header or not codec else codec
+        self._pages = plane_options(info)
+        # Pages that say something of their own cannot share a header, nor the tags of the first.
+        of_their_own = any(self._pages[1:])
+        single_header = single_header and not of_their_own
+        shared = single_header or (not codec and not of_their_own)
+        self._every |= {"contiguous": True} if shared else codec
         self._first |= {"truncate": True} if single_header else {}
         with self._disk():
             self._file = self._draft.begin().open("r+b")
             order = info.tags.byteorder if info.tags else "<"
             big = info.bigtiff or (large and not single_header)
             self._tiff = TiffWriter(self._file, bigtiff=big, byteorder=order, ome=False)
+            if big and info.tags:
+                self._file.write(scanimage.block(info.tags.header, info))
         return self
 
     def write(self, plane: np.ndarray) -> None:
@@ -252,8 +265,11 @@ class TiffStackWriter:
         if self.written == self.info.plane_count:
             raise ValueError(f"{self.path}: more planes than the {self.info.plane_count} announced")
         pixels = plane if self._derived else turn_white(plane, self.info)
+        options = self._pages[self.written] if self._pages else {}
+        if self.written == 0:
+            options = self._first | {"extratags": self._first["extratags"] + options.get("extratags", [])}
         with self._disk():
-            self._tiff.write(pixels, **(self._every | self._first if self.written == 0 else self._every))
+            self._tiff.write(pixels, **(self._every | options))
         self.written += 1
 
     def __exit__(

@@ -17,9 +17,11 @@ from xml.etree import ElementTree
 import numpy as np
 from tifffile import OmeXml, TiffWriter, imagej_description, imagej_metadata_tag
 
+from ddpm_lightning.data import scanimage
 from ddpm_lightning.data.image import ImageInfo, TiffTags
 from ddpm_lightning.data.ome_xml import drop_children, drop_other_images, renumber
 from ddpm_lightning.data.tiff_metadata import ome_pixels
+from ddpm_lightning.data.tiff_pages import chosen_words
 
 LOSSLESS = ("LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA")
 OME_TYPES = {"float32": "float", "float64": "double"}
@@ -48,15 +50,37 @@ def page_options(info: ImageInfo, derived: bool, name: str) -> tuple[dict[str, A
         text = _ome_xml(info, tags, derived, name)
     elif info.kind == "imagej":
         text = _imagej_list(info, tags, derived)
+    elif info.kind == "scanimage":
+        text = tags.description
     else:
         text = _plain_text(info, tags)
     first = {
         "description": text.encode() or None,
-        "software": "ddpm_lightning",
-        "datetime": tags.date_time,
+        # Readers tell ScanImage by this tag, and find its settings there.
+        "software": scanimage.edited(tags.software, info).encode() if tags.software else "ddpm_lightning",
+        "datetime": None if tags.pages else tags.date_time,
         "extratags": list(imagej_metadata_tag(_imagej_binary(info, tags, derived), tags.byteorder)),
     }
     return every, first
+
+
+def plane_options(info: ImageInfo) -> list[dict[str, Any]]:
+    """Options of ``TiffWriter.write`` for each plane: what the source says of its page; empty where it says nothing."""
+    if info.tags is None or info.tags.pages is None:
+        return []
+    words = chosen_words(info.tags.pages.read(), _source_planes(info, info.tags))
+    texts = [{"description": one.description} if one.description else {} for one in words]
+    tags = [{"extratags": list(one.tags)} if one.tags else {} for one in words]
+    return [text | more for text, more in zip(texts, tags, strict=True)]
+
+
+def _source_planes(info: ImageInfo, tags: TiffTags) -> list[int]:
+    """Running numbers, in the source, of the planes of an image of which some channels may have been chosen."""
+    stacked = tags.shape[:-2]
+    numbers = np.arange(prod(stacked)).reshape(stacked)
+    if info.channels is not None and "C" in tags.axes:
+        numbers = numbers.take(info.channels, axis=tags.axes.index("C"))
+    return [int(number) for number in numbers.ravel()]
 
 
 def codec_options(info: ImageInfo) -> dict[str, Any]:
@@ -138,11 +162,9 @@ def _imagej_binary(info: ImageInfo, tags: TiffTags, derived: bool) -> Mapping[st
         kept.pop("Ranges", None)
     if info.channels is None or "C" not in tags.axes:
         return kept
-    at = tags.axes.index("C")
-    stacked, count = tags.shape[:-2], tags.shape[at]
-    chosen = np.arange(prod(stacked)).reshape(stacked).take(info.channels, axis=at).ravel()
-    if isinstance(kept.get("Labels"), list) and len(kept["Labels"]) == prod(stacked):
-        kept["Labels"] = [kept["Labels"][number] for number in chosen]
+    count = tags.shape[tags.axes.index("C")]
+    if isinstance(kept.get("Labels"), list) and len(kept["Labels"]) == prod(tags.shape[:-2]):
+        kept["Labels"] = [kept["Labels"][number] for number in _source_planes(info, tags)]
     if len(kept.get("Ranges", ())) == 2 * count:
         kept["Ranges"] = np.reshape(kept["Ranges"], (count, 2))[list(info.channels)].ravel().tolist()
     if isinstance(kept.get("LUTs"), list) and len(kept["LUTs"]) == count:

@@ -7,6 +7,7 @@ from math import prod
 
 from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
+from ddpm_lightning.data import scanimage
 from ddpm_lightning.data.notes import Note
 
 __all__ = ["breaks_off", "first_byte", "main_series", "pages_of", "run_of_planes"]
@@ -29,6 +30,8 @@ def main_series(tif: TiffFile, edited: bool = False) -> tuple[TiffPageSeries, li
         The image of full size with all pages that continue it, and notes of what is guessed and left aside.
     """
     notes: list[Note] = []
+    if tif.is_scanimage and (arranged := scanimage.series_of(tif, notes)):
+        return arranged, notes
     series = _promised_by_imagej(tif) or _promised_by_json(tif) or tif.series
     main = _full_size(series, notes)
     equal = [one for one in series if one is main or _continues(main, one)]

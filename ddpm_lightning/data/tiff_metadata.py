@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
+from ddpm_lightning.data import scanimage
 from ddpm_lightning.data.image import ImageInfo, TiffTags
 from ddpm_lightning.data.units import MICROMETRES, SECONDS
 from ddpm_lightning.errors import UserError
@@ -54,9 +55,10 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
     page = series.keyframe
     dtype = _grey_dtype(series, path)
     axes, shape = _plane_axes(series, path)
-    kind = series.kind if series.kind in ("ome", "imagej") else "plain"
+    kind = series.kind if series.kind in ("ome", "imagej", "scanimage") else "plain"
     pixels = None if kind == "imagej" else _own_pixels(tif, shape)
     listed = (tif.imagej_metadata if kind == "imagej" else _json(series)) or {}
+    listed = scanimage.sampling(tif) if kind == "scanimage" else listed
     tags = TiffTags(
         axes=axes,
         shape=shape,
@@ -70,6 +72,8 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
         imagej={key: value for key, value in listed.items() if key in IMAGEJ_BINARY},
         colormap=page.colormap if _photometric(page) == PHOTOMETRIC.PALETTE else None,
         date_time=_date_time(page),
+        software=tif.pages.first.software if kind == "scanimage" else "",
+        header=scanimage.read_block(tif) if kind == "scanimage" else b"",
     )
     sampling = _ome_sampling(pixels) if pixels is not None else _listed_sampling(listed, tags)
     samples_became_planes = "C" in axes and "C" not in series.axes

@@ -19,11 +19,12 @@ from ddpm_lightning.data.ome_xml import complete
 __all__ = ["is_stored", "lost_tags", "opened", "shorten", "sound_pages"]
 
 
-def opened(path: Path, **options: Any) -> TiffFile:
+def opened(path: Path, images: bool = True, **options: Any) -> TiffFile:
     """Opens a file by itself, without the others of its set, and without the pages at its end that were cut.
 
     Args:
         path: The file.
+        images: Whether its images are wanted, or its pages alone.
         options: Further arguments of :class:`tifffile.TiffFile`.
     """
     options |= {"_multifile": False, "is_mmstack": False}
@@ -32,6 +33,8 @@ def opened(path: Path, **options: Any) -> TiffFile:
     if end is not None:
         tif.close()
         return TiffFile(path, size=end, **options)
+    if not images:
+        return tif
     try:
         tif.series  # noqa: B018  (computed once, here)
     except RuntimeError:
