@@ -72,8 +72,8 @@ class Metadata:
     def steps(self) -> list[dict[str, Any]]:
         """Transformations of the level, then of all levels."""
         return [
-            *self.dataset.get("coordinateTransformations", []),
-            *self.multiscale.get("coordinateTransformations", []),
+            *(self.dataset.get("coordinateTransformations") or []),
+            *(self.multiscale.get("coordinateTransformations") or []),
         ]
 
 
@@ -97,8 +97,8 @@ def describe(array: Any, metadata: Metadata, path: Path) -> tuple[ImageInfo, lis
         raise UserError(path, f"an array of {dtype} with shape {shape}", READABLE)
     sizes = _sizes(metadata, letters, notes)
     count = shape[letters.index("C")] if "C" in letters else 1
-    channels = metadata.ome.get("omero", {}).get("channels", [])
-    names = tuple(str(channel.get("label", "")) for channel in channels)
+    channels = (metadata.ome.get("omero") or {}).get("channels") or []
+    names = tuple(str(channel.get("label") or "") for channel in channels)
     if channels and len(channels) != count:
         text = f"names and colours of {len(channels)} channels, where the image has {count}, are not kept"
         notes.append(Note("left_aside", 1, text))
@@ -138,7 +138,7 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
     ome = {key: value for key, value in source.ome.items() if key not in OF_OTHERS}
     ome |= {"multiscales": [multiscale]}
     ome.pop("omero", None)
-    if omero := _omero(source.ome.get("omero", {}), info, derived):
+    if omero := _omero(source.ome.get("omero") or {}, info, derived):
         ome["omero"] = omero
     others = {key: value for key, value in source.others.items() if key not in OF_OTHERS}
     names = [axis["name"] for axis in axes]
@@ -152,7 +152,7 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
 def _letters(metadata: Metadata, dimensions: int, notes: list[Note]) -> str:
     if metadata.axes:
         kinds = {"channel": "C", "time": "T"}
-        return "".join(kinds.get(axis.get("type", ""), axis["name"][:1].upper()) for axis in metadata.axes)
+        return "".join(kinds.get(axis.get("type") or "", axis["name"][:1].upper()) for axis in metadata.axes)
     letters = "TCZYX"[-dimensions:]
     if dimensions > 2:
         notes.append(Note("guessed", 1, f"the axes have no names: read as {letters}"))

@@ -5,6 +5,7 @@ A store is a folder or a ZIP. A path may lead into either, as in ``plate.zarr/A/
 
 import os
 import zipfile
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from ddpm_lightning.errors import UserError
@@ -72,19 +73,26 @@ def groups_of_zip(archive: Path) -> list[str]:
         UserError: If it is damaged, or made to do harm: names that lead out of it, or small files that become huge.
     """
     try:
-        with zipfile.ZipFile(archive) as file:
-            members = file.infolist()
+        stat = archive.stat()
+        return list(_groups(archive, stat.st_size, stat.st_mtime_ns))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UserError(
             archive, f"cannot be read as ZIP ({error})", "a ZIP file of Zarr", "copy it again"
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _groups(archive: Path, size: int, modified: int) -> tuple[str, ...]:
+    """Reads the directory of a ZIP file, which may be long, once for each state that the file is in."""
+    with zipfile.ZipFile(archive) as file:
+        members = file.infolist()
     marked: set[PurePosixPath] = set()
     for member in members:
         _refuse_harm(archive, member)
         if PurePosixPath(member.filename).name in MARKERS:
             marked.add(PurePosixPath(member.filename).parent)
     outermost = sorted(str(one) for one in marked if not any(above in marked for above in one.parents))
-    return ["" if one == "." else one for one in outermost]
+    return tuple("" if one == "." else one for one in outermost)
 
 
 def _refuse_harm(archive: Path, member: zipfile.ZipInfo) -> None:

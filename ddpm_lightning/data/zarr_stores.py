@@ -98,13 +98,14 @@ def open_image(path: Path, opened: ExitStack) -> tuple[Any, Metadata, list[Note]
     node = opened.enter_context(_opened(path))
     if not hasattr(node, "shape"):
         ome, others = _parts(node)
-        return *_level(node, ome, others, path), _beside(node, path)
+        array, metadata = _level(node, ome, others, path)
+        return array, metadata, _beside(node, path) + _not_stored(array)
     with suppress(Exception), ExitStack() as above:
         group = above.enter_context(_opened(path.parent))
         ome, others = _parts(group)
         paths = [dataset["path"] for dataset in ome["multiscales"][0]["datasets"]]
-        return node, _metadata(node, ome, others, paths.index(path.name)), []
-    return node, _metadata(node, {}, {}, 0), []
+        return node, _metadata(node, ome, others, paths.index(path.name)), _not_stored(node)
+    return node, _metadata(node, {}, {}, 0), _not_stored(node)
 
 
 def _below(node: Any, depth: int) -> Iterator[str]:
@@ -168,6 +169,15 @@ def _beside(group: Any, path: Path) -> list[Note]:
                 text = "what the store says of all of its images (plate, OME-XML) is not copied"
                 notes.append(Note("left_aside", 1, text))
     return notes
+
+
+def _not_stored(array: Any) -> list[Note]:
+    """Returns a note on chunks without a file: left out since they are empty, or lost."""
+    if array.shards is not None:  # a shard may leave out chunks of its own
+        return []
+    missing = array.nchunks - array.nchunks_initialized
+    text = f"{missing} of {array.nchunks} chunks are not stored, and read as {array.fill_value}"
+    return [Note("guessed", missing, text)] if missing else []
 
 
 @contextmanager

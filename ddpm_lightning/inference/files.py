@@ -66,7 +66,8 @@ def check_names(results: Mapping[Source, Sequence[str]], folder: Path) -> None:
     """
     taken: dict[str, Path] = {}
     for source, names in results.items():
-        if source.path.resolve().parent == (folder / source.name).resolve().parent:
+        store = source.store.resolve()
+        if store.parent == (folder / source.name).resolve().parent or folder.resolve().is_relative_to(store):
             raise UserError(
                 f"output={folder}", "is the folder of the input", remedy="choose another output=FOLDER"
             )

@@ -53,6 +53,11 @@ class Source:
         return on_disk(self.path)
 
     @property
+    def store(self) -> Path:
+        """The file or, of Zarr, the whole store."""
+        return store_of(self.path)[0] if is_zarr(self.path) else self.path
+
+    @property
     def within(self) -> str:
         """Where the image is in a store of Zarr, starting with the name of the store; empty where it is no part."""
         store, inner = store_of(self.path) if is_zarr(self.path) else (self.path, "")
@@ -83,7 +88,8 @@ def find_files(source: str | Path | Sequence[str | Path]) -> Found:
     """Returns the images that a path, a pattern, or a list of either means, in order, each once.
 
     A folder stands for the images in it or, where there are none, for those in the folders below it. A pattern such as
-    ``day1/*.tif`` stands for what it matches.
+    ``day1/*.tif`` stands for the images that it matches or, where it matches none, for those in the folders that it
+    matches.
 
     Raises:
         UserError: If there are none.
@@ -130,10 +136,15 @@ def _seen(source: str | Path) -> _Seen:
     stores = {found for found in matched if is_zarr(found)}
     # What is below a store that matches is in it already.
     images = [found for found in matched if is_image(found) and stores.isdisjoint(found.parents)]
+    others = [found for found in matched if is_other(found)]
+    if not images:
+        for found, aside in _below((found for found in matched if found.is_dir()), set()):
+            images += found
+            others += aside
     if not images:
         raise UserError(f"input={source}", "matches no TIFF files", allowed=ALLOWED)
     fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), pattern.parts))
-    return _Seen(base.joinpath(*fixed), images, [found for found in matched if is_other(found)])
+    return _Seen(base.joinpath(*fixed), images, others)
 
 
 def _in_folder(folder: Path, source: str | Path) -> _Seen:

@@ -10,7 +10,7 @@ from ddpm_lightning.data.stacks import images_in, open_stack
 from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, store_of
 from ddpm_lightning.data.zarr_stores import images_of
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.files import Settings
+from ddpm_lightning.inference.files import Settings, check_names
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.sources import find_files
@@ -242,3 +242,61 @@ def test_groups_without_suffix_are_images(tmp_path):
     single(tmp_path / "in" / "exported")
     (source,) = find_files(tmp_path / "in").sources
     assert source.name == "exported.zarr" and find_files(tmp_path / "in" / "exported").sources == [source]
+
+
+def test_chunks_that_are_not_stored_are_told(tmp_path):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2)
+    group.create_array("0", data=pixels(0), chunks=(16, 20))
+    with open_stack(tmp_path / "a.zarr" / "0") as stack:
+        assert not stack.notes
+    (tmp_path / "a.zarr" / "0" / "1.1").unlink()
+    with open_stack(tmp_path / "a.zarr" / "0") as stack:
+        assert [(note.kind, note.count) for note in stack.notes] == [("guessed", 1)]
+        assert not stack.plane(0)[16:, 20:].any()
+
+
+def test_results_are_not_written_into_or_beside_their_store(tmp_path):
+    path = plate(tmp_path / "plate.zarr", "0.4")
+    archive = zipped(single(tmp_path / "x"), "a.zarr.zip", "a.zarr/")
+    for given, output in (
+        (path, tmp_path),
+        (path, path / "out"),
+        (path / "A/1/0", path),
+        (archive, tmp_path),
+    ):
+        results = {source: [source.name] for source in find_files(given).sources}
+        check_names(results, tmp_path / "out")
+        with pytest.raises(UserError, match="folder of the input"):
+            check_names(results, output)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"multiscales": "image"},
+        {"multiscales": [{}]},
+        {"multiscales": [{"datasets": []}]},
+        {"multiscales": [{"datasets": [{"path": "9"}]}]},
+        {"multiscales": [{"datasets": [{"path": "0"}], "axes": [1, 2]}]},
+        {"multiscales": [{"datasets": [{"path": "0", "coordinateTransformations": 5}]}]},
+        {"plate": {"wells": 3}},
+        {"omero": 5, "multiscales": [{"datasets": [{"path": "0"}]}]},
+        {"multiscales": [{"datasets": [{"path": "labels"}]}]},
+    ],
+)
+def test_malformed_metadata_is_one_sentence(tmp_path, attributes):
+    path = single(tmp_path / "a.zarr")
+    group = zarr.open_group(str(path), mode="a")
+    group.attrs.clear()
+    group.attrs.update(attributes)
+    assert images_in(path) == [path]
+    with pytest.raises(UserError, match=r"a\.zarr"):
+        open_stack(path)
+
+
+def test_metadata_with_nulls_is_read(tmp_path):
+    group = zarr.open_group(str(single(tmp_path / "a.zarr")), mode="a")
+    multiscale = dict(group.attrs["multiscales"][0], coordinateTransformations=None)
+    group.attrs.update({"multiscales": [multiscale], "omero": {"channels": [{"label": None}]}})
+    with open_stack(tmp_path / "a.zarr") as stack:
+        assert stack.info.pixel_size == (0.1, 0.1) and stack.info.channel_names == ()

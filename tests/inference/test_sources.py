@@ -118,3 +118,10 @@ def test_equal_names_in_two_folders_have_noise_of_their_own(experiment, tmp_path
     restore_file(restorer, experiment / "Pos0/img.tif", tmp_path / "alone", Settings(draws=2))
     alone = tifffile.imread(tmp_path / "alone" / "img_std.tif")
     np.testing.assert_array_equal(alone, restorer.restore(image, 2, "img").std)
+
+
+def test_a_pattern_of_folders_stands_for_what_is_in_them(experiment):
+    (experiment / "Pos1" / "view.png").touch()
+    assert names(str(experiment / "Pos*")) == ["Pos0/img.tif", "Pos1/img.tif"]
+    assert [note.count for note in find_files(experiment / "Pos*").notes] == [1]
+    assert names(str(experiment / "*")) == names(experiment)
