@@ -15,6 +15,7 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from ddpm_lightning.callbacks.checkpoint_files import write_whole
+from ddpm_lightning.callbacks.checkpoints import Checkpoints
 from ddpm_lightning.errors import UserError
 
 __all__ = ["Divergence"]
@@ -45,6 +46,14 @@ class Divergence(Callback):
         self._in_a_row = 0
         self._loss: Tensor | None = None
         self._batches: deque[dict] = deque(maxlen=1)
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns what a resumed run goes on counting from."""
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on counting."""
+        self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Prepares to remember all batches of a step."""
@@ -102,6 +111,8 @@ class Divergence(Callback):
                 "state_dict": pl_module.state_dict(),
             }
             write_whole(dump, path)
+        if isinstance(trainer.checkpoint_callback, Checkpoints):
+            trainer.checkpoint_callback.save_state_before(trainer)
         names = sorted(_everywhere(mine))
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         again = f", {self._in_a_row} times in a row," if self._in_a_row > 1 else ""

@@ -9,6 +9,7 @@ import torch
 
 from ddpm_lightning.models.ddpm import DDPM
 from ddpm_lightning.models.learner import Learner
+from tests.cli.test_resume import same
 from tests.cli.test_verbs import TINY
 
 # An epoch is 4 images x 4 crops / 4 = 4 batches.
@@ -83,8 +84,8 @@ def test_damaged_checkpoints(command, pair_folder, tmp_path):
     assert answer.code == 2 and "last.ckpt" in answer.err and "what to do" in answer.err
 
 
-@pytest.mark.parametrize("action", ["stop", "skip"])
-def test_a_loss_that_is_no_number(command, pair_folder, tmp_path, monkeypatch, action):
+@pytest.mark.parametrize(("action", "accumulated"), [("stop", 1), ("stop", 2), ("skip", 1)])
+def test_a_loss_that_is_no_number(command, pair_folder, tmp_path, monkeypatch, action, accumulated):
     inner, seen = DDPM.training_step, []
 
     def spoilt(self, batch, batch_idx):
@@ -94,7 +95,8 @@ def test_a_loss_that_is_no_number(command, pair_folder, tmp_path, monkeypatch, a
 
     monkeypatch.setattr(DDPM, "training_step", spoilt)
     settings = [*SETTINGS, f"data.root={pair_folder}", "trainer.max_steps=6", f"run_folder={tmp_path}/run"]
-    answer = command("train", *settings, f"callbacks.divergence.action={action}")
+    settings[-1:-1] = [f"callbacks.divergence.action={action}", f"+trainer.accumulate_grad_batches={accumulated}"]
+    answer = command("train", *settings)
     dump = tmp_path / "run" / "diverged_0000003.pt"
     if action == "skip":
         assert answer.code == 0 and not dump.exists(), answer.err
@@ -103,11 +105,21 @@ def test_a_loss_that_is_no_number(command, pair_folder, tmp_path, monkeypatch, a
         assert "train/skipped" in (tmp_path / "run" / "metrics.csv").read_text()
         return
     assert answer.code == 2 and "train/loss: is nan at step 3" in answer.err
-    assert all(name in answer.err for name in seen[3])
+    seen = sum(seen[3 * accumulated :], [])
+    assert all(name in answer.err for name in seen)
     content = torch.load(dump, weights_only=True)
-    assert content["name"] == seen[3] and content["low"].shape == (4, 1, 32, 32) and content["gradients"]
+    assert content["name"] == seen and content["low"].shape == (4 * accumulated, 1, 32, 32)
+    assert content["gradients"]
     assert all(weight.isfinite().all() for weight in content["state_dict"].values())
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+    # What was there before the step is kept: without the fault (a bad image, say) the run ends as if it had none.
+    assert weights(tmp_path / "run")[0] == 3
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["resume=run"], [*settings[:-1], "run_folder=whole"]):
+        answer = command("train", *arguments)
+        assert answer.code == 0, answer.err
+    same(*(weights(tmp_path / name) for name in ("run", "whole")))
 
 
 def test_skipping_for_ever_ends(command, pair_folder, tmp_path):

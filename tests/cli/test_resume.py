@@ -1,32 +1,198 @@
-"""N steps, a resume, and N more steps leave the very weights of 2N steps."""
+"""N steps, a resume, and N more steps leave the very bits of 2N steps, wherever the run ended and whatever was best."""
+
+import csv
+import os
+import signal
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 
+from ddpm_lightning.models.learner import Learner
 from tests.cli.test_verbs import TINY
 
+#: An epoch is 4 images x 4 crops / 4 = 4 batches; dropout draws from the global generator.
+DDPM = [*TINY, "model.network.dropout=0.2", "model/lr_schedule=saw_tooth"]
+DATA = [setting for setting in TINY if not setting.startswith("model")]
+#: A rate that falls at each validation that is not better.
+FALLING = ["model/lr_schedule=plateau", "model.lr_schedule.patience=0"]
+CARE = [*DATA, "model=care_small", "model.network.depth=2", "model.network.first_filters=4", *FALLING]
+NOISE2VOID = [*DATA, "model=noise2void_small", "model.network.depth=2", "model.network.first_filters=4"]
+PIX2PIX = [*DATA, "model=pix2pix_small", "data.crop=64", "data.crops_per_image=4"]
+FLOW = [*DATA, "model.network.base=8", "model.network.multipliers=[1,2]", "model.regression.network.base=8"]
+FLOW += ["model.regression.network.multipliers=[1,2]", "model.mean_share=0.5"]
 
-@pytest.mark.parametrize("first", [8, 5], ids=["at the end of an epoch", "inside of an epoch"])
-def test_resumed_weights_are_equal_to_the_last_bit(command, pair_folder, tmp_path, first):
-    # An epoch is 4 images x 4 crops / 4 = 4 batches; dropout draws from the global generator.
-    common = [*TINY, f"data.root={pair_folder}", "model.network.dropout=0.2", "model/lr_schedule=saw_tooth"]
-    for name, steps in (("whole", 12), ("part", first)):
+
+def same(one, other, path=""):
+    """Asserts that nested containers hold the same bits."""
+    assert type(one) is type(other), path
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key in one:
+            same(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for number, pair in enumerate(zip(one, other, strict=True)):
+            same(*pair, f"{path}.{number}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), path
+    else:
+        assert one == other, path
+
+
+def content(folder, name="last"):
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return {int(row["step"]): {k: v for k, v in row.items() if v} for row in csv.DictReader(file)}
+
+
+def assert_same_run(whole, part, best=True):
+    for name in ("last", "best")[: 1 + best]:
+        one, other = (content(folder, name) for folder in (whole, part))
+        assert one["global_step"] == other["global_step"]
+        for kind in ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "metrics"):
+            assert (kind in one) == (kind in other)
+            if kind in one:
+                same(one[kind], other[kind], f"{name}: {kind}")
+    scores = [
+        next(state["best_model_score"] for key, state in one["callbacks"].items() if "Checkpoint" in key)
+        for one in (content(whole), content(part))
+    ]
+    same(*scores, "best score")
+
+
+@pytest.fixture
+def best_at(monkeypatch):
+    """Makes the validation at one step the best of the run, whatever the weights."""
+
+    def choose(step):
+        inner = Learner.log
+
+        def log(self, name, value, **settings):
+            if name == "val/loss":
+                value = value * 0 + (1.0 if self.trainer.global_step == step else 2.0)
+            inner(self, name, value, **settings)
+
+        monkeypatch.setattr(Learner, "log", log)
+
+    return choose
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Ends a run at a step as its limit of time would, or by a signal that arrives while the step is at work."""
+
+    def stop(how, at, method=""):
+        def time_is_up(self, trainer):
+            trainer.should_stop = trainer.should_stop or trainer.global_step == at
+
+        inner = Learner.on_train_batch_start
+
+        def start(self, batch, batch_idx):
+            inner(self, batch, batch_idx)
+            if self.trainer.global_step == at - 1 and method in ("", type(self).__name__):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        if how == "time":
+            monkeypatch.setattr(Timer, "_check_time_remaining", time_is_up)
+        else:
+            monkeypatch.setattr(Learner, "on_train_batch_start", start)
+
+    return stop
+
+
+def assert_rows(whole, part):
+    """Asserts that a part has all numbers of a whole run.
+
+    It has more: where a run ends by itself, it validates and draws samples once more.
+    """
+    whole, part = rows(whole), rows(part)
+    assert whole == {step: {key: part[step].get(key) for key in row} for step, row in whole.items()}
+
+
+@pytest.mark.parametrize(
+    ("model", "at", "more"),
+    [
+        (DDPM, 8, []),
+        (DDPM, 5, []),
+        (DDPM, 12, ["trainer.check_val_every_n_epoch=2"]),
+        (DDPM, 6, ["+trainer.val_check_interval=2"]),
+        (DDPM, 7, ["+trainer.limit_val_batches=0"]),
+        (DDPM, 8, ["+trainer.limit_val_batches=0"]),
+        (DDPM, 3, ["+trainer.accumulate_grad_batches=3"]),
+        (CARE, 8, []),
+        (CARE, 12, ["trainer.check_val_every_n_epoch=2"]),
+        (CARE, 10, []),
+    ],
+)
+def test_a_run_that_is_made_longer(command, pair_folder, tmp_path, best_at, model, at, more):
+    best_at(4)
+    common = [*model, *more, f"data.root={pair_folder}", "trainer.log_every_n_steps=1", "callbacks.samples=null"]
+    for name, steps in (("whole", 16), ("part", at)):
         answer = command("train", *common, f"trainer.max_steps={steps}", f"run_folder={tmp_path}/{name}")
         assert answer.code == 0, answer.err
+    assert content(tmp_path / "part")["global_step"] == at
     torch.manual_seed(99)
-    answer = command("train", f"resume={tmp_path}/part", "trainer.max_steps=12")
+    answer = command("train", f"resume={tmp_path}/part", "trainer.max_steps=16")
     assert answer.code == 0, answer.err
-    whole, part = (
-        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
-        for name in ("whole", "part")
-    )
-    assert whole["global_step"] == part["global_step"] == 12
-    for kind in ("state_dict", "current_model_state"):
-        for name, weight in whole[kind].items():
-            assert torch.equal(weight, part[kind][name]), (kind, name)
+    assert content(tmp_path / "whole")["global_step"] == 16
+    assert_same_run(tmp_path / "whole", tmp_path / "part", best="+trainer.limit_val_batches=0" not in more)
+    assert_rows(tmp_path / "whole", tmp_path / "part")
 
 
-def test_there_must_be_something_to_resume(command, tmp_path):
-    (tmp_path / "empty").mkdir()
-    answer = command("train", f"resume={tmp_path}/empty")
-    assert answer.code == 2 and "nothing to resume" in answer.err
+@pytest.mark.parametrize(
+    ("model", "how", "at", "more"),
+    [
+        (DDPM, "time", 6, []),
+        (DDPM, "time", 8, []),
+        (DDPM, "time", 8, ["trainer.check_val_every_n_epoch=3"]),
+        (DDPM, "time", 7, ["+trainer.limit_val_batches=0"]),
+        (DDPM, "signal", 8, []),
+        (NOISE2VOID, "time", 8, ["callbacks.ema=null"]),
+        (PIX2PIX, "time", 7, []),
+        (PIX2PIX, "signal", 8, []),
+    ],
+)
+def test_a_run_that_is_ended(
+    command, pair_folder, tmp_path, best_at, stopped, monkeypatch, model, how, at, more
+):
+    best_at(4)
+    common = [*model, *more, f"data.root={pair_folder}", "trainer.log_every_n_steps=1", "trainer.max_steps=16"]
+    common += ["+trainer.max_time=00:12:00:00"] * (how == "time")
+    assert command("train", *common, f"run_folder={tmp_path}/whole").code == 0
+    with monkeypatch.context() as patch:
+        stopped(how, at)
+        answer = command("train", *common, f"run_folder={tmp_path}/part")
+        patch.undo()
+    assert answer.code == (0 if how == "time" else 143), answer.err
+    assert content(tmp_path / "part")["global_step"] == at
+    torch.manual_seed(99)
+    answer = command("train", f"resume={tmp_path}/part")
+    assert answer.code == 0, answer.err
+    assert_same_run(tmp_path / "whole", tmp_path / "part", best="+trainer.limit_val_batches=0" not in more)
+    assert_rows(tmp_path / "whole", tmp_path / "part")
+
+
+@pytest.mark.parametrize("name", ["pmrf_small", "residual_flow_small"])
+@pytest.mark.parametrize("stage", ["Regression", "PMRF"])
+def test_a_run_in_two_stages(command, pair_folder, tmp_path, best_at, stopped, monkeypatch, name, stage):
+    best_at(4)
+    common = [*FLOW, f"model={name}", f"data.root={pair_folder}", "trainer.max_steps=24"]
+    common += ["trainer.log_every_n_steps=1", "callbacks.samples=null"]
+    assert command("train", *common, f"run_folder={tmp_path}/whole").code == 0
+    with monkeypatch.context():
+        stopped("signal", 8, stage)
+        answer = command("train", *common, f"run_folder={tmp_path}/part")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert answer.code == 143, answer.err
+    best_at(4)
+    torch.manual_seed(99)
+    answer = command("train", "resume=part")
+    assert answer.code == 0, answer.err
+    for folder in (".", "mean"):
+        assert_same_run(tmp_path / "whole" / folder, tmp_path / "part" / folder)
+        assert_rows(tmp_path / "whole" / folder, tmp_path / "part" / folder)
