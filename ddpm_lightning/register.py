@@ -94,6 +94,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "ddpm_lightning.data.simulation.detector.Scmos",
     ),
     "callback": (
+        "ddpm_lightning.callbacks.checkpoints.Checkpoints",
         "ddpm_lightning.callbacks.divergence.Divergence",
         "ddpm_lightning.callbacks.ema.EMA",
         "ddpm_lightning.callbacks.overfit.Overfit",

@@ -27,7 +27,7 @@ def pair_folder(tmp_path: Path) -> Path:
     return write_pairs(tmp_path / "pairs")
 
 
-def write_pairs(root: Path, size: int = 64, dtype: str = "uint16") -> Path:
+def write_pairs(root: Path, size: int = 64, dtype: str = "uint16", scale: int = 1) -> Path:
     """Writes {train: 4, val: 2, test: 3} pairs; the high image is smooth, the low one is Poisson noise around it."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size]
@@ -40,5 +40,5 @@ def write_pairs(root: Path, size: int = 64, dtype: str = "uint16") -> Path:
             for role, image in (("low", rng.poisson(high / 6)), ("high", rng.poisson(high * 3))):
                 path = root / split / role / f"{number:05d}.tif"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                tifffile.imwrite(path, image.astype(dtype))
+                tifffile.imwrite(path, (scale * image).astype(dtype))
     return root

@@ -114,7 +114,9 @@ class Checkpoints(ModelCheckpoint):
         best = Path(self.dirpath, Path(state_dict["best_model_path"]).name)
         if not state_dict["best_model_path"] or not sound(best):
             return
-        here = {str(Path(self.dirpath, Path(path).name)): s for path, s in state_dict["best_k_models"].items()}
+        here = {
+            str(Path(self.dirpath, Path(path).name)): s for path, s in state_dict["best_k_models"].items()
+        }
         moved = {"best_model_path": str(best), "best_k_models": here, "dirpath": self.dirpath}
         for name in ("kth_best_model_path", "last_model_path"):
             moved[name] = state_dict[name] and str(Path(self.dirpath, Path(state_dict[name]).name))

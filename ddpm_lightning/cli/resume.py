@@ -1,13 +1,94 @@
-"""Where a run goes on: its last checkpoint, or an older one if the last is damaged."""
+"""How a run goes on: with its own settings and data, from its last checkpoint, or an older one if that is damaged."""
 
 import shutil
+from collections.abc import Mapping
+from math import isclose
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from yaml import YAMLError
 
 from ddpm_lightning.callbacks.checkpoint_files import sound
+from ddpm_lightning.callbacks.checkpoints import Checkpoints
+from ddpm_lightning.cli import stages
+from ddpm_lightning.cli.config_file import read_config
+from ddpm_lightning.cli.limits import check_values
+from ddpm_lightning.cli.provenance import data_hash
+from ddpm_lightning.cli.run_config import check_groups
+from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.storage import whole
+from ddpm_lightning.paths import expanded
+from ddpm_lightning.storage import read_json, whole
 
-__all__ = ["checkpoint_of"]
+__all__ = ["checkpoint_of", "stored", "take_data"]
+
+
+def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the configuration of a run that shall go on.
+
+    Args:
+        folder: Folder of the run; paths inside of it follow where it has moved.
+        values: What was given on the command line: ``resume``, ``trainer.max_steps`` for a longer run, ``data.root``
+            where the data have moved.
+
+    Raises:
+        UserError: If there is nothing to resume, its data are not there, or anything else was to be changed.
+    """
+    path = folder / "config.yaml"
+    begun = [checkpoint_of(place, speaks=False) for place in (folder, folder / stages.FOLDER)]
+    if not path.is_file() or not any(begun):
+        raise UserError(
+            f"resume={folder}",
+            "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume",
+            remedy="start the run again; a run is first saved at its first validation, or when it is told to stop",
+        )
+    try:
+        settings = read_config(path)
+        check_groups(settings)
+        check_values(settings)
+        settings = stages.moved(settings, settings["run_folder"], str(folder))
+    except (OSError, YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
+    for key, value in values.items():
+        if key == "trainer.max_steps":
+            reached = read_json(folder / "status.json").get("step", 0)
+            if not isinstance(value, int) or value < reached:
+                raise UserError(
+                    f"trainer.max_steps={value}",
+                    f"but the run stands at step {reached}",
+                    allowed=f"at least {reached}",
+                )
+            settings["trainer"]["max_steps"] = value
+        elif key == "data.root":
+            if "root" not in settings["data"]:
+                raise UserError(
+                    key, "is no setting of this run: its data are in no folder", remedy="leave it out"
+                )
+            settings["data"]["root"] = str(value)
+        elif key not in ("resume", "trust"):
+            raise UserError(
+                key,
+                "cannot be changed in a run that is resumed: its own configuration is used",
+                allowed="resume=RUN_FOLDER, trainer.max_steps=N, data.root=DIR, trust=PACKAGE",
+                remedy="start a new run for other settings",
+            )
+    root = settings["data"].get("root")
+    if root is not None and not expanded(str(root)).is_dir():
+        raise UserError(
+            f"data.root={root}",
+            "is no folder" if "data.root" in values else "held the data of this run, and is not there",
+            remedy=f"train resume={folder} data.root=DIR, the folder where the data are now",
+        )
+    checkpoint = settings["callbacks"].get("checkpoint")
+    if (
+        isinstance(checkpoint, dict)
+        and checkpoint.get("_target_") == "lightning.pytorch.callbacks.ModelCheckpoint"
+    ):
+        # Runs begun by version 0.1: their last checkpoint would not be the last step.
+        checkpoint["_target_"] = f"{Checkpoints.__module__}.{Checkpoints.__qualname__}"
+    return {**settings, "run_folder": str(folder), "resume": str(folder)}
 
 
 def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
@@ -38,3 +119,50 @@ def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
             remedy=f"put back a copy of the file, or remove {folder} and start the run again",
         )
     return None
+
+
+def take_data(
+    checkpoint: Path, folder: Path, data: PairDataModule, settings: Mapping[str, Any], speaks: bool = True
+) -> None:
+    """Looks whether the data are those that a run was begun with, and gives them the normalisation of the run.
+
+    Other names or sizes of files, which a stray file has as well, are said. Other intensities are refused.
+
+    Args:
+        checkpoint: Checkpoint that the run goes on from.
+        folder: Folder of the run.
+        data: The data, its normalisation fitted.
+        settings: Settings of the data.
+        speaks: Whether this process says what it finds.
+
+    Raises:
+        UserError: If the normalisation that the run learnt with is not that of the data.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state = content["card"]["normalisation"]["state"]
+    except (RuntimeError, UnpicklingError, KeyError, TypeError) as error:
+        raise UserError(checkpoint, "is not a checkpoint of this program") from error
+    where = f"data.root={settings['root']}" if settings.get("root") else f"data set {data.name}"
+    if not _close(state, data.normalisation.state()):
+        raise UserError(
+            where,
+            "holds other images than those that this run was begun with: their intensities differ",
+            remedy=f"resume={folder} data.root=DIR with the data of the run, or start a new run",
+        )
+    # Another machine may have rounded otherwise.
+    data.load_normalisation(state)
+    origin = read_json(folder / "provenance.json").get("data") or {"of": "settings"}
+    if speaks and settings.get("root") and origin["of"] != "settings" and origin != data_hash(settings):
+        print(f"{where}: {origin['of']} is not what it was when the run began; the result may differ")
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Says whether containers hold the same, numbers up to rounding."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_close, one, other))
+    if isinstance(one, float) and isinstance(other, int | float):
+        return isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(one == other)

@@ -15,7 +15,7 @@ from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.models.regression import Regression
 
-__all__ = ["FOLDER", "first_stage", "take_mean"]
+__all__ = ["FOLDER", "first_stage", "moved", "take_mean"]
 
 #: Folder of the first stage, inside of the run's.
 FOLDER = "mean"
@@ -43,7 +43,7 @@ def first_stage(config: dict[str, Any]) -> dict[str, Any] | None:
         steps = read_config(own / "config.yaml")["trainer"]["max_steps"]
     small = "_small" if str(config["names"]["model"]).endswith("_small") else ""
     return {
-        **_moved(config, str(whole), str(own)),
+        **moved(config, str(whole), str(own)),
         "model": config["model"]["regression"],
         "names": {**config["names"], "model": f"regression{small}"},
         "trainer": {**config["trainer"], "max_steps": steps},
@@ -81,11 +81,11 @@ def take_mean(model: PMRF, checkpoint: str | Path, data: PairDataModule, trust: 
         ) from error
 
 
-def _moved(node: Any, before: str, after: str) -> Any:
+def moved(node: Any, before: str, after: str) -> Any:
     """Returns a configuration whose paths inside of one folder lie in another."""
     if isinstance(node, dict):
-        return {key: _moved(value, before, after) for key, value in node.items()}
+        return {key: moved(value, before, after) for key, value in node.items()}
     if isinstance(node, list):
-        return [_moved(value, before, after) for value in node]
+        return [moved(value, before, after) for value in node]
     inside = isinstance(node, str) and (node == before or node.startswith(f"{before}/"))
     return after + node[len(before) :] if inside else node

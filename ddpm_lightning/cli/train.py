@@ -7,6 +7,7 @@ Examples:
   ddpm-lightning train experiment=paper data=microtubules trainer=gpu
   ddpm-lightning train trainer.max_steps=500 seed=1 run_folder=runs/try
   ddpm-lightning train resume=runs/try                       goes on where that run stopped
+  ddpm-lightning train resume=NEW/try data.root=DIR          the same, where its folder and its data have moved
   ddpm-lightning train init=default data=folder data.root=DIR trainer=cpu
                                                              a trained model, here the shipped one, learns your images
   ddpm-lightning train --multirun seed=0,1,2                 a run for each value
@@ -30,19 +31,17 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
-from yaml import YAMLError
+from omegaconf import DictConfig, OmegaConf
 
 import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
 from ddpm_lightning.cli import compose, consistency, initial, stages
 from ddpm_lightning.cli.arguments import escaped
-from ddpm_lightning.cli.config_file import read_config, write_config
-from ddpm_lightning.cli.limits import check_values
+from ddpm_lightning.cli.config_file import write_config
 from ddpm_lightning.cli.provenance import provenance
-from ddpm_lightning.cli.resume import checkpoint_of
-from ddpm_lightning.cli.run_config import check_classes, check_groups, check_places
+from ddpm_lightning.cli.resume import checkpoint_of, stored, take_data
+from ddpm_lightning.cli.run_config import check_classes, check_places
 from ddpm_lightning.cli.run_folder import check_free, clear
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
@@ -52,7 +51,7 @@ from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.register import trusted_packages
-from ddpm_lightning.storage import read_json, write_json
+from ddpm_lightning.storage import write_json
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -75,11 +74,19 @@ class Run:
     paired: bool
 
 
+def spelled_out(arguments: list[str]) -> list[str]:
+    """Lets ``data.root=`` stand beside ``resume=``, whatever data a new run would have."""
+    resumes = any(argument.startswith("resume=") for argument in arguments)
+    return [f"++{one}" if resumes and one.startswith("data.root=") else one for one in arguments]
+
+
 def run(config: DictConfig) -> int:
     """Trains as the configuration says, and says where the result is."""
     hydra = HydraConfig.get()
     if config.resume is not None:
-        settings = stored(expanded(config.resume), hydra.overrides.task)
+        given = [override.lstrip("+").partition("=")[0] for override in hydra.overrides.task]
+        values = {key: OmegaConf.select(config, key) for key in given}
+        settings = stored(expanded(str(config.resume)), values)
         check_places(settings, Path(settings["run_folder"]))
         # Who is trusted is said by whoever resumes the run, and not by its folder.
         settings["trust"] = list(trusted_packages(config.trust))
@@ -139,50 +146,6 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
     return {**compose.plain(config), "names": names}
 
 
-def stored(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the configuration of a run that shall go on.
-
-    Args:
-        folder: Folder of the run.
-        overrides: What was given on the command line: ``resume``, and ``trainer.max_steps`` for a longer run.
-
-    Raises:
-        UserError: If there is nothing to resume, or anything else was to be changed.
-    """
-    path = folder / "config.yaml"
-    begun = [checkpoint_of(place, speaks=False) for place in (folder, folder / stages.FOLDER)]
-    if not path.is_file() or not any(begun):
-        raise UserError(
-            f"resume={folder}",
-            "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume",
-            remedy="start the run again; a run is first saved at its first validation, or when it is told to stop",
-        )
-    try:
-        settings = read_config(path)
-        check_groups(settings)
-        check_values(settings)
-    except (OSError, YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
-    for key, _, value in (override.lstrip("+").partition("=") for override in overrides):
-        if key == "trainer.max_steps":
-            reached = read_json(folder / "status.json").get("step", 0)
-            if not value.isdigit() or int(value) < reached:
-                raise UserError(
-                    f"trainer.max_steps={value}",
-                    f"but the run stands at step {reached}",
-                    allowed=f"at least {reached}",
-                )
-            settings["trainer"]["max_steps"] = int(value)
-        elif key not in ("resume", "trust"):
-            raise UserError(
-                key,
-                "cannot be changed in a run that is resumed: its own configuration is used",
-                allowed="resume=RUN_FOLDER, trainer.max_steps=N, trust=PACKAGE",
-                remedy="start a new run for other settings",
-            )
-    return {**settings, "run_folder": str(folder), "resume": str(folder)}
-
-
 def first_process() -> bool:
     """Says whether this is the process of a distributed run that speaks and writes."""
     if started_elsewhere():
@@ -218,11 +181,13 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         for split in ("train", "val"):
             for text in data.notes(split):
                 print(f"{split}: {text}")
+    resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
+    if resume is not None:
+        take_data(resume, folder, data, config["data"], speaks=first_process())
     consistency.check_partners(config, data, model)
     model.bounds = data.normalisation.target_bounds
     model.card = card(config, data)
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
     first = stages.first_stage(config) if isinstance(model, PMRF) else None
     if config.get("init") and resume is None:
         model.card["init"] = initial.take_weights(model, config["init"], trust)

@@ -84,7 +84,9 @@ def test_damaged_checkpoints(command, pair_folder, tmp_path):
     assert answer.code == 2 and "last.ckpt" in answer.err and "what to do" in answer.err
 
 
-@pytest.mark.parametrize(("action", "accumulated"), [("stop", 1), ("stop", 2), ("skip", 1)])
+@pytest.mark.parametrize(
+    ("action", "accumulated"), [("stop", 1), pytest.param("stop", 2, marks=pytest.mark.slow), ("skip", 1)]
+)
 def test_a_loss_that_is_no_number(command, pair_folder, tmp_path, monkeypatch, action, accumulated):
     inner, seen = DDPM.training_step, []
 
@@ -95,7 +97,10 @@ def test_a_loss_that_is_no_number(command, pair_folder, tmp_path, monkeypatch, a
 
     monkeypatch.setattr(DDPM, "training_step", spoilt)
     settings = [*SETTINGS, f"data.root={pair_folder}", "trainer.max_steps=6", f"run_folder={tmp_path}/run"]
-    settings[-1:-1] = [f"callbacks.divergence.action={action}", f"+trainer.accumulate_grad_batches={accumulated}"]
+    settings[-1:-1] = [
+        f"callbacks.divergence.action={action}",
+        f"+trainer.accumulate_grad_batches={accumulated}",
+    ]
     answer = command("train", *settings)
     dump = tmp_path / "run" / "diverged_0000003.pt"
     if action == "skip":

@@ -10,7 +10,9 @@ from lightning.pytorch.callbacks import Timer
 
 from ddpm_lightning.models.learner import Learner
 from tests.cli.test_verbs import TINY
+from tests.conftest import write_pairs
 
+SLOW = pytest.mark.slow
 #: An epoch is 4 images x 4 crops / 4 = 4 batches; dropout draws from the global generator.
 DDPM = [*TINY, "model.network.dropout=0.2", "model/lr_schedule=saw_tooth"]
 DATA = [setting for setting in TINY if not setting.startswith("model")]
@@ -118,19 +120,25 @@ def assert_rows(whole, part):
     [
         (DDPM, 8, []),
         (DDPM, 5, []),
-        (DDPM, 12, ["trainer.check_val_every_n_epoch=2"]),
-        (DDPM, 6, ["+trainer.val_check_interval=2"]),
-        (DDPM, 7, ["+trainer.limit_val_batches=0"]),
-        (DDPM, 8, ["+trainer.limit_val_batches=0"]),
-        (DDPM, 3, ["+trainer.accumulate_grad_batches=3"]),
-        (CARE, 8, []),
-        (CARE, 12, ["trainer.check_val_every_n_epoch=2"]),
+        pytest.param(DDPM, 12, ["trainer.check_val_every_n_epoch=2"], marks=SLOW),
+        pytest.param(DDPM, 6, ["+trainer.val_check_interval=2"], marks=SLOW),
+        pytest.param(DDPM, 7, ["+trainer.limit_val_batches=0"], marks=SLOW),
+        pytest.param(DDPM, 8, ["+trainer.limit_val_batches=0"], marks=SLOW),
+        pytest.param(DDPM, 3, ["+trainer.accumulate_grad_batches=3"], marks=SLOW),
+        pytest.param(CARE, 8, [], marks=SLOW),
+        pytest.param(CARE, 12, ["trainer.check_val_every_n_epoch=2"], marks=SLOW),
         (CARE, 10, []),
     ],
 )
 def test_a_run_that_is_made_longer(command, pair_folder, tmp_path, best_at, model, at, more):
     best_at(4)
-    common = [*model, *more, f"data.root={pair_folder}", "trainer.log_every_n_steps=1", "callbacks.samples=null"]
+    common = [
+        *model,
+        *more,
+        f"data.root={pair_folder}",
+        "trainer.log_every_n_steps=1",
+        "callbacks.samples=null",
+    ]
     for name, steps in (("whole", 16), ("part", at)):
         answer = command("train", *common, f"trainer.max_steps={steps}", f"run_folder={tmp_path}/{name}")
         assert answer.code == 0, answer.err
@@ -147,12 +155,12 @@ def test_a_run_that_is_made_longer(command, pair_folder, tmp_path, best_at, mode
     ("model", "how", "at", "more"),
     [
         (DDPM, "time", 6, []),
-        (DDPM, "time", 8, []),
-        (DDPM, "time", 8, ["trainer.check_val_every_n_epoch=3"]),
-        (DDPM, "time", 7, ["+trainer.limit_val_batches=0"]),
+        pytest.param(DDPM, "time", 8, [], marks=SLOW),
+        pytest.param(DDPM, "time", 8, ["trainer.check_val_every_n_epoch=3"], marks=SLOW),
+        pytest.param(DDPM, "time", 7, ["+trainer.limit_val_batches=0"], marks=SLOW),
         (DDPM, "signal", 8, []),
-        (NOISE2VOID, "time", 8, ["callbacks.ema=null"]),
-        (PIX2PIX, "time", 7, []),
+        pytest.param(NOISE2VOID, "time", 8, ["callbacks.ema=null"], marks=SLOW),
+        pytest.param(PIX2PIX, "time", 7, [], marks=SLOW),
         (PIX2PIX, "signal", 8, []),
     ],
 )
@@ -160,7 +168,13 @@ def test_a_run_that_is_ended(
     command, pair_folder, tmp_path, best_at, stopped, monkeypatch, model, how, at, more
 ):
     best_at(4)
-    common = [*model, *more, f"data.root={pair_folder}", "trainer.log_every_n_steps=1", "trainer.max_steps=16"]
+    common = [
+        *model,
+        *more,
+        f"data.root={pair_folder}",
+        "trainer.log_every_n_steps=1",
+        "trainer.max_steps=16",
+    ]
     common += ["+trainer.max_time=00:12:00:00"] * (how == "time")
     assert command("train", *common, f"run_folder={tmp_path}/whole").code == 0
     with monkeypatch.context() as patch:
@@ -176,6 +190,7 @@ def test_a_run_that_is_ended(
     assert_rows(tmp_path / "whole", tmp_path / "part")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pmrf_small", "residual_flow_small"])
 @pytest.mark.parametrize("stage", ["Regression", "PMRF"])
 def test_a_run_in_two_stages(command, pair_folder, tmp_path, best_at, stopped, monkeypatch, name, stage):
@@ -196,3 +211,86 @@ def test_a_run_in_two_stages(command, pair_folder, tmp_path, best_at, stopped, m
     for folder in (".", "mean"):
         assert_same_run(tmp_path / "whole" / folder, tmp_path / "part" / folder)
         assert_rows(tmp_path / "whole" / folder, tmp_path / "part" / folder)
+
+
+def test_folder_and_data_that_have_moved(command, pair_folder, tmp_path, best_at):
+    best_at(4)
+    settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=16", "callbacks.samples=null"]
+    longer = "trainer.max_steps=16"
+    assert command("train", *settings, "run_folder=whole").code == 0
+    assert command("train", *settings, "trainer.max_steps=6", "run_folder=runs/part").code == 0
+    place = tmp_path / "runs, moved" / "part"
+    place.parent.mkdir()
+    (tmp_path / "runs" / "part").rename(place)
+    data = pair_folder.rename(tmp_path / "data (new)")
+
+    answer = command("train", f"resume={place}", longer)
+    assert answer.code == 2 and f"data.root={pair_folder}" in answer.err and "data.root=DIR" in answer.err
+    answer = command("train", f"resume={place}", longer, f"data.root={tmp_path}/nowhere")
+    assert answer.code == 2 and "nowhere" in answer.err
+    other = write_pairs(tmp_path / "other", scale=3)
+    answer = command("train", f"resume={place}", longer, f"data.root={other}")
+    assert answer.code == 2 and str(other) in answer.err and "intensities differ" in answer.err
+    answer = command("train", f"resume={place}", longer, f"data.root={data}", "seed=1")
+    assert answer.code == 2 and "seed" in answer.err and "cannot be changed" in answer.err
+
+    answer = command("train", f"resume={place}", longer, f"data.root={data}")
+    assert answer.code == 0 and "may differ" not in answer.out, answer.err
+    assert_same_run(tmp_path / "whole", place)
+    assert_rows(tmp_path / "whole", place)
+    assert not any((tmp_path / "runs").iterdir()), "nothing is written where the run was"
+    (data / "train" / "notes.txt").write_text("a stray file")
+    answer = command("train", f"resume={place}", "trainer.max_steps=18")
+    assert answer.code == 0 and "the result may differ" in answer.out, "the new place is remembered"
+
+
+def test_simulated_data_are_in_no_folder(command, tmp_path):
+    settings = [
+        "model=regression_small",
+        "model.network.base=8",
+        "model.network.multipliers=[1,2]",
+        "data.crop=32",
+    ]
+    settings += [
+        "data=simulated_microtubules",
+        "data.counts={train:2,val:1,test:1}",
+        "data.size=64",
+        "trainer=cpu",
+    ]
+    settings += ["callbacks.samples=null", "trainer.precision=32-true", "data.validation_crops=2"]
+    assert command("train", *settings, "trainer.max_steps=1", "run_folder=run").code == 0
+    answer = command("train", "resume=run", "trainer.max_steps=2", f"data.root={tmp_path}")
+    assert answer.code == 2 and "data.root" in answer.err and "in no folder" in answer.err
+    assert command("train", "resume=run", "trainer.max_steps=2").code == 0
+
+
+@pytest.mark.slow
+def test_a_run_begun_with_lightnings_own_callback(command, pair_folder, tmp_path, best_at):
+    best_at(4)
+    settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.samples=null"]
+    old = "lightning.pytorch.callbacks.ModelCheckpoint"
+    assert command("train", *settings, f"callbacks.checkpoint._target_={old}", "run_folder=old").code == 0
+    assert content(tmp_path / "old")["global_step"] == 4, "no longer so: the change of its name can go"
+    for arguments in (
+        ["resume=old", "trainer.max_steps=16"],
+        [*settings, "trainer.max_steps=16", "run_folder=new"],
+    ):
+        answer = command("train", *arguments)
+        assert answer.code == 0, answer.err
+    assert_same_run(tmp_path / "new", tmp_path / "old", best=False)
+    assert content(tmp_path / "old")["global_step"] == 16
+
+
+def test_a_lost_best_checkpoint_does_not_keep_its_score(command, pair_folder, tmp_path, best_at):
+    best_at(4)
+    settings = [*TINY, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.samples=null"]
+    assert command("train", *settings, "run_folder=run").code == 0
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").unlink()
+    assert command("train", "resume=run", "trainer.max_steps=16").code == 0
+    assert content(tmp_path / "run", "best")["global_step"] == 12
+
+
+def test_there_must_be_something_to_resume(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    answer = command("train", f"resume={tmp_path}/empty")
+    assert answer.code == 2 and "nothing to resume" in answer.err

@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import torch
 
+from tests.cli.test_resume import assert_rows, assert_same_run, content
 from tests.cli.test_verbs import TINY
 from tests.end_to_end.test_processes import ddpm_lightning
 
@@ -111,6 +112,24 @@ def test_two_processes_stop_at_a_signal_and_go_on(pair_folder, tmp_path):
     done(ddpm_lightning("train", "resume=part", folder=tmp_path))
     assert_same_weights(tmp_path / "whole", tmp_path / "part")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs", "part", "whole"]
+
+
+def test_two_processes_resume_past_the_best(pair_folder, tmp_path):
+    """The rate is so high that the first validation is the best; the run ends steps after the last one."""
+    settings = [*SETTINGS, "trainer=ddp_cpu", f"data.root={pair_folder}", "model/lr_schedule=saw_tooth"]
+    settings += ["model.optimizer.lr=1.0"]
+    for name, steps in (("whole", 22), ("part", 14)):
+        done(
+            ddpm_lightning(
+                "train", *settings, f"trainer.max_steps={steps}", f"run_folder={name}", folder=tmp_path
+            )
+        )
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert content(part)["global_step"] == 14 and content(part, "best")["global_step"] < 12
+    (tmp_path / "elsewhere").mkdir()
+    done(ddpm_lightning("train", f"resume={part}", "trainer.max_steps=22", folder=tmp_path / "elsewhere"))
+    assert_same_run(whole, part)
+    assert_rows(whole, part)
 
 
 def test_one_process_and_two_have_the_same_losses(pair_folder, tmp_path):
