@@ -2,8 +2,9 @@
 
 A file may be one image, a time series or a z stack: its planes are pairs of their own (``NAME_t3_z0``) and one field of
 view. A noisy series whose partner is a single clean image holds repeats of it: each is a pair with that image. All
-formats are read that are restored. Without folders of splits, ``low/`` and ``high/`` alone are split by field. Where no
-clean images exist there is no ``high/``: methods such as Noise2Void learn from noisy images alone.
+formats are read that are restored, also in folders of positions (``low/Pos0/NAME.tif`` is called ``Pos0_NAME``).
+Without folders of splits, ``low/`` and ``high/`` alone are split by field. Where no clean images exist there is no
+``high/``: methods such as Noise2Void learn from noisy images alone.
 
 Fields of view are told by a pattern of names, by ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``)
 or ``index.csv`` (columns ``id`` and ``field``, optionally ``split``) or the ``manifest.json`` of a prepared set beside
@@ -20,13 +21,13 @@ from typing import Any
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.degrade import Degradations, degraded
 from ddpm_lightning.data.frames import FrameFile
+from ddpm_lightning.data.listing import endings_of, left_aside, search
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.data.others import endings_of, is_other, left_aside
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.data.preparation.manifest import fields_of, read_manifest
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, natural
-from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, is_image, stem
+from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, stem
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.paths import expanded
 
@@ -160,29 +161,24 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
     """Returns the images of a folder by name, and notes on what else is there, with the name of the folder."""
     if not folder.is_dir():
         raise UserError(folder, "is not a folder", allowed=LAYOUT, remedy="check data.root=DIR")
+    paths, others = search(folder)
+    if not paths:
+        found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
+        raise UserError(folder, found, allowed=LAYOUT, remedy="save the images as TIFF" if others else "")
     files: dict[str, Path] = {}
-    others = []
-    for path in sorted(folder.iterdir()):
-        if not is_image(path):
-            others += [path] if is_other(path) or _holds_images(path) else []
-            continue
-        if printable(path.name) != path.name:
+    for path in paths:
+        inner = path.relative_to(folder)
+        if printable(str(inner)) != str(inner):
             raise UserError(path, "has a name that is not UTF-8", remedy="rename the file")
         for image in images_in(path):
-            name = stem(image_name(image))
+            # Names are those of files as well: views, figures.
+            name = "_".join((*inner.parts[:-1], stem(image_name(image))))
             if name in files:
                 raise UserError(
                     image, f"and {files[name].name} both claim the name {name}", remedy="keep one"
                 )
             files[name] = image
-    if not files:
-        found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
-        raise UserError(folder, found, allowed=LAYOUT, remedy="save the images as TIFF" if others else "")
     return files, [(folder.name, note) for note in left_aside(others)]
-
-
-def _holds_images(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and any(map(is_image, path.iterdir()))
 
 
 def _table(

@@ -9,14 +9,14 @@ that of ``plate.zarr/A/1/0`` is ``plate_A_1_0.zarr``.
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from ddpm_lightning.data.listing import below, endings_of, is_other, left_aside, search
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.data.others import endings_of, is_other, left_aside
 from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, is_image
 from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, store_of
 from ddpm_lightning.errors import UserError
@@ -25,8 +25,6 @@ from ddpm_lightning.paths import expanded
 __all__ = ["Found", "Source", "find_files"]
 
 ALLOWED = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
-#: What a folder of results holds: a search through folders passes it by.
-OURS = ("restore.json", ".restore")
 WILDCARDS = "*?["
 
 
@@ -123,7 +121,12 @@ def _seen(source: str | Path) -> _Seen:
     if path.is_file() or is_zarr(path):
         return _Seen(_outside(path if is_zarr(path) else path.parent), [path], [])
     if path.is_dir():
-        return _in_folder(path, source)
+        images, others = search(path)
+        if not images:
+            found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
+            remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if others else ""
+            raise UserError(f"input={source}", found, ALLOWED, remedy)
+        return _Seen(path, images, others)
     if not any(letter in str(source) for letter in WILDCARDS):
         store, inner = store_of(path)
         images = [store_of(image)[1] for image in images_in(store)] if inner else []
@@ -138,46 +141,10 @@ def _seen(source: str | Path) -> _Seen:
     images = [found for found in matched if is_image(found) and stores.isdisjoint(found.parents)]
     others = [found for found in matched if is_other(found)]
     if not images:
-        for found, aside in _below((found for found in matched if found.is_dir()), set()):
+        for found, aside in below((found for found in matched if found.is_dir()), set()):
             images += found
             others += aside
     if not images:
         raise UserError(f"input={source}", "matches no TIFF files", allowed=ALLOWED)
     fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), pattern.parts))
     return _Seen(base.joinpath(*fixed), images, others)
-
-
-def _in_folder(folder: Path, source: str | Path) -> _Seen:
-    images, others, folders = _listed(folder)
-    if images:
-        others += [
-            inner for inner in folders if any(found for found, _ in _below([inner], {folder.resolve()}))
-        ]
-        return _Seen(folder, images, others)
-    for found, aside in _below(folders, {folder.resolve()}):
-        images += found
-        others += aside
-    if not images:
-        found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
-        remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if others else ""
-        raise UserError(f"input={source}", found, ALLOWED, remedy)
-    return _Seen(folder, images, others)
-
-
-def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Returns the images of a folder, what is like one and cannot be read, and the folders that may hold more."""
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    images = [path for path in entries if is_image(path)]
-    folders = [path for path in entries if path.is_dir() and path not in images]
-    return images, [path for path in entries if is_other(path)], folders
-
-
-def _below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
-    """Yields images and others of folders and all folders in them, each folder once: links may lead in circles."""
-    for folder in folders:
-        if folder.resolve() in seen or any((folder / name).exists() for name in OURS):
-            continue
-        seen.add(folder.resolve())
-        images, others, inner = _listed(folder)
-        yield images, others
-        yield from _below(inner, seen)

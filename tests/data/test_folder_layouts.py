@@ -186,3 +186,18 @@ def test_a_folder_of_pictures_is_refused_with_the_way_out(tmp_path):
     (tmp_path / "low" / "a.png").touch()
     with pytest.raises(UserError, match=r"\.png[\s\S]*TIFF"):
         FolderPairs(tmp_path, "train", shares={"train": 1})
+
+
+def test_folders_of_positions_with_equal_names(tmp_path):
+    for place in ("Pos0", "Pos1"):
+        image, clean = scene(int(place[-1]))
+        put(tmp_path / "low" / place, "img.ome.tif", image[0], ome=True)
+        put(tmp_path / "high" / place, "img.tif", clean)
+    pairs = FolderPairs(tmp_path, "train", shares={"train": 1})
+    assert [(pair.name, pair.field) for pair in pairs] == [("Pos0_img", "Pos0_img"), ("Pos1_img", "Pos1_img")]
+    np.testing.assert_array_equal(pairs[1].high, scene(1)[1])
+    put(tmp_path / "low", "Pos0_img.tif", scene(3)[0][0])
+    with pytest.raises(
+        UserError, match="no partner"
+    ):  # images in the folder itself: those below are left aside
+        FolderPairs(tmp_path, "train", shares={"train": 1})
