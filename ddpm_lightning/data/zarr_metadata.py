@@ -132,6 +132,9 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
     axes = [source.axes[number] for number in kept] if source.axes else _new_axes(info)
     for axis, letter in zip(axes, info.axes, strict=True):
         axis.setdefault("type", {"T": "time", "C": "channel"}.get(letter, "space"))
+    if source.axes and _composed(source, len(letters))[0] is None:
+        for axis in axes:  # without a number, a unit would say that a pixel is 1 wide
+            axis.pop("unit", None)
     level = {**source.dataset, "path": "0", "coordinateTransformations": _steps(source, info, kept)}
     multiscale = {"name": name, **source.multiscale, "axes": axes, "datasets": [level]}
     multiscale.pop("coordinateTransformations", None)
@@ -239,10 +242,10 @@ def _steps(source: Metadata, info: ImageInfo, kept: list[int]) -> list[dict[str,
 def _others(metadata: Metadata) -> list[Note]:
     """Returns notes on what is in the group beside the image."""
     counts = {
-        "further images of the group are not restored": len(metadata.ome.get("multiscales", [])) - 1,
-        "other levels of resolution are not written": len(metadata.multiscale.get("datasets", [])) - 1,
+        "further images in the group, not restored": len(metadata.ome.get("multiscales", [])) - 1,
+        "other levels of resolution, not written": len(metadata.multiscale.get("datasets", [])) - 1,
     }
-    return [Note("left_aside", count, f"{count} {text}") for text, count in counts.items() if count > 0]
+    return [Note("left_aside", count, f"{text}: {count}") for text, count in counts.items() if count > 0]
 
 
 def _source(info: ImageInfo) -> Metadata:

@@ -4,6 +4,7 @@ A group with ``multiscales`` is an image, and what is below it (levels of resolu
 is searched; what the metadata of plates, wells and series name is looked for as well.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -44,7 +45,8 @@ def images_of(path: Path) -> list[Path]:
     Raises:
         UserError: If it cannot be read, or holds none.
     """
-    with explained(path), ExitStack() as opened:
+    with explained(path), ExitStack() as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of folders and files in a store that are not Zarr's
         _, inner = store_of(path)
         tops = [inner]
         if on_disk(path) != path or path.is_file():
@@ -160,8 +162,11 @@ def _metadata(array: Any, ome: dict[str, Any], others: dict[str, Any], level: in
 def _beside(group: Any, path: Path) -> list[Note]:
     """Returns notes on the labels of an image, and on what its store says of all images."""
     notes = []
-    if labels := len(dict(group["labels"].groups())) if "labels" in group else 0:
-        notes.append(Note("left_aside", labels, f"{labels} label images are not restored"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        labels = len(dict(group["labels"].groups())) if "labels" in group else 0
+    if labels:
+        notes.append(Note("left_aside", labels, f"label images, not restored: {labels}"))
     store, inner = store_of(path)
     if inner:
         with suppress(Exception), _opened(store) as root:

@@ -130,7 +130,7 @@ def _seen(source: str | Path) -> _Seen:
     if not any(letter in str(source) for letter in WILDCARDS):
         store, inner = store_of(path)
         images = [store_of(image)[1] for image in images_in(store)] if inner else []
-        few = ", ".join(f"{store}/{image}" for image in images[:5]) + ", …" * (len(images) > 5)
+        few = ", ".join(str(store / image) for image in images[:5]) + ", …" * (len(images) > 5)
         raise UserError(f"input={source}", "no such file or folder", few)
     # Folders above the pattern that exist are taken by their names: data [1]/*.tif.
     base = next((folder for folder in path.parents if folder.is_dir()), Path())

@@ -129,6 +129,8 @@ def test_units_of_time(tmp_path, unit, seconds):
 def test_no_scale_at_all(tmp_path):
     info, notes, result = copied(write(tmp_path / "a.zarr"))
     assert info.pixel_size is None and not notes and told(result)[1] == {"scale": [1, 1, 1, 1]}
+    with open_stack(tmp_path / "out" / "a.zarr") as stack:
+        assert stack.info == info
 
 
 @pytest.mark.parametrize(
