@@ -10,21 +10,24 @@ References:
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice, permutations, product
+from itertools import product
 from math import prod
 from pathlib import Path
 from xml.etree import ElementTree
 
 from tifffile import TiffFile
 
+from ddpm_lightning.data.grids import Place, whole_part
 from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.ome_edit import drop_children, drop_other_images, renumber
 from ddpm_lightning.errors import UserError, printable
 
-__all__ = ["drop_children", "drop_other_images", "own_xml", "renumber"]
+__all__ = ["own_xml"]
 
 Element = ElementTree.Element
-#: Position of a plane along the axes of :attr:`_Image.axes`.
-Place = tuple[int, ...]
+MODULO = "openmicroscopy.org/omero/dimension/modulo"
+#: Planes that a TiffData may describe: more than any file holds.
+MOST = 10_000_000
 
 
 @dataclass
@@ -57,51 +60,43 @@ def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Not
         pages: How many of its pages are sound, from the first.
 
     Returns:
-        The edited XML, or ``None`` where that of the file serves as it is or is of no use, and what was guessed or is
-        missing.
+        The edited XML, ``None`` where that of the file serves as it is, empty where it is of no use; and notes of what
+        is guessed and missing.
 
     Raises:
         UserError: If a plane is missing between others.
     """
+    if not pages:
+        return "", []  # no plane is whole, whatever is described
     try:
         root = ElementTree.fromstring(tif.ome_metadata)
         companion, notes = root.find("{*}BinaryOnly"), []
         if companion is not None and (root := _companion(companion, path)) is None:
-            text = f"the OME-XML is in the file {companion.get('MetadataFile', '')!r}, which is not there"
-            text = f"{printable(text)}: axes, channel names and pixel size are unknown"
-            return None, [Note("guessed", 1, text)]
+            raise ValueError(f"it is in the file {companion.get('MetadataFile', '')!r}, which is not there")
         images = list(_images(root, path, len(tif.pages), notes))
+        sound = [one for one in images if any(page < pages for page in one.own.values())]
+        fitting = [one for one in sound if _size(one.pixels) == tif.pages.first.shaped[2:4]]
+        if not fitting:
+            named = any(one.own for one in images)
+            raise ValueError("it describes no image of this size" if named else "it is about other files")
     except (ElementTree.ParseError, ValueError, KeyError, TypeError) as error:
-        text = (
-            f"the OME-XML is broken ({printable(str(error))}): axes, channel names and pixel size are unknown"
-        )
-        return None, [Note("guessed", 1, text)]
-    page = tif.pages.first
-    fitting = [one for one in images if one.own and _size(one.pixels) == (page.imagelength, page.imagewidth)]
-    if not fitting:
-        text = "the OME-XML describes no image of this size: axes, channel names and pixel size are unknown"
-        return None, [*notes, Note("guessed", 1, text)]
-    chosen = fitting[0]
+        text = f"the OME-XML is of no use ({printable(str(error))}): axes, channel names and pixel size are unknown"
+        return "", [Note("guessed", 1, text)]
+    chosen, others = fitting[0], fitting[1:]
     kept, missing = _kept(chosen, path, pages)
-    whole = [list(range(size)) for size in chosen.sizes]
-    if kept == whole and not missing and companion is None and not any(one.elsewhere for one in images):
+    whole = tuple(map(len, kept)) == chosen.sizes
+    named = {(link.text or "").strip() for link in root.iterfind(".//{*}TiffData/{*}UUID")}
+    if whole and companion is None and named <= {root.get("UUID")}:
         return None, notes
-    if (
-        root.find(".//{*}StructuredAnnotations//*[@Namespace='openmicroscopy.org/omero/dimension/modulo']")
-        is not None
-    ):
-        if kept != whole:
-            raise UserError(
-                path, f"truncated: {missing} planes are missing", "complete files", "copy it again"
-            )
-    if others := [one for one in fitting[1:] if one is not chosen]:
+    if not whole and root.find(f".//*[@Namespace='{MODULO}']") is not None:
+        raise UserError(path, f"truncated: {missing} planes are missing", "complete files", "copy it again")
+    if others:
         count = sum(len(one.own) for one in others)
-        text = (
-            f"only the first of {len(others) + 1} images is used: {count} planes of the others are left aside"
-        )
+        text = f"only the first of {len(fitting)} images is used: {count} planes of the others are left aside"
         notes.append(Note("left_aside", count, text))
-    if missing:
-        notes.append(_missing_note(chosen, kept, missing, pages))
+    dropped = sum(page < pages for page in chosen.own.values()) - prod(map(len, kept))
+    if missing or dropped:
+        notes.append(_missing_note(chosen, kept, missing, dropped))
     return _edited(root, chosen, kept), notes
 
 
@@ -153,13 +148,20 @@ def _images(root: Element, path: Path, pages: int, notes: list[Note]) -> Iterato
 
 def _places(data: Element, axes: str, sizes: tuple[int, ...], pages: int) -> Iterator[tuple[Place, int]]:
     """The planes of a TiffData with their pages: from a first plane on, in the order of the dimensions."""
-    page = int(data.get("IFD", 0))
+    page, places = int(data.get("IFD", 0)), prod(sizes)
     count = int(data.get("PlaneCount", data.get("NumPlanes", 1 if "IFD" in data.attrib else pages)))
     first = 0
     for axis, size in zip(axes, sizes, strict=True):
         first = first * size + int(data.get(f"First{axis}", 0))
-    places = product(*map(range, sizes))
-    return zip(islice(places, first, first + count), range(page, page + count), strict=False)
+    if min(first, page, places - 1) < 0 or min(count, places - first) > MOST:
+        raise ValueError(f"{count} planes from plane {first} of {places} on")
+    for number in range(first, min(first + count, places)):
+        place: Place = ()
+        rest = number
+        for size in reversed(sizes):
+            rest, at = divmod(rest, size)
+            place = (at, *place)
+        yield place, page + number - first
 
 
 def _own_entries(
@@ -225,73 +227,36 @@ def _kept(one: _Image, path: Path, pages: int) -> tuple[list[list[int]], int]:
     there = {place for place, page in one.own.items() if page < pages}
     if one.elsewhere:
         wanted = [sorted({place[at] for place in one.own}) for at in range(len(one.axes))]
+        promised = prod(map(len, wanted))
     else:
-        wanted = [list(range(size)) for size in one.sizes]
+        # As far as there are planes: what is promised beyond may be any number.
+        wanted = [
+            list(range(1 + max((place[at] for place in there), default=-1))) for at in range(len(one.axes))
+        ]
+        promised = prod(one.sizes)
     missing = set(product(*wanted)) - there
     if not missing:
-        return wanted, 0
-    best: list[list[int]] = []
-    for order in permutations(range(len(one.axes))):
-        kept = _prefix([wanted[at] for at in order], order, there, one.elsewhere)
-        if kept and prod(map(len, kept)) > prod(map(len, best or [[]])):
-            best = [kept[order.index(at)] for at in range(len(one.axes))]
+        return wanted, promised - len(there)
+    best = whole_part(wanted, there, one.elsewhere)
     if not best:
         first = min(missing, key=lambda place: place)
         where = "_".join(f"{axis.lower()}{at}" for axis, at in zip(one.axes, first, strict=True))
         found = f"damaged: plane {where} of the OME-XML is missing, while later ones are there"
         raise UserError(path, found, "complete files", "copy or export the file again")
-    return best, len(missing - one.elsewhere)
+    return best, promised - len(there) - len(missing & one.elsewhere)
 
 
-def _prefix(
-    wanted: list[list[int]], order: tuple[int, ...], there: set[Place], elsewhere: set[Place]
-) -> list[list[int]] | None:
-    """The complete positions where the planes that are there come before all that are missing; else ``None``."""
-
-    def place(positions: tuple[int, ...]) -> Place:
-        placed = dict(zip(order, positions, strict=True))
-        return tuple(placed[at] for at in range(len(order)))
-
-    for at, positions in enumerate(wanted):
-        # The set goes on in another file: a position that is shared between them is in neither as a whole.
-        if len(positions) > 1:
-            shared = {place(one)[order[at]] for one in product(*wanted) if place(one) in elsewhere}
-            wanted = [
-                [p for p in positions if p not in shared] if at == n else w for n, w in enumerate(wanted)
-            ]
-            break
-    flags = [place(one) in there for one in product(*wanted)]
-    count = sum(flags)
-    if not count or not all(flags[:count]):
-        return None
-    sizes = complete(tuple(map(len, wanted)), count)
-    return [positions[:size] for positions, size in zip(wanted, sizes, strict=True)]
-
-
-def complete(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Returns the sizes of the largest whole part of a stack whose first planes are there.
-
-    Of the slowest axis along which at least one position is complete, the complete positions are kept; along slower
-    axes, the first.
-
-    Args:
-        sizes: Sizes of all, the slowest axis first.
-        count: How many planes are there; at least one.
-    """
-    for at, size in enumerate(sizes):
-        each = prod(sizes[at + 1 :])
-        if count >= each:
-            return (*(1 for _ in range(at)), min(size, count // each), *sizes[at + 1 :])
-    return sizes
-
-
-def _missing_note(one: _Image, kept: list[list[int]], missing: int, pages: int) -> Note:
-    there = sum(page < pages for page in one.own.values())
-    dropped = there - prod(map(len, kept))
+def _missing_note(one: _Image, kept: list[list[int]], missing: int, dropped: int) -> Note:
     what = ", ".join(f"{axis} = {len(at)}" for axis, at in zip(one.axes, kept, strict=True) if len(at) > 1)
-    text = f"{missing} of {there + missing} planes that the OME-XML describes are missing, the last ones"
-    text += f"; {dropped} more are left aside, as they complete no position" if dropped else ""
-    return Note("left_aside", missing + dropped, f"{text}: restored are {what or 'one plane'}")
+    promised = prod(map(len, kept)) + dropped + missing
+    texts = (
+        [f"{missing} of {promised} planes that the OME-XML describes are missing, the last ones"]
+        if missing
+        else []
+    )
+    elsewhere = ", whose other planes are in other files" if one.elsewhere else ""
+    texts += [f"{dropped} planes that complete no position{elsewhere} are left aside"] if dropped else []
+    return Note("left_aside", missing + dropped, f"{'; '.join(texts)}: restored are {what or 'one plane'}")
 
 
 def _edited(root: Element, one: _Image, kept: list[list[int]]) -> str:
@@ -299,7 +264,7 @@ def _edited(root: Element, one: _Image, kept: list[list[int]]) -> str:
     drop_other_images(root, one.image)
     root.attrib.pop("UUID", None)
     for axis, size, positions in zip(one.axes, one.sizes, kept, strict=True):
-        if positions != list(range(size)):
+        if len(positions) != size:
             renumber(one.pixels, axis, positions, size)
     drop_children(one.pixels, "TiffData", "BinData", "MetadataOnly")
     at = len(one.pixels.findall("{*}Channel"))
@@ -313,49 +278,3 @@ def _edited(root: Element, one: _Image, kept: list[list[int]]) -> str:
         one.pixels.insert(at, Element(f"{namespace}TiffData", new | page))
         at += 1
     return ElementTree.tostring(root, encoding="unicode")
-
-
-def renumber(pixels: Element, axis: str, positions: list[int], size: int) -> None:
-    """Keeps some positions of an axis: its size, its planes, and for ``C`` its channels.
-
-    Args:
-        pixels: The Pixels element.
-        axis: ``Z``, ``C`` or ``T``.
-        positions: What is kept, in the new order.
-        size: Length of the axis so far.
-    """
-    elements = pixels.findall("{*}Channel")
-    if axis == "C" and len(elements) == size:
-        first = list(pixels).index(elements[0])
-        for element in elements:
-            pixels.remove(element)
-        for offset, channel in enumerate(positions):
-            pixels.insert(first + offset, elements[channel])
-    new = {old: number for number, old in enumerate(positions)}
-    for plane in pixels.findall("{*}Plane"):
-        old = int(plane.get(f"The{axis}", 0))
-        if old in new:
-            plane.set(f"The{axis}", str(new[old]))
-        else:
-            pixels.remove(plane)
-    # SizeC counts the samples of all channels.
-    pixels.set(f"Size{axis}", str(int(pixels.get(f"Size{axis}", size)) // size * len(positions)))
-
-
-def drop_children(parent: Element, *names: str) -> None:
-    """Removes the children of these names."""
-    for name in names:
-        for child in parent.findall(f"{{*}}{name}"):
-            parent.remove(child)
-
-
-def drop_other_images(root: Element, image: Element) -> None:
-    """Removes all Images but one, and the references to them."""
-    others = [other for other in root.findall("{*}Image") if other is not image]
-    gone = {other.get("ID") for other in others}
-    for other in others:
-        root.remove(other)
-    for parent in list(root.iter()):
-        for reference in parent.findall("{*}ImageRef"):
-            if reference.get("ID") in gone:
-                parent.remove(reference)

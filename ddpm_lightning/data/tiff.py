@@ -27,7 +27,7 @@ from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_description import codec_options, page_options, plane_options
 from ddpm_lightning.data.tiff_layout import breaks_off, first_byte, main_series, pages_of, run_of_planes
 from ddpm_lightning.data.tiff_metadata import describe
-from ddpm_lightning.data.tiff_missing import is_stored, lost_tags, opened, shorten, sound_pages
+from ddpm_lightning.data.tiff_missing import is_stored, lost_tags, opened, shorten, sound_pages, understood
 from ddpm_lightning.data.tiff_pages import StoredPages, lost_words
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.storage import Draft, disk_full_named
@@ -101,16 +101,18 @@ class TiffStack(Planes):
             raise
 
     def _read_ome(self) -> bool:
-        """Opens the file again with the OME-XML of its own planes, where its XML describes others too."""
-        if not self._tif.is_ome:
-            return False
-        pages = max(sound_pages(self._tif), run_of_planes(self._tif))
-        xml, notes = own_xml(self._tif, self.path, pages)
-        self.notes += notes
-        if xml is not None:
-            self._tif.close()
-            self._tif = opened(self.path, omexml=xml, is_ome=True)
-        return xml is not None
+        """Opens the file again with the OME-XML of its own planes alone, or without it where it is of no use."""
+        edited = False
+        if self._tif.is_ome:
+            pages = max(sound_pages(self._tif), run_of_planes(self._tif))
+            xml, notes = own_xml(self._tif, self.path, pages)
+            self.notes += notes
+            edited = bool(xml)
+            if xml is not None:
+                self._tif.close()
+                self._tif = opened(self.path, is_ome=edited, omexml=xml)
+        self._tif = understood(self._tif, self.path, self.notes)
+        return edited
 
     def _open_planes(self, edited: bool) -> None:
         if not self._tif.series:
@@ -118,7 +120,7 @@ class TiffStack(Planes):
         self.notes += lost_tags(self._tif)
         self._series, notes = main_series(self._tif, edited)
         self.notes += notes
-        self.info = describe(self._tif, self._series, self.path)
+        self.info = describe(self._tif, self._series, self.path, self.notes)
         page = self._series.keyframe
         self._planes_per_page = prod(page.shape) // prod(self.info.plane_shape)
         self._offset = first_byte(self._tif, self._series)

@@ -19,7 +19,7 @@ from tifffile import OmeXml, TiffWriter, imagej_description, imagej_metadata_tag
 
 from ddpm_lightning.data import scanimage
 from ddpm_lightning.data.image import ImageInfo, TiffTags
-from ddpm_lightning.data.ome_xml import drop_children, drop_other_images, renumber
+from ddpm_lightning.data.ome_edit import drop_children, drop_other_images, renumber
 from ddpm_lightning.data.tiff_metadata import ome_pixels
 from ddpm_lightning.data.tiff_pages import chosen_words
 
@@ -130,7 +130,10 @@ def _plain_text(info: ImageInfo, tags: TiffTags) -> str:
 
 
 def _json(text: str) -> dict[str, Any]:
-    return json.loads(text) if text.startswith("{") and '"shape":' in text else {}
+    try:
+        return json.loads(text) if text.startswith("{") and '"shape":' in text else {}
+    except ValueError:
+        return {}
 
 
 def _imagej_list(info: ImageInfo, tags: TiffTags, derived: bool) -> str:

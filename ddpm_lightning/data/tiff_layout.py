@@ -68,12 +68,12 @@ def main_series(tif: TiffFile, edited: bool = False) -> tuple[TiffPageSeries, li
 
 
 def pages_of(series: TiffPageSeries) -> Iterator[TiffPage | TiffFrame | None]:
-    """Yields the pages of a series, ``None`` for those that are not there."""
-    for number in range(len(series)):
+    """Yields the pages of a series that are there; a description may promise any number of further ones."""
+    for number in range(min(len(series), len(series.keyframe.parent.pages))):
         try:
             yield series[number]
         except IndexError:
-            yield None
+            return
 
 
 def first_byte(tif: TiffFile, series: TiffPageSeries) -> int | None:

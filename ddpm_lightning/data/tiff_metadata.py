@@ -23,13 +23,10 @@ from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSerie
 
 from ddpm_lightning.data import scanimage
 from ddpm_lightning.data.image import ImageInfo, TiffTags
-from ddpm_lightning.data.units import MICROMETRES, SECONDS
+from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.tiff_sampling import RESOLUTION_UNITS, listed_sampling, ome_sampling
 from ddpm_lightning.errors import UserError
 
-INCH = 2
-RESOLUTION_UNITS = {1: "", INCH: "inch", 3: "cm", 4: "mm", 5: "um"}
-# Programs that know nothing of the sample write 72 to 600 dots per inch, which is a size on paper.
-PAPER_PIXEL = 25400.0 / 600
 GREY = {
     PHOTOMETRIC.MINISBLACK: "minisblack",
     PHOTOMETRIC.MINISWHITE: "miniswhite",
@@ -38,13 +35,14 @@ GREY = {
 IMAGEJ_BINARY = ("Info", "Labels", "Ranges", "LUTs", "Plot", "ROI", "Overlays", "Properties")
 
 
-def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
+def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note]) -> ImageInfo:
     """Collects what an open TIFF says about its first series of planes.
 
     Args:
         tif: The open file.
         series: The series to describe.
         path: Name for error messages.
+        notes: Where it is noted what is left out.
 
     Returns:
         The description, with a samples axis turned into the channel axis ``C``.
@@ -56,7 +54,7 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
     dtype = _grey_dtype(series, path)
     axes, shape = _plane_axes(series, path)
     kind = series.kind if series.kind in ("ome", "imagej", "scanimage") else "plain"
-    pixels = None if kind == "imagej" else _own_pixels(tif, shape)
+    pixels = ome_pixels(ElementTree.fromstring(tif.ome_metadata), shape[-2:])[1] if kind == "ome" else None
     listed = (tif.imagej_metadata if kind == "imagej" else _json(series)) or {}
     listed = scanimage.sampling(tif) if kind == "scanimage" else listed
     tags = TiffTags(
@@ -75,10 +73,13 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path) -> ImageInfo:
         software=tif.pages.first.software if kind == "scanimage" else "",
         header=scanimage.read_block(tif) if kind == "scanimage" else b"",
     )
-    sampling = _ome_sampling(pixels) if pixels is not None else _listed_sampling(listed, tags)
+    sampling = ome_sampling(pixels, notes) if pixels is not None else listed_sampling(listed, tags, notes)
     samples_became_planes = "C" in axes and "C" not in series.axes
-    if samples_became_planes or (kind == "plain" and pixels is not None):
-        # The source's words would contradict the copy (as for one file of a multi-file OME set).
+    if samples_became_planes and tags.description:
+        text = "the description of the file is not kept: its channels, stored as samples of a pixel, become planes"
+        notes.append(Note("left_aside", 1, text))
+    if samples_became_planes:
+        # The source's words would contradict the copy.
         kind, tags = "plain", replace(tags, description="", imagej={}, resolution=None)
     return ImageInfo(
         axes=axes,
@@ -103,13 +104,6 @@ def ome_pixels(
             if (int(pixels.get("SizeY", 0)), int(pixels.get("SizeX", 0))) == tuple(plane_shape):
                 return image, pixels
     return None, None
-
-
-def _own_pixels(tif: TiffFile, shape: tuple[int, ...]) -> ElementTree.Element | None:
-    try:
-        return ome_pixels(ElementTree.fromstring(tif.ome_metadata or "<none/>"), shape[-2:])[1]
-    except ElementTree.ParseError:
-        return None
 
 
 def _photometric(page: TiffPage) -> int:
@@ -173,7 +167,7 @@ def _description(tif: TiffFile, series: TiffPageSeries, kind: str) -> str:
         return page.imagej_description
     if series.kind == "shaped":
         return page.shaped_description
-    return "" if tif.is_ome or tif.is_imagej or tif.is_shaped else page.description
+    return "" if page.is_ome or page.is_imagej or page.is_shaped else page.description
 
 
 def _resolution(page: TiffPage) -> tuple[tuple[int, int], tuple[int, int]] | None:
@@ -183,7 +177,7 @@ def _resolution(page: TiffPage) -> tuple[tuple[int, int], tuple[int, int]] | Non
 
 
 def _resolution_unit(page: TiffPage) -> int:
-    unit = page.tags.valueof("ResolutionUnit", default=INCH)
+    unit = page.tags.valueof("ResolutionUnit", default=2)
     return int(unit) if unit in RESOLUTION_UNITS else 1
 
 
@@ -193,52 +187,10 @@ def _date_time(page: TiffPage) -> str | None:
 
 
 def _significant_bits(pixels: ElementTree.Element | None, page: TiffPage, dtype: np.dtype) -> int | None:
-    stated = int(pixels.get("SignificantBits", 0)) if pixels is not None else 0
+    text = pixels.get("SignificantBits", "0").strip() if pixels is not None else "0"
+    stated = int(text) if text.isdecimal() else 0
     bits = stated or int(page.bitspersample)
     return bits if dtype.kind == "u" and 0 < bits < dtype.itemsize * 8 else None
-
-
-def _positive(value: Any) -> float | None:
-    """The value as a finite number above zero, or ``None``."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if 0 < number < float("inf") else None
-
-
-def _scaled(value: Any, unit: str, units: Mapping[str, float]) -> float | None:
-    number = _positive(value)
-    factor = units.get(unit.strip()) or units.get(unit.strip().lower())
-    return number * factor if number and factor else None
-
-
-def _ome_sampling(pixels: ElementTree.Element) -> dict[str, Any]:
-    y, x, z = (
-        _scaled(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"), MICROMETRES)
-        for axis in "YXZ"
-    )
-    interval = _scaled(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s"), SECONDS)
-    return {"pixel_size": (y, x) if y and x else None, "z_step": z, "time_step": interval}
-
-
-def _listed_sampling(listed: Mapping[str, Any], tags: TiffTags) -> dict[str, Any]:
-    unit = str(listed.get("unit", RESOLUTION_UNITS[tags.resolution_unit]))
-    sizes = None
-    if tags.resolution or "unit" in listed:
-        # ImageJ leaves the resolution out where a pixel is one unit wide.
-        fractions = tags.resolution or ((1, 1), (1, 1))
-        x, y = (_scaled(below / above, unit, MICROMETRES) for above, below in fractions)
-        on_paper = unit in ("inch", "cm") and y and y > PAPER_PIXEL * 0.99
-        sizes = (y, x) if y and x and not on_paper else None
-    spacing = listed.get("spacing")
-    depth = abs(spacing) if isinstance(spacing, int | float) else None
-    depth_unit = listed.get("zunit", listed.get("unit", ""))
-    return {
-        "pixel_size": sizes,
-        "z_step": _scaled(depth, str(depth_unit), MICROMETRES),
-        "time_step": _scaled(listed.get("finterval"), str(listed.get("tunit", "s")), SECONDS),
-    }
 
 
 def _channel_names(

@@ -12,36 +12,67 @@ from typing import Any
 
 from tifffile import TIFF, TiffFile, TiffFrame, TiffPage
 
+from ddpm_lightning.data.grids import complete
 from ddpm_lightning.data.image import ImageInfo, TiffTags
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.data.ome_xml import complete
+from ddpm_lightning.errors import printable
 
-__all__ = ["is_stored", "lost_tags", "opened", "shorten", "sound_pages"]
+#: What tifffile finds to know a dialect by.
+DESCRIBED = (
+    "is_uniform",
+    "is_shaped",
+    "is_ome",
+    "is_imagej",
+    "is_scanimage",
+    "is_lsm",
+    "is_stk",
+    "is_fluoview",
+)
+
+__all__ = ["is_stored", "lost_tags", "opened", "shorten", "sound_pages", "understood"]
 
 
-def opened(path: Path, images: bool = True, **options: Any) -> TiffFile:
+def opened(path: Path, **options: Any) -> TiffFile:
     """Opens a file by itself, without the others of its set, and without the pages at its end that were cut.
 
     Args:
         path: The file.
-        images: Whether its images are wanted, or its pages alone.
         options: Further arguments of :class:`tifffile.TiffFile`.
     """
     options |= {"_multifile": False, "is_mmstack": False}
     tif = TiffFile(path, **options)
     end = _end_of_pages(tif)
-    if end is not None:
-        tif.close()
-        return TiffFile(path, size=end, **options)
-    if not images:
+    if end is None:
         return tif
+    tif.close()
+    return TiffFile(path, **options, size=end)
+
+
+def understood(tif: TiffFile, path: Path, notes: list[Note]) -> TiffFile:
+    """Returns the file, opened again as bare pages where tifffile does not understand how its images are described.
+
+    Args:
+        tif: The open file.
+        path: Its name.
+        notes: Where it is noted.
+    """
     try:
         tif.series  # noqa: B018  (computed once, here)
-    except RuntimeError:
-        # tifffile looks at some pages to see whether all are alike, and finds only now that others are not.
+        return tif
+    except Exception as error:  # whatever odd descriptions do to the parser
         tif.close()
-        return TiffFile(path, is_uniform=False, **options)
-    return tif
+        # Pages that differ from those that tifffile looked at are found only now; they are no odd description.
+        differ = isinstance(error, RuntimeError)
+        tif = opened(path, **dict.fromkeys(["is_uniform"] if differ else DESCRIBED, False))
+        try:
+            tif.series  # noqa: B018
+        except Exception:
+            tif.close()
+            raise error from None
+        if not differ:
+            text = f"the description of the images is not understood ({printable(str(error))}): their axes are unknown"
+            notes.append(Note("guessed", 1, text))
+        return tif
 
 
 def _end_of_pages(tif: TiffFile) -> int | None:

@@ -71,7 +71,7 @@ class StoredPages:
             return []
         known: dict[bytes, bytes] = {}
         found: list[PageWords] = []
-        with opened(self.path, images=False) as tif:
+        with opened(self.path) as tif:
             for number, index in enumerate(self.indices):
                 words = PageWords()
                 if index is not None and index < len(tif.pages):

@@ -1,0 +1,51 @@
+"""Changes to an OME-XML: images that go, and positions along an axis that are left out or come in another order."""
+
+from xml.etree.ElementTree import Element
+
+__all__ = ["drop_children", "drop_other_images", "renumber"]
+
+
+def renumber(pixels: Element, axis: str, positions: list[int], size: int) -> None:
+    """Keeps some positions of an axis: its size, its planes, and for ``C`` its channels.
+
+    Args:
+        pixels: The Pixels element.
+        axis: ``Z``, ``C`` or ``T``.
+        positions: What is kept, in the new order.
+        size: Length of the axis so far.
+    """
+    elements = pixels.findall("{*}Channel")
+    if axis == "C" and len(elements) == size:
+        first = list(pixels).index(elements[0])
+        for element in elements:
+            pixels.remove(element)
+        for offset, channel in enumerate(positions):
+            pixels.insert(first + offset, elements[channel])
+    new = {old: number for number, old in enumerate(positions)}
+    for plane in pixels.findall("{*}Plane"):
+        old = int(plane.get(f"The{axis}", 0))
+        if old in new:
+            plane.set(f"The{axis}", str(new[old]))
+        else:
+            pixels.remove(plane)
+    # SizeC counts the samples of all channels.
+    pixels.set(f"Size{axis}", str(int(pixels.get(f"Size{axis}", size)) // size * len(positions)))
+
+
+def drop_children(parent: Element, *names: str) -> None:
+    """Removes the children of these names."""
+    for name in names:
+        for child in parent.findall(f"{{*}}{name}"):
+            parent.remove(child)
+
+
+def drop_other_images(root: Element, image: Element) -> None:
+    """Removes all Images but one, and the references to them."""
+    others = [other for other in root.findall("{*}Image") if other is not image]
+    gone = {other.get("ID") for other in others}
+    for other in others:
+        root.remove(other)
+    for parent in list(root.iter()):
+        for reference in parent.findall("{*}ImageRef"):
+            if reference.get("ID") in gone:
+                parent.remove(reference)
