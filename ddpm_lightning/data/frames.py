@@ -2,9 +2,13 @@
 
 The first time, a plane is read and checked as any other file. If it lies in the file as it is (uncompressed, in one
 piece), later readings skip all parsing: small planes are read whole, and large ones are memory-mapped, so that a crop
-costs its own pixels only. A mapped file stays open; how many may be is limited, and beyond that planes are read.
+costs its own pixels only. Of other files with many planes, the parsed description stays in memory. Either file stays
+open; how many may be is limited, and beyond that files are opened for each plane.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -14,7 +18,7 @@ import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.data.stacks import open_stack
+from ddpm_lightning.data.stacks import Stack, open_stack
 from ddpm_lightning.data.tiff import TiffStack
 from ddpm_lightning.data.zarr_paths import is_zarr
 from ddpm_lightning.errors import UserError
@@ -48,10 +52,11 @@ class FrameFile:
         self._offset: int | None = None
         self._stored: np.dtype | None = None
         self._map: np.ndarray | None = None
+        self._held: tuple[int, TiffStack] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the open file behind: another process opens its own."""
-        return {**self.__dict__, "_map": None}
+        return {**self.__dict__, "_map": None, "_held": None}
 
     @property
     def info(self) -> ImageInfo:
@@ -113,7 +118,7 @@ class FrameFile:
         if number not in self._checked:
             return self._first(number)
         if self._offset is None:
-            with open_stack(self.path) as stack:
+            with self._opened() as stack:
                 return stack.plane(number)
         shape = self.info.plane_shape
         count = prod(shape)
@@ -123,7 +128,7 @@ class FrameFile:
         return np.fromfile(self.path, self._stored, count, offset=start).reshape(shape)
 
     def _first(self, number: int) -> np.ndarray:
-        with open_stack(self.path) as stack:
+        with self._opened() as stack:
             image = stack.plane(number)
             self.notes.update(dict.fromkeys(stack.notes))
         if image.min() == image.max():
@@ -140,10 +145,32 @@ class FrameFile:
 
     def _locate(self) -> None:
         """Finds where the planes lie in the file, if they lie there as they are."""
-        with TiffStack(self.path) as stack:
+        with self._opened() as stack:
             inverted = self.info.tags is not None and self.info.tags.photometric == "miniswhite"
             if not inverted:
                 self._offset, self._stored = stack.contiguous
+        if self._offset is not None:
+            self._close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Stack]:
+        """The file, open for as long as the process needs it, or for once where too many are."""
+        # A process that was forked shares its parent's place in an open file, and must open its own.
+        if self._held is not None and self._held[0] == os.getpid():
+            yield self._held[1]
+        elif self.planes == 1 or is_zarr(self.path) or FrameFile.open_files >= OPEN_FILES:
+            with open_stack(self.path) as stack:
+                yield stack
+        else:
+            self._held = os.getpid(), TiffStack(self.path)
+            FrameFile.open_files += 1
+            yield self._held[1]
+
+    def _close(self) -> None:
+        if self._held is not None:
+            self._held[1].close()
+            self._held = None
+            FrameFile.open_files -= 1
 
     def _mapped(self) -> bool:
         if self._map is None and FrameFile.open_files < OPEN_FILES:
@@ -156,3 +183,5 @@ class FrameFile:
     def __del__(self) -> None:
         if getattr(self, "_map", None) is not None:
             FrameFile.open_files -= 1
+        if getattr(self, "_held", None) is not None:
+            self._close()

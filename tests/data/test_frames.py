@@ -1,5 +1,6 @@
 """Time series and z stacks as frames, splits by field of view, and planes read straight from the disk."""
 
+import multiprocessing
 import pickle
 
 import numpy as np
@@ -184,3 +185,26 @@ def test_degradations_lie_over_any_set_the_same_each_time(tmp_path):
     assert (offsets[bright].std(axis=1) < 1).all() and bright.any()
     other = degraded.source("val")[0].low.astype(int) - FolderPairs(root, "val")[0].low
     assert not np.array_equal(offsets, other)
+
+
+def test_processes_that_were_forked_read_by_themselves(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 999, (40, 64, 64)).astype("uint16")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib", photometric="minisblack")
+    file = FrameFile(tmp_path / "a.tif")
+    file.plane(0)
+    opened = FrameFile.open_files
+
+    def read(seed, wrong):
+        order = np.random.default_rng(seed).integers(0, 40, 400)
+        wrong.value = sum(not np.array_equal(file.plane(n), pixels[n]) for n in map(int, order))
+
+    fork = multiprocessing.get_context("fork")
+    counts = [fork.Value("i", -1) for _ in range(3)]
+    children = [fork.Process(target=read, args=arguments) for arguments in enumerate(counts)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [count.value for count in counts] == [0, 0, 0]
+    del file
+    assert FrameFile.open_files == opened - 1
