@@ -4,8 +4,18 @@ The command line prints a :class:`UserError` without a traceback and leaves with
 file or the configuration key, what was found, what is allowed, and what to do.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
+
+#: Halves of characters that stand for no byte of a file name.
+LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+#: Control characters but for tabs and ends of lines; invisible ones, and those that turn the direction of writing.
+_UNSEEN = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+)
+CONTROLS, CONTROLS_AND_LINES = re.compile(f"[{_UNSEEN}]"), re.compile(f"[{_UNSEEN}\t\n]")
 
 
 class UserError(Exception):
@@ -19,7 +29,7 @@ class UserError(Exception):
     """
 
     def __init__(self, subject: object, found: str, allowed: str = "", remedy: str = "") -> None:
-        lines = [f"{subject}: {found}"]
+        lines = [f"{printable(subject, lines=False)}: {found}"]
         if allowed:
             lines.append(f"allowed: {allowed}")
         if remedy:
@@ -35,9 +45,18 @@ class UserError(Exception):
         return type(self), (self.subject, self.found, self.allowed, self.remedy)
 
 
-def printable(text: str) -> str:
-    """Returns a text that can be written anywhere: names of files need not be UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def printable(text: object, lines: bool = True) -> str:
+    r"""Returns a text that does nothing but stand there, whatever terminal or file it is written to.
+
+    What files and their names hold need not be UTF-8, and may hold codes that move the cursor, set the title or turn
+    the direction of writing: these appear as ``\x1b``.
+
+    Args:
+        text: The text.
+        lines: Whether it may have several lines.
+    """
+    text = LONE.sub("\ufffd", str(text)).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return (CONTROLS if lines else CONTROLS_AND_LINES).sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def nearest(found: str, names: Iterable[str], least: float = 0.6) -> list[str]:

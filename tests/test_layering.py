@@ -36,6 +36,7 @@ ARROWS = {
         "data",
         "metrics",
         "errors",
+        "plain",
         "lock",
         "paths",
         "storage",

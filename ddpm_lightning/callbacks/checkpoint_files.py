@@ -42,3 +42,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Writes a checkpoint; Lightning calls it in the first process alone."""
         write_whole(checkpoint, path)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a checkpoint that a better one replaces.
+
+        The path may come from the checkpoint that a run is resumed from, and so from a stranger. Lightning would remove
+        whole folders, and take addresses such as ``local:///home``; here it is a checkpoint file or nothing.
+        """
+        path = Path(path)
+        if path.suffix == ".ckpt" and ".." not in path.parts and path.is_file():
+            path.unlink()

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
+from ddpm_lightning.errors import printable
 from ddpm_lightning.evaluation.comparison import compare, read_methods
 from ddpm_lightning.evaluation.comparison_tables import (
     comparison_csv,
@@ -64,5 +65,5 @@ def run(config: DictConfig) -> int:
     }
     for name, text in texts.items():
         write_text(folder / name, text)
-    print(f"{page}\nresults in {folder}")
+    print(printable(f"{page}\nresults in {folder}"))
     return 0

@@ -39,7 +39,7 @@ from ddpm_lightning.cli.intervals import check_calibration, store_intervals, sto
 from ddpm_lightning.data.centre import Centres
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.simulation.cache import is_kept
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.evaluation.page import summary_page
 from ddpm_lightning.evaluation.pictures import Pictures
@@ -70,7 +70,11 @@ def run(config: DictConfig) -> int:
     folder, summary = score_checkpoint(settings)
     if not summary:
         return 0
-    print(f"\n{summary_markdown(summary)}\nresults in {folder}, to be read from {folder / 'summary.md'}")
+    print(
+        printable(
+            f"\n{summary_markdown(summary)}\nresults in {folder}, to be read from {folder / 'summary.md'}"
+        )
+    )
     return 3 if summary["failed"] else 0
 
 

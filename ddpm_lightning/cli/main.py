@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from ddpm_lightning import __version__
 from ddpm_lightning.cli import arguments, compose, sweep, sweep_summary
-from ddpm_lightning.errors import Interrupted, UserError
+from ddpm_lightning.errors import Interrupted, UserError, is_out_of_memory
 
 VERBS = {
     "prepare": "get a published data set and make pairs of it, or audit your own pairs",
@@ -100,7 +100,11 @@ def _run(verb: str, overrides: list[str]) -> int:
             # Hydra would print a traceback and leave with code 1.
             errors.append(error)
         except OSError as error:
-            errors.append(_of_the_system(error))
+            errors.append(_of_memory(error) if is_out_of_memory(error) else _of_the_system(error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            errors.append(_of_memory(error))
         return None
 
     sys.argv = [command[0], *overrides]
@@ -117,6 +121,13 @@ def _run(verb: str, overrides: list[str]) -> int:
             remedy="mend the cause and start the same sweep again with its hydra.sweep.dir: finished jobs are kept",
         )
     return max(codes, default=0)
+
+
+def _of_memory(error: BaseException) -> UserError:
+    """Returns an error that says that memory was too short, and for what where that is known."""
+    found = f"does not suffice ({' '.join(str(error).split())[:200]})" if str(error) else "does not suffice"
+    remedy = "end other programs, or take smaller images, crops, batches or models"
+    return UserError("memory", found, remedy=remedy)
 
 
 def _of_the_system(error: OSError) -> UserError:

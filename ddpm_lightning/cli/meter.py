@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from ddpm_lightning.errors import printable
+
 __all__ = ["Meter"]
 
 
@@ -58,7 +60,7 @@ class Meter(Progress):
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
-        self.console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Looks at what all processes have done whenever the bar is drawn."""

@@ -29,7 +29,7 @@ from ddpm_lightning.data.preparation.download import Progress
 from ddpm_lightning.data.preparation.manifest import damage
 from ddpm_lightning.data.published import PublishedData
 from ddpm_lightning.data.splits import SPLITS
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.metrics.backbone import fetch_backbone
 from ddpm_lightning.paths import expanded
 
@@ -74,7 +74,7 @@ def run(config: DictConfig) -> int:
     report = write_audit(folder, data.name, found, sources, getattr(data, "facts", ""), manifest)
     sizes = ", ".join(f"{split.pairs} {name}" for name, split in found.splits.items())
     left_out = manifest["left_out"] if manifest else []
-    print(f"{data.name}: {sizes or 'no'} pairs; audit in {report}")
+    print(printable(f"{data.name}: {sizes or 'no'} pairs; audit in {report}"))
     for title, texts in (
         ("error", found.errors),
         ("warning", found.warnings),
@@ -82,7 +82,7 @@ def run(config: DictConfig) -> int:
         ("not as published", manifest["differences"] if manifest else []),
     ):
         for text in texts[:5]:
-            print(f"  {title}: {text}")
+            print(printable(f"  {title}: {text}"))
         if len(texts) > 5:
             print(f"  {title}: … {len(texts) - 5} more in {report.name}")
     return 3 if found.errors or left_out else 0

@@ -43,7 +43,9 @@ def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
         "folder": os.getcwd(),
     }
     if config.get("resume") and (origin := read_json(Path(config["resume"]) / "provenance.json")):
-        return {**origin, "resumed": [*origin.get("resumed", []), {**start, "commit": _commit()}]}
+        earlier = origin.get("resumed")
+        earlier = earlier if isinstance(earlier, list) else []
+        return {**origin, "resumed": [*earlier, {**start, "commit": _commit()}]}
     return {
         **start,
         "seed": config["seed"],

@@ -82,7 +82,7 @@ def run(config: DictConfig) -> int:
         warned = sum(bool(record.get("warnings")) for record in records)
         warnings = f"{warned} with warnings" if warned else "no warnings"
         for note in found.notes:
-            print(note.text)
+            print(printable(note.text))
         others = total(as_records(found.notes)).get("left_aside", 0)
         aside = f", {others} others left aside" if others else ""
         print(f"{len(records) - len(failed)} of {len(records)} files restored, {warnings}{aside}")

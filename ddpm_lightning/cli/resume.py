@@ -53,7 +53,8 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
     for key, value in values.items():
         if key == "trainer.max_steps":
-            reached = read_json(folder / "status.json").get("step", 0)
+            step = read_json(folder / "status.json").get("step")
+            reached = step if isinstance(step, int) else 0
             if not isinstance(value, int) or value < reached:
                 raise UserError(
                     f"trainer.max_steps={value}",

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.build import check
-from ddpm_lightning.errors import UserError
+import torch
 
-__all__ = ["check_classes", "check_groups", "check_places"]
+from ddpm_lightning.build import build, check
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.weights import check_fit, checked_weights, limited_to, read_weights
+
+__all__ = ["check_classes", "check_groups", "check_model", "check_places"]
 
 #: What a run needs, each a group of settings.
 GROUPS = ("model", "data", "trainer", "callbacks", "logger", "names")
@@ -52,6 +55,19 @@ def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
             named = str(error.subject).startswith("_target_")
             subject = f"{name}: {error.subject}" if named else f"{name}.{error.subject}"
             raise UserError(subject, error.found, error.allowed, error.remedy) from error
+
+
+def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Sequence[str] = ()) -> None:
+    """Refuses a model that has other weights than the checkpoint that its run resumes from, before it takes memory.
+
+    Raises:
+        UserError: If it has, or the checkpoint holds none.
+    """
+    content = read_weights(checkpoint)
+    weights = checked_weights(content.get("state_dict") if isinstance(content, dict) else None, checkpoint)
+    with limited_to(weights, checkpoint), torch.device("meta"):
+        built = build(model, ("method",), trust)
+    check_fit(built, weights, checkpoint)
 
 
 def check_places(config: Mapping[str, Any], folder: Path) -> None:

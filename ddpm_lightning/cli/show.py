@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.packed import shipped_models
 from ddpm_lightning.paths import expanded
@@ -41,7 +41,8 @@ def run(config: DictConfig) -> int:
     path = shipped_models().get(subject, expanded(subject))
     if not path.exists():
         raise UserError(path, "is neither a run folder nor a checkpoint: there is no such file")
-    print("\n".join(card_lines(path, settings["trust"])))
+    # What a file says of itself may be anything, and has one line to say it.
+    print("\n".join(printable(line, lines=False) for line in card_lines(path, settings["trust"])))
     return 0
 
 
@@ -60,12 +61,17 @@ def card_lines(path: Path, trust: Sequence[str] = ()) -> list[str]:
     trained = load(checkpoint, trust=trust)
     status = read_json(folder / "status.json")
     lines = [f"{checkpoint}", f"  sha256         {trained.sha256}"]
-    lines += (
-        _about(trained.card.get("about") or {})
-        + _made(trained)
-        + _fitted(trained)
-        + _origin(trained.card.get("provenance") or {})
-    )
+    try:
+        lines += (
+            _about(trained.card.get("about") or {})
+            + _made(trained)
+            + _fitted(trained)
+            + _origin(trained.card.get("provenance") or {})
+        )
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            checkpoint, f"has a card that is damaged: {type(error).__name__}: {error}", remedy="copy it again"
+        ) from error
     try:
         return [*lines, *(_state(status) if status else []), *_scores(folder)]
     except (AttributeError, KeyError, TypeError, ValueError):

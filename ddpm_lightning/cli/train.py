@@ -41,10 +41,10 @@ from ddpm_lightning.cli.arguments import escaped
 from ddpm_lightning.cli.config_file import write_config
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of, stored, take_data
-from ddpm_lightning.cli.run_config import check_classes, check_places
+from ddpm_lightning.cli.run_config import check_classes, check_model, check_places
 from ddpm_lightning.cli.run_folder import check_free, clear
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory, printable
 from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
@@ -104,7 +104,7 @@ def run(config: DictConfig) -> int:
             print(
                 f"the run stands at step {settings['trainer']['max_steps']}; trainer.max_steps=N trains it longer"
             )
-        print(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}")
+        print(printable(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}"))
         print(f"next            ddpm-lightning {_next(finished, settings['data']['normalisation'])}")
     return 0
 
@@ -172,6 +172,9 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     trust = config.get("trust", ())
     check_classes(config, trust)
+    resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
+    if resume is not None:
+        check_model(config["model"], resume, trust)
     data = data or build(config["data"], ("data",), trust)
     # Convolutions run faster with channels last: 1.5 times on CPUs.
     model: Learner = build(config["model"], ("method",), trust).to(memory_format=torch.channels_last)
@@ -180,8 +183,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     if first_process():
         for split in ("train", "val"):
             for text in data.notes(split):
-                print(f"{split}: {text}")
-    resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
+                print(printable(f"{split}: {text}"))
     if resume is not None:
         take_data(resume, folder, data, config["data"], speaks=first_process())
     consistency.check_partners(config, data, model)
@@ -213,8 +215,29 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         stages.take_mean(model, train(first, data).best, data, trust)
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
-    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    _fit(trainer, model, data, resume)
     return Run(folder, best if best.is_file() else last, last, data.paired("val"))
+
+
+def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resume: Path | None) -> None:
+    """Trains, from the state of a checkpoint if there is one.
+
+    Raises:
+        UserError: If that state is none of this run.
+    """
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        # Lightning forgets the checkpoint as soon as all of it was taken.
+        restoring = getattr(trainer._checkpoint_connector, "_loaded_checkpoint", None)
+        if not restoring or is_out_of_memory(error):
+            raise
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(
+            resume,
+            f"holds no state that this run can take: {found}",
+            remedy="put back a copy of the file, or start the run again",
+        ) from error
 
 
 def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -> lightning.Trainer:

@@ -5,6 +5,7 @@ is computed anew but the comparison. Its style and its script lie in ``report_pa
 """
 
 import base64
+import hashlib
 import html
 import json
 import re
@@ -19,10 +20,13 @@ from ddpm_lightning.evaluation.comparison import Comparison, compare, read_metho
 from ddpm_lightning.evaluation.comparison_tables import in_words, too_few_fields
 from ddpm_lightning.evaluation.statistics import Estimate
 from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.plain import check_plain
 
 __all__ = ["Evaluation", "read_evaluation", "report_page"]
 
 PAGE = Path(__file__).parent / "report_page"
+#: How every PNG begins.
+PNG = b"\x89PNG\r\n\x1a\n"
 #: Figures that a report shows, with what they show, in order.
 FIGURES = {
     "scores.png": "scores of all images",
@@ -65,8 +69,9 @@ def read_evaluation(folder: Path, name: str) -> Evaluation:
         if (place / "summary.json").is_file() and (place / "metrics.csv").is_file():
             try:
                 summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+                check_plain(summary, "summary")
                 _check(summary)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 # A run keeps a copy of its evaluation's summary beside a metrics.csv of its own.
                 raise UserError(place / "summary.json", "is no summary of an evaluation") from error
             if (place / "evaluation").is_dir() and place == folder:
@@ -94,9 +99,16 @@ def _check(summary: dict[str, Any]) -> None:
     ):
         _ = summary[key]
     _ = summary["checkpoint"]["sha256"] + summary["checkpoint"]["file"], summary["draws"] + 0
+    _ = summary["protocol"] + "", summary["images"] + 0
     _ = dict(summary["versions"]), [sentence + "" for sentence in summary.get("in_words", [])]
     for view in summary.get("views", []):
-        _ = view["image"] + "", dict(view["files"]), tuple(view["size"])
+        _ = view["image"] + "", [name + file for name, file in view["files"].items()]
+        numbers = [
+            *view["size"],
+            *(number for number in (view["pixel_size"], view["std_full"]) if number is not None),
+        ]
+        if len(view["size"]) != 2 or not all(number >= 0 for number in numbers):
+            raise ValueError("a view has no size")
 
 
 def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
@@ -106,13 +118,16 @@ def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
         evaluations: What is reported, in order.
         title: Title of the page.
     """
+    script = (PAGE / "viewer.js").read_text(encoding="utf-8")
     parts = {
         "title": html.escape(title),
         "style": (PAGE / "style.css").read_text(encoding="utf-8"),
-        "script": (PAGE / "viewer.js").read_text(encoding="utf-8"),
+        "script": script,
+        # No script but this one runs, whatever stands in the page.
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         "first": _first(evaluations),
         "numbers": _numbers(evaluations),
-        "views": json.dumps(_views(evaluations)).replace("</", "<\\/"),
+        "views": _in_script(_views(evaluations)),
         "figures": "\n".join(_figures(evaluation) for evaluation in evaluations),
         "how": "\n".join(_how(evaluation) for evaluation in evaluations),
     }
@@ -191,7 +206,7 @@ def _table(comparison: Comparison, caption: str) -> str:
         lines.append(f'<tr><th scope="row">{html.escape(method.name)}</th>{"".join(cells)}</tr>')
     about = (
         f"{html.escape(caption)} {comparison.images} images of {comparison.fields} fields of view, protocol "
-        f"{comparison.methods[0].protocol}: median [95 % interval]"
+        f"{html.escape(comparison.methods[0].protocol)}: median [95 % interval]"
     )
     return (
         f'<div class="wide"><table><caption>{about}</caption><thead><tr><th></th>{heads}</tr></thead>'
@@ -219,7 +234,7 @@ def _views(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     images: dict[str, dict[str, Any]] = {}
     for one in evaluations:
         for view in one.summary.get("views", []):
-            files = {name: _embedded(one.folder / file) for name, file in view["files"].items()}
+            files = {name: _embedded(one.folder, file) for name, file in view["files"].items()}
             # Two evaluations may call different images by one name: the set belongs to it.
             key = f"{one.summary['data']} {one.summary['split']} {view['image']}"
             entry = images.setdefault(key, {"name": key, "size": view["size"], "methods": []})
@@ -231,7 +246,7 @@ def _views(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 def _figures(evaluation: Evaluation) -> str:
     found = []
     for name, text in FIGURES.items():
-        if data := _embedded(evaluation.folder / "figures" / name):
+        if data := _embedded(evaluation.folder, f"figures/{name}"):
             found.append(f'<figure><img src="{data}" alt="{text}"><figcaption>{text}</figcaption></figure>')
     sentences = "".join(f"<li>{_marked_up(line)}</li>" for line in evaluation.summary.get("in_words", []))
     if not found and not sentences:
@@ -255,8 +270,18 @@ def _how(evaluation: Evaluation) -> str:
     return f"<h3>{html.escape(evaluation.name)}</h3><dl>{lines}</dl>"
 
 
-def _embedded(path: Path) -> str:
-    """Returns a picture as a data address; empty where there is none."""
-    if not path.is_file():
+def _embedded(folder: Path, name: str) -> str:
+    """Returns a picture as a data address; empty where there is none inside of the folder of the evaluation."""
+    path = (folder / name).resolve()
+    if folder.resolve() not in path.parents or not path.is_file():
         return ""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    content = path.read_bytes()
+    if not content.startswith(PNG):
+        return ""
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _in_script(value: Any) -> str:
+    """Returns JSON that neither ends the element that it stands in nor begins another."""
+    text = json.dumps(value)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
