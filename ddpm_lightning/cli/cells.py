@@ -162,7 +162,7 @@ def _restorer(cell: Cell) -> Restorer:
 def _write_example(cell: Cell) -> None:
     """Keeps the centre of the first test image in all versions, for the pictures of the benchmark."""
     restorer = _restorer(cell)
-    source = data_of(restorer.trained).pairs("test")
+    source = data_of(restorer.trained).pairs("test").source
     pair = Centres(source, min(EXAMPLE, *source[0].high.shape))[0]
     draws = json.loads((cell.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["draws"]
     restored = restore_pair(restorer, pair, sorted({1, draws}))

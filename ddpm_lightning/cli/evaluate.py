@@ -113,7 +113,9 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
     )
     settings = {**settings, "draws": trained.draws}
     data = data_of(trained, settings.get("data"))
-    source = data.pairs(settings["split"])
+    source = data.pairs(
+        settings["split"]
+    ).source  # as recorded: defective pixels are the restorer's to replace
     if not data.paired(settings["split"]):
         raise UserError(
             f"data set {data.name}",

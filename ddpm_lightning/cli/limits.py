@@ -130,6 +130,8 @@ LIMITS = {
     "plan": SWITCH,
     "margin": FROM_ZERO,
     "device": PATH,
+    "dtype": PATH,
+    "hot_pixels": PATH,
     "protocol": PATH,
     "on_error": PATH,
     "sample": MAYBE_PATH,

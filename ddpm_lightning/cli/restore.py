@@ -47,7 +47,7 @@ from ddpm_lightning.inference.files import Settings, check_names, results_of
 from ddpm_lightning.inference.records import Records, making
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
-from ddpm_lightning.inference.restorer import Restorer, choose_device
+from ddpm_lightning.inference.restorer import HOT_PIXELS, Restorer, choose_device
 from ddpm_lightning.inference.sources import Found, Source, find_files
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.paths import expanded
@@ -66,7 +66,11 @@ DECISIVE = (
     "margin",
     "bfloat16",
     "batch",
+    "hot_pixels",
+    "dtype",
 )
+#: Choices of settings that are words.
+CHOICES = {"on_error": ("skip", "stop"), "hot_pixels": HOT_PIXELS, "dtype": ("same", "float32", "uint16")}
 
 
 def run(config: DictConfig) -> int:
@@ -125,8 +129,9 @@ def _in_process(
 
 def _files(settings: dict[str, Any]) -> tuple[Found, Path]:
     """Returns the files to restore and the folder of the results, after a look at both."""
-    if settings["on_error"] not in ("skip", "stop"):
-        raise compose.unknown("on_error", str(settings["on_error"]), ("skip", "stop"))
+    for key, allowed in CHOICES.items():
+        if settings[key] not in allowed:
+            raise compose.unknown(key, str(settings[key]), allowed)
     given = settings["input"]
     given = [str(one) for one in given] if isinstance(given, list) else given
     if not isinstance(given, str | list) or "" in ([given] if isinstance(given, str) else given):
@@ -146,7 +151,7 @@ def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
     if device.type == "cuda" and device.index is None and share.processes > 1:
         # Each process has a GPU of its own, as far as they go round.
         device = torch.device("cuda", share.rank % torch.cuda.device_count())
-    names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin", "tolerance", "compiled")
+    names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin", "tolerance", "compiled", "hot_pixels")
     ways = (settings[name] for name in ("sampler", "preset", "draws", "turned", "trust"))
     return Restorer(
         load(settings["checkpoint"], device, *ways),
@@ -188,6 +193,7 @@ def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
         settings["entropy"],
         intervals,
         settings["single"],
+        settings["dtype"],
     )
 
 

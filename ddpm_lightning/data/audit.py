@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ddpm_lightning.data.audit_repeats import Repeats
+from ddpm_lightning.data.normalise import without_offset
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.preparation.download import Progress
 from ddpm_lightning.data.preparation.images import saturation
@@ -136,7 +137,7 @@ class _Measured:
         self.levels = _levels(low)
         self.saturated = max(saturation(low), saturation(high))
         self.padding = float(((low == 0) & (high == 0)).mean())
-        self.correlation = correlation(low.astype(np.float32), high.astype(np.float32))
+        self.correlation = correlation(without_offset(low)[0], without_offset(high)[0])
         self.shift = float(np.hypot(*residual_shift(low, high))) if measure_shift else None
         # Stripes of zeros along a border of one image only tell which image was moved.
         self.one_sided = _padded(low, high) or _padded(high, low)
@@ -235,7 +236,8 @@ def _thumbnail(image: np.ndarray) -> np.ndarray | None:
     height, width = (side // THUMBNAIL * THUMBNAIL for side in image.shape)
     if not height or not width:
         return None
-    blocks = image[:height, :width].astype(np.float64).reshape(THUMBNAIL, height // THUMBNAIL, THUMBNAIL, -1)
+    image, _ = without_offset(image[:height, :width])
+    blocks = image.astype(np.float64).reshape(THUMBNAIL, height // THUMBNAIL, THUMBNAIL, -1)
     small = blocks.mean(axis=(1, 3)).ravel()
     if small.std() <= 0.05 * max(small.mean(), 1e-9):
         return None

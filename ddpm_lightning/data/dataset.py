@@ -8,12 +8,14 @@ after a resume.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from ddpm_lightning.data.augment import SYMMETRIES, symmetry
+from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import PairNormalisation, Scale
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.errors import UserError
@@ -28,8 +30,10 @@ SLAB = 64
 class CachedPairs:
     """A source that keeps its pairs in memory, up to a limit; what does not fit is read again.
 
+    Defective pixels of noisy images are replaced, as ``restore`` does before a network sees them.
+
     Args:
-        source: Where the pairs come from.
+        source: Where the pairs come from, with their pixels as they were recorded.
         limit_gb: Memory for pairs, in 10^9 bytes.
     """
 
@@ -45,6 +49,9 @@ class CachedPairs:
         pair = self._pairs.get(index)
         if pair is None:
             pair = self.source[index]
+            low, count = repaired(pair.low)
+            if count:
+                pair = replace(pair, low=low, high=pair.high if pair.paired else low)
             size = pair.low.nbytes + pair.high.nbytes
             if self._bytes + size <= self.limit:
                 self._pairs[index] = pair
@@ -116,7 +123,11 @@ class CropDataset(Dataset):
         if number not in self._scales:
             self._scales[number] = self.normalisation.scales(pair.low, pair.high)
         for image, scale, place in zip((pair.low, pair.high), self._scales[number], places, strict=True):
-            _copy(symmetry(image[y : y + self.crop, x : x + self.crop], turn), place)
+            view = symmetry(image[y : y + self.crop, x : x + self.crop], turn)
+            if scale.far:
+                scale.normalise(view, out=place)
+                continue
+            _copy(view, place)
             scale.normalise(place, out=place)
         return f"{pair.name}@{y},{x},{turn}"
 

@@ -145,6 +145,14 @@ class ImageInfo:
             places = [f"{axis}{at}" for (axis, shown), at in zip(stacked, index, strict=True) if shown]
             yield PlaneIndex(number, index, "_".join(places))
 
+    def with_dtype(self, dtype: np.dtype | str) -> "ImageInfo":
+        """The same image in another pixel type: with no fewer bits than that has, 0 is black, and no palette."""
+        dtype = np.dtype(dtype)
+        if dtype == self.dtype:
+            return self
+        tags = self.tags and replace(self.tags, photometric="minisblack", colormap=None)
+        return replace(self, dtype=dtype, bits=None, tags=tags)
+
     def with_channels(self, indices: Sequence[int]) -> "ImageInfo":
         """The same image with these channels alone, in this order; the axis C goes where one is left."""
         axes, shape = self.axes, self.shape

@@ -12,6 +12,9 @@ trained model therefore knows how noisy its training images were on the scale of
 image is widened until its noise is no stronger than that (``most_noise``).
 
 The very same objects serve training, evaluation and restoration: they travel in the checkpoint.
+
+Networks compute in float32, which holds seven digits. Where an offset takes most of them (a scale of 0.001 around
+10^9), it is subtracted in float64 before, and added back in float64 after.
 """
 
 from collections.abc import Iterable
@@ -21,10 +24,41 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["FixedRange", "Normaliser", "PairNormalisation", "Percentile", "Scale", "matching", "noise_level"]
+__all__ = [
+    "FixedRange",
+    "Normaliser",
+    "PairNormalisation",
+    "Percentile",
+    "Scale",
+    "matching",
+    "noise_level",
+    "without_offset",
+]
 
 #: Below it a clean image is not fitted to its noisy partner.
 LEAST_CORRELATION = 0.05
+#: An offset of more than so many times the range of the intensities leaves float32 too few digits for them.
+FAR = 2**12
+#: Integers beyond it are not exact in float32.
+EXACT = 2**24
+
+
+def without_offset(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns an image in float32, and what was subtracted before so that float32 can hold its contrast.
+
+    Args:
+        image: Image with shape (H, W), of any real dtype.
+
+    Returns:
+        The image, and its minimum where that was subtracted, else 0.
+    """
+    if image.dtype.kind == "b" or image.dtype.itemsize < 4 or image.dtype == np.float32:
+        return image.astype(np.float32), 0.0
+    low, high = float(image.min()), float(image.max())
+    largest = max(abs(low), abs(high))
+    if largest < EXACT and largest <= FAR * (high - low):
+        return image.astype(np.float32), 0.0
+    return (image - np.float64(low)).astype(np.float32), low
 
 
 def noise_level(image: np.ndarray) -> float:
@@ -36,7 +70,7 @@ def noise_level(image: np.ndarray) -> float:
     Args:
         image: Image with shape (H, W), in any unit.
     """
-    image = image.astype(np.float32)
+    image, _ = without_offset(image)
     detail = image[:-1, :-1] - image[:-1, 1:] - image[1:, :-1] + image[1:, 1:]
     return float(np.sqrt(np.pi / 8) * np.abs(detail).mean(dtype=np.float64)) if detail.size else 0.0
 
@@ -50,14 +84,27 @@ class Scale:
 
     def normalise(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Maps intensities to about [-1, 1], float32; into ``out`` where it is given, which may be the image."""
+        if self.far:
+            result = ((image - np.float64(self.low)) / self.gain - 1).astype(np.float32)
+            if out is None:
+                return result
+            out[...] = result
+            return out
         single = {"dtype": np.float32, "casting": "unsafe"}
         result = np.subtract(image, np.float32(self.low), out=out, **single)
         np.multiply(result, np.float32(2 / (self.high - self.low)), out=result)
         return np.subtract(result, np.float32(1), out=result)
 
     def restore(self, image: Any) -> Any:
-        """Maps numbers of about [-1, 1] back to intensities; arrays and tensors alike."""
+        """Maps numbers of about [-1, 1] back to intensities, in float64 where :attr:`far`; arrays and tensors alike."""
+        if self.far:
+            image = np.float64(image) if isinstance(image, np.ndarray) else image.double()
         return (image + 1) * ((self.high - self.low) / 2) + self.low
+
+    @property
+    def far(self) -> bool:
+        """Whether the offset leaves float32 too few digits for the contrast."""
+        return max(abs(self.low), abs(self.high)) > FAR * (self.high - self.low)
 
     @property
     def gain(self) -> float:
@@ -145,11 +192,11 @@ class Percentile:
             )
 
     def _percentiles(self, image: np.ndarray) -> tuple[float, float]:
-        image = image.astype(np.float32)
+        image, offset = without_offset(image)
         if self.blur:
             image = ndimage.gaussian_filter(image, self.blur, mode="nearest")
         low, high = np.percentile(image, (self.lower, self.upper))
-        return float(low), float(high)
+        return float(low) + offset, float(high) + offset
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
         """Takes the median over the images of either percentile."""

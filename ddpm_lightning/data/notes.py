@@ -1,4 +1,4 @@
-"""What was done to a file without being asked for: what was left aside, guessed, replaced or clipped."""
+"""What was done to a file without being asked for: what was left aside, guessed, replaced, clipped or rounded."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 __all__ = ["KINDS", "Kind", "Note", "as_records", "total"]
 
-Kind = Literal["left_aside", "guessed", "replaced", "clipped"]
+Kind = Literal["left_aside", "guessed", "replaced", "clipped", "rounded"]
 #: Kinds of notes, and how they are named on the screen.
 KINDS: dict[Kind, str] = {
     "left_aside": "left aside",
     "guessed": "guessed",
     "replaced": "replaced",
     "clipped": "clipped",
+    "rounded": "rounded",
 }
 
 
@@ -22,8 +23,9 @@ class Note:
 
     Attributes:
         kind: ``left_aside`` (pages, series, metadata), ``guessed`` (axes, pixel size, bits),
-            ``replaced`` (defective pixels) or ``clipped`` (pixels outside of the range of the output type).
-        count: How many pages, tags or pixels.
+            ``replaced`` (defective pixels), ``clipped`` (pixels outside of the range of the output type) or
+            ``rounded`` (planes of which a type of integers keeps few grey levels).
+        count: How many pages, tags, pixels or planes.
         text: A sentence in plain English, without the name of the file and without a full stop.
     """
 

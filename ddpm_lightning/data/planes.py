@@ -1,6 +1,7 @@
 """What readers of planes have in common, whatever file they read: a choice of channels, and values that are sound."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,20 @@ class Planes:
         names = self.info.channel_names
         allowed = f"indices 0 to {count - 1}" + (f" or names {', '.join(names)}" if names else "")
         return UserError(self.path, f"channels={wanted}", allowed, remedy)
+
+    def check_bits(self) -> None:
+        """Reads all planes of a file that states fewer bits than its type has; where values exceed them, they decide.
+
+        A file that says 12 bits and holds 18340 contradicts itself; clipped at 4095 it would be spoilt.
+        """
+        bits = self.info.bits
+        if bits is None:
+            return
+        largest = max(int(self._pixels(int(number)).max()) for number in self._numbers)
+        if largest >= 2**bits:
+            self.info = replace(self.info, bits=None)
+            text = f"states {bits} significant bits, but has values up to {largest}: all of {self.info.dtype} is used"
+            self.notes.append(Note("guessed", 1, text))
 
     def _pixels(self, number: int) -> np.ndarray:
         """Reads the plane with a running number among all of the file, with shape (H, W)."""

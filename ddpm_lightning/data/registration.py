@@ -25,6 +25,8 @@ import numpy as np
 from scipy import ndimage, optimize
 from skimage.registration import phase_cross_correlation
 
+from ddpm_lightning.data.normalise import without_offset
+
 __all__ = ["Motion", "Registration", "correlation", "find_motion", "move", "pad_alike", "residual_shift"]
 
 #: Motions that move the pixels by less than this (root mean square, in pixels) are not applied.
@@ -172,7 +174,7 @@ def pad_alike(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _prepared(image: np.ndarray, blur: float) -> np.ndarray:
-    image = ndimage.gaussian_filter(image.astype(np.float32), blur, mode="nearest")
+    image = ndimage.gaussian_filter(without_offset(image)[0], blur, mode="nearest")
     return image - image.mean()
 
 

@@ -36,6 +36,9 @@ class Stack(Protocol):
 
     def __len__(self) -> int: ...
 
+    def check_bits(self) -> None:
+        """Compares the bits that the file states with all of its values, and believes the values."""
+
     def plane(self, number: int) -> np.ndarray:
         """Reads one plane with shape (H, W)."""
 

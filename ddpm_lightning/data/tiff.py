@@ -96,6 +96,8 @@ class TiffStack(Planes):
             with _explained(self.path):
                 self._open_planes(edited=self._read_ome())
             self._choose(channels)
+            if self.info.tags.photometric == "miniswhite":
+                self.check_bits()  # white, from which values are subtracted, depends on them
         except BaseException:
             self._tif.close()
             raise

@@ -187,7 +187,9 @@ def _ome_xml(info: ImageInfo, tags: TiffTags, derived: bool, name: str) -> str:
     drop_other_images(root, image)
     pixels.set("Type", OME_TYPES.get(info.dtype.name, info.dtype.name))
     pixels.set("BigEndian", "true" if tags.byteorder == ">" else "false")
-    if derived:
+    stated = pixels.get("SignificantBits")
+    if derived or (stated and info.bits is None and stated != str(info.dtype.itemsize * 8)):
+        # It holds for another type, or values go beyond it.
         pixels.attrib.pop("SignificantBits", None)
     if info.channels is not None and "C" in tags.axes:
         renumber(pixels, "C", list(info.channels), tags.shape[tags.axes.index("C")])

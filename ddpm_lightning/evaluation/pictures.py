@@ -47,7 +47,7 @@ class Pictures:
                 restored.shown,
                 restored.average,
                 restored.std,
-                pair.high,
+                restored.high,
                 pair.pixel_size,
             )
             self.zoom = _larger([self.zoom, zoom])
@@ -62,8 +62,8 @@ class Pictures:
             "low": pair.low,
             "single": gain * restored.single + offset,
             "average": average,
-            "target": pair.high,
-            "error": np.abs(average - pair.high),
+            "target": restored.high,
+            "error": np.abs(average - restored.high),
             "std": abs(gain) * restored.std,
         }
         psnr = {row.estimator: row.values["psnr"] for row in judged.rows if "psnr" in row.values}

@@ -6,14 +6,15 @@ numbers, with the reason: it does not end the evaluation of the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
 
-from ddpm_lightning.data.normalise import PairNormalisation
+from ddpm_lightning.data.defects import repaired
+from ddpm_lightning.data.normalise import PairNormalisation, without_offset
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.errors import UserError
@@ -91,10 +92,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Restored:
-    """All versions of one image with shape (H, W), float32, on the scale of the target.
+    """All versions of one image with shape (H, W), float32, on the scale of the target less its ``offset``.
 
     Attributes:
         pair: The pair.
+        low: The low image as the network sees it, in intensities of its file: without defective pixels.
+        high: The clean image.
+        offset: What was subtracted from all others but ``pair`` and ``low``, because float32 could not hold it with
+            their contrast; 0 for nearly all images.
         raw: The low image.
         means: Mean of the first N draws, by N.
         std: Population standard deviation over all draws.
@@ -106,6 +111,9 @@ class Restored:
     """
 
     pair: Pair
+    low: np.ndarray
+    high: np.ndarray
+    offset: float
     raw: np.ndarray
     means: dict[int, np.ndarray]
     std: np.ndarray
@@ -169,19 +177,26 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         pair: The pair.
         numbers: How many draws are averaged, in rising order; the last is the number of draws.
     """
+    low, _ = restorer.prepared(pair.low)
+    high, offset = without_offset(pair.high)
     ensemble, means, shown, thinned = Ensemble(), {}, [], []
     stride = int(np.ceil(np.sqrt(pair.low.size / KEPT_PIXELS)))
     for draw in restorer.draws(pair.low, numbers[-1], pair.name):
+        draw = (draw - offset).astype(np.float32)
         ensemble.update(torch.from_numpy(draw))
         if ensemble.count in numbers or restorer.method.deterministic:
             means[ensemble.count] = ensemble.mean.float().numpy()
         if len(shown) < SHOWN:
             shown.append(draw)
         thinned.append(draw[::stride, ::stride])
-    scale = restorer.normalisation.input.scale(pair.low)
+    scale = restorer.normalisation.input.scale(low)
+    raw = raw_on_target_scale(restorer.normalisation, pair, low)
     return Restored(
         pair,
-        raw_on_target_scale(restorer.normalisation, pair),
+        low,
+        high,
+        offset,
+        (raw - offset).astype(np.float32),
         means,
         ensemble.std.float().numpy(),
         ensemble.count,
@@ -192,10 +207,18 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
     )
 
 
-def raw_on_target_scale(normalisation: PairNormalisation, pair: Pair) -> np.ndarray:
-    """Returns the low image in units of the high one, by the same maps that a restored image passes through."""
-    scale = normalisation.input.scale(pair.low)
-    return normalisation.output_scale(scale).restore(scale.normalise(pair.low)).astype(np.float32)
+def raw_on_target_scale(
+    normalisation: PairNormalisation, pair: Pair, low: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns the low image in units of the high one, by the same maps that a restored image passes through.
+
+    Args:
+        normalisation: The maps.
+        pair: The pair.
+        low: The low image as the network sees it, which sets the scale; found here where it is not given.
+    """
+    scale = normalisation.input.scale(repaired(pair.low)[0] if low is None else low)
+    return normalisation.output_scale(scale).restore(scale.normalise(pair.low))
 
 
 def full_scale(normalisation: PairNormalisation, pair: Pair) -> tuple[float, float]:
@@ -239,9 +262,10 @@ def evaluate(
 def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> Judged:
     """Scores all versions of one image."""
     pair = restored.pair
-    target = torch.from_numpy(pair.high.astype(np.float32))[None, None]
+    target = torch.from_numpy(restored.high)[None, None]
+    black, white = full_scale(restorer.normalisation, replace(pair, low=restored.low))
     common = {
-        "full_scale": full_scale(restorer.normalisation, pair),
+        "full_scale": (black - restored.offset, white - restored.offset),
         "pixel_size": pair.pixel_size,
         "lpips": scoring.lpips,
         "align": scoring.align,
@@ -256,7 +280,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
                 protocol,
                 resolution=scoring.resolution,
                 extra=True,
-                reference=torch.from_numpy(pair.low.astype(np.float32))[None, None]
+                reference=torch.from_numpy(without_offset(restored.low)[0])[None, None]
                 if scoring.squirrel and estimator != "raw"
                 else None,
                 **common,
@@ -285,7 +309,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
     try:
         spread = judge_spread(
             draws=restored.thinned,
-            target=pair.high[:: restored.stride, :: restored.stride],
+            target=restored.high[:: restored.stride, :: restored.stride],
             antithetic=restorer.method.antithetic,
             level=scoring.level,
             gain=restored.gain,
@@ -294,8 +318,8 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         )
     except ValueError as error:
         no_spread = str(error)
-    versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": pair.high}
-    normalised = restorer.trust.normaliser.scale(pair.low).normalise(pair.low)
+    versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": restored.high}
+    normalised = restorer.trust.normaliser.scale(restored.low).normalise(restored.low)
     low, high = restorer.normalisation.input_bounds
     return Judged(
         index,
@@ -326,7 +350,8 @@ def _centre(restorer: Restorer, restored: Restored) -> np.ndarray:
         return restored.average
     given, sampler.realism = sampler.realism, 0.0
     try:
-        return next(restorer.draws(restored.pair.low, 1, restored.pair.name))
+        centre = next(restorer.draws(restored.pair.low, 1, restored.pair.name))
+        return (centre - restored.offset).astype(np.float32)
     finally:
         sampler.realism = given
 

@@ -28,6 +28,7 @@ class Settings:
         entropy: Whether the entropy of the draws is written too.
         intervals: Calibration of the intervals that are written too, or ``None``.
         single: Whether every draw is written, in the type of the image.
+        dtype: Type of the pixels of the image and of single draws: ``same`` as the source, or the name of a type.
     """
 
     draws: int = 15
@@ -36,6 +37,7 @@ class Settings:
     entropy: bool = False
     intervals: Conformal | None = None
     single: bool = False
+    dtype: str = "same"
 
     @property
     def maps(self) -> list[str]:

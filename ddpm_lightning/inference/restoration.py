@@ -16,7 +16,8 @@ class Restoration:
     """A restored plane or stack, in intensities.
 
     Attributes:
-        mean: Mean of the draws with the shape of the input, float32.
+        mean: Mean of the draws with the shape of the input, float32; float64 where float32 cannot hold the contrast on
+            its offset, such as 800 grey levels on 10^9.
         std: Population standard deviation over the draws, float32; 0 for a deterministic method.
         draws: Number of draws; of a stack, that of its last plane.
         gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
@@ -28,6 +29,7 @@ class Restoration:
         pixel_size: Size of a pixel in µm as (y, x), or ``None``.
         precision: Standard error of the mean, and what more draws would bring; of a stack, that of the least
             precise plane.
+        replaced: Number of hot and dead pixels that were replaced before the network saw the image.
     """
 
     mean: np.ndarray
@@ -41,6 +43,7 @@ class Restoration:
     axes: str = "YX"
     pixel_size: tuple[float, float] | None = None
     precision: dict[str, float | None] | None = None
+    replaced: int = 0
 
     @classmethod
     def of_planes(
@@ -68,5 +71,6 @@ class Restoration:
             stacked("entropy"),
             stacked("samples", axis=1),
             precision=least_precise(plane.precision for plane in planes),
+            replaced=sum(plane.replaced for plane in planes),
             **described,
         )

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.data.normalise import Scale
+from ddpm_lightning.data.defects import repaired
+from ddpm_lightning.data.normalise import Scale, without_offset
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.folded import Folded
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
-from ddpm_lightning.inference.planes import checked, described_array, is_blank
+from ddpm_lightning.inference.planes import as_image, as_pixel_size, checked, described_array, is_blank
 from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
@@ -29,7 +30,7 @@ from ddpm_lightning.inference.trust import Trust
 from ddpm_lightning.models.protocol import draws_of
 from ddpm_lightning.register import trusted_packages
 
-__all__ = ["Restorer", "choose_device"]
+__all__ = ["HOT_PIXELS", "Restorer", "choose_device", "replaced_pixels"]
 
 #: Pixels that a GPU computes together, at most.
 PIXELS_AT_ONCE = 2**20
@@ -37,6 +38,8 @@ PIXELS_AT_ONCE = 2**20
 MEMORY_SHARE = 0.5
 #: Reflected pixels around a plane, which keep what networks do at a border off the image.
 MARGIN = 16
+#: What may happen to defective pixels.
+HOT_PIXELS = ("replace", "keep")
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +63,9 @@ class Restorer:
         tolerance: Draws end before their number is reached once the standard error of their mean is below this share of
             the image's range (:mod:`ddpm_lightning.inference.precision`).
         compiled: Whether networks are compiled, on a GPU with CUDA graphs; worth its minutes for large jobs only.
+        hot_pixels: ``replace`` puts the median of sound pixels around them in the place of hot and dead pixels, cosmic
+            rays, dead rows and columns (:mod:`ddpm_lightning.data.defects`), before a network sees the image and before
+            its range is measured; ``keep`` leaves them.
 
     Attributes:
         tiler: Applies networks; its ``on_tiles`` and ``say`` may be set.
@@ -77,7 +83,11 @@ class Restorer:
         margin: int = MARGIN,
         tolerance: float | None = None,
         compiled: bool = False,
+        hot_pixels: str = "replace",
     ) -> None:
+        if hot_pixels not in HOT_PIXELS:
+            raise UserError("hot_pixels", f"is {hot_pixels!r}", allowed=" or ".join(HOT_PIXELS))
+        self.hot_pixels = hot_pixels
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
         self.seed, self.batch, self.bfloat16, self.margin = seed, batch, bfloat16, margin
         self.tolerance, self.folded = tolerance, Folded(bfloat16, compiled)
@@ -120,34 +130,47 @@ class Restorer:
             image: Identity of the plane: it keys the noise, so equal names give equal draws.
 
         Yields:
-            Draws with shape (H, W), float32.
+            Draws with shape (H, W), float32; float64 where float32 cannot hold contrast and offset.
 
         Raises:
             UserError: If the plane cannot be restored.
         """
-        scale = self.normalisation.input.scale(checked(plane))
+        plane, _ = self.prepared(plane)
+        scale = self.normalisation.input.scale(plane)
         for draw in self._normalised(plane, scale, draws, image):
             yield self.normalisation.output_scale(scale).restore(draw[0, 0].cpu().numpy())
 
+    def prepared(self, plane: np.ndarray) -> tuple[np.ndarray, int]:
+        """Returns a plane as the network and its normalisation see it, and how many pixels were replaced in it.
+
+        Raises:
+            UserError: If the plane cannot be restored.
+        """
+        plane = checked(as_image(plane))
+        return repaired(plane) if self.hot_pixels == "replace" else (plane, 0)
+
     def restore(
         self,
-        array: np.ndarray,
+        array: Any,
         draws: int | None = None,
         image: str = "",
         axes: str | None = None,
-        pixel_size: float | tuple[float, float] | None = None,
+        pixel_size: Any = None,
         *,
         entropy: bool = False,
         samples: bool = False,
     ) -> Restoration:
         """Restores a plane or a stack, each plane by itself, by the mean of draws.
 
+        A constant plane is returned as it is, and named in the warnings: there is nothing to restore in it.
+
         Args:
-            array: Low images with shape (…, H, W), finite, of any dtype.
+            array: Low images with shape (…, H, W), of any real dtype, finite, none of them masked.
             draws: Number of draws, by default as the preset says; a deterministic method makes one.
             image: Identity of the image: it keys the noise, so equal names give equal draws.
             axes: A letter for each axis, ending in ``YX``: ``ZYX``, ``TCZYX``; they enter the names of planes.
-            pixel_size: Size of a pixel in µm, or (y, x), to be compared with that of the training images.
+            pixel_size: Size of a pixel in µm, or two numbers (y, x) in a sequence or array, to be compared with that of
+                the training images.
             entropy: Whether the entropy is computed; it costs a byte for each pixel and draw.
             samples: Whether single draws are kept.
 
@@ -155,8 +178,7 @@ class Restorer:
             UserError: If the array cannot be restored, or single draws of a stack are asked for with a tolerance, by
                 which planes have different numbers of draws.
         """
-        array = np.asarray(array)
-        size = (pixel_size, pixel_size) if isinstance(pixel_size, int | float) else pixel_size
+        array, size = as_image(array), as_pixel_size(pixel_size)
         info = described_array(array, axes, size)
         if samples and self.tolerance is not None and info.plane_count > 1:
             raise UserError(
@@ -167,9 +189,9 @@ class Restorer:
             )
         planes, described, blank = [], [], []
         for place, plane in zip(info.planes(), array.reshape(-1, *info.plane_shape), strict=True):
-            if info.plane_count > 1 and is_blank(plane):
+            if is_blank(plane):
                 planes.append(self.unchanged(plane, draws, entropy, samples))
-                blank.append(place.label)
+                blank.append(place.label or str(place.number))
                 continue
             key = "_".join(part for part in (image, place.label) if part)
             try:
@@ -177,14 +199,16 @@ class Restorer:
             except UserError as error:
                 where = f"{error.subject} ({place.label})" if place.label else error.subject
                 raise UserError(where, error.found, error.allowed, error.remedy) from error
-            described.append(self.trust.describe(plane))
-        if not described:
-            raise UserError("image", "is constant in every plane", remedy="leave it out")
-
+            described.append(self.trust.describe(self.prepared(plane)[0]))
+        warnings = self.trust.warnings(described, size)
+        if blank:
+            warnings.append(f"{len(blank)} of {len(planes)} planes are constant, and were left as they are")
+        if count := sum(plane.replaced for plane in planes):
+            warnings.append(replaced_pixels(count))
         return Restoration.of_planes(
             planes,
             array.shape,
-            warnings=tuple(self.trust.warnings(described, size)),
+            warnings=tuple(warnings),
             blank=tuple(blank),
             axes=info.axes,
             pixel_size=size,
@@ -203,7 +227,7 @@ class Restorer:
         """Restores a plane by the mean of draws, of which one at a time is in memory.
 
         Args:
-            plane: Low image with shape (H, W), finite, of any dtype.
+            plane: Low image with shape (H, W), finite, of any real dtype.
             draws: Number of draws, by default as the preset says; a deterministic method makes one.
             image: Identity of the plane.
             entropy: Whether the entropy is computed.
@@ -213,7 +237,8 @@ class Restorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
-        scale = self.normalisation.input.scale(checked(plane))
+        plane, replaced = self.prepared(plane)
+        scale = self.normalisation.input.scale(plane)
         output = self.normalisation.output_scale(scale)
         ensemble, kept = Ensemble(self.method.bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
@@ -245,12 +270,15 @@ class Restorer:
             ensemble.entropy.float().numpy() if entropy else None,
             np.stack(kept) if samples else None,
             precision=None if self.method.deterministic else precision.record(),
+            replaced=replaced,
         )
 
     def unchanged(self, plane: np.ndarray, draws: int | None, entropy: bool, samples: bool) -> Restoration:
         """Returns a blank plane as its own restoration: there is nothing to restore, and nothing is invented."""
         count = 1 if self.method.deterministic else draws or self.trained.draws
-        mean, zero = plane.astype(np.float32), np.zeros(plane.shape, np.float32)
+        plane = checked(as_image(plane), blank=True)
+        _, offset = without_offset(plane)
+        mean, zero = plane.astype(np.float64 if offset else np.float32), np.zeros(plane.shape, np.float32)
         gain = self.normalisation.output_scale(self.normalisation.input.scale(plane)).gain
         kept = np.repeat(mean[None], count, axis=0) if samples else None
         return Restoration(mean, zero, count, gain, zero if entropy else None, kept)
@@ -298,6 +326,11 @@ class Restorer:
     def apply(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         """Applies a network tile by tile, folded, in bfloat16 if asked for."""
         return self.tiler(self.folded(network), *inputs)
+
+
+def replaced_pixels(count: int) -> str:
+    """Returns the sentence that says how many pixels were replaced."""
+    return f"{count} hot or dead pixels were replaced before restoring; hot_pixels=keep leaves them"
 
 
 def choose_device(name: str = "auto") -> torch.device:

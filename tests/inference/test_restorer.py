@@ -52,10 +52,9 @@ def test_bfloat16_is_close(checkpoint, plane):
     ("bad", "words"),
     [
         (np.zeros(40), "1 dimensions"),
-        (np.zeros((3, 40, 40)), "constant in every plane"),
         (np.ones((40, 15)), "40 x 15"),
         (np.full((40, 40), np.nan), "NaN"),
-        (np.full((40, 40), 7), "constant: every pixel is 7"),
+        (np.full((40, 40, 3), 7), "colour"),
     ],
 )
 def test_bad_planes_are_answered(checkpoint, bad, words):
@@ -132,3 +131,101 @@ def test_single_draws_of_a_stack_need_a_known_number(checkpoint, plane):
     alone = restorer.restore(plane, 9, samples=True)
     assert len(alone.samples) == alone.draws < 9
     assert restorer.restore(np.stack([plane] * 2), 9).mean.shape == (2, *plane.shape)
+
+
+def colours(image):
+    return np.stack([image] * 3, axis=-1)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda image: image.astype(object),
+        lambda image: image.astype(">u2"),
+        lambda image: image.astype(np.float16),
+        lambda image: image.astype(np.longdouble),
+        lambda image: image.tolist(),
+        lambda image: np.ma.array(image, mask=False),
+        lambda image: np.asfortranarray(image),
+        lambda image: np.repeat(image, 2, axis=1)[:, ::2],
+        lambda image: torch.from_numpy(image.astype(np.int32)),
+        lambda image: np.lib.stride_tricks.as_strided(image, image.shape, image.strides, writeable=False),
+        lambda image: memoryview(image),
+    ],
+)
+def test_any_array_of_numbers_is_restored(checkpoint, plane, form):
+    restorer = Restorer.load(checkpoint, "cpu")
+    restored = restorer.restore(form(plane), 1, "a")
+    np.testing.assert_array_equal(restored.mean, restorer.restore(plane, 1, "a").mean)
+    assert restored.mean.dtype == np.float32
+
+
+def test_true_and_false_are_restored_as_numbers(checkpoint, plane):
+    restorer = Restorer.load(checkpoint, "cpu")
+    np.testing.assert_array_equal(
+        restorer.restore(plane > 30, 1).mean, restorer.restore((plane > 30).astype(float), 1).mean
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (lambda image: image * 1j, "complex"),
+        (lambda image: np.ma.array(image, mask=image > 40), "masked"),
+        (lambda image: np.where(image > 40, None, image), "no numbers"),
+        (lambda image: image.astype(str), "no numbers"),
+        (lambda image: image.astype("datetime64[s]"), "no numbers"),
+        (lambda image: [image, image[:-1]], "cannot be made an array"),
+        (lambda image: torch.zeros(40, 40, requires_grad=True), "cannot be made an array"),
+        (lambda image: None, "no numbers"),
+        (colours, "colour"),
+        (lambda image: np.stack([image] * 4, axis=-1), "colour"),
+        (lambda image: np.stack([colours(image)] * 5), "colour"),
+        (lambda image: image[:0], "empty"),
+        (lambda image: np.zeros((0, 40, 40)), "empty"),
+        (lambda image: image.astype(float) * 1e30, "enormous"),
+        (lambda image: np.where(image > 40, np.inf, image), "infinite"),
+        (lambda image: image[None, None, None, None], "dimensions"),
+    ],
+)
+def test_what_is_no_image_is_answered(checkpoint, plane, form, words):
+    with pytest.raises(UserError, match=words):
+        Restorer.load(checkpoint, "cpu").restore(form(plane), 1)
+
+
+@pytest.mark.parametrize(
+    "size", [(0.1, 0.2), [0.1, 0.2], np.array([0.1, 0.2]), (np.float32(0.1), "0.2"), np.array([[0.1, 0.2]])]
+)
+def test_forms_of_two_pixel_sizes(size, checkpoint, plane):
+    if isinstance(size[-1], str):
+        with pytest.raises(UserError, match="pixel_size"):
+            Restorer.load(checkpoint, "cpu").restore(plane, 1, pixel_size=size)
+    else:
+        restored = Restorer.load(checkpoint, "cpu").restore(plane, 1, pixel_size=size)
+        assert restored.pixel_size == (0.1, 0.2) and type(restored.pixel_size[0]) is float
+
+
+@pytest.mark.parametrize("size", [0.1, np.float64(0.1), np.array(0.1), [0.1], torch.tensor(0.1, dtype=torch.float64)])
+def test_forms_of_one_pixel_size(size, checkpoint, plane):
+    assert Restorer.load(checkpoint, "cpu").restore(plane, 1, pixel_size=size).pixel_size == (0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [0, -0.1, (0.1, -0.1), float("nan"), (0.1, np.inf), "0.1", True, [], (1, 1, 1), {"x": 1}, 1j, "µm"],
+)
+def test_pixel_sizes_that_cannot_be_are_answered(size, checkpoint, plane):
+    with pytest.raises(UserError, match="pixel_size"):
+        Restorer.load(checkpoint, "cpu").restore(plane, 1, pixel_size=size)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (1, 40, 40), (2, 40, 40)])
+def test_constant_planes_are_returned_as_they_are(checkpoint, shape):
+    restored = Restorer.load(checkpoint, "cpu").restore(np.full(shape, 7), 2)
+    assert restored.mean.shape == shape and (restored.mean == 7).all() and not restored.std.any()
+    planes = int(np.prod(shape[:-2]))
+    assert (
+        len(restored.blank) == planes and f"{planes} of {planes} planes are constant" in restored.warnings[-1]
+    )
+    with pytest.raises(UserError, match="constant: every pixel is 7"):
+        next(Restorer.load(checkpoint, "cpu").draws(np.full((40, 40), 7)))

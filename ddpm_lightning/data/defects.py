@@ -1,0 +1,219 @@
+r"""Defective pixels: hot and dead ones, short clusters and tracks of cosmic rays, dead or stuck rows and columns.
+
+A defect is told from structure by its shape, and from noise by its strength; both must hold.
+
+Strength: a pixel deviates from the median of the 5 x 5 pixels around it by more than noise can explain. The noise is
+that of the pixels of like brightness in the same image: the tail of their deviations, seen between its 98th and its
+99.5th percentile, is continued as an exponential to a probability of :data:`CHANCE`. For Gaussian noise this is 7.5
+standard deviations; longer tails, the photon noise of bright places and the residuals of structure raise it. The limit
+is at least :data:`QUANTA` steps of the grey scale, so that single photons are never taken for defects. Where isolated
+pixels are more numerous below the limit than above it, they are a tail of noise as well, and the limit is doubled.
+
+Shape: optics spread a point of light over its neighbours, a defect stays in its pixel. The eight neighbours of a point
+source with a standard deviation of 0.6 pixels have on average 0.16 of its height above the background (0.25 for 0.7
+pixels, 0.5 for 1 pixel), and those of the end of a sharp line have 1/8. Below :data:`SHARE` a pixel is isolated. Groups
+of up to three pixels, and thin tracks of up to :data:`TRACK` pixels, are held to the same by the pixels around them.
+
+Rows and columns are defective where they deviate as a whole from the rows or columns beside them.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = ["find_defects", "repaired"]
+
+#: Percentiles between which the tail of the noise is seen, and the probability to which it is continued.
+TAIL, CHANCE = (98.0, 99.5), 1e-8
+#: Least deviation of a defect, in steps of the grey scale of the image.
+QUANTA = 16
+#: Mean deviation of the pixels around a defect from the background, as a share of its own.
+SHARE = 0.1
+#: Most pixels of a group of any shape, and most length of a thin track.
+GROUP, TRACK = 3, 12
+#: Defects are few; more of them than this share of the pixels are a kind of noise.
+MOST = 0.005
+#: Sharp objects of more pixels than these, of which this share is equally bright within 5 %, are writing; small ones so
+#: near that are not brighter belong to it.
+WRITING, PLAIN, FLAT, NEAR = 5, 0.3, 0.05, 24
+#: A row deviates by so many times what nine in ten rows do, and by so many standard deviations unless it is constant.
+LINE, LINE_PIXELS = 4.0, 2.0
+#: Pixels of which the deviations are taken, and fewest pixels of like brightness.
+SAMPLES, LEAST = 2**18, 2**13
+#: Smaller images tell nothing of their noise.
+SMALLEST = 16
+#: One defect may hide another; so often the search is repeated at most.
+PASSES = 5
+SQUARE = np.ones((3, 3), bool)
+
+
+def repaired(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """Replaces defective pixels by the median of the sound pixels around them.
+
+    Args:
+        image: Image with shape (H, W), finite, of any real dtype.
+
+    Returns:
+        The image itself and 0 where there are no defects; else a copy, and how many pixels were replaced.
+    """
+    found, result = np.zeros(image.shape, bool), image
+    for _ in range(PASSES):
+        new = find_defects(result) & ~found
+        if not new.any():
+            break
+        found |= new
+        result = _filled(image, found)
+    return result, int(found.sum())
+
+
+def find_defects(image: np.ndarray) -> np.ndarray:
+    """Returns which pixels of an image with shape (H, W) are defective, as far as one look shows."""
+    if min(image.shape) < SMALLEST:
+        return np.zeros(image.shape, bool)
+    x = (image - np.float64(image.min())).astype(np.float32)
+    columns = _median5(x, 0)
+    lines = _lines(x, columns) | _lines(x.T, _median5(x, 1).T).T
+    if lines.any():
+        x = _filled(x, lines)
+        columns = _median5(x, 0)
+    background = _median5(columns, 1)
+    height = x - background
+    # An odd step visits all columns.
+    chosen = np.s_[:: max(1, x.size // SAMPLES) | 1]
+    levels, deviations = background.ravel()[chosen], height.ravel()[chosen]
+    values = np.unique(x.ravel()[chosen])
+    quantum = np.diff(values).min() if len(values) > 1 else 0.0
+    found = lines
+    for sign in (1, -1):
+        limits = np.maximum(_limits(sign * deviations, levels, background), max(QUANTA * quantum, 1e-30))
+        found = found | _points(sign * x, sign * height, limits)
+    return found
+
+
+def _points(x: np.ndarray, height: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Returns the pixels that are too bright; all arrays have the shape (H, W).
+
+    Args:
+        x: The image.
+        height: The same above its background.
+        limits: Heights that noise does not reach.
+    """
+    # Half of the limit is looked at as well, for what is not quite a defect.
+    found = _isolated(x, height, height > limits / 2)
+    ratios = height[found] / limits[found]
+    factor = 1.0
+    while ((ratios > factor / 2) & (ratios <= factor)).sum() > (ratios > factor).sum() > 0:
+        factor *= 2
+    found &= height > factor * limits
+    return found if found.sum() <= MOST * found.size else np.zeros_like(found)
+
+
+def _limits(deviations: np.ndarray, levels: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Returns from where on a deviation is too strong for noise, by the brightness of the background."""
+    groups = max(1, min(32, len(levels) // LEAST))
+    edges = np.unique(np.quantile(levels, np.arange(1, groups) / groups)) if groups > 1 else np.zeros(0)
+    group = np.searchsorted(edges, levels, side="right")
+    centres, limits = [], []
+    for number in np.unique(group):
+        lower, upper = np.percentile(deviations[group == number], TAIL)
+        slope = max(upper - max(lower, 0), 0) / np.log((100 - TAIL[0]) / (100 - TAIL[1]))
+        centres.append(np.median(levels[group == number]))
+        limits.append(max(upper, 0) + slope * np.log((1 - TAIL[1] / 100) / CHANCE))
+    return np.interp(background, centres, limits).astype(np.float32)
+
+
+def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray) -> np.ndarray:
+    """Returns which of the strong pixels stand in surroundings that are not."""
+    found = np.zeros(height.shape, bool)
+    labels, count = ndimage.label(strong, SQUARE)
+    if not count:
+        return found
+    places = np.nonzero(strong)
+    of, values = labels[places], height[places]
+    sizes = np.bincount(of, minlength=count + 1)
+    means = np.bincount(of, values, count + 1) / np.maximum(sizes, 1)
+    levels = x[places] - values
+    padded = np.pad(x, 1, mode="reflect")
+    beside = (padded[places[0] + dy, places[1] + dx] for dy in range(3) for dx in range(3))
+    found[places] = sum(np.abs(pixel - levels) for pixel in beside) - values < 8 * SHARE * values
+    boxes = ndimage.find_objects(labels)
+    lengths = np.array([0] + [max(side.stop - side.start for side in box) for box in boxes])
+    thin = (lengths > GROUP) & (lengths <= TRACK) & (sizes <= 1.5 * lengths)
+    group = (sizes > 1) & (sizes <= GROUP) | thin
+    # Of what the border cuts, only a part is seen.
+    group[np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])] = False
+    tops = np.full(count + 1, -np.inf)
+    np.maximum.at(tops, of, x[places])
+    plain = np.bincount(of, x[places] > tops[of] - FLAT * means[of], count + 1)
+    writing = (sizes > WRITING) & ~thin & (plain > PLAIN * sizes)
+    for number in np.flatnonzero(group | writing):
+        box = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in boxes[number - 1])
+        own = labels[box] == number
+        ring = ndimage.binary_dilation(own, SQUARE) & ~own
+        level = np.mean(x[box][own] - height[box][own])
+        sharp = np.abs(x[box][ring] - level).mean() < SHARE * means[number]
+        if group[number]:
+            found[box] |= own & sharp
+        writing[number] &= sharp
+    # The dot of a letter is as isolated as a hot pixel, but no brighter than the other letters.
+    for number in np.flatnonzero(writing):
+        box = tuple(slice(max(side.start - NEAR, 0), side.stop + NEAR) for side in boxes[number - 1])
+        found[box] &= x[box] > tops[number] + FLAT * means[number]
+    return found
+
+
+def _lines(x: np.ndarray, smooth: np.ndarray) -> np.ndarray:
+    """Returns the pixels of rows that are dead or stuck as a whole.
+
+    Args:
+        x: Image with shape (H, W).
+        smooth: Its running median along the columns.
+    """
+    deviation = x - smooth
+    rows = np.median(deviation, axis=1)
+    sample = deviation.ravel()[:: max(1, x.size // SAMPLES) | 1]
+    pixels = 1.4826 * np.median(np.abs(sample - np.median(sample)))
+    limit = LINE * max(np.percentile(np.abs(rows), 90), 2 * pixels / np.sqrt(x.shape[1]))
+    found = np.zeros(x.shape, bool)
+    suspects = np.flatnonzero(np.abs(rows) > limit)
+    last = len(x) - 1
+    for row in suspects:
+        alike = (deviation[row] / rows[row] > 0.25).mean() > 0.75
+        if not alike or (np.ptp(x[row]) > 0 and np.abs(rows[row]) < LINE_PIXELS * pixels):
+            continue
+        # A straight object has wider flanks than a defect.
+        far = [at for at in (row - 3, row + 3) if 0 <= at <= last]
+        near = [at for at in (row - 1, row + 1) if 0 <= at <= last and at not in suspects]
+        level = np.mean(x[far], axis=0)
+        own = np.median(x[row] - level)
+        found[row] = own != 0 and all(np.median(x[at] - level) / own < 0.25 for at in near)
+    return found
+
+
+def _median5(x: np.ndarray, axis: int) -> np.ndarray:
+    """Returns the running median of five along an axis; exchanges of whole arrays are faster than a rank filter."""
+    wide = np.pad(x, [(2, 2) if each == axis else (0, 0) for each in (0, 1)], mode="reflect")
+    size = x.shape[axis]
+    a, b, c, d, e = (wide[k : k + size] if axis == 0 else wide[:, k : k + size] for k in range(5))
+    low = np.maximum(np.minimum(a, b), np.minimum(c, d))
+    high = np.minimum(np.maximum(a, b), np.maximum(c, d))
+    return np.maximum(np.minimum(low, high), np.minimum(e, np.maximum(low, high)))
+
+
+def _filled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Returns a copy in which the masked pixels are the median of at least three sound ones around them."""
+    result, todo = image.copy(), mask
+    for radius in range(1, max(image.shape)):
+        places = np.argwhere(todo)
+        if not len(places):
+            break
+        offsets = np.indices((2 * radius + 1, 2 * radius + 1)).reshape(2, -1).T - radius
+        at = places[:, None] + offsets
+        inside = ((at >= 0) & (at < image.shape)).all(axis=-1)
+        y, x = np.moveaxis(np.where(inside[..., None], at, 0), -1, 0)
+        values = np.where(inside & ~mask[y, x], image[y, x].astype(np.float64), np.nan)
+        enough = np.isfinite(values).sum(axis=1) >= 3
+        medians = np.nanmedian(values[enough], axis=1)
+        result[tuple(places[enough].T)] = np.rint(medians) if image.dtype.kind in "iu" else medians
+        todo = todo.copy()
+        todo[tuple(places[enough].T)] = False
+    return result
