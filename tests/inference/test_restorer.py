@@ -205,7 +205,9 @@ def test_forms_of_two_pixel_sizes(size, checkpoint, plane):
         assert restored.pixel_size == (0.1, 0.2) and type(restored.pixel_size[0]) is float
 
 
-@pytest.mark.parametrize("size", [0.1, np.float64(0.1), np.array(0.1), [0.1], torch.tensor(0.1, dtype=torch.float64)])
+@pytest.mark.parametrize(
+    "size", [0.1, np.float64(0.1), np.array(0.1), [0.1], torch.tensor(0.1, dtype=torch.float64)]
+)
 def test_forms_of_one_pixel_size(size, checkpoint, plane):
     assert Restorer.load(checkpoint, "cpu").restore(plane, 1, pixel_size=size).pixel_size == (0.1, 0.1)
 
