@@ -4,6 +4,7 @@ Examples:
   ddpm-lightning restore checkpoint=runs/demo/checkpoints/best.ckpt input=noisy.tif output=restored
   ddpm-lightning restore checkpoint=CKPT input=FOLDER output=restored draws=15 preview=true
   ddpm-lightning restore checkpoint=CKPT "input='day1/*.tif'" output=restored plan=true
+  ddpm-lightning restore checkpoint=CKPT input=plate.zarr/A/1/0 output=restored
   ddpm-lightning restore checkpoint=CKPT input=[a.tif,b.tif] output=restored entropy=true single=true processes=2
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=fast channels=[1]
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty draws=50 tolerance=0.01
