@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import pyplot
 
 from ddpm_lightning.evaluation.comparison import Comparison
 from ddpm_lightning.evaluation.figures import save
 from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.metrics.protocol import affine_fit
 
 __all__ = ["draw_bars", "draw_panel", "draw_plane"]
 
@@ -103,7 +105,7 @@ def draw_panel(rows: Sequence[Any], path: Path, title: str) -> None:
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
-        gain, offset = np.polyfit(picture.ravel().astype(float), target.ravel().astype(float), 1)
+        gain, offset = affine_fit(*(torch.from_numpy(image.astype(float)) for image in (picture, target)))
         axis.imshow(gain * picture + offset, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         axis.set_title(name, fontsize=7.5)
     figure.suptitle(f"{title}: each with gain and offset fitted to the target", fontsize=9)

@@ -10,17 +10,17 @@ every number.
     Values as produced, neither clamped nor rounded. Data range :math:`R = y_{\max} - y_{\min}` of the target;
     NRMSE by that range.
 ``affine``
-    The prediction is first given the gain and offset that fit the target best in the least-squares sense, the
-    same way for every method, because some return values in the unit of their input:
+    The prediction is first given the gain, not below 0, and the offset that fit the target best in the
+    least-squares sense, the same way for every method, because some return values in the unit of their input:
 
     .. math::
         \hat y \leftarrow \alpha \hat y + \beta, \quad
-        \alpha = \frac{\mathrm{cov}(\hat y, y)}{\mathrm{var}(\hat y)}, \quad
+        \alpha = \max\left(0, \frac{\mathrm{cov}(\hat y, y)}{\mathrm{var}(\hat y)}\right), \quad
         \beta = \bar y - \alpha \bar{\hat y}
 
     Data range: the 99.9 less the 0.1 percentile of the target. NRMSE by the standard deviation of the target,
-    and then :math:`\mathrm{NRMSE} = \sqrt{1 - r^2}` with the Pearson correlation :math:`r`: under a free gain
-    and offset the two say the same.
+    and then :math:`\mathrm{NRMSE} = \sqrt{1 - \max(0, r)^2}` with the Pearson correlation :math:`r`: under such a
+    fit the two say the same where :math:`r > 0`.
 
 MS-SSIM and LPIPS need a bounded scale: :meth:`Scored.unit` maps both images by the scale of the *target* to
 [0, 1] and clamps them there.
@@ -152,7 +152,10 @@ class Protocol:
 
 
 def affine_fit(prediction: Tensor, target: Tensor) -> tuple[float, float]:
-    """Returns gain and offset that bring the prediction closest to the target, gain 0 if it is constant.
+    """Returns the gain of at least 0 and the offset that bring the prediction closest to the target.
+
+    A negative gain would reward an inverted image. Where the prediction falls as the target rises, or is constant, the
+    best that is allowed is gain 0: the mean of the target everywhere.
 
     Args:
         prediction: Restored image with any shape, in any unit.
@@ -161,7 +164,7 @@ def affine_fit(prediction: Tensor, target: Tensor) -> tuple[float, float]:
     if (prediction == prediction.flatten()[0]).all():
         return 0.0, target.mean().item()
     centred = prediction - prediction.mean()
-    alpha = (centred * target).mean() / centred.square().mean()
+    alpha = ((centred * target).mean() / centred.square().mean()).clamp(min=0)
     return alpha.item(), (target.mean() - alpha * prediction.mean()).item()
 
 

@@ -11,7 +11,7 @@ the gain of the centred prediction by least squares:
 
 .. math::
     g = \frac{y - \bar y}{\sigma_y}, \quad p = \hat y - \bar{\hat y}, \quad
-    a = \frac{\sum g p}{\sum p^2}, \quad
+    a = \max\left(0, \frac{\sum g p}{\sum p^2}\right), \quad
     \mathrm{SI\text{-}PSNR} =
     10 \log_{10} \frac{((y_{\max} - y_{\min}) / \sigma_y)^2}{\frac{1}{N} \sum (g - a p)^2}
 
@@ -44,7 +44,7 @@ def psnr(*, prediction: Tensor, target: Tensor, data_range: float | Tensor) -> T
 def scale_invariant_psnr(*, prediction: Tensor, target: Tensor) -> Tensor:
     """Returns the PSNR in dB after the best gain and offset, shape (B,), in float64.
 
-    A negative gain counts as a fit. A constant prediction is judged as the mean of the target; a constant
+    The gain is at least 0: an inverted image, like a constant one, is judged as the mean of the target. A constant
     target gives NaN.
 
     Args:
@@ -56,7 +56,7 @@ def scale_invariant_psnr(*, prediction: Tensor, target: Tensor) -> Tensor:
     standardised = (wanted - wanted.mean(dim=1, keepdim=True)) / deviation[:, None]
     centred = predicted - predicted.mean(dim=1, keepdim=True)
     power = centred.square().sum(dim=1)
-    gain = torch.where(power > 0, (standardised * centred).sum(dim=1) / power, 0.0)
+    gain = torch.where(power > 0, (standardised * centred).sum(dim=1) / power, 0.0).clamp(min=0)
     error = (standardised - gain[:, None] * centred).square().mean(dim=1)
     width = (wanted.amax(dim=1) - wanted.amin(dim=1)) / deviation
     return 10 * torch.log10(width.square() / error)

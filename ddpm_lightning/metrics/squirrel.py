@@ -4,14 +4,14 @@ With a Gaussian blur :math:`G_\sigma`, the super-resolved image :math:`\hat y` a
 
 .. math:: \mathrm{RSE} = \min_{\sigma, \alpha, \beta} \mathrm{RMSE}(\alpha\, G_\sigma * \hat y + \beta,\; x)
 
-and RSP is the Pearson correlation of that fit with the reference. Gain and offset follow from linear
-regression for each :math:`\sigma`, and :math:`\sigma` from a one-dimensional search up to :math:`4 / 2.355`
+and RSP is the Pearson correlation of the blurred image with the reference. Gain, at least 0, and offset follow from
+linear regression for each :math:`\sigma`, and :math:`\sigma` from a one-dimensional search up to :math:`4 / 2.355`
 pixels of the reference.
 
 The search needs no blurred image. A symmetric kernel with the response :math:`h` is diagonal in the cosine transform
 of an image that is reflected at its borders, so with the transforms :math:`A, B` of both images less their means
 
-.. math:: N\, \mathrm{RSE}^2(\sigma) = \sum B^2 - \left( \sum h A B \right)^2 \Big/ \sum h^2 A^2
+.. math:: N\, \mathrm{RSE}^2(\sigma) = \sum B^2 - \max\left(0, \sum h A B \right)^2 \Big/ \sum h^2 A^2
 
 It needs no clean target, so it checks a restoration against its own input. A noisy reference bounds RSP from
 above by its own noise, and a :math:`\sigma` at the end of the search means that no blur fits.
@@ -73,14 +73,11 @@ def squirrel(image: np.ndarray, reference: np.ndarray) -> Squirrel:
     blurred = gaussian_filter(image, sigma)
     centred = blurred - blurred.mean()
     power = np.square(centred).mean()
-    alpha = (centred * reference).mean() / power if power > 0 else 0.0
+    # Not below 0: an inverted image is no restoration.
+    alpha = max((centred * reference).mean() / power, 0.0) if power > 0 else 0.0
     best = alpha * centred + reference.mean()
-    spread = best.std() * reference.std()
-    rsp = (
-        float(((best - best.mean()) * (reference - reference.mean())).mean() / spread)
-        if spread > 0
-        else np.nan
-    )
+    spread = centred.std() * reference.std()
+    rsp = float((centred * (reference - reference.mean())).mean() / spread) if spread > 0 else np.nan
     error = np.abs(best - reference)
     return Squirrel(rsp, float(np.sqrt(np.square(error).mean())), sigma, sigma > 0.99 * widest, error)
 
@@ -93,7 +90,7 @@ def _best_blur(image: np.ndarray, reference: np.ndarray, widest: float) -> float
     def squared_error(sigma: float) -> float:
         rows, columns = (_response(length, sigma) for length in image.shape)
         kept = rows**2 @ power @ columns**2
-        return whole - (rows @ cross @ columns) ** 2 / kept if kept > 0 else whole
+        return whole - max(rows @ cross @ columns, 0.0) ** 2 / kept if kept > 0 else whole
 
     found = minimize_scalar(squared_error, bounds=(0, widest), method="bounded", options={"xatol": 1e-3})
     return float(found.x)

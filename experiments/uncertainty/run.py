@@ -78,12 +78,14 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
     found = []
     for name, truth in truths.items():
         alpha, beta = affine_fit(*(torch.from_numpy(image).double() for image in (restored.mean, truth)))
+        if not alpha > 0:
+            continue  # nothing of this truth is in the restoration, and no error has a unit
         spread = judge_spread(
             draws=np.float32(alpha) * restored.samples + np.float32(beta),
             target=truth,
             antithetic=restorer.method.antithetic,
             level=LEVEL,
-            gain=abs(alpha) * restored.gain,
+            gain=alpha * restored.gain,
             full_range=full_range,
         )
         error = np.abs(restored.mean - (truth - beta) / alpha).astype(np.float32) / restored.gain

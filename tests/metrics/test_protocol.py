@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import lsq_linear
 
 from ddpm_lightning.metrics.nrmse import nrmse
 from ddpm_lightning.metrics.pearson import pearson
@@ -73,6 +74,42 @@ def test_the_affine_fit_is_that_of_numpy() -> None:
     np.testing.assert_allclose([scored.facts["alpha"], scored.facts["beta"]], expected)
     low, high = np.percentile(target.numpy(), [0.1, 99.9])
     assert (scored.low, scored.data_range) == pytest.approx((low, high - low))
+
+
+def of(kind: str, target: torch.Tensor) -> torch.Tensor:
+    noise = torch.from_numpy(np.random.default_rng(1).normal(0, 100, target.shape))
+    return {
+        "negative": -target,
+        "inverted, noisy": 5000 - 0.3 * target + noise,
+        "unrelated": noise,
+        "unrelated, the other way": -noise,
+        "constant": torch.full_like(target, 7.0),
+        "faint": 1e-6 * target + noise,
+        "itself": target,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["negative", "inverted, noisy", "unrelated", "unrelated, the other way", "constant", "faint", "itself"],
+)
+def test_the_affine_fit_is_the_least_squares_solution_without_negative_gains(kind: str) -> None:
+    target = pair()[1].double()
+    prediction = of(kind, target)
+    columns = np.stack([prediction.numpy().ravel(), np.ones(prediction.numel())], axis=1)
+    bounds = ([0, -np.inf], np.inf)
+    expected = lsq_linear(columns, target.numpy().ravel(), bounds=bounds, method="bvls", tol=1e-14)
+    scored = PROTOCOLS["affine"].apply(prediction, target)
+    assert scored.facts["alpha"] >= 0
+    error = (scored.prediction - target).square().sum().item() / 2
+    assert error == pytest.approx(expected.cost, rel=1e-6, abs=1e-3)
+    if kind in ("negative", "inverted, noisy", "constant"):
+        assert scored.facts["alpha"] == 0 and scored.facts["beta"] == pytest.approx(target.mean().item())
+        found = psnr(prediction=scored.prediction, target=scored.target, data_range=scored.data_range).item()
+        by_mean = -10 * np.log10(target.numpy().var() / scored.data_range**2)
+        assert found == pytest.approx(by_mean)
+        assert scale_invariant_psnr(prediction=prediction, target=target).isfinite().all()
+        assert scale_invariant_psnr(prediction=prediction, target=target).item() < 20
 
 
 @pytest.mark.parametrize(("gain", "offset"), [(1e-6, 0.0), (1 / 65535, -1.0), (40.0, 1e4)])

@@ -81,3 +81,9 @@ def test_constant_images_have_no_correlation() -> None:
 def test_a_reference_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="copy|two images"):
         squirrel(sharp(), np.zeros(shape))
+
+
+def test_an_inverted_image_is_no_restoration() -> None:
+    reference = gaussian_filter(np.random.default_rng(0).random((40, 40)), 2)
+    found = squirrel(1 - reference, reference)
+    assert found.rsp < -0.9 and found.rse == pytest.approx(reference.std())
