@@ -120,7 +120,9 @@ class SampledValidation(Callback):
                 target = torch.from_numpy(high)[None, None].to(device)
                 scores = {name: score(image, target, "range", lpips=lpips) for name, image in images.items()}
                 versions["target"] = high
-            yield place, scores, versions | {"std": ensemble.std[0, 0].float().cpu().numpy()}
+            if ensemble.count > 1:
+                versions["std"] = ensemble.std[0, 0].float().cpu().numpy()
+            yield place, scores, versions
 
 
 def _gathered(mine: list[tuple]) -> list[tuple]:

@@ -15,10 +15,10 @@ one_step for diffusion models; mean, realistic, balanced, fast, one_step, and un
 posterior, for flows; one_pass for all others. draws=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
 stored (with sampler.steps=N and so on) win over it.
 
-Leaves in the output folder: NAME.tif of the same axes, type and pixel size; NAME_std.tif, the spread of the draws in
-the units of the image; restore.json with the model, the settings, and for each file clipped pixels, blank planes and
-warnings where it is unlike the training images. On request NAME_entropy.tif, NAME_interval_low.tif and _high.tif (for
-a model that was calibrated), NAME_draw_01.tif …, preview/NAME.png.
+Leaves in the output folder: NAME.tif of the same axes, type and pixel size; NAME_std.tif, the standard deviation of the
+draws in the units of the image, where there are two or more; restore.json with the model, the settings, and for each
+file clipped pixels, blank planes and warnings where it is unlike the training images. On request NAME_entropy.tif,
+NAME_interval_low.tif and _high.tif (for a model that was calibrated), NAME_draw_01.tif …, preview/NAME.png.
 
 The same command again goes on where it was interrupted. A bad file among many is reported and skipped, and the exit
 code is then 3 (on_error=stop stops at it).
@@ -163,11 +163,13 @@ def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
 
 def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
     """Returns which results are written."""
-    several = not restorer.method.deterministic
+    several = not restorer.method.deterministic and settings["draws"] > 1
     if (settings["entropy"] or settings["intervals"]) and not several:
         asked = "entropy" if settings["entropy"] else "intervals"
         raise UserError(
-            f"{asked}=true", "needs draws that differ; this model makes one", remedy="leave it out"
+            f"{asked}=true",
+            "needs draws that differ, and one is made of each image",
+            remedy="leave it out, or set draws=15 with a model that draws",
         )
     if settings["tolerance"] is not None and (settings["single"] or settings["intervals"]):
         asked = "single" if settings["single"] else "intervals"
@@ -190,7 +192,7 @@ def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
     return Settings(
         draws,
         settings["channels"],
-        settings["std"] and several,
+        settings["std"],
         settings["entropy"],
         intervals,
         settings["single"],
@@ -222,6 +224,8 @@ def _restore(
     waiting = [source for source in files if done[source] is None]
     if share.first and len(waiting) < len(files):
         print(f"{len(files) - len(waiting)} of {len(files)} files were finished before")
+    if share.first and waiting and how.std and how.draws == 1:
+        print("one sample of each image: there is no standard deviation, and none is written")
     infos = {source: _info(source, how) for source in waiting}
     cost = {source: plane_cost(restorer, info, how.draws) if info else 0 for source, info in infos.items()}
     total = sum(cost[source] * info.plane_count for source, info in infos.items() if info)
@@ -288,7 +292,9 @@ def _info(source: Source, how: Settings) -> ImageInfo | None:
 def _preview(plane: np.ndarray, restored: Restoration, info: ImageInfo, path: Path) -> None:
     from ddpm_lightning.evaluation.figures import panel  # only where it is used: matplotlib takes its time
 
-    images = {"low": plane, "average": restored.mean, "std": restored.std}
+    images = {"low": plane, "restored": restored.mean}
+    if restored.std is not None:
+        images = {"low": plane, "average": restored.mean, "std": restored.std}
     panel([images], path, pixel_size=info.pixel_size[1] if info.pixel_size else None, title=path.stem)
 
 

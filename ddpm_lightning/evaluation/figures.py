@@ -87,7 +87,7 @@ def panel(
 
 def _styles(images: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """Returns the colour map and its limits for each version of one image."""
-    grey = limits(images.get("target", images.get("average")))
+    grey = limits(next(images[name] for name in ("target", "average", "restored") if name in images))
     largest = max((np.percentile(images[name], 99.8) for name in ERRORS if name in images), default=0.0)
     styles: dict[str, dict[str, Any]] = {}
     for name, image in images.items():

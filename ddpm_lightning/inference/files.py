@@ -1,7 +1,8 @@
 """What the results of a file are called.
 
-Beside each ``NAME.tif`` stand ``NAME_std.tif``, the spread of the draws in the units of the image (float32), and what
-else was asked for: ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_interval_high.tif``, ``NAME_draw_01.tif``.
+Beside each ``NAME.tif`` stand ``NAME_std.tif``, the spread of the draws in the units of the image (float32) where there
+are several, and what else was asked for: ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_interval_high.tif``,
+``NAME_draw_01.tif``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,11 +25,14 @@ class Settings:
     Attributes:
         draws: Draws of each plane.
         channels: Channels to restore, by number or name; all by default.
-        std: Whether the spread is written too.
-        entropy: Whether the entropy of the draws is written too.
+        std: Whether the spread is written too; a single draw has none.
+        entropy: Whether the entropy of the draws is written too; a single draw has none.
         intervals: Calibration of the intervals that are written too, or ``None``.
         single: Whether every draw is written, in the type of the image.
         dtype: Type of the pixels of the image and of single draws: ``same`` as the source, or the name of a type.
+
+    Raises:
+        UserError: If intervals are asked for of a single draw.
     """
 
     draws: int = 15
@@ -39,10 +43,15 @@ class Settings:
     single: bool = False
     dtype: str = "same"
 
+    def __post_init__(self) -> None:
+        if self.intervals is not None and self.draws < 2:
+            raise UserError("intervals", "need at least two draws, and one is made of each image")
+
     @property
     def maps(self) -> list[str]:
         """Names of the float32 maps that are written beside the image."""
-        wanted = {"std": self.std, "entropy": self.entropy}
+        several = self.draws > 1
+        wanted = {"std": self.std and several, "entropy": self.entropy and several}
         wanted |= dict.fromkeys(("interval_low", "interval_high"), self.intervals is not None)
         return [name for name, there in wanted.items() if there]
 

@@ -18,10 +18,12 @@ class Restoration:
     Attributes:
         mean: Mean of the draws with the shape of the input, float32; float64 where float32 cannot hold the contrast on
             its offset, such as 800 grey levels on 10^9.
-        std: Population standard deviation over the draws, float32; 0 for a deterministic method.
+        std: Population standard deviation over the draws, float32, ``None`` for a single draw, of which there is
+            none. Planes of a stack that are constant are returned as they are, with 0.
         draws: Number of draws; of a stack, that of its last plane.
         gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
-        entropy: Entropy in nats of the draws' 8-bit values, float32, or ``None`` if it was not asked for.
+        entropy: Entropy in nats of the draws' 8-bit values, float32, or ``None`` if it was not asked for or there is
+            a single draw.
         samples: The single draws with shape (draws, …), float32, or ``None`` if they were not asked for.
         warnings: What is unlike the images that the model was trained on.
         blank: Names of planes of a stack that are constant; they are what they were.
@@ -33,7 +35,7 @@ class Restoration:
     """
 
     mean: np.ndarray
-    std: np.ndarray
+    std: np.ndarray | None
     draws: int
     gain: float = 1.0
     entropy: np.ndarray | None = None

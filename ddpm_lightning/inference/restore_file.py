@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def restore_file(
     if printable(source.name) != source.name:
         # Names key the noise, and stand in records that others read.
         raise UserError(source.path, "has a name that is not UTF-8", remedy="rename the file")
-    count = 1 if restorer.method.deterministic else settings.draws
+    if restorer.method.deterministic:
+        settings = replace(settings, draws=1)
     with ExitStack() as files:
         stack = files.enter_context(open_stack(source.path, settings.channels))
         stack.check_bits()
@@ -70,7 +72,7 @@ def restore_file(
         }
         single = [
             files.enter_context(open_writer(folder / result_name(source, f"draw_{number + 1:02d}"), written))
-            for number in range(count * settings.single)
+            for number in range(settings.draws * settings.single)
         ]
 
         clipped, clipped_draws, replaced, spans = np.zeros(2, int), 0, 0, []
@@ -138,6 +140,7 @@ def restore_file(
         "draws": max(number for number, _ in drawn),
         "fewest_draws": min(number for number, _ in drawn),
         "precision": least_precise([precision for _, precision in drawn]),
+        **({"no_std": "one sample: no standard deviation"} if settings.draws == 1 else {}),
         "clipped_below": int(clipped[0]),
         "clipped_above": int(clipped[1]),
         "replaced_pixels": replaced,

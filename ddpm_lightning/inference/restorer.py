@@ -261,13 +261,14 @@ class Restorer:
             raise UserError("memory", found, remedy=remedy) from error
         if not ensemble.mean.isfinite().all():
             raise UserError("image", "was restored to NaN or infinite values", remedy="check its intensities")
-        mean, std = ensemble.mean.float().numpy(), ensemble.std.float().numpy()
+        # Of one draw both would be 0 everywhere, as if the model were certain.
+        several = ensemble.count > 1
         return Restoration(
-            output.restore(mean),
-            std * np.float32(output.gain),
+            output.restore(ensemble.mean.float().numpy()),
+            ensemble.std.float().numpy() * np.float32(output.gain) if several else None,
             ensemble.count,
             output.gain,
-            ensemble.entropy.float().numpy() if entropy else None,
+            ensemble.entropy.float().numpy() if entropy and several else None,
             np.stack(kept) if samples else None,
             precision=None if self.method.deterministic else precision.record(),
             replaced=replaced,
@@ -281,7 +282,8 @@ class Restorer:
         mean, zero = plane.astype(np.float64 if offset else np.float32), np.zeros(plane.shape, np.float32)
         gain = self.normalisation.output_scale(self.normalisation.input.scale(plane)).gain
         kept = np.repeat(mean[None], count, axis=0) if samples else None
-        return Restoration(mean, zero, count, gain, zero if entropy else None, kept)
+        std = zero if count > 1 else None
+        return Restoration(mean, std, count, gain, std if entropy else None, kept)
 
     def tiles(self, height: int, width: int) -> int:
         """Returns how many tiles of a plane a network sees at each of its evaluations."""

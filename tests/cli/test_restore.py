@@ -230,3 +230,14 @@ def test_folders_of_positions_with_equal_names_are_restored_side_by_side(do, noi
         "2 of 3 files were finished before"
         in do(f"input={tmp_path}/experiment", "preview=true", code=3)[0].out
     )
+
+
+def test_one_sample_of_each_image_has_no_map(do, tmp_path):
+    answer, images, record = do("draws=1", "preview=true", f"input={tmp_path}/noisy/a.tif")
+    assert set(images) == {"a.tif"} and (tmp_path / "out" / "preview" / "a.png").is_file()
+    assert "no standard deviation" in answer.out and "no standard deviation" in record["files"][0]["no_std"]
+    _, images, record = do("draws=2", f"input={tmp_path}/noisy/a.tif")
+    assert set(images) == {"a.tif", "a_std.tif"} and "no_std" not in record["files"][0]
+    for asked in ("entropy", "intervals"):
+        answer, *_ = do("draws=1", f"{asked}=true", f"input={tmp_path}/noisy/a.tif", output="new", code=2)
+        assert asked in answer.err and not (tmp_path / "new").exists()

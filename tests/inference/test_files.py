@@ -146,3 +146,17 @@ def test_names_that_would_meet_are_refused(tmp_path):
         check_names(results, tmp_path)
     with pytest.raises(UserError, match=r"both write a_std\.tif"):
         check_names(results, tmp_path / "out")
+
+
+def test_a_single_draw_has_no_map(restorer, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", noisy((40, 33), "uint16"))
+    settings = Settings(draws=1, std=True, entropy=True)
+    record = restore_file(restorer, tmp_path / "a.tif", tmp_path / "out", settings)
+    assert (
+        [path.name for path in (tmp_path / "out").iterdir()]
+        == results_of(tmp_path / "a.tif", settings)
+        == ["a.tif"]
+    )
+    assert "no standard deviation" in record["no_std"]
+    with pytest.raises(UserError, match="at least two"):
+        Settings(draws=1, intervals=Conformal(factor=1.7, level=0.9, epsilon=0.01, images=20))

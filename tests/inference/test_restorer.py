@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from tests.trained import write_checkpoint
 
@@ -231,3 +232,26 @@ def test_constant_planes_are_returned_as_they_are(checkpoint, shape):
     )
     with pytest.raises(UserError, match="constant: every pixel is 7"):
         next(Restorer.load(checkpoint, "cpu").draws(np.full((40, 40), 7)))
+
+
+def one_pass(folder):
+    """A deterministic method: a flow without realism is its mean alone."""
+    model = ["model=residual_flow_small", "model.network.base=8", "model.sampler.realism=0"]
+    model += ["model.regression.network.base=8", "model.regression.network.multipliers=[1,2]"]
+    return load(write_checkpoint(folder / "flow.ckpt", *model), preset="stored")
+
+
+@pytest.mark.parametrize("kind", ["one draw", "deterministic", "stack", "stack with a constant plane"])
+def test_a_single_draw_has_no_standard_deviation(checkpoint, plane, tmp_path, kind):
+    restorer = Restorer(one_pass(tmp_path)) if kind == "deterministic" else Restorer.load(checkpoint)
+    image = plane if "stack" not in kind else np.stack([plane, plane[::-1]])
+    if "constant" in kind:
+        image = np.concatenate([np.full((1, *plane.shape), 7), image])
+    restored = restorer.restore(image, None if kind == "deterministic" else 1, entropy=True)
+    assert restored.draws == 1 and restored.mean.shape == image.shape
+    assert restored.std is None and restored.entropy is None
+
+
+def test_draws_that_a_tolerance_ends_are_several(checkpoint, plane):
+    restored = Restorer.load(checkpoint, tolerance=0.9).restore(plane, 8)
+    assert 1 < restored.draws < 8 and restored.std.shape == plane.shape
