@@ -5,6 +5,7 @@ step would leave a state that no undisturbed run has, so it only raises a flag. 
 agree on it, the checkpoint is written, and the run ends with the code 128 + signal. A second signal ends it at once.
 """
 
+import shlex
 import signal
 import threading
 import time
@@ -64,8 +65,12 @@ class Preemption(Callback):
         # The step under which loggers file their rows: Lightning's count is one off after some resumes.
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         if trainer.global_step == self._saved_step and (number := self._agreed(trainer)) > SAVE:
+            folder = self.path.parent.parent
+            # The first of two stages is resumed with the run that it is part of.
+            folder = folder.parent if (folder.parent / "config.yaml").is_file() else folder
+            resume = shlex.quote(f"resume={folder}")
             message = f"{signal.Signals(number).name} at step {trainer.global_step}: saved"
-            raise Interrupted(number, f"{message}; go on with resume={self.path.parent.parent}")
+            raise Interrupted(number, f"{message}; resume with: ddpm-lightning train {resume}")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any) -> None:
         """Saves if it is time; the end of an epoch is left to its validation, which saves as well."""

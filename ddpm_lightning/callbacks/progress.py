@@ -11,28 +11,30 @@ from rich.progress import (
     MofNCompleteColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import (
     Progress as Bar,
 )
 
+from ddpm_lightning.progress import EVERY, Remaining, so_far
+
 __all__ = ["Progress"]
 
 
 class Progress(ProgressBar):
-    """Shows optimiser steps, losses and the time that is left.
+    """Shows optimiser steps, losses and the time that is left: a bar, or a line a minute where there is no terminal.
 
     Args:
-        lines: Number of lines that a whole run prints where there is no terminal.
+        every: Seconds between two lines.
     """
 
-    def __init__(self, lines: int = 20) -> None:
+    def __init__(self, every: float = EVERY) -> None:
         super().__init__()
-        self.lines = lines
+        self.every = every
         self.console = Console()
         self._bar: Bar | None = None
         self._enabled = True
+        self._last = -1
 
     def disable(self) -> None:
         """Shows nothing; Lightning calls it in all processes but the first."""
@@ -46,7 +48,7 @@ class Progress(ProgressBar):
         """Opens the bar at the step the run stands at."""
         self._total = int(trainer.estimated_stepping_batches)
         self._first, self._began = trainer.global_step, time.monotonic()
-        self._next_line = self._first + max(self._total // self.lines, 1)
+        self._said = self._began
         if not self._enabled:
             return
         if self.console.is_terminal:
@@ -54,11 +56,12 @@ class Progress(ProgressBar):
             times = (
                 TimeElapsedColumn(),
                 TextColumn("left"),
-                TimeRemainingColumn(),
+                Remaining(),
                 TextColumn("{task.fields[losses]}"),
             )
             self._bar = Bar(*columns, *times, console=self.console)
-            self._task = self._bar.add_task("training", total=self._total, completed=self._first, losses="")
+            steps = {"total": self._total, "completed": self._first, "first": self._first}
+            self._task = self._bar.add_task("training", **steps, losses="")
             self._bar.start()
         else:
             self.console.print(f"training: {self._total} steps, from step {self._first}")
@@ -70,14 +73,14 @@ class Progress(ProgressBar):
         step = trainer.global_step
         if self._bar is not None:
             self._bar.update(self._task, completed=step, losses=self._losses(trainer))
-        elif step >= self._next_line:
-            self._next_line += max(self._total // self.lines, 1)
-            seconds = time.monotonic() - self._began
-            left = seconds / max(step - self._first, 1) * (self._total - step)
-            self.console.print(
-                f"step {step} of {self._total}   {seconds:.0f} s, about {left:.0f} s left   {self._losses(trainer)}",
-                soft_wrap=True,
-            )
+        elif time.monotonic() - self._said >= self.every or step == self._total:
+            # Several batches may make a step; the last one is said once.
+            if step == self._total == self._last:
+                return
+            self._said, self._last = time.monotonic(), step
+            pace = so_far(step - self._first, self._total - self._first, self._said - self._began)
+            line = f"step {step} of {self._total}   {pace}   {self._losses(trainer)}"
+            self.console.print(line, soft_wrap=True, highlight=False)
 
     def _losses(self, trainer: lightning.Trainer) -> str:
         shown = {key: float(value) for key, value in trainer.progress_bar_metrics.items() if key != "v_num"}

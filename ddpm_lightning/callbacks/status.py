@@ -14,6 +14,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ddpm_lightning.callbacks.max_time import ended_by
 from ddpm_lightning.errors import Interrupted
 from ddpm_lightning.storage import write_json
 
@@ -62,7 +63,9 @@ class Status(Callback):
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """The run ended as it should."""
-        self._write(trainer, "interrupted" if trainer.interrupted else "finished")
+        ended = ended_by(trainer)
+        more = {"ended": ended} if ended else {}
+        self._write(trainer, "interrupted" if trainer.interrupted else "finished", **more)
 
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException

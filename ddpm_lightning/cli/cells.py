@@ -7,7 +7,6 @@ cell that is done says so in ``cell.json`` and is not touched again; one that wa
 import json
 import os
 import statistics
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.child import run_command
 from ddpm_lightning.cli.evaluate import data_of
 from ddpm_lightning.clock import seconds
 from ddpm_lightning.data.centre import Centres
@@ -117,12 +117,13 @@ def command(cell: Cell, verb: str, overrides: tuple[str, ...]) -> None:
     with log.open("a", encoding="utf-8") as file:
         file.write(f"\n$ ddpm-lightning {verb} {' '.join(overrides)}\n")
         file.flush()
-        code = subprocess.run(
+        code = run_command(
             [sys.executable, "-m", "ddpm_lightning", verb, *overrides],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        ).returncode
+            environment,
+            f"{verb} of {cell.method} on {cell.data} stopped; what is finished is kept in {cell.folder.parents[1]}",
+            output=file,
+            meanwhile=lambda: print(f"         {verb}: {_last_line(log)}", flush=True),
+        )
     if code:
         lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
         said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
@@ -131,6 +132,12 @@ def command(cell: Cell, verb: str, overrides: tuple[str, ...]) -> None:
             f"`{verb}` ended with code {code}: {said.removeprefix('error: ')}",
             remedy=f"see {log}",
         )
+
+
+def _last_line(log: Path) -> str:
+    """Returns what a command said last."""
+    lines = log.read_text("utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _measured(cell: Cell) -> dict[str, Any]:

@@ -22,6 +22,7 @@ Images that cannot be scored are listed, and the exit code is then 3.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -30,14 +31,15 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.progress import track
 
 import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
+from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.data.centre import Centres
 from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.data.simulation.cache import is_kept
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.evaluation.inputs import InputReference
@@ -157,8 +159,12 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         _check_free(folder)
     folder = share.agree(folder)
     pictures = Pictures(folder / "figures", data.name, settings["figures"], count)
-    mine = track(share.of(count), description="evaluating", disable=not share.first)
-    judged = list(evaluate(restorer, source, scoring, mine, pictures.see))
+    mine = share.of(count)
+    cost = _cost(restorer, source, mine, scoring.draws)
+    counters = torch.zeros(1, dtype=torch.int64)
+    with Meter(cost * len(mine), counters, shown=share.first, doing="evaluating") as meter:
+        restorer.tiler.on_tiles = meter.count
+        judged = list(evaluate(restorer, source, scoring, meter.over(mine, cost), pictures.see))
     found = share.gather((judged, pictures))
     if not share.first:
         return folder, {}
@@ -261,6 +267,14 @@ def _pictures(summary: dict[str, Any]) -> set[str]:
     """Returns the pictures of an evaluation, relative to its folder."""
     views = {f"views/{Path(file).name}" for view in summary["views"] for file in view["files"].values()}
     return views | {f"figures/{Path(name).name}" for name in summary["figures"]}
+
+
+def _cost(restorer: Restorer, source: PairSource, indices: Sequence[int], draws: int) -> int:
+    """Returns how many tiles networks see for an image, going by the first that can be read."""
+    for index in indices:
+        with suppress(UserError):
+            return restorer.tiles(*source[index].low.shape) * draws * restorer.method.evaluations
+    return 1
 
 
 def _shares(values: Any) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ import errno
 import importlib
 import logging
 import os
+import shlex
 import sys
 import textwrap
 import time
@@ -36,6 +37,17 @@ VERBS = {
 }
 
 
+#: What a verb leaves when it is interrupted, and what the same command does then.
+LEFT = {
+    "prepare": ("what was downloaded and prepared is kept", "resume with"),
+    "train": ("the training had not begun, and nothing was saved", "start again with"),
+    "evaluate": ("no results were written, and earlier ones are as they were", "start again with"),
+    "restore": ("the files that are finished are kept", "resume with"),
+    "benchmark": ("the trainings and scores that are finished are kept", "resume with"),
+    "demo": ("a demo is not resumed", "start again with"),
+}
+
+
 def main() -> None:
     """Entry point of the console script."""
     given = sys.argv[1:]
@@ -59,11 +71,24 @@ def main() -> None:
         # The first process answers for all of them.
         if os.environ.get("LOCAL_RANK", "0") != "0":
             sys.exit(0)
-        print(f"interrupted: {stop}", file=sys.stderr)
+        print(f"interrupted: {_how_to_resume(str(stop), given)}", file=sys.stderr)
         sys.exit(stop.code)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted: {_how_to_resume('', given)}", file=sys.stderr)
         sys.exit(130)
+
+
+def _how_to_resume(said: str, given: list[str]) -> str:
+    """Says what an interrupted command leaves, and which command does the rest.
+
+    Args:
+        said: What the command itself says, which may name the command that resumes it.
+        given: The arguments of this one.
+    """
+    kept, again = LEFT.get(given[0], ("nothing was written", "start again with"))
+    if "resume with" in said or "to resume" in said:
+        return said
+    return f"{said or kept}; {again}: {shlex.join(['ddpm-lightning', *given])}"
 
 
 def _run(verb: str, overrides: list[str]) -> int:

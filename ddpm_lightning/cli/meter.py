@@ -1,49 +1,82 @@
-"""One progress bar for a job of many files, whose steps are single tiles that a network sees."""
+"""One progress bar for a job of many files or images, whose steps are single tiles that a network sees."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self, TypeVar
 
 import torch
 from rich.console import RenderableType
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ddpm_lightning.errors import printable
+from ddpm_lightning.progress import EVERY, Lines, Remaining, so_far
 
 __all__ = ["Meter"]
+
+T = TypeVar("T")
 
 
 class Meter(Progress):
     """Counts tiles against those of the whole job and shows how long it will still take.
+
+    Where there is no terminal, it prints a line a minute.
 
     Args:
         total: Tiles of the whole job, of all processes.
         counters: Tiles that each process has done, in memory that they share, with shape (processes,).
         rank: Place of this process among the counters.
         shown: Whether this process shows the bar.
+        doing: What is being done.
+        every: Seconds between two lines where there is no terminal.
     """
 
-    def __init__(self, total: int, counters: torch.Tensor, rank: int = 0, shown: bool = True) -> None:
-        self._counters, self._rank = counters, rank
+    def __init__(
+        self,
+        total: int,
+        counters: torch.Tensor,
+        rank: int = 0,
+        shown: bool = True,
+        doing: str = "restoring",
+        every: float = EVERY,
+    ) -> None:
+        self._counters, self._rank, self._doing = counters, rank, doing
         self._done = self._expected = 0
         super().__init__(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            disable=not shown,
+            Remaining(),
         )
-        self.add_task("restoring", total=total)
+        self._lines = Lines(self._line, every) if shown and not self.console.is_terminal else None
+        self.disable = not shown or self._lines is not None
+        self.add_task(doing, total=total)
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        if self._lines is not None:
+            self._lines.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self._lines is not None:
+            self._lines.__exit__()
+
+    def _line(self) -> str:
+        task = self.tasks[0]
+        return f"{task.description}: {so_far(int(self._counters.sum()), task.total, time.monotonic() - self._began)}"
 
     def name(self, name: str) -> None:
         """Shows which file is at work."""
-        self.update(self.task_ids[0], description=f"restoring {name}")
+        self.update(self.task_ids[0], description=f"{self._doing} {name}")
+
+    def over(self, items: Sequence[T], tiles: int) -> Iterator[T]:
+        """Yields items, each of which takes so many tiles."""
+        for item in items:
+            self.expect(tiles)
+            yield item
+            self.plane_done()
 
     def expect(self, tiles: int) -> None:
         """Says how many tiles the plane at hand takes."""

@@ -12,12 +12,14 @@ your own, nor to data/: its audit is in audits/NAME, or where `output` says. Pai
 listed, and the exit code is then 3, as it is when the audit finds errors.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from ddpm_lightning.build import build
@@ -32,6 +34,7 @@ from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.metrics.backbone import fetch_backbone
 from ddpm_lightning.paths import expanded
+from ddpm_lightning.progress import EVERY, Remaining, so_far
 
 __all__ = ["run", "spelled_out"]
 
@@ -107,11 +110,26 @@ def _sources(data: PairDataModule) -> tuple[dict[str, Any], list[str]]:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Draws a bar for each thing that is done."""
-    with Bar(transient=True) as bar:
+    """Draws a bar for each thing that is done; where there is no terminal, a line a minute says how far it is."""
+    bar = Bar(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining(), transient=True
+    )
+    bar.disable = not bar.console.is_terminal
+    with bar:
         tasks: dict[str, Any] = {}
+        began: dict[str, float] = {}
+        said = time.monotonic()
 
         def show(what: str, done: int, total: int) -> None:
+            nonlocal said
+            now = time.monotonic()
+            began.setdefault(what, now)
+            if bar.disable and now - said >= EVERY:
+                said = now
+                print(
+                    f"{what}: {so_far(done, total, now - began[what])}" if total > 0 else f"{what}: {done}",
+                    flush=True,
+                )
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=None)
             bar.update(tasks[what], completed=done, total=total if total > 0 else None)

@@ -43,11 +43,18 @@ def run(config: DictConfig) -> int:
 
 
 def _output(path: Path) -> Path:
-    """Returns the file to write, which must not be one that is read."""
-    output = path / "report.html" if path.is_dir() else path
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"output={path}", "is no name of a page", allowed="NAME.html, or a folder")
-    return output
+    """Returns the file to write: what is no folder is the name of a page, with or without its ending.
+
+    Raises:
+        UserError: If a file that is no page has the name.
+    """
+    if path.is_dir():
+        return path / "report.html"
+    if path.suffix.lower() in (".html", ".htm"):
+        return path
+    if path.exists():
+        raise UserError(f"output={path}", "is a file, and no page", allowed="NAME.html, NAME, or a folder")
+    return path.with_name(f"{path.name}.html")
 
 
 def _names(folders: list[Path]) -> list[str]:

@@ -24,6 +24,7 @@ The same command again goes on where it was interrupted. A bad file among many i
 code is then 3 (on_error=stop stops at it).
 """
 
+import signal
 import time
 from contextlib import closing
 from pathlib import Path
@@ -38,9 +39,9 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import stored_intervals
 from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.data.image import ImageInfo
-from ddpm_lightning.data.notes import as_records, total
+from ddpm_lightning.data.notes import KINDS, as_records, total
 from ddpm_lightning.data.stacks import open_stack, stem
-from ddpm_lightning.errors import UserError, printable
+from ddpm_lightning.errors import Interrupted, UserError, printable
 from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
@@ -84,14 +85,24 @@ def run(config: DictConfig) -> int:
     records = _restored(settings, found, folder)
     failed = [record for record in records if "error" in record]
     if records:
-        warned = sum(bool(record.get("warnings")) for record in records)
-        warnings = f"{warned} with warnings" if warned else "no warnings"
         for note in found.notes:
             print(printable(note.text))
-        others = total(as_records(found.notes)).get("left_aside", 0)
-        aside = f", {others} others left aside" if others else ""
-        print(f"{len(records) - len(failed)} of {len(records)} files restored, {warnings}{aside}")
+        print(printable(_in_words(records, found, folder)))
     return 3 if failed else 0
+
+
+def _in_words(records: list[dict[str, Any]], found: Found, folder: Path) -> str:
+    """Returns the last line of a job: how many files are restored, and what was done without being asked for."""
+    failed = sum("error" in record for record in records)
+    warned = sum(bool(record.get("warnings")) for record in records)
+    notes = [*as_records(found.notes), *(note for record in records for note in record.get("notes", ()))]
+    parts = [f"{len(records) - failed} of {len(records)} files restored"]
+    parts += [f"{failed} skipped"] if failed else []
+    parts += [f"{warned} with warnings" if warned else "no warnings"]
+    pixels = ("replaced", "clipped")
+    parts += [f"{count}{' pixels' * (kind in pixels)} {KINDS[kind]}" for kind, count in total(notes).items()]
+    details = f"; details in {folder / 'restore.json'}" if len(parts) > 2 or warned else ""
+    return ", ".join(parts) + details
 
 
 def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -110,11 +121,17 @@ def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _restored(settings: dict[str, Any], found: Found, folder: Path) -> list[dict[str, Any]]:
-    processes = min(settings["processes"], len(found.sources))
-    if processes > 1 and not among_others():
-        counters = torch.zeros(processes, dtype=torch.int64).share_memory_()
-        return in_processes(_in_process, (settings, found, folder, counters), processes)
-    return _in_process(settings, found, folder, torch.zeros(1, dtype=torch.int64))
+    processes = 1 if among_others() else min(settings["processes"], len(found.sources))
+    # Tiles, and files that are finished, of each process.
+    counters = torch.zeros((2, processes), dtype=torch.int64).share_memory_()
+    try:
+        if processes > 1:
+            return in_processes(_in_process, (settings, found, folder, counters), processes)
+        return _in_process(settings, found, folder, counters)
+    except KeyboardInterrupt:
+        count = int(counters[1].sum())
+        kept = f"{count} of {len(found.sources)} files are restored and kept in {folder}"
+        raise Interrupted(signal.SIGINT, kept) from None
 
 
 def _in_process(
@@ -231,8 +248,9 @@ def _restore(
     total = sum(cost[source] * info.plane_count for source, info in infos.items() if info)
     mine: dict[Path, dict[str, Any]] = {}
     # Under torchrun there is no memory to share, and each process counts for itself.
-    place = share.rank if len(counters) == share.processes else 0
-    with closing(records), Meter(total, counters, place, shown=share.first) as meter:
+    place = share.rank if counters.shape[1] == share.processes else 0
+    counters[1, place] = share.first * (len(files) - len(waiting))
+    with closing(records), Meter(total, counters[0], place, shown=share.first) as meter:
         restorer.tiler.on_tiles, restorer.tiler.say = meter.count, meter.say
         for number in share.of(len(waiting)):
             source = waiting[number]
@@ -260,6 +278,7 @@ def _restore(
                         f"{source.name}: {len(record['blank_planes'])} planes are constant, left as they are"
                     )
                 mine[source] = records.keep(made, record, results[source])
+                counters[1, place] += 1
             except UserError as error:
                 if settings["on_error"] == "stop" or len(files) == 1:
                     raise

@@ -6,6 +6,7 @@ Examples:
   ddpm-lightning show default                                a model that comes with the package
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ __all__ = ["card_lines", "run", "spelled_out"]
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
-    """Turns a path into the override that it stands for."""
+    """Turns a path into the override that it stands for, and so the keys that other verbs have for it."""
+    arguments = [re.sub(r"^(checkpoint|run_folder|resume)=", "subject=", text) for text in arguments]
     given = any(text.startswith("subject=") for text in arguments)
     plain = [
         text for text in arguments if not text.startswith("-") and ("=" not in text or Path(text).exists())
@@ -159,7 +161,8 @@ def _state(status: dict[str, Any]) -> list[str]:
         state = "killed"
     step, steps = status.get("step", 0), status.get("steps", 0)
     of = f" of {steps}" if steps > step else ""  # ended by a time, or not ended
-    lines = [f"  run            {state} at step {step}{of} after {status.get('seconds', 0):.0f} s"]
+    ended = f", stopped {status['ended']}" if status.get("ended") else ""
+    lines = [f"  run            {state} at step {step}{of} after {status.get('seconds', 0):.0f} s{ended}"]
     if status.get("error"):
         lines.append(f"  error          {status['error']}")
     for name, value in sorted(status.get("metrics", {}).items()):

@@ -7,19 +7,16 @@ are. Beside its run, each job keeps ``job.json``: what it was asked for, and how
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.errors import Interrupted, UserError
+from ddpm_lightning.cli.child import run_command
+from ddpm_lightning.errors import UserError
 from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["FAILED", "RECORD", "delegate", "is_job"]
@@ -48,9 +45,6 @@ FOREIGN = (
     "SLURM_PROCID",
     "SLURM_LOCALID",
 )
-SIGNALS = [
-    getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "USR1", "USR2") if hasattr(signal, f"SIG{name}")
-]
 
 
 def is_job() -> bool:
@@ -129,33 +123,9 @@ def _run(command: list[str], sweep: str, asked: list[str]) -> int:
     """Runs a command in a session of its own, and passes on signals, so that the job is told once and can save."""
     environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     environment |= {SWEEP_VARIABLE: sweep, JOB_VARIABLE: json.dumps(asked)}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    received: list[int] = []
-    handlers: dict[int, Any] = {}
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
-
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        for number in SIGNALS:
-            signal.signal(number, pass_on)
-    try:
-        code = process.wait()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    for number in received:
-        earlier = handlers[number]
-        if callable(earlier) and earlier is not signal.default_int_handler:
-            # That of a cluster's launcher, which puts the job back into the queue: after the job has saved.
-            earlier(number, None)
-    if received:
-        raise Interrupted(
-            received[0], "the sweep stops here; start it again with the same hydra.sweep.dir to go on"
-        )
-    return code
+    return run_command(
+        command, environment, "the sweep stops here; start it again with the same hydra.sweep.dir to resume"
+    )
 
 
 def _objective(folder: Path) -> float | None:

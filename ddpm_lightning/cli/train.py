@@ -18,7 +18,6 @@ Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv
 """
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,8 +35,9 @@ from omegaconf import DictConfig, OmegaConf
 import ddpm_lightning
 from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
+from ddpm_lightning.callbacks.max_time import MaxTime, ended_by
 from ddpm_lightning.cli import compose, consistency, initial, stages
-from ddpm_lightning.cli.arguments import escaped
+from ddpm_lightning.cli.arguments import command_of, escaped
 from ddpm_lightning.cli.config_file import write_config
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of, stored, take_data
@@ -51,7 +51,7 @@ from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.register import trusted_packages
-from ddpm_lightning.storage import write_json
+from ddpm_lightning.storage import read_json, write_json
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -101,22 +101,20 @@ def run(config: DictConfig) -> int:
     finished = train(settings)
     if first_process():
         if config.resume is not None:
-            print(
-                f"the run stands at step {settings['trainer']['max_steps']}; trainer.max_steps=N trains it longer"
-            )
+            step = read_json(finished.folder / "status.json").get("step", 0)
+            print(f"the run stands at step {step}; trainer.max_steps=N trains it longer")
         print(printable(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}"))
-        print(f"next            ddpm-lightning {_next(finished, settings['data']['normalisation'])}")
+        print(f"next            {_next(finished, settings['data']['normalisation'])}")
     return 0
 
 
 def _next(finished: Run, normalisation: dict[str, Any]) -> str:
     """Returns the command that a user would give now."""
-    checkpoint = shlex.quote(f"checkpoint={finished.best}")
     if not finished.paired:
-        return f"restore {checkpoint} input=FOLDER output=restored"
+        return command_of("restore", checkpoint=finished.best, input="FOLDER", output="restored")
     # Where each image has a scale of its own, a restored image has the brightness of its input, not of its target.
     scaled = normalisation.get("matched") or (normalisation["target"] or {}).get("per_image")
-    return f"evaluate {checkpoint}{' protocol=affine' if scaled else ''}"
+    return command_of("evaluate", checkpoint=finished.best) + " protocol=affine" * bool(scaled)
 
 
 def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = False) -> dict[str, Any]:
@@ -216,6 +214,11 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
     _fit(trainer, model, data, resume)
+    if (ended := ended_by(trainer)) and first_process():
+        # The first of two stages is no run to be resumed: the second follows.
+        part = (folder.parent / "config.yaml").is_file()
+        command = "" if part else f"; resume with: {command_of('train', resume=folder)}"
+        print(f"stopped {ended} at step {trainer.global_step} of {trainer.max_steps}{command}")
     return Run(folder, best if best.is_file() else last, last, data.paired("val"))
 
 
@@ -243,6 +246,7 @@ def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resum
 def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -> lightning.Trainer:
     """Builds Lightning's Trainer; what it complains of is a setting under ``trainer``."""
     trust = config.get("trust", ())
+    settings = dict(settings)
     watched = {name: node for name, node in config["callbacks"].items() if name != "ema" or model.averaged}
     own = {
         "max_epochs": -1,
@@ -256,6 +260,8 @@ def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -
             f"trainer.{taken[0]}", "is set by this program", remedy=f"leave out trainer.{taken[0]}"
         )
     try:
+        if (time := settings.pop("max_time", None)) is not None:
+            own["callbacks"].append(MaxTime(time))
         return lightning.Trainer(**settings, **own)
     except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
         remedy = "choose a trainer that this machine has, such as trainer=cpu, or mend the setting"

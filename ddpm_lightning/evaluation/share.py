@@ -116,7 +116,17 @@ def in_processes(function: Callable[..., Any], arguments: tuple, processes: int)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            multiprocessing.spawn(_member, (function, arguments, processes, folder), nprocs=processes)
+            members = multiprocessing.spawn(
+                _member, (function, arguments, processes, folder), nprocs=processes, join=False
+            )
+            try:
+                while not members.join():
+                    pass
+            except KeyboardInterrupt:
+                # Of a signal to this process alone, the others know nothing.
+                for process in members.processes:
+                    process.terminate()
+                raise
         except ProcessException as error:
             for path in sorted(folder.glob("error_*")):
                 raise pickle.loads(path.read_bytes()) from None

@@ -1,0 +1,74 @@
+"""Commands of this program that run in processes of their own, and are told when this one is told to stop."""
+
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import IO, Any
+
+from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.progress import EVERY
+
+__all__ = ["run_command"]
+
+SIGNALS = [
+    getattr(signal, f"SIG{name}")
+    for name in ("TERM", "INT", "HUP", "USR1", "USR2")
+    if hasattr(signal, f"SIG{name}")
+]
+
+
+def run_command(
+    command: list[str],
+    environment: Mapping[str, str],
+    stopped: str,
+    output: IO[str] | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> int:
+    """Runs a command in a session of its own, and passes on signals, so that it is told once and can save.
+
+    Args:
+        command: The command.
+        environment: Its environment.
+        stopped: What is said when this process was told to stop.
+        output: Where the command writes; by default where this process writes.
+        meanwhile: Called once a minute.
+
+    Returns:
+        The exit code of the command.
+
+    Raises:
+        Interrupted: If this process was told to stop: so was the command, and it has ended.
+    """
+    received: list[int] = []
+    handlers: dict[int, Any] = {}
+    streams = {} if output is None else {"stdout": output, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, env=dict(environment), start_new_session=True, **streams)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        for number in SIGNALS:
+            signal.signal(number, pass_on)
+    try:
+        while True:
+            try:
+                code = process.wait(EVERY)
+                break
+            except subprocess.TimeoutExpired:
+                meanwhile()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in received:
+        earlier = handlers[number]
+        if callable(earlier) and earlier is not signal.default_int_handler:
+            # That of a cluster's launcher, which puts the job back into the queue: after the job has saved.
+            earlier(number, None)
+    if received:
+        raise Interrupted(received[0], stopped)
+    return code

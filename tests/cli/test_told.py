@@ -1,0 +1,184 @@
+"""What the user is told: the last line, how an interrupted command is resumed, what ended a run, how long it takes."""
+
+import io
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
+
+from ddpm_lightning.cli import evaluate, prepare, restore
+from ddpm_lightning.cli.child import run_command
+from ddpm_lightning.cli.meter import Meter
+from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.inference.sources import Found
+from ddpm_lightning.progress import Remaining, so_far
+from tests.cli.test_verbs import TINY
+from tests.trained import write_checkpoint
+
+SMALL = ["preset=stored", "draws=2", "margin=0"]
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    folder = tmp_path / "no isy"
+    folder.mkdir()
+    for name in "abcd":
+        image = np.random.default_rng(0).poisson(30, (16, 16)).astype(np.uint16)
+        tifffile.imwrite(folder / f"{name}.tif", image)
+    return folder
+
+
+@pytest.fixture
+def given(noisy, tmp_path):
+    model = write_checkpoint(tmp_path / "best.ckpt")
+    return ["restore", f"checkpoint={model}", f"input={noisy}", f"output={tmp_path}/out", *SMALL]
+
+
+def test_the_last_line_counts_what_was_done_without_being_asked_for(tmp_path):
+    notes = [("left_aside", 2), ("clipped", 30), ("replaced", 5), ("clipped", 1)]
+    notes = [{"kind": kind, "count": count, "text": "x"} for kind, count in notes]
+    records = [
+        {"notes": notes[:2], "warnings": ["x"]},
+        {"notes": notes[2:], "warnings": ["x"]},
+        {"error": "y"},
+    ]
+    line = restore._in_words(records, Found([], []), tmp_path)
+    assert line.startswith("2 of 3 files restored, 1 skipped, 2 with warnings, 2 left aside, ")
+    assert "5 pixels replaced, 31 pixels clipped; details in " in line
+    assert restore._in_words([{"notes": []}], Found([], []), tmp_path) == "1 of 1 files restored, no warnings"
+
+
+def test_pictures_beside_the_images_are_in_the_last_line(command, given, noisy):
+    for name in ("a.png", "b.PNG", "c.jpg"):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(noisy / name)
+    answer = command(*given)
+    assert "4 of 4 files restored" in answer.out.splitlines()[-1]
+    assert ", 3 left aside" in answer.out.splitlines()[-1], answer.out
+
+
+def test_an_interrupted_restoration_says_what_is_kept_and_how_to_resume(
+    command, given, tmp_path, monkeypatch
+):
+    inner, seen = restore.restore_file, []
+
+    def stop(restorer, source, *others):
+        seen.append(source)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return inner(restorer, source, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(restore, "restore_file", stop)
+        answer = command(*given)
+    assert answer.code == 130
+    assert f"2 of 4 files are restored and kept in {tmp_path}/out" in answer.err
+    resume = answer.err.strip().splitlines()[-1].partition("resume with: ")[2]
+    assert shlex.split(resume) == ["ddpm-lightning", *given]
+    answer = command(*shlex.split(resume)[1:])
+    assert answer.code == 0 and "2 of 4 files were finished before" in answer.out
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "prepare"])
+def test_other_verbs_say_what_an_interruption_leaves(command, tmp_path, monkeypatch, pair_folder, verb):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*{"evaluate": (evaluate, "load"), "prepare": (prepare, "audit")}[verb], stop)
+    monkeypatch.chdir(tmp_path)
+    given = ["checkpoint=best.ckpt"] if verb == "evaluate" else ["data=folder", f"data.root={pair_folder}"]
+    answer = command(verb, *given)
+    assert answer.code == 130 and answer.err.endswith(f"with: ddpm-lightning {verb} {' '.join(given)}\n")
+    assert {"evaluate": "no results were written", "prepare": "is kept"}[verb] in answer.err
+
+
+def test_a_command_is_told_once_and_may_finish(tmp_path):
+    child = (
+        "import signal, sys, time, pathlib; place = pathlib.Path(sys.argv[1]); count = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: count.append(1)); (place / 'ready').touch()\n"
+        "while not count: time.sleep(0.01)\n"
+        "time.sleep(0.7); (place / 'saved').write_text(str(len(count)))"
+    )
+    waiting = (
+        "import os, signal, sys, time, pathlib\n"
+        "while not pathlib.Path(sys.argv[1], 'ready').exists(): time.sleep(0.01)\n"
+        "os.kill(int(sys.argv[2]), signal.SIGINT)"
+    )
+    os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", waiting, str(tmp_path), str(os.getpid())])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="what is kept") as stopped:
+        run_command([sys.executable, "-c", child, str(tmp_path)], os.environ, "what is kept")
+    assert stopped.value.code == 130 and (tmp_path / "saved").read_text() == "1"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_that_is_ended_by_its_time_says_so_and_is_resumed(command, pair_folder, tmp_path):
+    run = tmp_path / "ru n"
+    times = ["+trainer.max_time=00:00:00:01", "trainer.max_steps=100000", "callbacks.samples=null"]
+    answer = command("train", *TINY, f"data.root={pair_folder}", f"run_folder={run}", *times)
+    assert answer.code == 0, answer.err
+    status = json.loads((run / "status.json").read_text())
+    assert status["state"] == "finished" and status["ended"] == "after 00:00:00:01 (trainer.max_time)"
+    said = f"stopped {status['ended']} at step {status['step']} of 100000; resume with: "
+    assert said in answer.out and f"ddpm-lightning train 'resume={run}'" in answer.out
+    assert status["ended"] in command("show", f"run_folder={run}").out
+    answer = command("train", f"resume={run}")
+    again = json.loads((run / "status.json").read_text())
+    assert answer.code == 0 and again["step"] > status["step"] and "stopped after" in answer.out
+    answer = command("train", f"resume={run}", f"trainer.max_steps={again['step']}")
+    assert answer.code == 0 and "stopped after" not in answer.out
+    assert "ended" not in json.loads((run / "status.json").read_text())
+
+
+def test_show_takes_the_keys_of_other_verbs(command, tmp_path):
+    model = write_checkpoint(tmp_path / "m, (1)" / "best.ckpt")
+    for given in (str(model), f"subject={model}", f"checkpoint={model}"):
+        answer = command("show", given)
+        assert answer.code == 0 and answer.out.startswith(str(model)), answer
+
+
+def test_an_estimate_is_there_after_the_first_step():
+    bar = Progress()
+    bar.add_task("x", total=4), bar.add_task("x", total=100, completed=98, first=96)
+    task, resumed = bar.tasks
+    assert Remaining().render(task).plain == "-:--:--"
+    task.start_time, task.completed = bar.get_time() - 10, 1
+    assert Remaining().render(task).plain == "0:00:30"
+    resumed.start_time = bar.get_time() - 10
+    assert Remaining().render(resumed).plain == "0:00:10"
+    assert (
+        so_far(0, 4, 5) == "0 % after 0:00:05"
+        and so_far(1, 4, 3700) == "25% after 1:01:40, about 3:05:00 left"
+    )
+
+
+def test_lines_where_there_is_no_terminal_and_a_bar_where_there_is_one(capsys):
+    counters = torch.zeros(1, dtype=torch.int64)
+    with Meter(8, counters, every=0.2) as meter:
+        for name in meter.over(("a [1].tif", "b"), 4):
+            meter.name(name)
+            meter.count(2)
+            time.sleep(0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert 3 <= len(lines) <= 5 and lines[0].startswith(
+        "restoring a [1].tif: 25% after 0:00:00, about 0:00:01 left"
+    )
+    assert lines[-1].startswith("restoring b: 75%") and int(counters) == 8
+    screen = io.StringIO()
+    meter = Meter(8, counters.zero_())
+    meter.live.console = Console(file=screen, force_terminal=True, width=80)
+    meter.disable, meter._lines = False, None
+    with meter:
+        meter.expect(4)
+        meter.count(2)
+        time.sleep(0.3)
+    assert "25%" in screen.getvalue()
