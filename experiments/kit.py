@@ -36,7 +36,7 @@ METRICS = ("psnr", "ms_ssim", "lpips")
 #: How models are trained that are missing: for all experiments alike, since they share them. Experiments score by
 #: themselves; the benchmark's own evaluation is kept short.
 TRAINING = {
-    "small": ["budget.seconds=40", 'evaluate=["draws=2","bfloat16=true","limit=2"]', "centre=96"],
+    "small": ["budget.seconds=40", 'evaluate=["draws=2","bfloat16=auto","limit=2"]', "centre=96"],
     "full": [
         "methods=full",
         "budget.seconds=3600",
@@ -234,7 +234,7 @@ def judged(image: np.ndarray, pair: Pair, lpips: Any) -> dict[str, Any]:
 def loaded(options: Options, checkpoint: str | Path, method: str = "") -> Restorer:
     """Returns a trained method, drawing by the preset of ``options.size["presets"]``, else by its own first one."""
     preset = options.size.get("presets", {}).get(method)
-    return Restorer.load(checkpoint, preset=preset, bfloat16=True)
+    return Restorer.load(checkpoint, preset=preset, bfloat16="auto")
 
 
 def checkpoints(

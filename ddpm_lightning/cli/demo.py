@@ -23,7 +23,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.evaluate import score_checkpoint
 from ddpm_lightning.cli.restore import restore_files
-from ddpm_lightning.cli.train import precision, prepare, train
+from ddpm_lightning.cli.train import prepare, train
 from ddpm_lightning.evaluation.tables import summary_markdown
 
 __all__ = ["run"]
@@ -42,8 +42,7 @@ def run(config: DictConfig) -> int:
     print(f"2/4  training {settings['names']['model']} on {settings['names']['data']}")
     finished = train(settings)
     print("3/4  scoring raw images, single draws and their average on the test split")
-    fast = precision(settings["trainer"]) == "bf16-mixed"
-    common = [f"checkpoint={quoted(finished.best)}", f"draws={draws}", f"bfloat16={fast}"]
+    common = [f"checkpoint={quoted(finished.best)}", f"draws={draws}", "bfloat16=auto"]
     # Not into the run folder itself: its metrics.csv is the learning curve.
     scores, summary = score_checkpoint(
         compose.plain(compose.compose("evaluate", [*common, f"output={quoted(folder / 'evaluation')}"]))

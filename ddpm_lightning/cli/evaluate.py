@@ -183,7 +183,7 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
         "sampler": trained.way,
         "evaluations_per_draw": trained.method.evaluations,
         "seed": settings["seed"],
-        "bfloat16": settings["bfloat16"],
+        "bfloat16": restorer.bfloat16,
         "align": settings["align"],
         "checkpoint": {"file": str(trained.path), "sha256": trained.sha256, "names": trained.card["names"]},
         "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)},

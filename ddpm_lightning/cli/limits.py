@@ -95,6 +95,18 @@ class Texts:
         return f"{alone}a list{least} such as [a,b]{', or null' if self.optional else ''}"
 
 
+@dataclass(frozen=True)
+class SwitchOrAuto:
+    """True, false, or ``auto``: whatever suits the machine."""
+
+    def allows(self, value: Any) -> bool:
+        """Says whether a value is allowed."""
+        return isinstance(value, bool) or value == "auto"
+
+    def __str__(self) -> str:
+        return "true, false or auto"
+
+
 COUNT, FROM_ZERO, MAYBE = Limit(int, 1), Limit(int, 0), Limit(int, 1, optional=True)
 PATH, MAYBE_PATH = Limit(str), Limit(str, optional=True)
 SWITCH = Limit(bool)
@@ -120,7 +132,7 @@ LIMITS = {
     "figures": FROM_ZERO,
     "tile": Limit(int, 16, optional=True),
     "overlap": FROM_ZERO,
-    "bfloat16": SWITCH,
+    "bfloat16": SwitchOrAuto(),
     "std": SWITCH,
     "turned": Limit(bool, optional=True),
     "entropy": SWITCH,
@@ -225,7 +237,7 @@ def check_values(config: dict[str, Any]) -> None:
             raise UserError(path, found, allowed=str(limit))
 
 
-def _limit_of(path: str) -> Limit | Texts | None:
+def _limit_of(path: str) -> Limit | Texts | SwitchOrAuto | None:
     """Returns the limit of a path: its own, or that of its end (``model.sampler.steps`` ends in ``sampler.steps``)."""
     parts = path.split(".")
     for start in range(len(parts) - 1):

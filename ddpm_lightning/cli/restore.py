@@ -66,7 +66,6 @@ DECISIVE = (
     "tile",
     "overlap",
     "margin",
-    "bfloat16",
     "batch",
     "hot_pixels",
     "dtype",
@@ -336,6 +335,7 @@ def _about(
     trained = restorer.trained
     decisive = {name: settings[name] for name in DECISIVE}
     decisive |= {
+        "bfloat16": restorer.bfloat16,
         "model": trained.sha256,
         "preset": trained.way,
         "intervals": intervals.to_dict() if intervals else None,

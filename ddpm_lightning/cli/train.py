@@ -46,6 +46,7 @@ from ddpm_lightning.cli.run_folder import check_free, clear
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError, is_out_of_memory, printable
 from ddpm_lightning.evaluation.inputs import InputReference
+from ddpm_lightning.inference.bfloat16 import is_native
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
@@ -288,14 +289,16 @@ def trainer_settings(trainer: dict[str, Any], model: Learner, trust: Sequence[st
 
 def precision(trainer: dict[str, Any]) -> str:
     """Returns the trainer's precision; ``auto`` is bfloat16 where the processor computes in it, else float32."""
-    if trainer["precision"] != "auto":
-        return trainer["precision"]
-    if trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # Private, hence the default: without an answer, float32 is never wrong.
-        native = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-    return "bf16-mixed" if native else "32-true"
+    on_gpu = trainer["accelerator"] in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    native = is_native(torch.device("cuda" if on_gpu else "cpu"))
+    if trainer["precision"] == "auto":
+        return "bf16-mixed" if native else "32-true"
+    if str(trainer["precision"]).startswith("bf16") and not native and first_process():
+        print(
+            f"trainer.precision={trainer['precision']}: this processor does not compute in bfloat16, and emulates it"
+            " about ten times slower than float32; trainer.precision=auto looks"
+        )
+    return trainer["precision"]
 
 
 def card(config: dict[str, Any], data: PairDataModule) -> dict[str, Any]:

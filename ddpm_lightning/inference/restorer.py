@@ -19,6 +19,7 @@ from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import Scale, without_offset
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.bfloat16 import BFloat16, chosen
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.folded import Folded
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
@@ -53,8 +54,8 @@ class Restorer:
             planes.
         overlap: Pixels that neighbouring tiles share.
         seed: Seed of the draws.
-        bfloat16: Whether networks compute in bfloat16: about twice as fast where the processor has it; draws then
-            differ from those in float32 by a few hundredths of their spread.
+        bfloat16: Whether networks compute in bfloat16: about twice as fast where the processor has it, far slower
+            where not, and ``auto`` looks. Draws then differ from those in float32 by a few hundredths of their spread.
         batch: Draws that are computed together; by default as many as make a million pixels. On a GPU the batch moves
             the last digits of draws by rounding; on a CPU it does not.
         threads: Tiles or draws that a CPU computes side by side; by default as many as PyTorch has threads. The
@@ -77,7 +78,7 @@ class Restorer:
         tile: int | None = 256,
         overlap: int = 32,
         seed: int = 0,
-        bfloat16: bool = False,
+        bfloat16: BFloat16 = False,
         batch: int | None = None,
         threads: int | None = None,
         margin: int = MARGIN,
@@ -89,10 +90,11 @@ class Restorer:
             raise UserError("hot_pixels", f"is {hot_pixels!r}", allowed=" or ".join(HOT_PIXELS))
         self.hot_pixels = hot_pixels
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
-        self.seed, self.batch, self.bfloat16, self.margin = seed, batch, bfloat16, margin
-        self.tolerance, self.folded = tolerance, Folded(bfloat16, compiled)
+        self.seed, self.batch, self.margin = seed, batch, margin
         self.trust = Trust(trained)
         self.device = next(self.method.parameters()).device
+        self.bfloat16 = chosen(bfloat16, self.device)
+        self.tolerance, self.folded = tolerance, Folded(self.bfloat16, compiled)
         at_once = max(1, PIXELS_AT_ONCE // (tile or SMALLEST_TILE) ** 2)
         threads = threads or torch.get_num_threads()
         self.tiler = Tiler(tile, overlap, self.method.multiple, at_once, threads, say=log.warning)

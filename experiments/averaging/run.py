@@ -28,7 +28,7 @@ SIZES = {"small": {"images": 6, "side": 192}, "full": {"images": 100, "side": 25
 def measure(options: kit.Options) -> None:
     """Adds a row for each image and number of draws."""
     images, side = options.size["images"], options.size["side"]
-    restorer = Restorer.load(options.model, preset="uncertainty", bfloat16=True)
+    restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     sets = {name: kit.simulated(name, images, side) for name in kit.SPECIMENS}
     sets |= {name: Centres(kit.real(folder), side) for name, folder in options.pairs.items()}
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets), "numbers": NUMBERS}

@@ -27,8 +27,8 @@ SIZES = {"small": {"images": 5, "seconds": 1}, "full": {"images": 1000, "seconds
 
 def measure(options: kit.Options) -> None:
     """Adds a row for each image and method."""
-    model = Restorer.load(options.model, bfloat16=True)
-    sharp = Restorer.load(options.model, preset="realistic", bfloat16=True)
+    model = Restorer.load(options.model, bfloat16="auto")
+    sharp = Restorer.load(options.model, preset="realistic", bfloat16="auto")
     settings = {**options.size, "model": model.trained.sha256, "sets": list(options.pairs)}
     rows = kit.Rows(options.work / "default_model.csv", settings, ("set", "split", "image"))
     for name, folder in options.pairs.items():

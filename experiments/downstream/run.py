@@ -41,11 +41,11 @@ SIZES = {"small": {"images": 8, "val": 8, "side": 192}, "full": {"images": 100, 
 def measure(options: kit.Options) -> None:
     """Adds rows for each image and method: what is read from it, beside the truth."""
     trained = kit.checkpoints(options, {name: kit.set_of(name) for name in READOUTS}, list(METHODS))
-    default = Restorer.load(options.model, preset="uncertainty", bfloat16=True)
+    default = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     for name, readout in READOUTS.items():
         methods = {
             method: Restorer.load(
-                trained[name, method], bfloat16=True, **({"preset": preset} if preset else {})
+                trained[name, method], bfloat16="auto", **({"preset": preset} if preset else {})
             )
             for method, preset in METHODS.items()
         } | {"default": default}

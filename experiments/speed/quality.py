@@ -4,8 +4,8 @@
     python experiments/speed/quality.py CKPT --data microtubules synapses --images 8 --rows simulated.jsonl
 
 Every finished image and way of drawing is a line of the file of rows: a run that was stopped goes on where it was.
-Networks compute in bfloat16. Scores are those of the protocol `affine`. The spread is judged on independent draws
-(every second one where draws come in pairs; eight extra ones where there are fewer than eight).
+Networks compute in bfloat16 where the processor does. Scores are those of the protocol `affine`. The spread is judged
+on independent draws (every second one where draws come in pairs; eight extra ones where there are fewer than eight).
 """
 
 import argparse
@@ -21,6 +21,7 @@ from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.data.simulated import SimulatedPairs
 from ddpm_lightning.data.simulation.twins import TWINS
 from ddpm_lightning.evaluation.statistics import difference
+from ddpm_lightning.inference.bfloat16 import is_native
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.collection import perceptual_metric, score
@@ -63,7 +64,8 @@ class Drawer:
     def __init__(self, checkpoint: str) -> None:
         trained = load(checkpoint)
         self.method, self.normalisation = trained.method, trained.normalisation
-        self.folded = {self.method.network: fold(self.method.network, torch.bfloat16)}
+        dtype = torch.bfloat16 if is_native(torch.device("cpu")) else None
+        self.folded = {self.method.network: fold(self.method.network, dtype)}
 
     def draws(
         self, low: np.ndarray, name: str, sampler: dict, turned: bool, numbers: list[int]
@@ -225,9 +227,10 @@ def main() -> None:
         "spread_ratio_paper",
         "images",
     )
+    arithmetic = "bfloat16" if is_native(torch.device("cpu")) else "float32"
     content = {
         "about": f"{arguments.about} Centres of {arguments.crop}² pixels of images of the split `{arguments.split}`, "
-        "drawn at random; bfloat16; protocol `affine`; averages of the draws, less those of `paper`, with 95 % "
+        f"drawn at random; {arithmetic}; protocol `affine`; averages of the draws, less those of `paper`, with 95 % "
         "intervals from a bootstrap over fields of view. Spread: sqrt(b / a) of MSE(N) = a + b / N; 1 is consistent.",
         "presets": {
             name: {key: found[name].get(key) for key in numbers} for name in presets if name in found

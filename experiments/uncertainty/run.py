@@ -37,7 +37,7 @@ SIZES = {
 def measure(options: kit.Options) -> None:
     """Adds rows for each image of val, whose errors calibrate, and of test."""
     side = options.size["side"]
-    restorer = Restorer.load(options.model, preset="uncertainty", bfloat16=True)
+    restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     settings = {**options.size, "model": restorer.trained.sha256, "sets": [*kit.SPECIMENS, *options.pairs]}
     images, intervals, regions = (
         kit.Rows(options.work / f"{name}.csv", settings, ("set", "split", "image"))

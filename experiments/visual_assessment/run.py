@@ -41,7 +41,7 @@ SIZES = {"small": {"images": 8, "side": 192}, "full": {"images": 100, "side": 25
 def measure(options: kit.Options) -> None:
     """Adds rows for the regions of each image, and writes its versions."""
     images, side = options.size["images"], options.size["side"]
-    restorer = Restorer.load(options.model, preset="uncertainty", bfloat16=True)
+    restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     sets = {name: kit.simulated(name, images, side) for name in kit.SPECIMENS}
     sets |= {name: Centres(kit.real(folder), side) for name, folder in options.pairs.items()}
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets)}

@@ -44,7 +44,7 @@ def measure(options: kit.Options) -> None:
             "data=folder",
             f"data.root='{folder}'",
             "protocol=affine",
-            "bfloat16=true",
+            "bfloat16=auto",
             "figures=0",
             f"output='{options.work / 'evaluation'}'",
         )
