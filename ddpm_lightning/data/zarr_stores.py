@@ -162,9 +162,15 @@ def _metadata(array: Any, ome: dict[str, Any], others: dict[str, Any], level: in
 def _beside(group: Any, path: Path) -> list[Note]:
     """Returns notes on the labels of an image, and on what its store says of all images."""
     notes = []
+    datasets = _parts(group)[0]["multiscales"][0]["datasets"]
+    levels = {dataset["path"].split("/")[0] for dataset in datasets}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         labels = len(dict(group["labels"].groups())) if "labels" in group else 0
+        others = sorted({name for name, _ in group.members()} - levels - {"labels"})
+    if others:
+        text = f"what else is in the group of the image, not copied: {', '.join(others[:5])}"
+        notes.append(Note("left_aside", len(others), text))
     if labels:
         notes.append(Note("left_aside", labels, f"label images, not restored: {labels}"))
     store, inner = store_of(path)

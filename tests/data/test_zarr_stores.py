@@ -127,6 +127,13 @@ def test_the_largest_level_is_read_wherever_it_stands(tmp_path):
         assert stack.info.shape == (32, 40) and stack.info.pixel_size == (0.1, 0.1)
 
 
+def test_other_groups_in_an_image_are_told(tmp_path):
+    group = zarr.open_group(str(single(tmp_path / "a.zarr")), mode="a")
+    group.create_group("tables/regions")
+    with open_stack(tmp_path / "a.zarr") as stack:
+        assert [note.count for note in stack.notes if "tables" in note.text] == [1]
+
+
 @pytest.mark.parametrize("version", LAYOUT)
 @pytest.mark.parametrize("name", ["a.zarr.zip", "a.ome.zarr.zip", "a.zip", "a.ozx", "A.ZARR.ZIP"])
 @pytest.mark.parametrize("below", ["", "NAME.zarr/"])
