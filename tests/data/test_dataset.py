@@ -6,7 +6,7 @@ import torch
 
 from ddpm_lightning.data.augment import SYMMETRIES, symmetry
 from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler
-from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
+from ddpm_lightning.data.normalise import FixedRange, PairNormalisation, Percentile
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.errors import UserError
 
@@ -131,3 +131,43 @@ def test_a_set_below_one_batch_is_repeated():
 def test_processes_must_divide_the_batch():
     with pytest.raises(UserError, match="multiple of 3"):
         KeyedBatchSampler(10, 8, processes=3)
+
+
+class One:
+    """A single pair."""
+
+    def __init__(self, pair):
+        self.pair = pair
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.pair
+
+
+def test_hot_pixels_are_replaced_before_training_sees_them():
+    high = np.random.default_rng(0).poisson(200, (64, 64)).astype(np.uint16)
+    low = high.copy()
+    low[20, 30] = 65535
+    pair = CachedPairs(One(Pair(low, high, "a", "f")))[0]
+    assert (pair.low != low).sum() == 1 and pair.low[20, 30] < 300 and pair.high is high
+    alone = CachedPairs(One(Pair(low, low, "a", "f", paired=False)))[0]
+    assert alone.high is alone.low and alone.low[20, 30] < 300
+    scale = Percentile(per_image=True, blur=2.0)
+    scale.fit([high])
+    spoilt, sound = scale.scale(pair.low), scale.scale(high)
+    assert spoilt.high == pytest.approx(sound.high, rel=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float64])
+def test_crops_of_an_image_on_a_large_offset(dtype):
+    plain = np.random.default_rng(0).poisson(200, (16, 16))
+    crops = []
+    for offset in (0, 2 * 10**9):
+        image = (plain + offset).astype(dtype)
+        low = Percentile(per_image=True)
+        low.fit([image])
+        crops.append(CropDataset(One(Pair(image, image, "a", "f")), PairNormalisation(low), 16)[0])
+    torch.testing.assert_close(crops[0]["low"], crops[1]["low"], atol=1e-4, rtol=0)
+    assert len(crops[1]["low"].unique()) == len(np.unique(plain))

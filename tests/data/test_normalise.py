@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from ddpm_lightning.data.normalise import (
@@ -11,6 +12,7 @@ from ddpm_lightning.data.normalise import (
     Scale,
     matching,
     noise_level,
+    without_offset,
 )
 
 
@@ -206,3 +208,27 @@ def test_images_that_have_nothing_in_common_share_a_scale():
     low, high = rng.normal(10, 1, (2, 60, 60))
     scale = Scale(8.0, 12.0)
     assert matching(scale, low, high) == scale == matching(scale, low, np.full((60, 60), 3.0))
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "int64", "uint64", "float64"])
+def test_an_offset_that_float32_cannot_hold_is_subtracted_first(dtype):
+    plain = np.random.default_rng(0).poisson(500, (40, 40))
+    image = (plain + 2 * 10**9).astype(dtype)
+    normaliser = Percentile(per_image=True, blur=1.0)
+    normaliser.fit([image])
+    scale = normaliser.scale(image)
+    back = scale.restore(scale.normalise(image))
+    assert scale.far and back.dtype == np.float64
+    np.testing.assert_allclose(back - 2e9, plain, atol=1e-3)
+    np.testing.assert_allclose(scale.restore(torch.from_numpy(scale.normalise(image))).numpy(), back)
+    assert noise_level(image) == pytest.approx(noise_level(plain), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "int64", "float32", "float64"])
+def test_ordinary_intensities_are_mapped_in_float32(dtype):
+    image = np.random.default_rng(0).poisson(100, (40, 40)).astype(dtype)
+    normaliser = Percentile(per_image=True)
+    normaliser.fit([image])
+    scale = normaliser.scale(image)
+    assert not scale.far and scale.restore(scale.normalise(image)).dtype == np.float32
+    assert without_offset(image)[1] == 0

@@ -189,3 +189,63 @@ def test_the_page_tells_what_was_measured_and_how(rows):
         "lpips: no backbone",
     ):
         assert words in page
+
+
+class Alone:
+    """One smooth pair, changed by a function."""
+
+    def __init__(self, change):
+        y, x = np.mgrid[:48, :40]
+        high = 100 + 400 * np.exp(-((y - 20) ** 2 + (x - 20) ** 2) / 100)
+        low, high = change(np.random.default_rng(0).poisson(high), high)
+        self.pair = Pair(low, high, "alone", "field")
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.pair
+
+
+@pytest.fixture(scope="module")
+def relative(tmp_path_factory):
+    path = write_checkpoint(tmp_path_factory.mktemp("relative") / "best.ckpt", per_image=True)
+    return Restorer.load(path, "cpu", tile=None)
+
+
+@pytest.mark.parametrize("protocol", ["range", "affine"])
+def test_an_offset_of_both_images_changes_no_number(relative, protocol):
+    plain, far = (
+        Alone(lambda low, high, by=by: (low - 100 + by, np.rint(high).astype(int) - 100 + by))
+        for by in (0, 2 * 10**9)
+    )
+    assert plain[0].high.min() == 0  # what is subtracted of the other
+    ours, theirs = (
+        next(evaluate(relative, pairs, Scoring(protocol, draws=2, squirrel=True), range(1)))
+        for pairs in (far, plain)
+    )
+    for one, two in zip(ours.rows, theirs.rows, strict=True):
+        assert one.values.keys() == two.values.keys() and "psnr" in one.values
+        for name, value in one.values.items():
+            assert value == pytest.approx(two.values[name], rel=2e-3, abs=2e-3), name
+    assert ours.input == pytest.approx(theirs.input, abs=2e-3)
+
+
+def test_numbers_are_those_of_what_restore_makes_of_hot_pixels(relative):
+    def spoilt(low, high):
+        low[[9, 30], [10, 12]] = 60000
+        return low, high
+
+    pairs = Alone(spoilt)
+    found = next(evaluate(relative, pairs, Scoring("range", draws=2), range(1)))
+    pair = pairs[0]
+    restored = relative.restore(pair.low, 2, pair.name)
+    assert restored.replaced == 2
+    for row, image in zip(found.rows[::2], (pair.low, restored.mean), strict=True):
+        assert row.estimator in ("raw", "average")
+        if row.estimator == "average":
+            error = np.sqrt(((image - pair.high) ** 2).mean()) / np.ptp(pair.high)
+            assert row.values["nrmse"] == pytest.approx(error, rel=1e-3)
+    # The hot pixels are in the image that somebody has who does nothing.
+    assert found.rows[0].values["nrmse"] > 1
+    assert found.input["bright"] < 3 and found.beyond < 1
