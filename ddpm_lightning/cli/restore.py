@@ -38,6 +38,7 @@ import ddpm_lightning
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import stored_intervals
 from ddpm_lightning.cli.meter import Meter
+from ddpm_lightning.cli.reuse import draw_preview, in_words, previews_alone, write_preview
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import KINDS, as_records, total
 from ddpm_lightning.data.stacks import open_stack, stem
@@ -236,10 +237,15 @@ def _restore(
     if share.first:
         records.begin(results)
     # Processes agree on what is left to do before any of them adds to what is done.
-    done = share.agree({source: records.finished(source, results[source]) for source in files})
-    waiting = [source for source in files if done[source] is None]
-    if share.first and len(waiting) < len(files):
-        print(f"{len(files) - len(waiting)} of {len(files)} files were finished before")
+    standing = share.agree({source: records.standing(source, results[source]) for source in files})
+    done = {source: one.record for source, one in standing.items() if one.record and not one.missing}
+    if share.first:
+        for line in in_words(standing, folder, _changed(records.before, about)):
+            print(printable(line))
+        drawn = [source for source in files if previews_alone(standing[source])]
+        done |= {source: draw_preview(records, source, standing[source], how.channels) for source in drawn}
+    done = share.agree(done)
+    waiting = [source for source in files if source not in done]
     if share.first and waiting and how.std and how.draws == 1:
         print("one sample of each image: there is no standard deviation, and none is written")
     infos = {source: _info(source, how) for source in waiting}
@@ -287,7 +293,7 @@ def _restore(
     if not share.first:
         return []
     made = {source: record for part in gathered for source, record in part.items()}
-    ordered = [made.get(source) or done[source] for source in files]
+    ordered = [made[source] if source in made else done[source] for source in files]
     finished = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     records.write(
         ordered,
@@ -296,6 +302,16 @@ def _restore(
         seconds=round(time.monotonic() - began, 2),
     )
     return ordered
+
+
+def _changed(before: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """Returns what differs from the last job in this folder and decides about the pixels, with both values."""
+    old, new = before.get("settings", {}), about["settings"]
+    pairs = [(name, old.get(name), new[name]) for name in (*DECISIVE, "intervals") if name in old]
+    pairs += [("sampler", before.get("sampler"), about["sampler"])] if "sampler" in before else []
+    found = [f"{name} {then}, now {now}" for name, then, now in pairs if then != now]
+    other = before.get("model", {}).get("sha256") not in (None, about["model"]["sha256"])
+    return (["another model"] if other else []) + found
 
 
 def _info(source: Source, how: Settings) -> ImageInfo | None:
@@ -308,12 +324,10 @@ def _info(source: Source, how: Settings) -> ImageInfo | None:
 
 
 def _preview(plane: np.ndarray, restored: Restoration, info: ImageInfo, path: Path) -> None:
-    from ddpm_lightning.evaluation.figures import panel  # only where it is used: matplotlib takes its time
-
     images = {"low": plane, "restored": restored.mean}
     if restored.std is not None:
         images = {"low": plane, "average": restored.mean, "std": restored.std}
-    panel([images], path, pixel_size=info.pixel_size[1] if info.pixel_size else None, title=path.stem)
+    write_preview(images, info.pixel_size, path)
 
 
 def _plan(settings: dict[str, Any]) -> str:

@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.storage import Print, noted, print_of, remove_partials, write_json
 
-__all__ = ["Making", "Records", "making"]
+__all__ = ["Making", "Records", "Standing", "making"]
 
 NOTES = ".restore"
 
@@ -51,6 +51,22 @@ def making(source: Source | Path) -> Iterator[Making]:
         yield Making(source, stamp, written)
 
 
+class Standing(NamedTuple):
+    """What is there of a file.
+
+    Attributes:
+        record: Its record, if model, settings and file are what they were; else ``None``.
+        missing: Results that are not there as they were written.
+        reason: Why there is no record: ``new``, other ``settings``, or another ``input``; empty where there is one.
+        older: Results of other settings that this job does not replace.
+    """
+
+    record: dict[str, Any] | None
+    missing: list[str]
+    reason: str
+    older: list[str]
+
+
 class Records:
     """The records of a folder of results.
 
@@ -70,8 +86,8 @@ class Records:
         self._made, self._below = False, set()
         if self.notes.exists() and not self.notes.is_dir():
             raise _foreign(self.notes)
-        self._before = self._read(self.path) if self.path.exists() else {}
-        self._known = {record["file"]: record for record in self._before.get("files", []) if "key" in record}
+        self.before = self._read(self.path) if self.path.exists() else {}
+        self._known = {record["file"]: record for record in self.before.get("files", []) if "key" in record}
 
     def begin(self, results: Mapping[Source, Sequence[str]]) -> None:
         """Takes the folder.
@@ -84,7 +100,7 @@ class Records:
         """
         # A job that was stopped may have written a result and not its note: then they are taken to be its own.
         if not self.notes.is_dir():
-            jobs = [self._before, *self._before.get("earlier", [])]
+            jobs = [self.before, *self.before.get("earlier", [])]
             # What was made of a file by other settings lies there too, such as single draws.
             own = {record["file"] for job in jobs for record in job.get("files", []) if "results" in record}
             names = [name for source in results if source.name not in own for name in results[source]]
@@ -121,15 +137,28 @@ class Records:
             source: The file.
             results: Names of its results, relative to the folder.
         """
+        found = self.standing(source, results)
+        return None if found.missing else found.record
+
+    def standing(self, source: Source | Path, results: Sequence[str]) -> Standing:
+        """Returns what is there of a file, of this job or of an earlier one.
+
+        Args:
+            source: The file.
+            results: Names of its results, relative to the folder.
+        """
         note = self._note(source)
         record = self._read(note) if note.is_file() else self._known.get(source.name, {})
         made = record.get("results")
-        if record.get("key") != self.key or made is None or set(made) != set(results):
-            return None
+        if "key" not in record or made is None:
+            return Standing(None, list(results), "new", [])
+        if record["key"] != self.key:
+            older = [name for name in made if name not in results and (self.folder / name).exists()]
+            return Standing(None, list(results), "settings", older)
         if not _unchanged(Source.of(source).file, record.get("input")):
-            return None
-        there = all(_holds(self.folder / name, made[name]) for name in results)
-        return record if there else None
+            return Standing(None, list(results), "input", [])
+        missing = [name for name in results if name not in made or not _holds(self.folder / name, made[name])]
+        return Standing(record, missing, "", [])
 
     def keep(self, made: Making, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
         """Notes that a file is finished, and returns its record.
@@ -150,7 +179,10 @@ class Records:
             digest = _digest(made.source.file, *made.stamp.values())
             # Of a file that changed while it was read, nobody knows what was restored: next time it is done again.
             source["sha256"] = digest if _stamp(made.source.file) == made.stamp else None
-        record = {**record, "input": source, "results": prints, "key": self.key}
+        # What the same settings left of the same file stays, though it was not asked for this time.
+        before = self.standing(made.source, results).record or {"results": {}}
+        kept = {name: found for name, found in before["results"].items() if _holds(self.folder / name, found)}
+        record = {**record, "input": source, "results": {**kept, **prints}, "key": self.key}
         write_json(self._note(made.source), record)
         return record
 
@@ -162,9 +194,9 @@ class Records:
             more: What else is worth recording.
         """
         now = {record["file"] for record in records}
-        earlier = list(self._before.get("earlier", []))
-        if self._before:
-            earlier.append({key: value for key, value in self._before.items() if key != "earlier"})
+        earlier = list(self.before.get("earlier", []))
+        if self.before:
+            earlier.append({key: value for key, value in self.before.items() if key != "earlier"})
         # Other files that were restored to this folder keep their records.
         kept = [
             {**job, "files": [record for record in job["files"] if record["file"] not in now]}

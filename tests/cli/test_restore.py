@@ -138,13 +138,47 @@ def test_nothing_is_done_twice_unless_something_changed(do, noisy, monkeypatch):
     monkeypatch.setattr(restore, "restore_file", lambda *a: done.append(a[1].name) or original(*a))
     answer, _, _ = do()
     assert done == [] and "4 of 4 files were finished before" in answer.out
-    do("preview=true")
-    assert done == ["a.tif", "b.tif", "c.tif", "stack.tif"]
     tifffile.imwrite(noisy / "b.tif", np.eye(40, dtype=np.uint16) * 50)
-    do("preview=true")
-    assert done[4:] == ["b.tif"]
-    do("preview=true", "seed=1")
-    assert len(done) == 9
+    answer, _, _ = do()
+    assert done == ["b.tif"] and "3 of 4 files were finished before" in answer.out
+    assert "1 file was restored before and changed since" in answer.out
+    do("seed=1")
+    assert len(done) == 5
+
+
+def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_path):
+    _, first, _ = do()
+    done = []
+    original = restore.restore_file
+    monkeypatch.setattr(restore, "restore_file", lambda *a: done.append(a[1].name) or original(*a))
+    answer, images, record = do("preview=true")
+    assert done == [] and images == first and len(list((tmp_path / "out/preview").glob("*.png"))) == 4
+    assert "4 files were restored before: the previews are drawn from the results" in answer.out
+    assert all("preview" in " ".join(file["results"]) for file in record["files"])
+    answer, _, _ = do("preview=true")
+    assert done == [] and "4 of 4 files were finished before" in answer.out
+    answer, images, record = do("entropy=true", "single=true")
+    assert len(done) == 4 and "the samples are not kept and are made again" in answer.out
+    assert {name: images[name] for name in first} == first and "a_entropy.tif" in images
+    assert {"preview/a.png", "a_draw_02.tif", "a.tif", "a_std.tif"} <= set(record["files"][0]["results"])
+    for fewer in ([], ["std=false"], ["entropy=true", "preview=true"]):
+        answer, _, _ = do(*fewer)
+        assert len(done) == 4 and "4 of 4 files were finished before" in answer.out
+    (tmp_path / "out" / "preview" / "a.png").unlink()
+    (tmp_path / "out" / "b_entropy.tif").write_bytes(b"spoilt")
+    answer, images, _ = do("entropy=true", "preview=true")
+    assert done[4:] == ["b.tif"] and "2 of 4 files were finished before" in answer.out
+    assert (
+        "1 file was restored before: the previews are drawn" in answer.out
+        and "b_entropy.tif" in answer.out
+        and len(images["b_entropy.tif"]) > 99
+    )
+    answer, images, _ = do("seed=1", "draws=3")
+    assert len(done) == 9 and "seed 0, now 1" in answer.out and "draws 2, now 3" in answer.out
+    assert (
+        "4 files were restored before with other settings" in answer.out and images["a.tif"] != first["a.tif"]
+    )
+    assert "stay as they are" in answer.out and "a_draw_02.tif" in images
 
 
 @pytest.mark.slow

@@ -1,0 +1,104 @@
+"""What a second ``restore`` into a folder does again, and what it says of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.data.stacks import open_stack
+from ddpm_lightning.inference.files import result_name
+from ddpm_lightning.inference.records import Records, Standing, making
+from ddpm_lightning.inference.sources import Source
+
+__all__ = ["draw_preview", "in_words", "previews_alone", "write_preview"]
+
+
+def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequence[str]) -> list[str]:
+    """Says of which files nothing or not all is done, and why the rest is done again.
+
+    Args:
+        standing: What is there of each file.
+        folder: Folder of the results.
+        changed: Settings that differ from those of the last job, with both values.
+    """
+    by = {
+        reason: [one for one in standing.values() if one.reason == reason]
+        for reason in ("", "settings", "input")
+    }
+    lines = []
+    if finished := by[""]:
+        if whole := sum(not one.missing for one in finished):
+            lines.append(f"{whole} of {len(standing)} files were finished before")
+        if again := [one for one in finished if one.missing and not previews_alone(one)]:
+            names = [name for name in again[0].missing if not _is_preview(name)]
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            lines.append(
+                f"{_files(again)} restored before without {names[0]}{more}, or have lost it: the samples are not kept "
+                "and are made again (with the same seed they are the same, and so are the results that are there)"
+            )
+        if drawn := [one for one in finished if previews_alone(one)]:
+            lines.append(
+                f"{_files(drawn)} restored before: the previews are drawn from the results in {folder}; nothing is restored for them"
+            )
+    if again := by["settings"]:
+        how = f" ({', '.join(changed)})" if changed else ""
+        lines.append(
+            f"{_files(again)} restored before with other settings{how}: they are restored again, and their results "
+            "replaced; another output=FOLDER keeps both"
+        )
+        if older := [name for one in again for name in one.older]:
+            more = f" and {len(older) - 1} more" if len(older) > 1 else ""
+            lines.append(
+                f"{older[0]}{more} in {folder} stay as they are: they were made with the other settings"
+            )
+    if again := by["input"]:
+        lines.append(f"{_files(again)} restored before and changed since: restored again")
+    return lines
+
+
+def previews_alone(standing: Standing) -> bool:
+    """Says whether all that is missing of a file can be drawn from its results."""
+    return standing.record is not None and bool(standing.missing) and all(map(_is_preview, standing.missing))
+
+
+def draw_preview(records: Records, source: Source, standing: Standing, channels: Any) -> dict[str, Any]:
+    """Draws the preview of a file from its results, and returns its record.
+
+    Args:
+        records: Records of the folder of the results.
+        source: The file.
+        standing: What is there of it.
+        channels: Channels that were restored.
+    """
+    (name,) = standing.missing
+    results, std = standing.record["results"], result_name(source, "std")
+    with making(source) as made:
+        with open_stack(source.path, channels) as stack:
+            number, pixel_size = len(stack) // 2, stack.info.pixel_size
+            images = {"low": stack.plane(number)}
+        restored = (
+            {"average": result_name(source), "std": std}
+            if std in results
+            else {"restored": result_name(source)}
+        )
+        for title, result in restored.items():
+            with open_stack(records.folder / result) as stack:
+                images[title] = np.asarray(stack.plane(number), dtype=np.float32)
+        write_preview(images, pixel_size, records.folder / name)
+    return records.keep(made, standing.record, [name])
+
+
+def write_preview(images: dict[str, np.ndarray], pixel_size: Sequence[float] | None, path: Path) -> None:
+    """Writes a preview: the low image, what was made of it, and the standard deviation if there is one."""
+    from ddpm_lightning.evaluation.figures import panel  # only where it is used: matplotlib takes its time
+
+    panel([images], path, pixel_size=pixel_size[1] if pixel_size else None, title=path.stem)
+
+
+def _is_preview(name: str) -> bool:
+    return name.startswith("preview/")
+
+
+def _files(standing: Sequence[Standing]) -> str:
+    return "1 file was" if len(standing) == 1 else f"{len(standing)} files were"
