@@ -156,12 +156,12 @@ def _files(settings: dict[str, Any]) -> tuple[Found, Path]:
         raise UserError("input", f"is {given!r}", allowed="a file, a folder, a pattern, or a list of them")
     if not isinstance(settings["output"], str):
         raise UserError("output", f"is {settings['output']!r}", allowed="a folder, which is made")
-    found, folder = find_files(given), expanded(settings["output"])
+    folder = expanded(settings["output"])
     if folder.exists() and not folder.is_dir():
         raise UserError(
             f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"
         )
-    return found, folder
+    return find_files(given, folder), folder
 
 
 def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:

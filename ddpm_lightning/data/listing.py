@@ -7,9 +7,9 @@ from pathlib import Path
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.stacks import is_image
 
-__all__ = ["below", "endings_of", "is_other", "left_aside", "search"]
+__all__ = ["below", "endings_of", "holds_results", "is_other", "left_aside", "search"]
 
-#: What a folder of results holds: a search through folders passes it by.
+#: What a folder of results holds.
 OURS = ("restore.json", ".restore")
 
 #: Images that microscopists export, and that lose grey values, axes or pixel size.
@@ -50,12 +50,17 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 def below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
     """Yields images and others of folders and all folders in them, each folder once: links may lead in circles."""
     for folder in folders:
-        if folder.resolve() in seen or any((folder / name).exists() for name in OURS):
+        if folder.resolve() in seen or holds_results(folder):
             continue
         seen.add(folder.resolve())
         images, others, inner = _listed(folder)
         yield images, others
         yield from below(inner, seen)
+
+
+def holds_results(folder: Path) -> bool:
+    """Says whether a job of ours left results in a folder: a search through folders passes it by."""
+    return any((folder / name).exists() for name in OURS)
 
 
 def is_other(path: Path) -> bool:

@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from ddpm_lightning.data.listing import below, endings_of, is_other, left_aside, search
+from ddpm_lightning.data.listing import below, endings_of, holds_results, is_other, left_aside, search
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, is_image
 from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, store_of
@@ -82,12 +82,16 @@ class _Seen(NamedTuple):
     others: list[Path]
 
 
-def find_files(source: str | Path | Sequence[str | Path]) -> Found:
+def find_files(source: str | Path | Sequence[str | Path], results: Path | None = None) -> Found:
     """Returns the images that a path, a pattern, or a list of either means, in order, each once.
 
     A folder stands for the images in it or, where there are none, for those in the folders below it. A pattern such as
     ``day1/*.tif`` stands for the images that it matches or, where it matches none, for those in the folders that it
     matches.
+
+    Args:
+        source: The input.
+        results: Folder of the results; what an earlier job left there is no input.
 
     Raises:
         UserError: If there are none.
@@ -97,12 +101,16 @@ def find_files(source: str | Path | Sequence[str | Path]) -> Found:
         raise UserError("input", "is an empty list", allowed="files, folders or patterns such as day1/*.tif")
     seen = [_seen(one) for one in given]
     base = os.path.commonpath([os.path.abspath(_outside(one.base)) for one in seen])
+    paths, others = ([path for one in seen for path in getattr(one, part)] for part in ("paths", "others"))
+    if results is not None and holds_results(results):
+        place = results.resolve()
+        # Where nothing else is left, the input is the folder of the results, which is refused elsewhere.
+        paths = [path for path in paths if not path.resolve().is_relative_to(place)] or paths
+        others = [path for path in others if not path.resolve().is_relative_to(place)]
     places: dict[str, Path] = {}
-    for path in (path for one in seen for path in one.paths):
-        for image in images_in(path):
-            places.setdefault(os.path.abspath(image), image)
-    sources = [Source(path, _name(path, base)) for path in places.values()]
-    return Found(sources, left_aside(path for one in seen for path in one.others))
+    for image in (image for path in paths for image in images_in(path)):
+        places.setdefault(os.path.abspath(image), image)
+    return Found([Source(path, _name(path, base)) for path in places.values()], left_aside(others))
 
 
 def _outside(folder: Path) -> Path:

@@ -110,3 +110,13 @@ def test_obstacles_are_found_before_the_work(command, checkpoint, pair_folder, t
     settings = [f"checkpoint={checkpoint}", f"input={pair_folder}/test/low", f"output={folder}"]
     answer = command("restore", *settings, "draws=2", "sampler.steps=1")
     assert answer.code == 2 and name in answer.err and os.listdir(folder) == [name]
+
+
+def test_the_audit_says_what_is_not_read(command, pair_folder, tmp_path):
+    for name in ("a.png", "b.jpg"):
+        (pair_folder / "train" / "low" / name).touch()
+    settings = ["data=folder", f"data.root={pair_folder}"]
+    answer = command("prepare", *settings, "check=true", f"output={tmp_path / 'audit'}")
+    told = ("1 .png file", "1 .jpg file")
+    assert answer.code == 0 and all(words in answer.out for words in told)
+    assert all(words in (tmp_path / "audit" / "audit.md").read_text() for words in told)

@@ -125,3 +125,15 @@ def test_a_pattern_of_folders_stands_for_what_is_in_them(experiment):
     assert names(str(experiment / "Pos*")) == ["Pos0/img.tif", "Pos1/img.tif"]
     assert [note.count for note in find_files(experiment / "Pos*").notes] == [1]
     assert names(str(experiment / "*")) == names(experiment)
+
+
+def test_earlier_results_are_no_input(experiment):
+    output = experiment / "restored"
+    (output / "Pos0").mkdir(parents=True)
+    for name in ("Pos0/img.tif", "restore.json", "view.png"):
+        (output / name).touch()
+    found = find_files(f"{experiment}/**/*", output)
+    assert [source.name for source in found.sources] == ["Pos0/img.tif", "Pos1/img.tif", "day2/Pos2/img.tif"]
+    assert not found.notes
+    with pytest.raises(UserError, match="is the folder of the input"):
+        check_names({one: [one.name] for one in find_files(output / "Pos0", output).sources}, output / "Pos0")
