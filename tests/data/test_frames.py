@@ -191,8 +191,9 @@ def test_processes_that_were_forked_read_by_themselves(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 999, (40, 64, 64)).astype("uint16")
     tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib", photometric="minisblack")
     file = FrameFile(tmp_path / "a.tif")
-    file.plane(0)
     opened = FrameFile.open_files
+    file.plane(0)
+    assert FrameFile.open_files == opened + 1
 
     def read(seed, wrong):
         order = np.random.default_rng(seed).integers(0, 40, 400)
@@ -206,5 +207,4 @@ def test_processes_that_were_forked_read_by_themselves(tmp_path):
     for child in children:
         child.join()
     assert [count.value for count in counts] == [0, 0, 0]
-    del file
-    assert FrameFile.open_files == opened - 1
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(file)).plane(3), pixels[3])
