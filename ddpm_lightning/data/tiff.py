@@ -11,6 +11,7 @@ import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,15 @@ from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_description import codec_options, page_options, plane_options
 from ddpm_lightning.data.tiff_layout import breaks_off, first_byte, main_series, pages_of, run_of_planes
 from ddpm_lightning.data.tiff_metadata import describe
-from ddpm_lightning.data.tiff_missing import is_stored, lost_tags, opened, shorten, sound_pages, understood
+from ddpm_lightning.data.tiff_missing import (
+    differing_page,
+    is_stored,
+    lost_tags,
+    opened,
+    shorten,
+    sound_pages,
+    understood,
+)
 from ddpm_lightning.data.tiff_pages import StoredPages, lost_words
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.storage import Draft, disk_full_named
@@ -155,7 +164,9 @@ class TiffStack(Planes):
                 end, there = self._offset + size, self._tif.filehandle.size
                 raise self._incomplete(f"{there} bytes where the pixels end at byte {end}")
             return count
-        stored = [is_stored(self._tif, page) for page in pages_of(self._series)]
+        # tifffile takes all pages of an ImageJ file for its stack, however many it describes.
+        pages = list(islice(pages_of(self._series), -(-expected // self._planes_per_page)))
+        stored = [is_stored(self._tif, page) for page in pages]
         count = sum(stored)
         if not all(stored[:count]):
             plane = stored.index(False) * self._planes_per_page
@@ -167,6 +178,9 @@ class TiffStack(Planes):
                 raise self._incomplete("pixels that were never written")
             end = max(map(sum, zip(first.dataoffsets, first.databytecounts, strict=True)))
             raise self._incomplete(f"{self._tif.filehandle.size} bytes where the pixels end at byte {end}")
+        if (differs := differing_page(self._tif, pages[:count])) is not None:
+            found = f"page {differs} of the image has another size or type than those before"
+            raise UserError(self.path, found, "stacks of equal planes", "save the image again")
         return min(expected, count * self._planes_per_page)
 
     def _incomplete(self, found: str) -> UserError:

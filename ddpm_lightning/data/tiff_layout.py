@@ -2,8 +2,10 @@
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
@@ -123,48 +125,60 @@ def run_of_planes(tif: TiffFile) -> int:
 
 def _full_size(series: list[TiffPageSeries], notes: list[Note]) -> TiffPageSeries:
     """The first series that is no thumbnail, mask or level of a pyramid."""
-    full = [
-        one
-        for one in series
-        if not (one.keyframe.is_reduced or one.keyframe.is_mask or one.keyframe.is_subifd)
-    ]
+    full = [one for one in series if not _is_aside(one.keyframe)]
     if not full:
         return max(series, key=lambda one: prod(one.keyframe.shape))
     first = full[0]
     if first.kind not in ("generic", "shaped"):
         return first
-    for other in full[1:]:
-        if len(other) >= len(first) and _is_thumbnail(first.keyframe, other.keyframe):
-            text = f"the first page, {first.shape}, is taken for a thumbnail of the image {other.shape}"
-            notes.append(Note("guessed", 1, text))
-            return other
+    planes: Counter[tuple[Any, ...]] = Counter()
+    for one in full:
+        planes[_sort(one.keyframe)] += _planes(one)
+    seen = {_sort(first.keyframe)}
+    for other in full:
+        sort = _sort(other.keyframe)
+        if sort in seen or not _is_grey(other.keyframe):
+            continue
+        seen.add(sort)
+        larger = prod(other.keyframe.shape) > prod(first.keyframe.shape)
+        if planes[sort] >= len(first) and _is_thumbnail(first.keyframe, other.keyframe):
+            what = f"a thumbnail of the image {other.shape}"
+        elif planes[sort] > 1 and larger and len(first) == 1:
+            what = f"a preview of the {planes[sort]} larger ones"
+        else:
+            continue
+        notes.append(Note("guessed", 1, f"the first page, {first.shape}, is taken for {what}"))
+        return other
     return first
+
+
+def _is_aside(page: TiffPage) -> bool:
+    return page.is_reduced or page.is_mask or page.is_subifd
+
+
+def _is_grey(page: TiffPage) -> bool:
+    return page.dtype is not None and page.photometric in GREY
 
 
 def _is_thumbnail(page: TiffPage, of: TiffPage) -> bool:
     height, width = page.imagelength, page.imagewidth
-    if not of.dtype or of.photometric not in GREY or not min(height, width) or max(height, width) > THUMBNAIL:
+    if not _is_grey(of) or not min(height, width) or max(height, width) > THUMBNAIL:
         return False
     factor = max(of.imagelength, of.imagewidth) / max(height, width)
     near = abs(of.imagelength / factor - height) <= 1 and abs(of.imagewidth / factor - width) <= 1
     return factor >= FACTOR and near
 
 
-def _page_like(page: TiffPage, other: TiffPage) -> bool:
-    return (page.shape, page.dtype, page.photometric) == (other.shape, other.dtype, other.photometric)
+def _sort(page: TiffPage) -> tuple[Any, ...]:
+    """What equal pages have in common."""
+    return page.shape, page.dtype, page.photometric
 
 
 def _continues(main: TiffPageSeries, other: TiffPageSeries) -> bool:
     """Whether a series is of the same kind of pages, in a dialect that does not tell images apart."""
     if {main.kind, other.kind} - {"generic", "shaped"} or main.is_truncated or other.is_truncated:
         return False
-    keyframe = other.keyframe
-    if (
-        keyframe.is_subifd
-        or keyframe.is_reduced
-        or keyframe.is_mask
-        or not _page_like(main.keyframe, keyframe)
-    ):
+    if _is_aside(other.keyframe) or _sort(main.keyframe) != _sort(other.keyframe):
         return False
     return (main.axes, main.shape) == (other.axes, other.shape) or (_unnamed(main) and _unnamed(other))
 
@@ -226,7 +240,7 @@ def _extended(tif: TiffFile, main: TiffPageSeries, notes: list[Note]) -> TiffPag
     if not extra:
         return main
     stacked = main.axes.removesuffix(main.keyframe.axes)
-    alike = all(_page_like(main.keyframe, page) and not page.is_reduced for page in extra)
+    alike = all(_sort(main.keyframe) == _sort(page) and not page.is_reduced for page in extra)
     if alike and main.kind == "imagej" and len(stacked) <= 1 and _planes(main) + len(extra) == len(tif.pages):
         axes = main.axes if stacked else f"I{main.axes}"
         text = f"{len(extra)} pages follow those that the file describes: they are restored as well, along {axes[0]}"

@@ -5,6 +5,7 @@ The planes that are there are used, as long as they form a whole part of the sta
 
 import json
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -17,6 +18,8 @@ from ddpm_lightning.data.image import ImageInfo, TiffTags
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.errors import printable
 
+#: Tags for width, height, bits, meaning, samples and their format.
+LAYOUT = {256, 257, 258, 262, 277, 284, 339}
 #: What tifffile finds to know a dialect by.
 DESCRIBED = (
     "is_uniform",
@@ -29,7 +32,7 @@ DESCRIBED = (
     "is_fluoview",
 )
 
-__all__ = ["is_stored", "lost_tags", "opened", "shorten", "sound_pages", "understood"]
+__all__ = ["differing_page", "is_stored", "lost_tags", "opened", "shorten", "sound_pages", "understood"]
 
 
 def opened(path: Path, **options: Any) -> TiffFile:
@@ -56,23 +59,27 @@ def understood(tif: TiffFile, path: Path, notes: list[Note]) -> TiffFile:
         path: Its name.
         notes: Where it is noted.
     """
+    reason: Exception | None = None
+    try:
+        if not tif.series or tif.series[0].kind != "uniform" or differing_page(tif, tif.series[0]) is None:
+            return tif
+    except Exception as error:  # whatever odd descriptions do to the parser
+        reason = error
+    tif.close()
+    # tifffile looks at a few pages to see whether all are alike; others may differ, which is no odd description.
+    differ = reason is None or isinstance(reason, RuntimeError)
+    tif = opened(path, **dict.fromkeys(["is_uniform"] if differ else DESCRIBED, False))
     try:
         tif.series  # noqa: B018  (computed once, here)
-        return tif
-    except Exception as error:  # whatever odd descriptions do to the parser
+    except Exception as error:
         tif.close()
-        # Pages that differ from those that tifffile looked at are found only now; they are no odd description.
-        differ = isinstance(error, RuntimeError)
-        tif = opened(path, **dict.fromkeys(["is_uniform"] if differ else DESCRIBED, False))
-        try:
-            tif.series  # noqa: B018
-        except Exception:
-            tif.close()
-            raise error from None
-        if not differ:
-            text = f"the description of the images is not understood ({printable(str(error))}): their axes are unknown"
-            notes.append(Note("guessed", 1, text))
-        return tif
+        raise reason or error from None
+    if not differ:
+        text = (
+            f"the description of the images is not understood ({printable(reason)}): their axes are unknown"
+        )
+        notes.append(Note("guessed", 1, text))
+    return tif
 
 
 def _end_of_pages(tif: TiffFile) -> int | None:
@@ -100,6 +107,42 @@ def _parses(tif: TiffFile, number: int) -> bool:
         return number == 0 or (end <= tif.filehandle.size and bool(page.dataoffsets))
     except Exception:  # whatever a page that was cut does to the parser
         return False
+
+
+def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame]) -> int | None:
+    """Returns the number of the first page whose size or type is not that of the first; ``None`` where all agree.
+
+    Args:
+        tif: The open file. tifffile takes such pages for what the first one is.
+        pages: The pages.
+    """
+    first, known = None, set()
+    for number, page in enumerate(pages):
+        entries = _layout(tif, page.offset)
+        if entries in known:
+            continue
+        # The same size may be stored in another way.
+        whole = (
+            tif.pages.get(page.index, aspage=True, cache=False)
+            if isinstance(page.index, int)
+            else page.aspage()
+        )
+        found = whole.shape, whole.dtype, whole.photometric
+        first = first or found
+        if found != first:
+            return number
+        known.add(entries)
+    return None
+
+
+def _layout(tif: TiffFile, offset: int) -> bytes:
+    """The entries of a page that tell size and type of its pixels, as they are stored."""
+    end = _end_of_tags(tif, offset)
+    tif.filehandle.seek(offset + tif.tiff.tagnosize)
+    table = tif.filehandle.read(end - offset - tif.tiff.tagnosize)
+    size, code = tif.tiff.tagsize, f"{tif.byteorder}H"
+    entries = (table[at : at + size] for at in range(0, len(table) - size + 1, size))
+    return b"".join(entry for entry in entries if struct.unpack_from(code, entry)[0] in LAYOUT)
 
 
 def lost_tags(tif: TiffFile) -> list[Note]:

@@ -6,6 +6,7 @@ import tifffile
 
 from ddpm_lightning.data.frames import FrameFile
 from ddpm_lightning.data.tiff import TiffStack, TiffStackWriter
+from ddpm_lightning.errors import UserError
 
 GREY = {"photometric": "minisblack"}
 
@@ -107,6 +108,52 @@ def append_to(path, description, pixels, extra, codec):
         tif.write(pixels, description=description, metadata=None, compression=codec, **GREY)
         for page in extra:
             tif.write(page, metadata=None, compression=codec, **GREY)
+
+
+@pytest.mark.parametrize("metadata", [None, {}])
+@pytest.mark.parametrize("codec", [None, "zlib"])
+def test_one_page_that_differs_wherever_it_is(tmp_path, metadata, codec):
+    pixels, path = random(12, 20, 18), tmp_path / "a.tif"
+    for odd in range(12):
+        for other in (pixels[odd, :10], pixels[odd].astype("uint8"), pixels[odd].reshape(18, 20)):
+            with tifffile.TiffWriter(path) as tif:
+                for number, page in enumerate(pixels):
+                    page = other if number == odd else page
+                    tif.write(page, metadata=metadata, compression=codec, **GREY)
+            if odd == 0 and other.shape != (10, 18):
+                continue
+            with TiffStack(path) as stack:
+                np.testing.assert_array_equal(np.stack(list(stack)), np.delete(pixels, odd, 0))
+                assert (stack.info.axes, stack.notes[-1].kind) == ("IYX", "left_aside")
+                assert stack.notes[-1].count == 1
+
+
+def test_a_page_of_a_described_stack_that_differs(tmp_path):
+    pixels = random(5, 20, 18)
+    for text in (tifffile.imagej_description((5, 20, 18), axes="ZYX"), '{"shape": [5, 20, 18]}'):
+        with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+            for number, page in enumerate(pixels):
+                page = page[:10] if number == 3 else page
+                tif.write(
+                    page, metadata=None, description=None if number else text, compression="zlib", **GREY
+                )
+        with pytest.raises(UserError, match="page 3"):
+            TiffStack(tmp_path / "a.tif")
+
+
+def append_to_stack(path, first, pixels):
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(first, metadata=None, **GREY)
+        for page in pixels:
+            tif.write(page, metadata=None, **GREY)
+
+
+def test_a_small_page_before_a_stack_is_a_preview(tmp_path):
+    pixels = random(5, 40, 36)
+    append_to_stack(tmp_path / "a.tif", random(12, 30), pixels)
+    planes, info, notes = copied(tmp_path / "a.tif")
+    np.testing.assert_array_equal(planes, pixels)
+    assert [note.kind for note in notes] == ["guessed", "left_aside"]
 
 
 @pytest.mark.parametrize("codec", [None, "zlib"])
