@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from ddpm_lightning.lock import check
 from ddpm_lightning.storage import whole, whole_zip
 
 __all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
@@ -19,6 +20,7 @@ __all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
 
 def write_whole(content: Any, path: str | Path) -> None:
     """Writes what ``torch.save`` takes; a full disk leaves what was there before."""
+    check(path)
     with whole(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
 

@@ -27,9 +27,10 @@ from ddpm_lightning.cli.cells import Cell, command, perform
 from ddpm_lightning.cli.limits import Texts
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.benchmark import write_benchmark
+from ddpm_lightning.lock import hold
 from ddpm_lightning.metrics.protocol import PROTOCOLS
 from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import read_json, write_json
+from ddpm_lightning.storage import read_json, remove_partials, write_json
 
 __all__ = ["run"]
 
@@ -48,7 +49,20 @@ def run(config: DictConfig) -> int:
         raise UserError("sets", "is empty", allowed="at least one set")
     methods = _ordered(settings["methods"])
     chosen = _chosen(settings["only"], methods)
-    folder = expanded(settings["folder"])
+    folder, output = expanded(settings["folder"]), expanded(settings["output"])
+    with hold(folder, settings["force"]), hold(output, settings["force"]):
+        remove_partials([folder, output, output / "figures"])
+        return _run(settings, sets, methods, chosen, folder, output)
+
+
+def _run(
+    settings: dict[str, Any],
+    sets: dict[str, list[str]],
+    methods: dict[str, dict[str, Any]],
+    chosen: list[str],
+    folder: Path,
+    output: Path,
+) -> int:
     steps = _steps(settings, methods, chosen, next(iter(sets.items())), folder)
     cells = [_cell(settings, folder, sets, name, method, steps) for name in sets for method in chosen]
     for cell in cells:
@@ -73,7 +87,6 @@ def run(config: DictConfig) -> int:
                 done.append({**record, **trained, "folder": cell.folder})
     if not done:
         raise UserError("benchmark", f"no cell was finished: {next(iter(failed.values()))}")
-    output = expanded(settings["output"])
     write_benchmark(done, settings["protocols"], _about(settings), output)
     print(f"\ntable in {output / 'table.md'}")
     return 3 if failed else 0

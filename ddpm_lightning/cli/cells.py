@@ -24,7 +24,8 @@ from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import restore_pair
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
-from ddpm_lightning.storage import read_json, whole, write_json
+from ddpm_lightning.lock import check
+from ddpm_lightning.storage import read_json, remove_partials, whole, write_json
 
 __all__ = ["Cell", "command", "perform"]
 
@@ -92,6 +93,7 @@ def perform(cell: Cell) -> dict[str, Any]:
     if (record := cell.record) is not None:
         return record
     cell.folder.mkdir(parents=True, exist_ok=True)
+    remove_partials([cell.folder])
     run = cell.folder / "run"
     if cell.trained is None and read_json(run / "status.json").get("state") != "finished":
         begun = (run / "checkpoints" / "last.ckpt").is_file()
@@ -99,6 +101,7 @@ def perform(cell: Cell) -> dict[str, Any]:
     command(
         cell, "evaluate", (f"checkpoint={cell.best}", *cell.evaluate, f"output={cell.folder / 'evaluation'}")
     )
+    check(cell.folder)
     record = {**{k: v for k, v in asdict(cell).items() if k not in ("folder", "trained")}, **_measured(cell)}
     _write_example(cell)
     write_json(cell.folder / "cell.json", record)

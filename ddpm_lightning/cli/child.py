@@ -1,5 +1,6 @@
 """Commands of this program that run in processes of their own, and are told when this one is told to stop."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -8,6 +9,7 @@ from types import FrameType
 from typing import IO, Any
 
 from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.lock import descriptors
 from ddpm_lightning.progress import EVERY
 
 __all__ = ["run_command"]
@@ -44,7 +46,11 @@ def run_command(
     received: list[int] = []
     handlers: dict[int, Any] = {}
     streams = {} if output is None else {"stdout": output, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, env=dict(environment), start_new_session=True, **streams)
+    # While the command is at work so is this job, whatever becomes of this process.
+    inherited = descriptors() if os.name == "posix" else ()
+    process = subprocess.Popen(
+        command, env=dict(environment), start_new_session=True, pass_fds=inherited, **streams
+    )
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         received.append(number)

@@ -26,6 +26,7 @@ from ddpm_lightning.evaluation.comparison_tables import (
     differences_csv,
 )
 from ddpm_lightning.evaluation.run import ESTIMATORS
+from ddpm_lightning.lock import hold
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import write_text
 
@@ -63,7 +64,8 @@ def run(config: DictConfig) -> int:
         "comparison.tex": comparison_latex(comparison),
         "differences.csv": differences_csv(comparison),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    with hold(folder, settings["force"]):
+        for name, text in texts.items():
+            write_text(folder / name, text)
     print(printable(f"{page}\nresults in {folder}"))
     return 0

@@ -12,6 +12,7 @@ comes with the package in default/. A demo that is there already is replaced.
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -34,7 +35,12 @@ def run(config: DictConfig) -> int:
     began = time.monotonic()
     draws = config.draws
     choices = HydraConfig.get().runtime.choices
-    settings = prepare(config, {kind: choices.get(kind) for kind in ("model", "data")}, overwrite=True)
+    with prepare(config, {kind: choices.get(kind) for kind in ("model", "data")}, overwrite=True) as settings:
+        _run(settings, draws, began)
+    return 0
+
+
+def _run(settings: dict[str, Any], draws: int, began: float) -> None:
     folder = Path(settings["run_folder"])
     noisy = _write_example(settings, folder / "example")
     print("1/4  restoring a file with the model that comes with the package")
@@ -54,7 +60,6 @@ def run(config: DictConfig) -> int:
     print(f"\n{summary_markdown(summary)}")
     print(f"figures   {folder / 'figures'}\nrestored  {restored / noisy.name} (from {noisy})")
     print(f"model     {finished.best}\n{time.monotonic() - began:.0f} seconds")
-    return 0
 
 
 def _restore(noisy: Path, output: Path, settings: list[str]) -> None:

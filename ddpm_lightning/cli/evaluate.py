@@ -23,7 +23,7 @@ Images that cannot be scored are listed, and the exit code is then 3.
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -52,10 +52,11 @@ from ddpm_lightning.evaluation.summary import by_place, finite
 from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
+from ddpm_lightning.lock import check, hold
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
 from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import read_json, write_json, write_text
+from ddpm_lightning.storage import read_json, remove_partials, write_json, write_text
 
 __all__ = ["data_of", "run", "score_checkpoint"]
 
@@ -99,11 +100,11 @@ def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
             raise compose.unknown("protocol", str(protocol), PROTOCOLS)
     if settings["processes"] > 1 and not among_others():
         return in_processes(score_checkpoint, (settings,), settings["processes"])
-    with joined() as share, reproducible(settings["threads"]):
-        return _score(settings, share)
+    with joined() as share, reproducible(settings["threads"]), ExitStack() as held:
+        return _score(settings, share, held)
 
 
-def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]]:
+def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Path, dict[str, Any]]:
     trained = load(
         settings["checkpoint"],
         _device(settings["device"], share),
@@ -156,7 +157,9 @@ def _score(settings: dict[str, Any], share: Share) -> tuple[Path, dict[str, Any]
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = expanded(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}")
     if share.first:
+        held.enter_context(hold(folder, settings["force"]))
         _check_free(folder)
+        remove_partials([folder, folder / "figures", folder / "views"])
     folder = share.agree(folder)
     pictures = Pictures(folder / "figures", data.name, settings["figures"], count)
     mine = share.of(count)
@@ -212,6 +215,7 @@ def _write(
     if settings["figures"]:
         drawn = [*draw(judged, summary, pictures.zoom, reference, pictures.folder), *drawn]
     summary["figures"] = drawn
+    check(folder)
     _clear(folder, keep=_pictures(summary))
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(judged, folder)

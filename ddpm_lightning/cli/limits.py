@@ -146,6 +146,7 @@ LIMITS = {
     "hot_pixels": PATH,
     "protocol": PATH,
     "on_error": PATH,
+    "force": SWITCH,
     "sample": MAYBE_PATH,
     "name": MAYBE_PATH,
     "description": PATH,

@@ -14,7 +14,7 @@ listed, and the exit code is then 3, as it is when the audit finds errors.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ from ddpm_lightning.data.preparation.manifest import damage
 from ddpm_lightning.data.published import PublishedData
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.errors import UserError, printable
+from ddpm_lightning.lock import hold
 from ddpm_lightning.metrics.backbone import fetch_backbone
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.progress import EVERY, Remaining, so_far
+from ddpm_lightning.storage import remove_partials
 
 __all__ = ["run", "spelled_out"]
 
@@ -61,6 +63,18 @@ def run(config: DictConfig) -> int:
             remedy="add data=NAME; or say `ddpm-lightning prepare lpips`",
         )
     data: PairDataModule = build(settings["data"])
+    # The audit of a prepared set lies in it. Your own folder is not written to, and it may well be data/NAME.
+    default = data.root if isinstance(data, PublishedData) else Path("audits") / data.name
+    folder = expanded(settings["output"] or default)
+    with ExitStack() as stack:
+        if isinstance(data, PublishedData) and not settings["check"]:
+            stack.enter_context(hold(data.root, settings["force"]))
+        stack.enter_context(hold(folder, settings["force"]))
+        remove_partials([folder])
+        return _prepare(settings, data, folder)
+
+
+def _prepare(settings: dict[str, Any], data: PairDataModule, folder: Path) -> int:
     manifest: dict[str, Any] | None = None
     with _progress() as progress:
         if isinstance(data, PublishedData):
@@ -71,9 +85,6 @@ def run(config: DictConfig) -> int:
         found = audit(sources, progress)
     found.errors[:0] = troubles
     found.warnings += [f"{split}: {text}" for split in sources for text in data.notes(split)]
-    # The audit of a prepared set lies in it. Your own folder is not written to, and it may well be data/NAME.
-    default = data.root if isinstance(data, PublishedData) else Path("audits") / data.name
-    folder = expanded(settings["output"] or default)
     report = write_audit(folder, data.name, found, sources, getattr(data, "facts", ""), manifest)
     sizes = ", ".join(f"{split.pairs} {name}" for name, split in found.splits.items())
     left_out = manifest["left_out"] if manifest else []

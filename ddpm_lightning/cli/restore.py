@@ -26,7 +26,8 @@ code is then 3 (on_error=stop stops at it).
 
 import signal
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import HOT_PIXELS, Restorer, choose_device
 from ddpm_lightning.inference.sources import Found, Source, find_files
+from ddpm_lightning.lock import hold
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.paths import expanded
 
@@ -139,10 +141,20 @@ def _in_process(
 ) -> list[dict[str, Any]]:
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     # Canvases by one thread, tiles side by side: the bytes do not depend on the number of threads.
-    with joined() as share, reproducible(threads=1):
+    with joined() as share, reproducible(threads=1), _held(folder, settings["force"], share):
         restorer = _restorer(settings, threads, share)
         settings = {**settings, "draws": restorer.trained.draws}
         return _restore(restorer, settings, found, folder, share, counters)
+
+
+@contextmanager
+def _held(folder: Path, force: bool, share: Share) -> Iterator[None]:
+    """Holds the folder of the results in all processes: the first takes it, the others share it."""
+    with ExitStack() as stack:
+        token = share.agree(stack.enter_context(hold(folder, force)) if share.first else "")
+        if not share.first:
+            stack.enter_context(hold(folder, token=token))
+        yield
 
 
 def _files(settings: dict[str, Any]) -> tuple[Found, Path]:

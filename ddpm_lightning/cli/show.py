@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
+from ddpm_lightning.cli.run_folder import state_of
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.packed import shipped_models
@@ -75,7 +76,7 @@ def card_lines(path: Path, trust: Sequence[str] = ()) -> list[str]:
             checkpoint, f"has a card that is damaged: {type(error).__name__}: {error}", remedy="copy it again"
         ) from error
     try:
-        return [*lines, *(_state(status) if status else []), *_scores(folder)]
+        return [*lines, *(_state(status, state_of(folder)) if status else []), *_scores(folder)]
     except (AttributeError, KeyError, TypeError, ValueError):
         return [*lines, "  run            status.json or summary.json is damaged"]
 
@@ -155,10 +156,7 @@ def _about(about: dict[str, Any]) -> list[str]:
     ]
 
 
-def _state(status: dict[str, Any]) -> list[str]:
-    state = status.get("state", "unknown")
-    if state in ("starting", "running") and not Path(f"/proc/{status.get('process')}").exists():
-        state = "killed"
+def _state(status: dict[str, Any], state: str) -> list[str]:
     step, steps = status.get("step", 0), status.get("steps", 0)
     of = f" of {steps}" if steps > step else ""  # ended by a time, or not ended
     ended = f", stopped {status['ended']}" if status.get("ended") else ""

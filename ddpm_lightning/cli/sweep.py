@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.child import run_command
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.lock import hold
 from ddpm_lightning.storage import read_json, write_json
 
 __all__ = ["FAILED", "RECORD", "delegate", "is_job"]
@@ -64,7 +65,14 @@ def delegate(verb: str) -> float | None:
     """
     config = HydraConfig.get()
     folder = Path(config.runtime.output_dir)
-    asked = list(config.overrides.task)
+    force = "force=true" in config.overrides.task
+    asked = [override for override in config.overrides.task if not override.startswith("force=")]
+    # The job shares the folder: it finds the token in its environment.
+    with hold(folder, force):
+        return _delegate(verb, config, folder, asked)
+
+
+def _delegate(verb: str, config: Any, folder: Path, asked: list[str]) -> float | None:
     record = {"verb": verb, "overrides": asked, "state": "running"}
     before = _accept(folder, record)
     name = f"job {config.job.num} ({' '.join(asked)})"

@@ -18,7 +18,9 @@ Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv
 """
 
 import os
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -48,11 +50,12 @@ from ddpm_lightning.errors import UserError, is_out_of_memory, printable
 from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.inference.bfloat16 import is_native
 from ddpm_lightning.inference.checkpoint import CARD_FORMAT
+from ddpm_lightning.lock import hold
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.register import trusted_packages
-from ddpm_lightning.storage import read_json, write_json
+from ddpm_lightning.storage import read_json, remove_partials, write_json
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -83,23 +86,8 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Trains as the configuration says, and says where the result is."""
-    hydra = HydraConfig.get()
-    if config.resume is not None:
-        given = [override.lstrip("+").partition("=")[0] for override in hydra.overrides.task]
-        values = {key: OmegaConf.select(config, key) for key in given}
-        settings = stored(expanded(str(config.resume)), values)
-        check_places(settings, Path(settings["run_folder"]))
-        # Who is trusted is said by whoever resumes the run, and not by its folder.
-        settings["trust"] = list(trusted_packages(config.trust))
-    else:
-        names = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
-        if config.init is None:
-            settings = prepare(config, names)
-        else:
-            origin = initial.loaded(config.init, trusted_packages(config.trust)).card
-            settings = prepare(config, {**names, "model": origin["names"]["model"]})
-            settings = initial.inherit(settings, origin, hydra.overrides.task)
-    finished = train(settings)
+    with _settings(config) as settings:
+        finished = train(settings)
     if first_process():
         if config.resume is not None:
             step = read_json(finished.folder / "status.json").get("step", 0)
@@ -107,6 +95,35 @@ def run(config: DictConfig) -> int:
         print(printable(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}"))
         print(f"next            {_next(finished, settings['data']['normalisation'])}")
     return 0
+
+
+@contextmanager
+def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
+    """Yields the configuration of a run, new or resumed, whose folder is held as long as the block lasts."""
+    hydra = HydraConfig.get()
+    if config.resume is not None:
+        folder = expanded(str(config.resume))
+        given = [override.lstrip("+").partition("=")[0] for override in hydra.overrides.task]
+        values = {key: OmegaConf.select(config, key) for key in given if key != "force"}
+        with held(folder, config.force):
+            settings = stored(folder, values)
+            check_places(settings, Path(settings["run_folder"]))
+            # Who is trusted is said by whoever resumes the run, and not by its folder.
+            yield {**settings, "trust": list(trusted_packages(config.trust))}
+        return
+    names = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
+    if config.init is None:
+        with prepare(config, names) as settings:
+            yield settings
+        return
+    origin = initial.loaded(config.init, trusted_packages(config.trust)).card
+    with prepare(config, {**names, "model": origin["names"]["model"]}) as settings:
+        yield initial.inherit(settings, origin, hydra.overrides.task)
+
+
+def held(folder: Path, force: bool) -> AbstractContextManager[Any]:
+    """Holds the folder of a run, for all of its processes."""
+    return hold(folder, force) if first_process() else nullcontext()
 
 
 def _next(finished: Run, normalisation: dict[str, Any]) -> str:
@@ -118,8 +135,11 @@ def _next(finished: Run, normalisation: dict[str, Any]) -> str:
     return command_of("evaluate", checkpoint=finished.best) + " protocol=affine" * bool(scaled)
 
 
-def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = False) -> dict[str, Any]:
-    """Returns the configuration of a new run with its folder fixed.
+@contextmanager
+def prepare(
+    config: DictConfig, names: dict[str, str | None], overwrite: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yields the configuration of a new run, whose folder is fixed, and held as long as the block lasts.
 
     Args:
         config: Configuration of the verb ``train``.
@@ -138,11 +158,14 @@ def prepare(config: DictConfig, names: dict[str, str | None], overwrite: bool = 
             "is not given, and each process would make up its own",
             remedy="add run_folder=DIR, on storage that all machines share",
         )
-    if first_process():
-        check_free(folder, overwrite)
-    os.environ[FOLDER_VARIABLE] = str(folder)
-    config.run_folder = escaped(str(folder))
-    return {**compose.plain(config), "names": names}
+    with held(folder, config.force):
+        if first_process():
+            check_free(folder, overwrite, config.force)
+        os.environ[FOLDER_VARIABLE] = str(folder)
+        config.run_folder = escaped(str(folder))
+        settings = compose.plain(config)
+        settings.pop("force")  # it is for this start alone
+        yield {**settings, "names": names}
 
 
 def first_process() -> bool:
@@ -203,8 +226,10 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         if not config["resume"]:
             clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        remove_partials([folder, folder / "checkpoints", folder / "figures"])  # of processes that were killed
         # First, since it tells the folder of a run from others.
-        write_json(folder / "status.json", {"state": "starting", "process": os.getpid()})
+        process = {"process": os.getpid(), "machine": platform.node()}
+        write_json(folder / "status.json", {"state": "starting", **process})
         write_config(folder / "config.yaml", config)
         write_json(folder / "provenance.json", model.card["provenance"])
     if first is not None and resume is None:

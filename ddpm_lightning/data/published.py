@@ -21,6 +21,7 @@ from ddpm_lightning.data.preparation.layouts import Found, Layout, find_pairs
 from ddpm_lightning.data.preparation.manifest import MANIFEST, read_manifest
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.paths import expanded
+from ddpm_lightning.storage import remove_partials
 
 __all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData"]
 
@@ -169,6 +170,8 @@ class PublishedData(PairDataModule):
                     folder.rmdir()
 
     def _prepare(self, on_error: str, progress: Progress | None) -> dict[str, Any]:
+        source = self.root / "source"
+        remove_partials([self.root, source, *(path for path in source.rglob("*") if path.is_dir())])
         manifest = read_manifest(self.root)
         settings = json.loads(json.dumps(asdict(self.preparation)))
         same = manifest is not None and manifest["settings"] == settings

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.sources import Source
+from ddpm_lightning.lock import check
 from ddpm_lightning.storage import Print, noted, print_of, remove_partials, write_json
 
 __all__ = ["Making", "Records", "Standing", "making"]
@@ -83,7 +84,7 @@ class Records:
         self.folder, self.about = folder, about
         self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         self.path, self.notes = folder / "restore.json", folder / NOTES
-        self._made, self._below = False, set()
+        self._below: set[Path] = set()
         if self.notes.exists() and not self.notes.is_dir():
             raise _foreign(self.notes)
         self.before = self._read(self.path) if self.path.exists() else {}
@@ -111,7 +112,6 @@ class Records:
                     f"holds {foreign[0]}{more}, which no restore left there",
                     remedy="choose another folder, or move them away",
                 )
-        self._made = not self.folder.exists()
         self._below = {
             inner for names in results.values() for name in names for inner in Path(name).parents[:-1]
         }
@@ -179,6 +179,7 @@ class Records:
             digest = _digest(made.source.file, *made.stamp.values())
             # Of a file that changed while it was read, nobody knows what was restored: next time it is done again.
             source["sha256"] = digest if _stamp(made.source.file) == made.stamp else None
+        check(self.folder)
         # What the same settings left of the same file stays, though it was not asked for this time.
         before = self.standing(made.source, results).record or {"results": {}}
         kept = {name: found for name, found in before["results"].items() if _holds(self.folder / name, found)}
@@ -193,6 +194,7 @@ class Records:
             records: A record for each file of the job.
             more: What else is worth recording.
         """
+        check(self.folder)
         now = {record["file"] for record in records}
         earlier = list(self.before.get("earlier", []))
         if self.before:
