@@ -80,11 +80,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return named or any(word in str(error).lower() for word in words)
 
 
-class Interrupted(Exception):
-    """A run was told to stop, and stopped; the command line leaves with the exit code that shells use for the signal.
+def out_of_memory(subject: object, error: BaseException) -> UserError:
+    """Returns what to say where memory was too short for a file, which may be whole."""
+    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    remedy = "end other programs, or use a larger machine"
+    return UserError(subject, f"does not fit into memory ({said})", remedy=remedy)
+
+
+class Interrupted(BaseException):
+    """A job was told to stop, and stopped; the command line leaves with the exit code that shells use for the signal.
+
+    It is no :class:`Exception`: whoever handles the errors of a damaged file has nothing to do with it.
 
     Args:
-        signum: Number of the signal: 15 (SIGTERM) leaves with 143, 2 (SIGINT) with 130.
+        signum: Number of the signal: 15 (SIGTERM) leaves with 143, 2 (SIGINT) with 130, 1 (SIGHUP) with 129.
         message: Where the run stands, and how it goes on.
     """
 

@@ -32,7 +32,7 @@ try:
 except ImportError:  # Windows: a folder of a job that was killed takes force=true
     fcntl = None
 
-__all__ = ["NAME", "Owner", "check", "descriptors", "hold", "holder", "tokens"]
+__all__ = ["NAME", "Owner", "check", "descriptors", "give_back", "hold", "holder", "tokens"]
 
 NAME = ".ddpm_lightning.lock"
 #: Tells processes that are started by a job which locks are its own.
@@ -174,6 +174,13 @@ def holder(folder: Path) -> Owner | None:
 def descriptors() -> tuple[int, ...]:
     """Returns what a process must inherit so that the folders are not free before it has ended as well."""
     return tuple(held.descriptor for held in _held)
+
+
+def give_back() -> None:
+    """Gives all folders back, for a process that is about to end without leaving its blocks."""
+    for held in _held:
+        if held.process == os.getpid():
+            _release(held)
 
 
 def _take(path: Path, force: bool, own: set[str]) -> _Held:

@@ -27,6 +27,7 @@ ARROWS = {
         "paths",
         "plain",
         "register",
+        "signals",
         "storage",
     },
     "evaluation": {
@@ -39,6 +40,7 @@ ARROWS = {
         "plain",
         "lock",
         "paths",
+        "signals",
         "storage",
     },
     "callbacks": {
@@ -51,6 +53,7 @@ ARROWS = {
         "errors",
         "lock",
         "paths",
+        "signals",
         "storage",
     },
     "cli": {
@@ -69,6 +72,7 @@ ARROWS = {
         "paths",
         "plain",
         "register",
+        "signals",
         "storage",
     },
 }

@@ -5,7 +5,9 @@ move to its place is a copy that a kill cuts short. Here the temporary file lies
 before it gets its name, so a checkpoint that has its name is whole, whatever ended the process or the machine.
 """
 
+import errno
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from ddpm_lightning.lock import check
 from ddpm_lightning.storage import whole, whole_zip
+
+NO_DAMAGE = (
+    *(errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.ESTALE),
+    *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+)
 
 __all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
 
@@ -26,13 +33,22 @@ def write_whole(content: Any, path: str | Path) -> None:
 
 
 def sound(path: Path) -> bool:
-    """Says whether a checkpoint is there and whole: a truncated or altered one fails the checksums of its parts."""
+    """Says whether a checkpoint is there and whole: a truncated or altered one fails the checksums of its parts.
+
+    Raises:
+        OSError: If it cannot be read now, which says nothing of what it holds: no permission, no memory, no connection.
+    """
     try:
         if not whole_zip(path):
             return False
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        return False
+    except OSError as error:
+        # Other errors are those of offsets that lead nowhere, and of a disk that is damaged itself.
+        if error.errno in NO_DAMAGE:
+            raise
         return False
 
 

@@ -1,14 +1,18 @@
 """Saves the run when it is told to stop, and every few minutes in long epochs.
 
-Clusters stop jobs by SIGTERM (SLURM by SIGUSR1 before it, if asked to), people by Ctrl-C. A signal that interrupts a
-step would leave a state that no undisturbed run has, so it only raises a flag. At the end of the step all processes
-agree on it, the checkpoint is written, and the run ends with the code 128 + signal. A second signal ends it at once.
+Clusters stop jobs by SIGTERM (SLURM by SIGUSR1 before it, if asked to), people by Ctrl-C, and a terminal that closes by
+SIGHUP. A signal that interrupts a step would leave a state that no undisturbed run has, so it only raises a flag. At
+the end of the step all processes agree on it, the checkpoint is written, and the run ends with the code 128 + signal. A
+second signal, a second or more after the first, ends it at once, or two seconds later where a computation cannot be
+left; then nothing is saved.
 """
 
 import shlex
 import signal
+import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,11 +22,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import distributed
 
+from ddpm_lightning import lock, signals
 from ddpm_lightning.errors import Interrupted
 
 __all__ = ["Preemption"]
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 #: What the processes agree on beside numbers of signals: to save and go on. No signal has this number.
 SAVE = 1
 #: Several processes ask each other every so many steps: asking makes a GPU wait.
@@ -42,19 +47,36 @@ class Preemption(Callback):
         self.seconds = float("inf") if every_minutes is None else 60 * every_minutes
         self.received = 0
         self._saved_step = -1
-        self._handlers: dict[int, Any] = {}
+        self._handlers = ExitStack()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Takes the signals over from Lightning, which would stop wherever it is and save nothing."""
         self.received, self._saved_at = 0, time.monotonic()
         self._saved_step = trainer.global_step or -1
-        if threading.current_thread() is threading.main_thread():
-            self._handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self._handlers.close()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        numbers = signals.named(*SIGNALS)
+        self._handlers.enter_context(signals.taken(numbers, self._note))
+
+        def first(number: int) -> None:
+            if trainer.is_global_zero:
+                name = signal.Signals(number).name
+                say = "the run is saved at the end of this step, and ends; a second signal ends it at once, unsaved"
+                print(f"{name}: {say}", file=sys.stderr, flush=True)
+
+        def second(number: int) -> None:
+            for process in getattr(trainer.strategy.launcher, "procs", []):
+                process.kill()
+            lock.give_back()
+
+        self._handlers.callback(signals.Alarm(numbers, first, second).close)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
-            raise Interrupted(number, "stopped at once, nothing was saved")
-        self.received = number
+        if not self.received:
+            self.received, self._told_at = number, time.monotonic()
+        elif time.monotonic() - self._told_at > signals.ECHO:
+            raise Interrupted(number, f"{signal.Signals(number).name}: stopped at once, nothing was saved")
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *arguments: Any) -> None:
         """Stops if asked to, where the checkpoint of this very step was just written: here or by a validation.
@@ -89,9 +111,7 @@ class Preemption(Callback):
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Gives the signals back."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+        self._handlers.close()
 
     def _agreed(self, trainer: lightning.Trainer) -> int:
         """Returns the signal that any process received, or whether it is time to save; the same in all of them."""

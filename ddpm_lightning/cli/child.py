@@ -8,17 +8,14 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import IO, Any
 
+from ddpm_lightning import signals
 from ddpm_lightning.errors import Interrupted
 from ddpm_lightning.lock import descriptors
 from ddpm_lightning.progress import EVERY
 
 __all__ = ["run_command"]
 
-SIGNALS = [
-    getattr(signal, f"SIG{name}")
-    for name in ("TERM", "INT", "HUP", "USR1", "USR2")
-    if hasattr(signal, f"SIG{name}")
-]
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 def run_command(
@@ -57,9 +54,7 @@ def run_command(
         process.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
     if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        for number in SIGNALS:
-            signal.signal(number, pass_on)
+        handlers = {number: signal.signal(number, pass_on) for number in signals.named(*SIGNALS)}
     try:
         while True:
             try:
@@ -72,7 +67,7 @@ def run_command(
             signal.signal(number, handler)
     for number in received:
         earlier = handlers[number]
-        if callable(earlier) and earlier is not signal.default_int_handler:
+        if callable(earlier) and not signals.raises(earlier):
             # That of a cluster's launcher, which puts the job back into the queue: after the job has saved.
             earlier(number, None)
     if received:

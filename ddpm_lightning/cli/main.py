@@ -1,7 +1,9 @@
 """``ddpm-lightning VERB [overrides]``: finds the verb, checks its configuration, runs it, and answers errors.
 
-Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but not for all, 130 interrupted (SIGINT),
-143 told to stop (SIGTERM): a training has saved what it had by then.
+Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but not for all, 129 the terminal was
+closed (SIGHUP), 130 interrupted (SIGINT, Ctrl-C), 138 told to save and end (SIGUSR1, trainings only), 143 told to stop
+(SIGTERM): a training has saved what it had by then. A reader of the output that goes away, as in ``… | head -1``,
+changes nothing: the work is done to its end, and the exit code is that of the work. With ``nohup``, SIGHUP is ignored.
 """
 
 import errno
@@ -18,8 +20,8 @@ from types import ModuleType
 import hydra
 from omegaconf import DictConfig
 
-from ddpm_lightning import __version__
-from ddpm_lightning.cli import arguments, compose, sweep, sweep_summary
+from ddpm_lightning import __version__, signals
+from ddpm_lightning.cli import arguments, compose, streams, sweep, sweep_summary
 from ddpm_lightning.errors import Interrupted, UserError, is_out_of_memory
 
 VERBS = {
@@ -50,6 +52,7 @@ LEFT = {
 
 def main() -> None:
     """Entry point of the console script."""
+    streams.outlive_readers()
     given = sys.argv[1:]
     if not given or given[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -58,7 +61,11 @@ def main() -> None:
         print(f"ddpm-lightning {__version__}")
         return
     try:
-        sys.exit(_run(given[0], given[1:]))
+        with signals.raised("SIGTERM", "SIGHUP"):
+            code = _run(given[0], given[1:])
+        if streams.lost:
+            raise UserError(streams.lost[0], "the work is done, but what was said of it is not complete")
+        sys.exit(code)
     except UserError as error:
         # Every process of a distributed run stumbles over the same stone; one of them says so.
         if os.environ.get("LOCAL_RANK", "0") == "0":

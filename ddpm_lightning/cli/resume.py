@@ -49,7 +49,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         check_groups(settings)
         check_values(settings)
         settings = stages.moved(settings, settings["run_folder"], str(folder))
-    except (OSError, YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
     for key, value in values.items():
         if key == "trainer.max_steps":

@@ -255,7 +255,9 @@ def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resum
         UserError: If that state is none of this run.
     """
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+        # Lightning answers Ctrl-C before the first step with an exit code of its own.
+        with signals.raised("SIGINT"):
+            trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         # Lightning forgets the checkpoint as soon as all of it was taken.
         restoring = getattr(trainer._checkpoint_connector, "_loaded_checkpoint", None)

@@ -38,7 +38,7 @@ from ddpm_lightning.data.tiff_missing import (
     understood,
 )
 from ddpm_lightning.data.tiff_pages import StoredPages, lost_words
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory, out_of_memory
 from ddpm_lightning.storage import Draft, disk_full_named
 
 __all__ = ["TiffStack", "TiffStackWriter", "read_image", "read_info", "to_dtype"]
@@ -337,10 +337,9 @@ def _explained(path: Path) -> Iterator[None]:
     except PermissionError as error:
         found, remedy = "no permission to read it", "change the permissions of the file"
         raise UserError(path, found, READABLE, remedy) from error
-    except MemoryError as error:
-        found, remedy = f"a plane does not fit into memory ({error})", "crop it or use a larger machine"
-        raise UserError(path, found, READABLE, remedy) from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(path, error) from error
         found, remedy = f"cannot be read as TIFF ({type(error).__name__}: {error})", "export the file again"
         if isinstance(error, ImportError) or "requires the 'imagecodecs' package" in str(error):
             found, remedy = f"compressed, which needs imagecodecs ({error})", "pip install imagecodecs"

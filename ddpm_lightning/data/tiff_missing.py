@@ -16,7 +16,7 @@ from tifffile import TIFF, TiffFile, TiffFrame, TiffPage
 from ddpm_lightning.data.grids import complete
 from ddpm_lightning.data.image import ImageInfo, TiffTags
 from ddpm_lightning.data.notes import Note
-from ddpm_lightning.errors import printable
+from ddpm_lightning.errors import is_out_of_memory, printable
 
 #: Tags for width, height, bits, meaning, samples and their format.
 LAYOUT = {256, 257, 258, 262, 277, 284, 339}
@@ -105,7 +105,9 @@ def _parses(tif: TiffFile, number: int) -> bool:
         page = tif.pages.get(number, aspage=True, cache=False)
         end = _end_of_tags(tif, page.offset) + tif.tiff.offsetsize
         return number == 0 or (end <= tif.filehandle.size and bool(page.dataoffsets))
-    except Exception:  # whatever a page that was cut does to the parser
+    except Exception as error:  # whatever a page that was cut does to the parser
+        if is_out_of_memory(error):
+            raise
         return False
 
 

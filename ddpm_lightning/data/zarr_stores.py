@@ -15,7 +15,7 @@ from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.splits import natural
 from ddpm_lightning.data.zarr_metadata import READABLE, Metadata
 from ddpm_lightning.data.zarr_paths import groups_of_zip, on_disk, store_of
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory, out_of_memory
 
 __all__ = ["explained", "images_of", "load_zarr", "open_image"]
 
@@ -201,5 +201,7 @@ def explained(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise UserError(path, "no permission to read it", READABLE, "change its permissions") from error
     except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(path, error) from error
         found = f"cannot be read as Zarr ({type(error).__name__}: {error})"
         raise UserError(path, " ".join(found.split()), READABLE, "copy or export it again") from error

@@ -22,12 +22,15 @@ import torch
 from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import Interrupted, UserError
+from ddpm_lightning.signals import raised
 
 __all__ = ["Share", "among_others", "in_processes", "joined", "reproducible"]
 
 #: One process may still work when another has long finished; whoever started them notices when one dies.
 PATIENCE = timedelta(days=30)
+#: Seconds in which a process that is told to end clears away what it had begun.
+PARTING = 20
 
 
 @dataclass(frozen=True)
@@ -116,17 +119,8 @@ def in_processes(function: Callable[..., Any], arguments: tuple, processes: int)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            members = multiprocessing.spawn(
-                _member, (function, arguments, processes, folder), nprocs=processes, join=False
-            )
-            try:
-                while not members.join():
-                    pass
-            except KeyboardInterrupt:
-                # Of a signal to this process alone, the others know nothing.
-                for process in members.processes:
-                    process.terminate()
-                raise
+            begun = (function, arguments, processes, folder)
+            _wait(multiprocessing.spawn(_member, begun, nprocs=processes, join=False))
         except ProcessException as error:
             for path in sorted(folder.glob("error_*")):
                 raise pickle.loads(path.read_bytes()) from None
@@ -140,18 +134,35 @@ def in_processes(function: Callable[..., Any], arguments: tuple, processes: int)
         return pickle.loads((folder / "result").read_bytes())
 
 
+def _wait(processes: Any) -> None:
+    """Waits until all processes have ended; they are told to end where this one is, and where one of them fails."""
+    try:
+        while not processes.join():
+            pass
+    except BaseException:
+        for process in processes.processes:
+            process.terminate()
+        for process in processes.processes:
+            process.join(PARTING)
+            process.kill()
+        raise
+
+
 def _member(rank: int, function: Callable[..., Any], arguments: tuple, processes: int, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
     try:
         distributed.init_process_group(
             "gloo", f"file://{folder / 'store'}", timeout=PATIENCE, rank=rank, world_size=processes
         )
-        result = function(*arguments)
+        with raised("SIGTERM", "SIGHUP"):
+            result = function(*arguments)
         if rank == 0:
             (folder / "result").write_bytes(pickle.dumps(result))
     except UserError as error:
         (folder / f"error_{rank}").write_bytes(pickle.dumps(error))
         raise SystemExit(1) from error
+    except (Interrupted, KeyboardInterrupt):  # whoever started this process answers for it
+        raise SystemExit(1) from None
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

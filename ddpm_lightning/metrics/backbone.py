@@ -31,7 +31,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory, out_of_memory
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import write_bytes
 
@@ -104,6 +104,8 @@ def read_backbone(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file fails in many ways, each with an error of its own
         if isinstance(error, OSError) and error.filename:
             raise
+        if is_out_of_memory(error):
+            raise out_of_memory(path, error) from error
         raise UserError(path, f"cannot be read ({_first_line(error)})", allowed, remedy) from error
     if not isinstance(state, dict):
         raise UserError(path, f"holds a {type(state).__name__} and no weights", allowed, remedy)

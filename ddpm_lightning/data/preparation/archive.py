@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ddpm_lightning.data.preparation.files import disk_errors, require_space
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory, out_of_memory
 from ddpm_lightning.storage import Draft
 
 __all__ = ["Limits", "is_archive", "unpack"]
@@ -237,6 +237,8 @@ class _RarContent(io.RawIOBase):
             try:
                 self.header.test(self.content.write)
             except Exception as error:  # the exceptions of an optional package
+                if is_out_of_memory(error):
+                    raise out_of_memory(self.header, error) from error
                 raise OSError(str(error)) from error
             self.content.seek(0)
         return self.content.read(size)
@@ -269,6 +271,8 @@ def _damage_named(archive: Path) -> Iterator[None]:
     """Turns what a damaged archive does to its reader into one sentence."""
     try:
         yield
+    except UserError:
+        raise
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
@@ -277,6 +281,8 @@ def _damage_named(archive: Path) -> Iterator[None]:
         NotImplementedError,
         OSError,
     ) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(archive, error) from error
         raise UserError(
             archive,
             f"is damaged or incomplete ({type(error).__name__}: {error})",

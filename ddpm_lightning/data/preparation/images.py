@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 
 from ddpm_lightning.data.tiff import TiffStack
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, is_out_of_memory, out_of_memory
 
 __all__ = ["SUFFIXES", "check_pair", "encode", "read_planes", "saturation"]
 
@@ -37,6 +37,8 @@ def read_planes(path: Path) -> np.ndarray:
     try:
         image = imagecodecs.png_decode(path.read_bytes())
     except Exception as error:  # damaged in one of many ways, each with an error of its own
+        if is_out_of_memory(error):
+            raise out_of_memory(path, error) from error
         raise UserError(
             path, f"cannot be read as PNG ({error})", remedy="copy or download it again"
         ) from error

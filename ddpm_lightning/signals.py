@@ -1,0 +1,116 @@
+"""What ends a job from outside: SIGTERM of a cluster, Ctrl-C, and SIGHUP when a terminal is closed.
+
+A job that a signal kills leaves half-written files, and a folder that another machine believes to be in use. So these
+signals are raised as :class:`~ddpm_lightning.errors.Interrupted`, and whatever was begun is cleared away. What was
+told to be ignored from the start, as ``nohup`` does with SIGHUP, stays ignored.
+"""
+
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from ddpm_lightning.errors import Interrupted
+
+__all__ = ["ECHO", "Alarm", "named", "raised", "raises", "taken"]
+
+#: Seconds in which a second signal is an echo of the first: a terminal that closes sends SIGHUP twice, and so do
+#: clusters that tell a group of processes and each of them.
+ECHO = 1.0
+#: Seconds that a job has to end after the second signal, before it is ended.
+GRACE = 2.0
+
+
+def named(*names: str) -> list[int]:
+    """Returns the numbers of those signals that this system has and that were not told to be ignored."""
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def taken(numbers: Iterable[int], handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """Handles signals in a block; elsewhere than in the main thread, where this cannot be, nothing happens."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+_raising: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+
+
+def raises(handler: Any) -> bool:
+    """Says whether a handler raises an error and does nothing else."""
+    return handler is signal.default_int_handler or handler in _raising
+
+
+@contextmanager
+def raised(*names: str) -> Iterator[None]:
+    """Raises these signals as errors in a block; one that comes again, later than an echo, kills the process.
+
+    Raises:
+        Interrupted: When a signal arrives.
+    """
+    first: list[float] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if first and time.monotonic() - first[0] > ECHO:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not first:
+            first.append(time.monotonic())
+            raise Interrupted(number)
+
+    _raising.add(stop)
+    with taken(named(*names), stop):
+        yield
+
+
+class Alarm:
+    """Hears signals also while the main thread is inside of a long computation, where Python runs no handlers.
+
+    Args:
+        numbers: The signals; they must have handlers.
+        first: Called with the first signal.
+        second: Called with the second one, if the process has not ended :data:`GRACE` seconds later; then it ends.
+    """
+
+    def __init__(
+        self, numbers: Iterable[int], first: Callable[[int], None], second: Callable[[int], None]
+    ) -> None:
+        self.numbers, self.first, self.second = set(numbers), first, second
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._former = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        """Stops listening."""
+        signal.set_wakeup_fd(self._former)
+        os.close(self._write)  # the thread reads the end, and closes the other side
+
+    def _listen(self) -> None:
+        heard = 0.0
+        while content := os.read(self._read, 64):
+            if self._former >= 0:
+                with suppress(OSError):
+                    os.write(self._former, content)
+            for number in content:
+                if number in self.numbers and not heard:
+                    heard = time.monotonic()
+                    self.first(number)
+                elif number in self.numbers and time.monotonic() - heard > ECHO:
+                    time.sleep(GRACE)
+                    self.second(number)
+                    os._exit(128 + number)
+        os.close(self._read)
