@@ -1,12 +1,14 @@
 """``metrics.csv`` of a run: one row for each logged step, continued by a resumed run."""
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
+from ddpm_lightning.errors import UserError
 from ddpm_lightning.storage import whole
 
 __all__ = ["RunLog"]
@@ -69,5 +71,6 @@ class RunLog(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Writes what is left."""
-        self.save()
+        """Writes what is left; after an error, which is the one to hear of, as far as it goes."""
+        with suppress(*((UserError, OSError) if status == "failed" else ())):
+            self.save()

@@ -7,6 +7,7 @@ runs: its state is ``running``, but its process is gone.
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ddpm_lightning.callbacks.max_time import ended_by
-from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.errors import Interrupted, UserError
 from ddpm_lightning.storage import write_json
 
 __all__ = ["Status"]
@@ -73,7 +74,9 @@ class Status(Callback):
         """The run ended by an error, or was told to stop."""
         interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException | Interrupted)
         state = "interrupted" if interrupted else "failed"
-        self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")
+        # Where the disk is full, that is the error already.
+        with suppress(UserError, OSError):
+            self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")
 
 
 def _objective(trainer: lightning.Trainer) -> float | None:

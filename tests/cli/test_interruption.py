@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 import torch
 
+from ddpm_lightning.lock import holder
 from ddpm_lightning.models.ddpm import DDPM
 from ddpm_lightning.models.learner import Learner
 from tests.cli.test_resume import same
@@ -41,18 +43,24 @@ def weights(folder):
 
 @pytest.mark.parametrize(
     ("number", "at", "stands", "workers"),
-    [(signal.SIGTERM, 5, 6, 0), (signal.SIGINT, 2, 3, 1), (signal.SIGTERM, 3, 4, 0)],
-    ids=["SIGTERM", "SIGINT, workers", "at the end of an epoch"],
+    [
+        (signal.SIGTERM, 5, 6, 0),
+        (signal.SIGINT, 2, 3, 1),
+        (signal.SIGTERM, 3, 4, 0),
+        (signal.SIGHUP, 5, 6, 0),
+    ],
+    ids=["SIGTERM", "SIGINT, workers", "at the end of an epoch", "SIGHUP"],
 )
 def test_stopped(command, pair_folder, tmp_path, signalled, monkeypatch, number, at, stands, workers):
     settings = [*SETTINGS, f"data.root={pair_folder}", "trainer.max_steps=9", f"data.num_workers={workers}"]
     assert command("train", *settings, f"run_folder={tmp_path}/whole").code == 0
-    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
+    handlers = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
     with monkeypatch.context():
         signalled(number, at)
         answer = command("train", *settings, f"run_folder={tmp_path}/part")
     assert answer.code == 128 + number and f"resume={tmp_path}/part" in answer.err
-    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == handlers
+    assert holder(tmp_path / "part") is None, "given back"
     status = json.loads((tmp_path / "part" / "status.json").read_text())
     assert (status["state"], status["step"]) == ("interrupted", stands)
     assert weights(tmp_path / "part")[0] == stands
@@ -65,6 +73,44 @@ def test_stopped(command, pair_folder, tmp_path, signalled, monkeypatch, number,
         assert all(torch.equal(whole[name], part[name]) for name in whole)
     tables = [(tmp_path / name / "metrics.csv").read_text() for name in ("whole", "part")]
     assert tables[0] == tables[1], "\n\n".join(tables)
+
+
+def test_nohup(command, pair_folder, tmp_path, signalled):
+    """A signal that is ignored from the start is ignored by a training as well."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        signalled(signal.SIGHUP, 2)
+        settings = [
+            *SETTINGS,
+            f"data.root={pair_folder}",
+            "trainer.max_steps=4",
+            f"run_folder={tmp_path}/run",
+        ]
+        assert command("train", *settings).code == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("pause", "step"), [(1.2, 2), (0.1, 3)], ids=["second", "echo"])
+def test_a_second_signal_ends_it_at_once(command, pair_folder, tmp_path, monkeypatch, pause, step):
+    inner = DDPM.training_step
+
+    def told_twice(self, batch, batch_idx):
+        if self.trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(pause)
+            os.kill(os.getpid(), signal.SIGHUP)
+        return inner(self, batch, batch_idx)
+
+    monkeypatch.setattr(DDPM, "training_step", told_twice)
+    settings = [*SETTINGS, f"data.root={pair_folder}", "trainer.max_steps=9", f"run_folder={tmp_path}/run"]
+    answer = command("train", *settings)
+    assert answer.code == 129 and "a second signal ends it at once" in answer.err
+    assert ("nothing was saved" in answer.err) == (step == 2)
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file() == (step == 3)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["step"] == step
+    assert holder(tmp_path / "run") is None
 
 
 def test_damaged_checkpoints(command, pair_folder, tmp_path):
