@@ -91,13 +91,21 @@ class Alarm:
         self.numbers, self.first, self.second = set(numbers), first, second
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._former = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._former, self._open = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False), True
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._leave)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
         """Stops listening."""
         signal.set_wakeup_fd(self._former)
+        self._open = False
         os.close(self._write)  # the thread reads the end, and closes the other side
+
+    def _leave(self) -> None:
+        """Keeps what a forked process is told from this one: the workers of a loader are told to end now and then."""
+        if self._open:
+            signal.set_wakeup_fd(-1)
 
     def _listen(self) -> None:
         heard = 0.0

@@ -21,6 +21,7 @@ from typing import Any
 from ddpm_lightning.errors import UserError
 
 __all__ = [
+    "DiskFull",
     "Draft",
     "Print",
     "disk_full_named",
@@ -47,6 +48,10 @@ Print = dict[str, Any]
 _noted: ContextVar[dict[str, Print] | None] = ContextVar("noted", default=None)
 
 
+class DiskFull(UserError):
+    """There is no room: no other file would fare better."""
+
+
 @contextmanager
 def whole(path: str | Path, folder: bool = False, lasting: bool = True) -> Iterator[Path]:
     """Gives the name under which to write a file, which takes its own name when the block ends without an error.
@@ -59,7 +64,7 @@ def whole(path: str | Path, folder: bool = False, lasting: bool = True) -> Itera
         lasting: Whether to wait for the disk; not for what can be made again and is checked when it is read.
 
     Raises:
-        UserError: If the disk is full.
+        DiskFull: If the disk is full.
         OSError: If the file cannot be written for another reason.
     """
     draft = Draft(path, folder, lasting)
@@ -141,7 +146,7 @@ def disk_full_named(path: str | Path, size: int | None = None) -> Iterator[None]
         size: Bytes that it takes, where they are known.
 
     Raises:
-        UserError: If the disk is full; it names ``path``.
+        DiskFull: If the disk is full; it names ``path``.
     """
     try:
         yield
@@ -154,7 +159,7 @@ def disk_full_named(path: str | Path, size: int | None = None) -> Iterator[None]
         if full or (not isinstance(error, MemoryError) and not _has_room(Path(path).parent)):
             room = "room" if size is None else f"{size / 1e6:.1f} MB of room"
             remedy = f"make {room} and run the same command again, or choose another folder"
-            raise UserError(path, "the disk is full", remedy=remedy) from error
+            raise DiskFull(path, "the disk is full", remedy=remedy) from error
         raise
 
 

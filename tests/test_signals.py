@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIG
 def test_a_signal_is_raised_and_what_was_begun_is_cleared_away(name):
     before = signal.getsignal(getattr(signal, name))
     cleared = []
-    with pytest.raises(Interrupted, match=name) as caught, signals.raised("SIGTERM", "SIGHUP"):
+    with pytest.raises(Interrupted) as caught, signals.raised("SIGTERM", "SIGHUP"):
         try:
             os.kill(os.getpid(), getattr(signal, name))
             os.kill(os.getpid(), getattr(signal, name))  # an echo

@@ -28,7 +28,7 @@ from ddpm_lightning.errors import Interrupted
 __all__ = ["Preemption"]
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-#: What the processes agree on beside numbers of signals: to save and go on. No signal has this number.
+#: What the processes agree on: nothing, to save and go on, or to end, which is this and the number of the signal.
 SAVE = 1
 #: Several processes ask each other every so many steps: asking makes a GPU wait.
 AGREE_EVERY = 5
@@ -86,7 +86,8 @@ class Preemption(Callback):
         """
         # The step under which loggers file their rows: Lightning's count is one off after some resumes.
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-        if trainer.global_step == self._saved_step and (number := self._agreed(trainer)) > SAVE:
+        if trainer.global_step == self._saved_step and (agreed := self._agreed(trainer)) > SAVE:
+            number = agreed - SAVE
             folder = self.path.parent.parent
             # The first of two stages is resumed with the run that it is part of.
             folder = folder.parent if (folder.parent / "config.yaml").is_file() else folder
@@ -109,13 +110,21 @@ class Preemption(Callback):
         """Notes the step: the checkpoint of a validation is written right after this."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the signals back where the run ends by an error, or was told to stop."""
+        self._handlers.close()
+
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Gives the signals back."""
         self._handlers.close()
 
     def _agreed(self, trainer: lightning.Trainer) -> int:
         """Returns the signal that any process received, or whether it is time to save; the same in all of them."""
-        wish = self.received or (SAVE if time.monotonic() - self._saved_at > self.seconds else 0)
+        wish = SAVE if time.monotonic() - self._saved_at > self.seconds else 0
+        if self.received:
+            wish = SAVE + self.received
         if trainer.world_size == 1:
             return wish
         if trainer.global_step % AGREE_EVERY and trainer.global_step != self._saved_step:

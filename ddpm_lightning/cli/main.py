@@ -165,7 +165,9 @@ def _of_memory(error: BaseException) -> UserError:
 def _of_the_system(error: OSError) -> UserError:
     """Returns what the operating system complains of, as an error that names the file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(error.filename or "disk", "is full", remedy="make room, or choose another folder")
+        return UserError(
+            error.filename or "a file", "the disk is full", remedy="make room, or choose another folder"
+        )
     if error.filename is None:
         raise error
     found = (error.strerror or str(error)).lower()

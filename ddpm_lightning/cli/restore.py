@@ -56,6 +56,7 @@ from ddpm_lightning.inference.sources import Found, Source, find_files
 from ddpm_lightning.lock import hold
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.paths import expanded
+from ddpm_lightning.storage import DiskFull
 
 __all__ = ["restore_files", "run"]
 
@@ -297,7 +298,7 @@ def _restore(
                 mine[source] = records.keep(made, record, results[source])
                 counters[1, place] += 1
             except UserError as error:
-                if settings["on_error"] == "stop" or len(files) == 1:
+                if settings["on_error"] == "stop" or len(files) == 1 or isinstance(error, DiskFull):
                     raise
                 meter.say(f"skipped: {error}")
                 mine[source] = {"file": source.name, "error": str(error)}

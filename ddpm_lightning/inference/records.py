@@ -127,8 +127,6 @@ class Records:
                 (self.folder / inner).rmdir()
         with suppress(OSError):
             self.notes.rmdir()
-            if self._made:
-                self.folder.rmdir()
 
     def finished(self, source: Source | Path, results: Sequence[str]) -> dict[str, Any] | None:
         """Returns the record of a file, if nothing needs to be done again.
