@@ -26,8 +26,7 @@ code is then 3 (on_error=stop stops at it).
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import KINDS, as_records, total
 from ddpm_lightning.data.stacks import open_stack, stem
 from ddpm_lightning.errors import Interrupted, UserError, printable
-from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
+from ddpm_lightning.evaluation.share import Share, among_others, held, in_processes, joined, reproducible
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, results_of
@@ -53,7 +52,6 @@ from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import HOT_PIXELS, Restorer, choose_device
 from ddpm_lightning.inference.sources import Found, Source, find_files
-from ddpm_lightning.lock import hold
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import DiskFull
@@ -142,20 +140,10 @@ def _in_process(
 ) -> list[dict[str, Any]]:
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     # Canvases by one thread, tiles side by side: the bytes do not depend on the number of threads.
-    with joined() as share, reproducible(threads=1), _held(folder, settings["force"], share):
+    with joined() as share, reproducible(threads=1), held(folder, settings["force"], share):
         restorer = _restorer(settings, threads, share)
         settings = {**settings, "draws": restorer.trained.draws}
         return _restore(restorer, settings, found, folder, share, counters)
-
-
-@contextmanager
-def _held(folder: Path, force: bool, share: Share) -> Iterator[None]:
-    """Holds the folder of the results in all processes: the first takes it, the others share it."""
-    with ExitStack() as stack:
-        token = share.agree(stack.enter_context(hold(folder, force)) if share.first else "")
-        if not share.first:
-            stack.enter_context(hold(folder, token=token))
-        yield
 
 
 def _files(settings: dict[str, Any]) -> tuple[Found, Path]:

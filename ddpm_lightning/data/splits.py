@@ -18,7 +18,7 @@ __all__ = ["SPLITS", "Split", "assign", "check_split", "differences", "natural"]
 SPLITS = ("train", "val", "test")
 
 #: Shares of the fields ({"train": 8, "val": 1, "test": 1}), or their names ({"val": ["20"], "test": ["19"]}).
-Split = Mapping[str, float | Sequence[str]]
+Split = Mapping[str, float | Sequence[str | int]]
 
 
 def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.split") -> dict[str, str]:

@@ -12,7 +12,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +23,10 @@ from torch import distributed, multiprocessing
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from ddpm_lightning.errors import Interrupted, UserError
+from ddpm_lightning.lock import hold
 from ddpm_lightning.signals import raised
 
-__all__ = ["Share", "among_others", "in_processes", "joined", "reproducible"]
+__all__ = ["Share", "among_others", "held", "in_processes", "joined", "reproducible"]
 
 #: One process may still work when another has long finished; whoever started them notices when one dies.
 PATIENCE = timedelta(days=30)
@@ -89,6 +90,16 @@ def joined() -> Iterator[Share]:
             yield Share(distributed.get_rank(), distributed.get_world_size())
         finally:
             distributed.destroy_process_group()
+
+
+@contextmanager
+def held(folder: Path, force: bool, share: Share) -> Iterator[None]:
+    """Holds the folder of the results in all processes: the first takes it, the others share it."""
+    with ExitStack() as stack:
+        token = share.agree(stack.enter_context(hold(folder, force)) if share.first else "")
+        if not share.first:
+            stack.enter_context(hold(folder, token=token))
+        yield
 
 
 @contextmanager
