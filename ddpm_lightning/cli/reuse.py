@@ -39,7 +39,7 @@ def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequenc
             )
         if drawn := [one for one in finished if previews_alone(one)]:
             lines.append(
-                f"{_files(drawn)} restored before: the previews are drawn from the results in {folder}; nothing is restored for them"
+                f"{_files(drawn)} restored before: the previews are drawn from the results in {folder}"
             )
     if again := by["settings"]:
         how = f" ({', '.join(changed)})" if changed else ""

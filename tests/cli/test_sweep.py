@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from ddpm_lightning.cli import sweep, sweep_summary
+from ddpm_lightning.errors import Interrupted
 from tests.cli.test_verbs import TINY
 
 
@@ -114,7 +115,7 @@ def test_signals_reach_the_job_once(tmp_path):
     launcher = lambda number, frame: saved.append((tmp_path / "told").read_text())  # noqa: E731
     before = signal.signal(signal.SIGTERM, launcher)
     try:
-        with pytest.raises(sweep.Interrupted) as stop:
+        with pytest.raises(Interrupted) as stop:
             sweep._run([sys.executable, "-c", script], "sweep", TINY)
         assert stop.value.code == 143 and (tmp_path / "told").read_text() == "x"
         assert signal.getsignal(signal.SIGTERM) is launcher
