@@ -28,7 +28,7 @@ def run(config: DictConfig) -> int:
     given = settings["files"]
     folders = [expanded(file) for file in ([given] if isinstance(given, str) else given)]
     output = _output(expanded(str(settings["output"])))
-    names = settings["names"] or _names(folders)
+    names = settings["names"] or _models(folders) or _names(folders)
     if len(names) != len(folders):
         raise UserError("names", f"{len(names)} names for {len(folders)} folders", remedy="give one for each")
     if len(set(names)) < len(names):
@@ -55,6 +55,13 @@ def _output(path: Path) -> Path:
     if path.exists():
         raise UserError(f"output={path}", "is a file, and no page", allowed="NAME.html, NAME, or a folder")
     return path.with_name(f"{path.name}.html")
+
+
+def _models(folders: list[Path]) -> list[str]:
+    """Returns the names of the models, where each is known and the only one of its name."""
+    found = (read_evaluation(folder, "").summary["checkpoint"].get("names") for folder in folders)
+    names = [str(one.get("model") or "") if isinstance(one, dict) else "" for one in found]
+    return names if all(names) and len(set(names)) == len(names) else []
 
 
 def _names(folders: list[Path]) -> list[str]:

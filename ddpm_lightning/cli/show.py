@@ -86,8 +86,8 @@ def _made(trained: Trained) -> list[str]:
     parameters = sum(parameter.numel() for parameter in method.parameters())
     config = card.get("config", {})
     lines = [
-        f"  model          {card['names']['model']} ({type(method).__name__}, {parameters:,} parameters)",
-        f"  draws          {method.preset}",
+        f"  model          {card['names']['model']} ({parameters:,} parameters)",
+        f"  samples        {method.preset}",
         f"  trained on     {card.get('data_name', card['names']['data'])}{_where(card['data'])}",
     ]
     if trainer := config.get("trainer"):

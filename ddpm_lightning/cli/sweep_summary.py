@@ -6,6 +6,7 @@ their folders, so it knows as much of those that were finished before, or ran on
 
 import csv
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -99,16 +100,22 @@ def _draw(rows: Sequence[dict[str, Any]], swept: Sequence[str], path: Path) -> N
     if wanted is None or not swept:
         return
     points = [row for row in finished if _number(row.get(wanted)) is not None]
-    x_name = max(swept, key=lambda name: (_numeric(points, name), len({row[name] for row in points})))
+    # A seed is no quantity: runs that differ in it alone repeat each other, and are points of one colour.
+    seeds = [name for name in swept if name.split(".")[-1] == "seed"]
+    candidates = [name for name in swept if name not in seeds] or seeds
+    x_name = max(candidates, key=lambda name: (_numeric(points, name), len({row[name] for row in points})))
     lines: dict[str, list[tuple[Any, float]]] = {}
     for row in points:
-        label = " ".join(f"{name}={row[name]}" for name in swept if name != x_name)
+        label = " ".join(f"{name}={row[name]}" for name in swept if name not in (x_name, *seeds))
         x = _number(row[x_name]) if _numeric(points, x_name) else row[x_name]
         lines.setdefault(label, []).append((x, _number(row[wanted])))
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for label, line in list(lines.items())[:10]:
-        axes.plot(*zip(*sorted(line), strict=True), "o-", label=label or None)
+        (dots,) = axes.plot(*zip(*sorted(line), strict=True), "o", label=label or None)
+        if x_name not in seeds:
+            at = {x: statistics.fmean(y for other, y in line if other == x) for x, _ in sorted(line)}
+            axes.plot(list(at), list(at.values()), "-", color=dots.get_color())
     positions = [x for line in lines.values() for x, _ in line]
     if _numeric(points, x_name) and min(positions) > 0 and max(positions) > 30 * min(positions):
         axes.set_xscale("log")

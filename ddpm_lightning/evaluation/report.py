@@ -258,6 +258,7 @@ def _figures(evaluation: Evaluation) -> str:
 def _how(evaluation: Evaluation) -> str:
     summary = evaluation.summary
     facts = {
+        "model": (summary["checkpoint"].get("names") or {}).get("model") or "unknown",
         "data": f"{summary['data']}, split {summary['split']}, {summary['images']} images",
         "protocol": summary["protocol"],
         "draws": f"{summary['draws']}, {summary['preset']}, {summary['evaluations_per_draw']} network evaluations each",

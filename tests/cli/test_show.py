@@ -27,7 +27,7 @@ def test_a_run_tells_where_it_comes_from(command, pair_folder, tmp_path):
         answer = command("show", subject)
         assert answer.code == 0, answer.err
         for words in (
-            "ddpm_small (DDPM",
+            "ddpm_small (",
             f"pairs in {pair_folder}",
             "2 steps of 4 crops of 32 px, seed 7",
             "Percentile",

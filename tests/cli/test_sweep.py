@@ -5,8 +5,10 @@ import json
 import os
 import signal
 import sys
+from itertools import product
 
 import pytest
+from matplotlib.axes import Axes
 
 from ddpm_lightning.cli import sweep, sweep_summary
 from ddpm_lightning.errors import Interrupted
@@ -101,6 +103,31 @@ def test_scores_of_evaluations_are_in_the_table(tmp_path):
     assert [(row["draws"], row["average/psnr"]) for row in rows] == [("1", "20.0"), ("5", "22.5")]
     assert "seed" not in rows[0], "the same in all jobs"
     assert (tmp_path / "summary.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "connected"),
+    [
+        (["seed"], []),
+        (["draws"], [[1, 2]]),
+        (["draws", "seed"], [[1, 2]]),
+        (["draws", "tile", "seed"], [[1, 2]] * 2),
+    ],
+)
+def test_seeds_are_points_and_no_line(tmp_path, monkeypatch, settings, connected):
+    drawn = []
+    inner = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: drawn.append(a) or inner(self, *a, **k))
+    values = {"seed": (0, 1, 2), "draws": (1, 2), "tile": (64, 128)}
+    rows = [
+        dict(zip(settings, chosen, strict=True)) for chosen in product(*(values[name] for name in settings))
+    ]
+    rows = [{**row, "state": "finished", "objective": 0.1 * number} for number, row in enumerate(rows)]
+    sweep_summary._draw(rows, settings, tmp_path / "summary.png")
+    assert [list(x) for x, _, style in drawn if style == "-"] == connected
+    assert sum(len(x) for x, _, style in drawn if style == "o") == len(rows)
+    if settings == ["draws", "seed"]:
+        assert drawn[1][1] == pytest.approx([0.1, 0.4])
 
 
 def test_signals_reach_the_job_once(tmp_path):
