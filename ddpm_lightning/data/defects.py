@@ -12,7 +12,7 @@ pixels are more numerous below the limit than above it, they are a tail of noise
 Shape: optics spread a point of light over its neighbours, a defect stays in its pixel. The eight neighbours of a point
 source with a standard deviation of 0.6 pixels have on average 0.16 of its height above the background (0.25 for 0.7
 pixels, 0.5 for 1 pixel), and those of the end of a sharp line have 1/8. Below :data:`SHARE` a pixel is isolated. Groups
-of up to three pixels, and thin tracks of up to :data:`TRACK` pixels, are held to the same by the pixels around them.
+of up to three pixels, and thin bright tracks of up to :data:`TRACK` pixels, are held to the same.
 
 Rows and columns are defective where they deviate as a whole from the rows or columns beside them.
 """
@@ -32,18 +32,19 @@ SHARE = 0.1
 GROUP, TRACK = 3, 12
 #: Defects are few; more of them than this share of the pixels are a kind of noise.
 MOST = 0.005
-#: Sharp objects of more pixels than these, of which this share is equally bright within 5 %, are writing; small ones so
-#: near that are not brighter belong to it.
-WRITING, PLAIN, FLAT, NEAR = 5, 0.3, 0.05, 24
+#: A defect that is no brighter than so many pixels of one grey level within this distance, which drop off nearly as
+#: steeply, is a part of writing; so many grey levels are looked at.
+WRITING, NEAR, DROP, LEVELS = 8, 24, 0.8, 8
 #: A row deviates by so many times what nine in ten rows do, and by so many standard deviations unless it is constant.
 LINE, LINE_PIXELS = 4.0, 2.0
 #: Pixels of which the deviations are taken, and fewest pixels of like brightness.
-SAMPLES, LEAST = 2**18, 2**13
+SAMPLES, LEAST = 2**17, 2**13
 #: Smaller images tell nothing of their noise.
 SMALLEST = 16
 #: One defect may hide another; so often the search is repeated at most.
 PASSES = 5
 SQUARE = np.ones((3, 3), bool)
+AROUND = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
 
 
 def repaired(image: np.ndarray) -> tuple[np.ndarray, int]:
@@ -85,20 +86,21 @@ def find_defects(image: np.ndarray) -> np.ndarray:
     found = lines
     for sign in (1, -1):
         limits = np.maximum(_limits(sign * deviations, levels, background), max(QUANTA * quantum, 1e-30))
-        found = found | _points(sign * x, sign * height, limits)
+        found = found | _points(sign * x, sign * height, limits, TRACK if sign > 0 else GROUP)
     return found
 
 
-def _points(x: np.ndarray, height: np.ndarray, limits: np.ndarray) -> np.ndarray:
+def _points(x: np.ndarray, height: np.ndarray, limits: np.ndarray, track: int) -> np.ndarray:
     """Returns the pixels that are too bright; all arrays have the shape (H, W).
 
     Args:
         x: The image.
         height: The same above its background.
         limits: Heights that noise does not reach.
+        track: Most length of a thin track; cosmic rays leave bright ones alone.
     """
     # Half of the limit is looked at as well, for what is not quite a defect.
-    found = _isolated(x, height, height > limits / 2)
+    found = _isolated(x, height, height > limits / 2, track)
     ratios = height[found] / limits[found]
     factor = 1.0
     while ((ratios > factor / 2) & (ratios <= factor)).sum() > (ratios > factor).sum() > 0:
@@ -121,7 +123,7 @@ def _limits(deviations: np.ndarray, levels: np.ndarray, background: np.ndarray) 
     return np.interp(background, centres, limits).astype(np.float32)
 
 
-def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray) -> np.ndarray:
+def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray, track: int) -> np.ndarray:
     """Returns which of the strong pixels stand in surroundings that are not."""
     found = np.zeros(height.shape, bool)
     labels, count = ndimage.label(strong, SQUARE)
@@ -131,34 +133,39 @@ def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray) -> np.ndarr
     of, values = labels[places], height[places]
     sizes = np.bincount(of, minlength=count + 1)
     means = np.bincount(of, values, count + 1) / np.maximum(sizes, 1)
-    levels = x[places] - values
-    padded = np.pad(x, 1, mode="reflect")
-    beside = (padded[places[0] + dy, places[1] + dx] for dy in range(3) for dx in range(3))
-    found[places] = sum(np.abs(pixel - levels) for pixel in beside) - values < 8 * SHARE * values
+    levels, total, ring, pixels = x[places] - values, 0.0, 0.0, 0
+    padded, taken = np.pad(x, 1, mode="reflect"), np.pad(strong, 1, mode="reflect")
+    for down, right in np.argwhere(AROUND):
+        at = places[0] + down, places[1] + right
+        beside, outside = np.abs(padded[at] - levels), ~taken[at]
+        total, ring, pixels = total + beside, ring + beside * outside, pixels + outside
+    found[places] = total < 8 * SHARE * values
+    sharp = np.bincount(of, ring, count + 1) < SHARE * means * np.bincount(of, pixels, count + 1)
     boxes = ndimage.find_objects(labels)
     lengths = np.array([0] + [max(side.stop - side.start for side in box) for box in boxes])
-    thin = (lengths > GROUP) & (lengths <= TRACK) & (sizes <= 1.5 * lengths)
-    group = (sizes > 1) & (sizes <= GROUP) | thin
+    thin = (lengths > GROUP) & (lengths <= track) & (sizes <= 1.5 * lengths)
+    group = sharp & ((sizes > 1) & (sizes <= GROUP) | thin)
     # Of what the border cuts, only a part is seen.
     group[np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])] = False
-    tops = np.full(count + 1, -np.inf)
-    np.maximum.at(tops, of, x[places])
-    plain = np.bincount(of, x[places] > tops[of] - FLAT * means[of], count + 1)
-    writing = (sizes > WRITING) & ~thin & (plain > PLAIN * sizes)
-    for number in np.flatnonzero(group | writing):
-        box = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in boxes[number - 1])
-        own = labels[box] == number
-        ring = ndimage.binary_dilation(own, SQUARE) & ~own
-        level = np.mean(x[box][own] - height[box][own])
-        sharp = np.abs(x[box][ring] - level).mean() < SHARE * means[number]
-        if group[number]:
-            found[box] |= own & sharp
-        writing[number] &= sharp
-    # The dot of a letter is as isolated as a hot pixel, but no brighter than the other letters.
-    for number in np.flatnonzero(writing):
-        box = tuple(slice(max(side.start - NEAR, 0), side.stop + NEAR) for side in boxes[number - 1])
-        found[box] &= x[box] > tops[number] + FLAT * means[number]
+    found[places] |= group[of]
+    _keep_writing(x, height, found)
     return found
+
+
+def _keep_writing(x: np.ndarray, height: np.ndarray, found: np.ndarray) -> None:
+    """Takes back parts of writing: the dot of a letter is as isolated as a hot pixel, but no brighter than letters."""
+    if not found.any():
+        return
+    # Writing drops to the background within a pixel, as structure of that brightness does not, and has one grey level.
+    steep = ~found & (x - ndimage.minimum_filter(x, 3) > DROP * height[found].min())
+    levels, counts = np.unique(x[steep], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:LEVELS]
+    side = 2 * NEAR + 1
+    for level in levels[order][counts[order] >= WRITING]:
+        if (own := found & (x <= level)).any():
+            strokes = (steep & (x == level)).astype(np.float32)
+            near = ndimage.uniform_filter(strokes, side, mode="constant") * side**2
+            found[own & (near > WRITING - 0.5)] = False
 
 
 def _lines(x: np.ndarray, smooth: np.ndarray) -> np.ndarray:

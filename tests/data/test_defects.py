@@ -199,3 +199,9 @@ def test_real_images_are_kept(shared, name):
 def test_repairing_twice_changes_nothing(clean):
     once, _ = repaired(np.where(scattered(65), 20000, clean).astype(np.uint16))
     assert repaired(once)[0] is once
+
+
+def test_hot_and_dead_pixels_together(clean):
+    hot, dead = scattered(65), scattered(30) & (clean > 200)
+    image = np.where(hot, 65535, np.where(dead, 0, clean)).astype(np.uint16)
+    assert np.array_equal(replaced_places(image), hot | dead)
