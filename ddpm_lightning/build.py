@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ddpm_lightning.errors import UserError, is_out_of_memory
-from ddpm_lightning.register import FORMER, HOLDS, kind_of, registered_class
+from ddpm_lightning.register import FORMER, HOLDS, check_name, kind_of, registered_class
 from ddpm_lightning.signatures import accepted, stray
 
 __all__ = ["build", "check"]
@@ -47,7 +47,7 @@ def build(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = 
 
 def check(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = ()) -> None:
     """Raises what :func:`build` would refuse before it builds; for the arguments see there."""
-    seen = 0
+    seen, nodes = 0, []
     for path, depth, value, allowed, owner in _values(node, kinds, trust):
         seen += 1
         if depth > DEEPEST or seen > MOST:
@@ -58,11 +58,16 @@ def check(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = 
                 path.split(".")[0] or "description", found, remedy="the file was not made by this program"
             )
         if isinstance(value, Mapping):
-            _check_node(value, path, allowed, trust)
+            _check_name(value, path, allowed, trust)
+            nodes.append((value, path))
         elif isinstance(value, int) and not isinstance(value, bool):
             _check_number(value, path, owner)
         elif not (value is None or isinstance(value, bool | str | float | list | tuple)):
             raise UserError(path, f"is a {type(value).__name__}", allowed="plain values, lists and settings")
+    # Classes are imported, and asked what they take, when all names were found to be allowed.
+    for value, path in nodes:
+        if kind_of(value.get("_target_")):
+            _check_settings(value, path)
 
 
 def _values(
@@ -95,7 +100,9 @@ def _values(
         waiting += [(name, depth + 1, content, allowed, owner) for name, content in reversed(inner)]
 
 
-def _check_node(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Sequence[str]) -> None:
+def _check_name(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Sequence[str]) -> None:
+    if "_target_" in node:
+        check_name(node["_target_"], kinds, trust)
     for key in node:
         if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_")):
             raise UserError(f"{path}.{key}".lstrip("."), "is no name of a setting", remedy="leave it out")
@@ -103,7 +110,6 @@ def _check_node(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Se
         if "_partial_" in node:
             raise UserError(f"{path}._partial_".lstrip("."), "stands without _target_", remedy="leave it out")
         return
-    made = registered_class(node["_target_"], kinds, trust)
     kind, partial = kind_of(node["_target_"]), node.get("_partial_", False)
     former = node["_target_"] in FORMER
     if not isinstance(partial, bool) or (partial and kind not in ("optimizer", None) and not former):
@@ -112,9 +118,11 @@ def _check_node(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Se
             f"is {partial!r}",
             allowed="true for optimisers, and nowhere else",
         )
+
+
+def _check_settings(node: Mapping, path: str) -> None:
+    made = registered_class(node["_target_"])
     settings = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
-    if kind is None:
-        return  # a class of one's own may take what it likes
     if name := stray(made, settings):
         raise UserError(
             f"{path}.{name}".lstrip("."),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from ddpm_lightning.errors import UserError, nearest
 
-__all__ = ["FORMER", "HOLDS", "REGISTER", "kind_of", "registered_class", "trusted_packages"]
+__all__ = ["FORMER", "HOLDS", "REGISTER", "check_name", "kind_of", "registered_class", "trusted_packages"]
 
 #: Classes by kind.
 REGISTER: dict[str, tuple[str, ...]] = {
@@ -134,13 +134,13 @@ FORMER = {
 _KINDS = {name: kind for kind, names in REGISTER.items() for name in names}
 
 
-def kind_of(name: str) -> str | None:
+def kind_of(name: object) -> str | None:
     """Returns the kind of a registered class, by its dotted path or the path that it had earlier."""
-    return _KINDS.get(FORMER.get(name, name))
+    return _KINDS.get(FORMER.get(name, name)) if isinstance(name, str) else None
 
 
-def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Sequence[str] = ()) -> type:
-    """Returns a class that may be named.
+def check_name(name: object, kinds: Iterable[str] | None = None, trust: Sequence[str] = ()) -> None:
+    """Refuses a class that may not be named, without importing it.
 
     Args:
         name: Its dotted path.
@@ -148,21 +148,32 @@ def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Se
         trust: Top-level packages whose classes are admitted in any place.
 
     Raises:
-        UserError: If it is not registered and not of a trusted package, is no class, or is of another kind.
+        UserError: If it is not registered and not of a trusted package, or is of another kind.
     """
-    if isinstance(name, str) and (kind := kind_of(name)):
-        if kinds is not None and kind not in kinds:
-            raise UserError(
-                f"_target_: {name}",
-                f"is a {kind}",
-                allowed=" or ".join(kinds) or "plain values, and no class",
-            )
-        module, _, attribute = FORMER.get(name, name).rpartition(".")
-        return getattr(importlib.import_module(module), attribute)
-    package = name.partition(".")[0] if isinstance(name, str) else ""
-    if not package or package not in trust or "." not in name:
-        raise _refused(name, package)
-    return _trusted_class(name, package)
+    kind = kind_of(name)
+    if kind is None:
+        package = name.partition(".")[0] if isinstance(name, str) else ""
+        if package not in trust or "." not in name:
+            raise _refused(name, package)
+    elif kinds is not None and kind not in kinds:
+        raise UserError(
+            f"_target_: {name}",
+            f"is of the kind {kind}",
+            allowed=" or ".join(kinds) or "plain values, no class",
+        )
+
+
+def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Sequence[str] = ()) -> type:
+    """Returns a class that may be named; for the arguments see :func:`check_name`.
+
+    Raises:
+        UserError: If it may not be named, or what a trusted package has under that name is no class of its own.
+    """
+    check_name(name, kinds, trust)
+    if not kind_of(name):
+        return _trusted_class(name, name.partition(".")[0])
+    module, _, attribute = FORMER.get(name, name).rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _trusted_class(name: str, package: str) -> type:
@@ -184,7 +195,7 @@ def _trusted_class(name: str, package: str) -> type:
 
 
 def _refused(name: object, package: str) -> UserError:
-    near = nearest(name, _KINDS, least=0.85) if isinstance(name, str) else []
+    near = nearest(name[:100], _KINDS, least=0.85) if isinstance(name, str) else []
     remedy = f"did you mean {near[0]}? " if near and near[0].partition(".")[0] == package else ""
     if package.isidentifier() and package != "ddpm_lightning":
         remedy += f"if you trust the code of {package}, add trust={package}"

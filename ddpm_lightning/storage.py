@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -285,14 +286,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def whole_zip(path: Path) -> bool:
-    """Says whether a file is a zip archive whose parts are stored as they are, as PyTorch writes checkpoints.
+    """Says whether a file is a sound zip archive whose parts are stored as they are, as PyTorch writes checkpoints.
 
     Parts that are packed, or that share their bytes, could be a thousand times as large as the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RecursionError):
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+            small = sum(part.file_size for part in parts) <= path.stat().st_size
+            return stored and small and archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError):
         return False
-    stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-    return stored and sum(part.file_size for part in parts) <= path.stat().st_size

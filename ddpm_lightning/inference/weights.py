@@ -26,8 +26,6 @@ PARTS, BESIDES = 20, 1000
 def read_weights(path: Path) -> Any:
     """Reads a checkpoint that Lightning wrote: tensors and plain containers, never code.
 
-    The file is mapped, not copied: what training keeps beside the weights is not read.
-
     Raises:
         UserError: If it is damaged, or holds anything else.
     """
@@ -37,10 +35,10 @@ def read_weights(path: Path) -> Any:
         remedy="copy it again from its run; code in checkpoints is never executed",
     )
     try:
-        # A packed file of a kilobyte can hold a terabyte; PyTorch never packs.
+        # A packed file of a megabyte can hold a gigabyte; PyTorch never packs.
         if not whole_zip(path):
             raise unreadable
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, each with an error of its own
         if is_out_of_memory(error) or (isinstance(error, OSError) and error.filename):
             raise

@@ -89,3 +89,41 @@ def test_the_commit_is_that_of_the_checkout():
     if found is not None:
         head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         assert found.rstrip("+") == head or not head
+
+
+def test_a_card_cannot_speak_to_the_terminal(command, tmp_path):
+    path = write_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(path, weights_only=True)
+    odd = "\x1b[2J\u202eodd\nnext            rm -rf /"
+    content["card"]["names"] = {"model": odd, "data": odd}
+    content["card"]["about"] = {"name": odd, "description": odd, "authors": [odd], "cite": {odd: odd}}
+    content["card"]["data"]["root"] = odd
+    content["card"]["provenance"] = {
+        **{"began": odd, "machine": {"name": odd}, "command": [odd], "commit": odd},
+        "versions": {"ddpm_lightning": odd, "torch": odd, "lightning": odd},
+        "data": {"sha256": odd, "of": odd},
+    }
+    torch.save(content, path)
+    answer = command("show", path)
+    assert answer.code == 0 and r"\x1b[2J\u202eodd\nnext" in answer.out, answer
+    assert not {"\x1b", "\u202e"} & set(answer.out)
+    assert not [line for line in answer.out.splitlines() if line.strip().startswith("next")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"provenance": {"versions": 3}},
+        {"provenance": {"began": []}},
+        {"about": {"authors": 3}},
+        {"about": {"cite": [1]}},
+        {"config": {"trainer": {"max_steps": 3}}},
+        {"config": {"trainer": "x"}},
+    ],
+)
+def test_a_card_that_is_damaged_is_said_to_be(command, tmp_path, change):
+    path = write_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "card": {**content["card"], **change}}, path)
+    answer = command("show", path)
+    assert answer.code == 2 and "a.ckpt" in answer.err and "is damaged" in answer.err

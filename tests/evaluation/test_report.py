@@ -1,5 +1,7 @@
 """The report: what stands in it, and what a real browser makes of it."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -162,3 +164,80 @@ def test_a_browser_shows_a_pane_for_each_method(page, tmp_path):
     # The panes are there: a good part of the screen is neither paper nor ink.
     pixels = np.array(Image.open(shot).convert("L"))
     assert ((pixels > 40) & (pixels < 215)).mean() > 0.1
+
+
+EVIL = "</script><script>alert(1)</script><!--<script><img src=x onerror=alert(1)>\"'&"
+
+
+def strange_page(tmp_path, files):
+    folder = make_evaluation(tmp_path / "odd", 0, EVIL)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary |= {
+        name: EVIL for name in ("data", "split", "preset", "seed", "lpips_backbone", "evaluations_per_draw")
+    }
+    summary |= {"protocol": EVIL, "versions": {EVIL: EVIL}, "in_words": [EVIL]}
+    summary["checkpoint"] = {"file": EVIL, "sha256": EVIL}
+    summary["views"][0] |= {"image": EVIL, "files": files}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "figures").mkdir()
+    return report_page([read_evaluation(folder, EVIL)], EVIL), folder
+
+
+def test_whatever_others_wrote_is_escaped(tmp_path):
+    text, _ = strange_page(tmp_path, {EVIL: "nothing.png"})
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == [] and tags.addresses == []
+    assert text.count("<script") == 2 and text.count("</script>") == 2 and "<!--" not in text
+    assert "alert(1)&lt;/script&gt;" in text
+    data = re.search(r'<script type="application/json" id="views">(.*?)</script>', text, re.DOTALL).group(1)
+    assert EVIL in json.loads(data)[0]["name"]
+
+
+def test_only_our_own_script_may_run(page):
+    allowed = re.search(r"script-src 'sha256-([^']+)'", page).group(1)
+    script = re.search(r"<script>(.*?)</script>", page, re.DOTALL).group(1)
+    assert base64.b64decode(allowed) == hashlib.sha256(script.encode()).digest()
+
+
+def test_only_pictures_inside_of_the_evaluation_are_embedded(tmp_path):
+    secret = tmp_path / "secret.png"
+    Image.new("L", (4, 4)).save(secret)
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = tmp_path / "odd"
+    (folder / "views").mkdir(parents=True)
+    (folder / "views/link.png").symlink_to(secret)
+    (folder / "views/text.png").write_text("secret")
+    (folder / "views/own.png").write_bytes(secret.read_bytes())
+    files = {
+        **{
+            "absolute": str(secret),
+            "above": "../secret.png",
+            "link": "views/link.png",
+            "text": "views/text.png",
+        },
+        **{"folder": "views", "nothing": "", "round": "views/../../secret.png", "own": "views/own.png"},
+    }
+    text, _ = strange_page(tmp_path, files)
+    data = re.search(r'<script type="application/json" id="views">(.*?)</script>', text, re.DOTALL).group(1)
+    assert list(json.loads(data)[0]["methods"][0]["files"]) == ["own"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"protocol": 3},
+        {"views": [{"image": "a", "files": {"low": 3}, "size": [1, 2], "pixel_size": None, "std_full": 0}]},
+        {"views": [{"image": "a", "files": {}, "size": ["1;x", 2], "pixel_size": None, "std_full": 0}]},
+        {"views": [{"image": "a", "files": {}, "size": [1, 2], "pixel_size": "x", "std_full": 0}]},
+        {"views": 3},
+        {"draws": "4"},
+        {"images": [1]},
+    ],
+)
+def test_summaries_of_another_kind_are_refused(tmp_path, change):
+    folder = make_evaluation(tmp_path, 0)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | change))
+    with pytest.raises(UserError, match="no summary"):
+        read_evaluation(folder, "x")
