@@ -18,6 +18,8 @@ __all__ = ["check_classes", "check_groups", "check_model", "check_places"]
 
 #: What a run needs, each a group of settings.
 GROUPS = ("model", "data", "trainer", "callbacks", "logger", "names")
+#: What a checkpoint holds beside the weights, for a run to go on from.
+STATE = ("global_step", "epoch", "loops", "callbacks", "optimizer_states", "lr_schedulers", "card")
 #: Settings of callbacks, loggers and profilers that name where they write.
 PLACES = ("folder", "dirpath", "save_dir")
 
@@ -64,7 +66,16 @@ def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Sequence[str]
         UserError: If it has, or the checkpoint holds none.
     """
     content = read_weights(checkpoint)
-    weights = checked_weights(content.get("state_dict") if isinstance(content, dict) else None, checkpoint)
+    content = content if isinstance(content, dict) else {}
+    weights = checked_weights(content.get("state_dict"), checkpoint)
+    written = str(content.get("pytorch-lightning_version"))
+    if missing := [key for key in STATE if key not in content] or not written.startswith("2."):
+        found = f"has no {', '.join(missing)}" if missing else f"was written by Lightning {written}"
+        raise UserError(
+            checkpoint,
+            f"holds no state that this run can take: it {found}",
+            remedy="put back a copy of the file, or start the run again",
+        )
     with limited_to(weights, checkpoint), torch.device("meta"):
         built = build(model, ("method",), trust)
     check_fit(built, weights, checkpoint)
