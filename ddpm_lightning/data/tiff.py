@@ -26,7 +26,7 @@ from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.ome_xml import own_xml
 from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_description import codec_options, page_options, plane_options
-from ddpm_lightning.data.tiff_layout import breaks_off, first_byte, main_series, pages_of, run_of_planes
+from ddpm_lightning.data.tiff_layout import first_byte, main_series, next_page, pages_of, run_of_planes
 from ddpm_lightning.data.tiff_metadata import describe
 from ddpm_lightning.data.tiff_missing import (
     differing_page,
@@ -140,8 +140,11 @@ class TiffStack(Planes):
         if count < self.info.plane_count:
             self.info, note = shorten(self.info, count)
             self.notes.append(note)
-        elif breaks_off(self._tif):
-            pages = len(self._tif.pages)
+        following, pages = next_page(self._tif), len(self._tif.pages)
+        if 0 < following < self._tif.filehandle.size:
+            found = f"damaged: its list of pages does not end after the {pages} that can be read"
+            raise UserError(self.path, found, "complete files", "copy or export the file again")
+        if following:
             text = (
                 f"the file ends early: its list of pages breaks off after {pages}, and what followed is lost"
             )

@@ -12,7 +12,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 from ddpm_lightning.data import scanimage
 from ddpm_lightning.data.notes import Note
 
-__all__ = ["breaks_off", "first_byte", "main_series", "pages_of", "run_of_planes"]
+__all__ = ["first_byte", "main_series", "next_page", "pages_of", "run_of_planes"]
 
 #: Axes whose meaning the file does not tell.
 UNKNOWN = "IQ"
@@ -94,11 +94,13 @@ def first_byte(tif: TiffFile, series: TiffPageSeries) -> int | None:
     return start
 
 
-def breaks_off(tif: TiffFile) -> bool:
-    """Says whether the list of pages ends with a reference to a page that is not in the file."""
+def next_page(tif: TiffFile) -> int:
+    """Returns where the page after the last would be: 0 in a whole file, and beyond its end where it was cut."""
     tif.filehandle.seek(tif.pages.next_page_offset)
     reference = tif.filehandle.read(tif.tiff.offsetsize)
-    return len(reference) < tif.tiff.offsetsize or struct.unpack(tif.tiff.offsetformat, reference)[0] != 0
+    if len(reference) < tif.tiff.offsetsize:
+        return tif.filehandle.size
+    return int(struct.unpack(tif.tiff.offsetformat, reference)[0])
 
 
 def run_of_planes(tif: TiffFile) -> int:
@@ -107,18 +109,12 @@ def run_of_planes(tif: TiffFile) -> int:
     Many programs write all planes, and then the pages that tell where they are. Where the end of the file is lost, the
     first page still says where the planes begin, and where the second page would be tells how many there were.
     """
-    page = tif.pages.first
-    if not page.is_final or not page.dataoffsets or not page.nbytes or not breaks_off(tif):
+    page, following = tif.pages.first, next_page(tif)
+    if not page.is_final or not page.dataoffsets or not page.nbytes or not following:
         return 1
     if len(tif.pages) > 1:
         second = tif.pages[1]
         following = second.offset if second.dataoffsets[:1] == (page.dataoffsets[0] + page.nbytes,) else 0
-    else:
-        tif.filehandle.seek(tif.pages.next_page_offset)
-        reference = tif.filehandle.read(tif.tiff.offsetsize)
-        following = (
-            struct.unpack(tif.tiff.offsetformat, reference)[0] if len(reference) == tif.tiff.offsetsize else 0
-        )
     planes, rest = divmod(following - page.dataoffsets[0], page.nbytes)
     return int(planes) if planes > len(tif.pages) and rest < 16 else 1
 
@@ -268,9 +264,10 @@ def _undescribed(tif: TiffFile, main: TiffPageSeries) -> list[TiffPage]:
 
     # Most files hold what they describe; there is no need to look at each of thousands of pages.
     described = sum(min(len(one), _planes(one)) for one in tif.series)
-    if described == total and (start is None or within(tif.pages[total - 1])):
+    alone = start is not None and len(tif.series) == 1
+    if described == total and (not alone or within(tif.pages[total - 1])):
         return []
-    if start is not None:
+    if alone:
         return [page.aspage() for page in tif.pages if not within(page)]
     # tifffile takes all pages of a compressed ImageJ file for its stack.
     pages = [page for one in tif.series for page in list(one)[: _planes(one)]]

@@ -248,3 +248,26 @@ def test_single_page_header_of_many_planes_with_a_page_appended(tmp_path):
     planes, info, (note,) = copied(path)
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, note.kind) == ("ZYX", "left_aside")
+
+
+def test_other_images_of_an_ome_file_are_said_once(tmp_path):
+    pixels = random(3, 4, 20, 18)
+    for codec in (None, "zlib"):
+        with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
+            for stack in pixels:
+                tif.write(stack, metadata={"axes": "ZYX"}, compression=codec, **GREY)
+        planes, info, (note,) = copied(tmp_path / "a.ome.tif")
+        np.testing.assert_array_equal(planes, pixels[0])
+        assert (note.kind, note.count) == ("left_aside", 2)
+
+
+def test_pages_in_a_circle_are_an_error(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, random(3, 20, 18), metadata=None, compression="zlib", **GREY)
+    with tifffile.TiffFile(path) as tif:
+        last, first = tif.pages.next_page_offset, tif.pages[0].offset
+    data = bytearray(path.read_bytes())
+    data[last : last + 4] = first.to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="does not end"):
+        TiffStack(path)
