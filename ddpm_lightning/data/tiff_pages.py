@@ -6,6 +6,7 @@ They are read as they are stored, and only when a copy of the file is written: a
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from tifffile import TIFF, TiffPage, TiffPageSeries
@@ -69,19 +70,25 @@ class StoredPages:
         """Returns the words of the page of each plane; none where the file is gone."""
         if not self.path.is_file():
             return []
-        known: dict[bytes, bytes] = {}
-        found: list[PageWords] = []
-        with opened(self.path) as tif:
-            for number, index in enumerate(self.indices):
-                words = PageWords()
-                if index is not None and index < len(tif.pages):
-                    page = tif.pages.get(index, aspage=True, cache=False)
-                    if self.start is None or page.dataoffsets[:1] == (self.start + number * self.size,):
-                        words = _words(page, known)
-                first = found[0].tags if found else ()
-                tags = tuple(tag for tag in words.tags if len(tag[3]) < LARGE or tag not in first)
-                found.append(PageWords(_own_text(words.description, bool(found)), tags))
-        return found
+        state = self.path.stat()
+        return _read(self, (state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=1)  # the image and its maps are written side by side
+def _read(stored: StoredPages, state: tuple[int, int]) -> Sequence[PageWords]:
+    known: dict[bytes, bytes] = {}
+    found: list[PageWords] = []
+    with opened(stored.path) as tif:
+        for number, index in enumerate(stored.indices):
+            words = PageWords()
+            if index is not None and index < len(tif.pages):
+                page = tif.pages.get(index, aspage=True, cache=False)
+                if stored.start is None or page.dataoffsets[:1] == (stored.start + number * stored.size,):
+                    words = _words(page, known)
+            first = found[0].tags if found else ()
+            tags = tuple(tag for tag in words.tags if len(tag[3]) < LARGE or tag not in first)
+            found.append(PageWords(_own_text(words.description, bool(found)), tags))
+    return found
 
 
 def chosen_words(words: Sequence[PageWords], numbers: Sequence[int]) -> list[PageWords]:

@@ -185,3 +185,16 @@ def test_two_files_of_one_name_are_refused(pair_folder):
 def test_crops_beyond_the_images_are_refused_before_training(pair_folder):
     with pytest.raises(UserError, match=r"00000 of train is only 64 pixels[\s\S]*data\.crop=64"):
         module(pair_folder, crop=128).setup("fit")
+
+
+def test_appended_pages_are_pairs(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 999, (2, 4, 32, 32)).astype("uint16")
+    for part, stack in zip(("low", "high"), pixels, strict=True):
+        (tmp_path / "train" / part).mkdir(parents=True)
+        for number, page in enumerate(stack):
+            path = tmp_path / "train" / part / "movie.tif"
+            tifffile.imwrite(path, page, append=number > 0, photometric="minisblack")
+    pairs = FolderPairs(tmp_path, "train")
+    assert [pair.name for pair in pairs] == [f"movie_i{number}" for number in range(4)]
+    np.testing.assert_array_equal([pair.low for pair in pairs], pixels[0])
+    np.testing.assert_array_equal([pair.high for pair in pairs], pixels[1])
