@@ -16,10 +16,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from ddpm_lightning.cli import evaluate, prepare, restore
+from ddpm_lightning.cli import evaluate, prepare, report, restore
 from ddpm_lightning.cli.child import run_command
 from ddpm_lightning.cli.meter import Meter
-from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.errors import Interrupted, UserError
 from ddpm_lightning.inference.sources import Found
 from ddpm_lightning.progress import Remaining, so_far
 from tests.cli.test_verbs import TINY
@@ -182,3 +182,19 @@ def test_lines_where_there_is_no_terminal_and_a_bar_where_there_is_one(capsys):
         meter.count(2)
         time.sleep(0.3)
     assert "25%" in screen.getvalue()
+
+
+def test_a_report_takes_a_name_with_or_without_its_ending_or_a_folder(tmp_path):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "scores.csv").write_text("mine")
+    for given, page in (
+        ("a.html", "a.html"),
+        ("a.HTM", "a.HTM"),
+        ("a", "a.html"),
+        ("v1.2 (b)", "v1.2 (b).html"),
+        ("pages", "pages/report.html"),
+        ("new/a", "new/a.html"),
+    ):
+        assert report._output(tmp_path / given) == tmp_path / page
+    with pytest.raises(UserError, match="no page"):
+        report._output(tmp_path / "scores.csv")
