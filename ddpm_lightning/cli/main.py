@@ -179,6 +179,8 @@ def _of_the_system(error: OSError) -> UserError:
 def _quieten() -> None:
     """Silences what other programs say of themselves and what does not hold here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # What it stumbles over becomes a sentence that names the file: an error, or a note in the record.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     for message in (
         "`isinstance\\(treespec, LeafSpec\\)`",  # Lightning speaking to torch
         ".*does not have many workers",  # pairs are cached in memory
