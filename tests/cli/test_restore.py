@@ -275,3 +275,16 @@ def test_one_sample_of_each_image_has_no_map(do, tmp_path):
     for asked in ("entropy", "intervals"):
         answer, *_ = do("draws=1", f"{asked}=true", f"input={tmp_path}/noisy/a.tif", output="new", code=2)
         assert asked in answer.err and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(("setting", "allowed"), [("hot_pixels=remove", "keep"), ("dtype=int8", "float32")])
+def test_words_that_no_setting_knows_are_answered(command, model, noisy, tmp_path, setting, allowed):
+    answer = command(
+        "restore", f"checkpoint={model}", f"input={noisy}", f"output={tmp_path / 'out'}", setting
+    )
+    assert (
+        answer.code == 2
+        and not (tmp_path / "out").exists()
+        and setting.split("=")[0] in answer.err
+        and allowed in answer.err
+    )
