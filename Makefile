@@ -46,7 +46,7 @@ speed: $(VENV)/.made-speed  ## ratios against the plain path, diffusers and othe
 default-model: $(VENV)/.made  ## trains the model that comes with the package anew, in about two hours
 	$(BIN)/ddpm-lightning train experiment=default_model run_folder=runs/default_model
 	$(BIN)/ddpm-lightning export checkpoint=runs/default_model/checkpoints/best.ckpt name=default \
-	  output=ddpm_lightning/shipped/default.safetensors authors='[the authors of ddpm_lightning]' \
+	  output=ddpm_lightning/shipped/default.safetensors half=true authors='[the authors of ddpm_lightning]' \
 	  description='Removes noise of any strength from single planes. Learnt on simulated images alone'
 
 reproduce-%: $(VENV)/.made  ## an experiment by its name: make reproduce-averaging; SIZE=full on a GPU

@@ -1,5 +1,6 @@
 """A trained model in a moment: random weights with open gains, written as the command line writes checkpoints."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +21,17 @@ TINY = [
 ]
 
 
-def write_checkpoint(path: Path, *overrides: str, per_image: bool = False) -> Path:
+def write_checkpoint(
+    path: Path, *overrides: str, per_image: bool = False, model: Sequence[str] = TINY
+) -> Path:
     """Writes a checkpoint with a normalisation from 0…100 to [-1, 1], or fitted to each image."""
     name = "image" if per_image else "dataset"
-    config = compose.compose("train", [*TINY, f"data/normalisation={name}", *overrides])
+    config = compose.compose("train", [*model, f"data/normalisation={name}", *overrides])
     config.run_folder = str(path.parent)
     settings = compose.plain(config)
     torch.manual_seed(0)
-    model = build(settings["model"])
-    for parameter_name, parameter in model.named_parameters():
+    built = build(settings["model"])
+    for parameter_name, parameter in built.named_parameters():
         if parameter_name.endswith("gain"):
             nn.init.constant_(parameter, 0.3)
     scale = {"low": 0.0, "high": 100.0}
@@ -44,5 +47,5 @@ def write_checkpoint(path: Path, *overrides: str, per_image: bool = False) -> Pa
         "versions": {},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": model.state_dict(), "card": card}, path)
+    torch.save({"state_dict": built.state_dict(), "card": card}, path)
     return path

@@ -134,6 +134,7 @@ LIMITS = {
     "overlap": FROM_ZERO,
     "bfloat16": SwitchOrAuto(),
     "std": SWITCH,
+    "half": SWITCH,
     "turned": Limit(bool, optional=True),
     "entropy": SWITCH,
     "intervals": SWITCH,

@@ -109,11 +109,14 @@ def write_package(
         save(module, folder / "weights.pt")
         # What is stored is what the stored weights do.
         with torch.no_grad():
-            outputs = torch.jit.load(str(folder / "weights.pt"))(torch.from_numpy(sample))
+            made = torch.jit.load(str(folder / "weights.pt"))(torch.from_numpy(sample))
+        # A single draw has no standard deviation.
+        outputs = dict(zip(OUTPUTS, made if restoration.draws > 1 else (made,), strict=False))
         np.save(folder / "low.npy", sample)
-        for output, values in zip(OUTPUTS, outputs, strict=True):
+        for output, values in outputs.items():
             np.save(folder / f"{output}.npy", values.numpy())
-        _cover(sample[0, 0], *(values.numpy()[0, 0] for values in outputs), folder / "cover.png")
+        images = {"low": sample[0, 0], **{key: values.numpy()[0, 0] for key, values in outputs.items()}}
+        _cover(images, folder / "cover.png")
         (folder / "README.md").write_text(_documentation(trained, restoration, about), encoding="utf-8")
         try:
             model = _description(trained, restoration, about, folder)
@@ -155,10 +158,12 @@ def _description(trained: Trained, restoration: Restoration, about: About, folde
         test_tensor=file("low.npy"),
         data=spec.IntervalOrRatioDataDescr(type="float32"),
     )
-    meanings = {
-        "restored": f"mean of {restoration.draws} draws, in intensities",
-        "std": "standard deviation over the draws, in intensities",
-    }
+    meanings = {"restored": "restored image, in intensities"}
+    if restoration.draws > 1:
+        meanings = {
+            "restored": f"mean of {restoration.draws} draws, in intensities",
+            "std": "standard deviation over the draws, in intensities",
+        }
     outputs = [
         spec.OutputTensorDescr(
             id=spec.TensorId(name),
@@ -203,15 +208,15 @@ def _citation(spec: ModuleType, text: str, source: str) -> Any:
     return spec.CiteEntry(text=text, url=spec.HttpUrl(source))
 
 
-def _cover(low: np.ndarray, restored: np.ndarray, std: np.ndarray, path: Path) -> None:
-    """Draws low, restored and std side by side, each on a scale of its own."""
+def _cover(images: dict[str, np.ndarray], path: Path) -> None:
+    """Draws images side by side, each on a scale of its own."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
-    for axis, image, title in zip(axes, (low, restored, std), ("low", "restored", "std"), strict=True):
+    figure, axes = pyplot.subplots(1, len(images), figsize=(3 * len(images), 3.2), layout="constrained")
+    for axis, (title, image) in zip(axes, images.items(), strict=True):
         least, greatest = np.percentile(image, (0.5, 99.8))
         colours = "cividis" if title == "std" else "gray"
         axis.imshow(image, cmap=colours, vmin=least, vmax=max(greatest, least + 1e-6))
@@ -228,7 +233,7 @@ def _documentation(trained: Trained, restoration: Restoration, about: About) -> 
     drawn = (
         f"the mean of {restoration.draws} draws ({method.preset}), and their standard deviation"
         if restoration.draws > 1
-        else f"a single result ({method.preset}); the second output, the spread, is therefore 0"
+        else f"a single result ({method.preset}), which has no standard deviation"
     )
     return f"""# {about.name}
 

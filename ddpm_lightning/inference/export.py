@@ -1,4 +1,4 @@
-"""A trained model as one TorchScript file: an image in intensities goes in, its mean and spread come out.
+"""A trained model as one TorchScript file: an image in intensities goes in, its mean and the spread of draws come out.
 
 What is exported is the restoration as a whole, with its normalisation, its sampler and a fixed number of draws, not a
 network that somebody would still have to wrap. The noise of the draws is part of the file (keyed by seed and draw), so
@@ -21,16 +21,32 @@ from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.models.protocol import draws_of
 from ddpm_lightning.storage import whole
 
-__all__ = ["Restoration", "traced"]
+__all__ = ["Restoration", "check_trained", "divisor", "save", "traced"]
 
 #: scipy's Gaussian filter ends at so many standard deviations.
 TRUNCATE = 4.0
-#: What has no graph of tensors that could be traced.
-UNTRACEABLE = ("classical",)
+#: Filters that are not trained, and have no graph of tensors that could be traced.
+FILTERS = "ddpm_lightning.models.classical"
+
+
+def check_trained(method: nn.Module) -> None:
+    """Refuses a classical filter.
+
+    Raises:
+        UserError: If the method is one.
+    """
+    if type(method).__module__ == FILTERS:
+        raise UserError(
+            "checkpoint",
+            f"is a classical filter ({method.preset}), which computes outside of PyTorch and holds no trained network:"
+            " there is nothing to export",
+            allowed="a checkpoint of a trained model",
+            remedy="use the filter of SciPy or scikit-image with this strength, or ddpm-lightning restore",
+        )
 
 
 class Restoration(nn.Module):
-    """Mean and standard deviation of draws as a function of an image.
+    """Mean and standard deviation of draws as a function of an image; of a single draw, the draw alone.
 
     Args:
         trained: A trained method.
@@ -49,10 +65,10 @@ class Restoration(nn.Module):
         self.parts = nn.ModuleList(_networks(method))
         self._method, self._normalisation = [method], [trained.normalisation]
         self.draws, self.seed = 1 if method.deterministic else draws, seed
-        self.multiple: int = method.multiple
+        self.multiple: int = divisor(method)
         self.margin = -(-margin // self.multiple) * self.multiple
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Restores an image.
 
         Args:
@@ -60,7 +76,8 @@ class Restoration(nn.Module):
                 than ``margin``.
 
         Returns:
-            Mean and population standard deviation over the draws with shape (1, 1, H, W), in intensities.
+            Mean and population standard deviation over the draws with shape (1, 1, H, W), in intensities; a single draw
+            has no standard deviation, and is returned alone.
         """
         (method,), (normalisation,) = self._method, self._normalisation
         low, high = scale_of(normalisation.input, image)
@@ -73,8 +90,20 @@ class Restoration(nn.Module):
             low, high = scale_of(normalisation.target, image)
         gain = (high - low) / 2
         mean = draws.mean(0, keepdim=True)
+        restored = ((mean + 1) * gain + low).float()
+        if self.draws == 1:
+            return restored
         std = (draws - mean).square().mean(0, keepdim=True).sqrt()
-        return ((mean + 1) * gain + low).float(), (std * gain).float()
+        return restored, (std * gain).float()
+
+
+def divisor(method: nn.Module) -> int:
+    """Returns what sides of images must be divisible by in a trace.
+
+    A network that pads its input itself (``stride``) pads each size in its own way, which a trace cannot.
+    """
+    strides = [getattr(part, "stride", 1) for part in _networks(method)]
+    return max(method.multiple, *(stride for stride in strides if isinstance(stride, int)))
 
 
 def _networks(method: nn.Module) -> Iterator[nn.Module]:
@@ -142,14 +171,9 @@ def traced(restoration: Restoration, example: Tensor) -> torch.jit.ScriptModule:
         example: An image with shape (1, 1, H, W), in intensities.
 
     Raises:
-        UserError: If the method is no graph of tensors.
+        UserError: If the method is a classical filter.
     """
-    (method,) = restoration._method
-    name = type(method).__module__.rpartition(".")[2]
-    if name in UNTRACEABLE:
-        raise UserError(
-            "checkpoint", f"holds a {name} filter, which computes outside of PyTorch", "a network"
-        )
+    check_trained(*restoration._method)
     with warnings.catch_warnings():
         # Sizes are compared, and the keys of the noise made, while the trace is taken. Both are meant to stay as they
         # are then: all images that the file takes are divisible by `multiple`, and have the same noise.

@@ -1,4 +1,4 @@
-"""Trained models as small files to pass on: weights in half precision and the card, in the format safetensors.
+"""Trained models as small files to pass on: weights and the card, in the format safetensors.
 
 Such a file can hold tensors and text alone; reading it executes nothing. What training needs beyond the weights
 (optimiser, live weights beside their average) is left out, so a packed model can be used but not trained further.
@@ -29,7 +29,7 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob(f"*{SUFFIX}"))}
 
 
-def pack(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float16) -> None:
+def pack(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a packed model. Paths on the machine that trained it, which mean nothing elsewhere, are left out.
 
     Args:

@@ -18,7 +18,7 @@ def original(tmp_path):
 
 @pytest.fixture
 def small(original, tmp_path):
-    pack(torch.load(original, weights_only=True), tmp_path / "small.safetensors")
+    pack(torch.load(original, weights_only=True), tmp_path / "small.safetensors", torch.float16)
     return tmp_path / "small.safetensors"
 
 
@@ -86,6 +86,6 @@ def test_weights_of_half_precision_are_refused_if_not_finite(original, tmp_path)
     content = torch.load(original, weights_only=True)
     name = next(n for n, t in content["state_dict"].items() if t.numel() > 1 and "weight" in n)
     content["state_dict"][name] = content["state_dict"][name] * 1e9
-    pack(content, tmp_path / "large.safetensors")
+    pack(content, tmp_path / "large.safetensors", torch.float16)
     with pytest.raises(UserError, match="NaN or infinite"):
         checkpoint.load(tmp_path / "large.safetensors")
