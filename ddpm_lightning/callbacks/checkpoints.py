@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from ddpm_lightning.callbacks.checkpoint_files import sound
 
 __all__ = ["Checkpoints"]
+
+#: What a checkpoint knows of the best one.
+SCORES = ("best_model_score", "best_model_path", "best_k_models", "kth_best_model_path", "kth_value")
 
 
 class Checkpoints(ModelCheckpoint):
@@ -25,6 +30,7 @@ class Checkpoints(ModelCheckpoint):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._restored: dict[str, Any] = {}
+        self._ended_at = 0
 
     @property
     def state_key(self) -> str:
@@ -43,12 +49,23 @@ class Checkpoints(ModelCheckpoint):
         ends = trainer.global_step >= trainer.max_steps > 0 or (trainer.should_stop and loop._can_stop_early)
         if ends and not loop.epoch_loop._should_check_val_fx(loop._data_fetcher):
             self.save_last_state(trainer)
+            self._ended_at = trainer.global_step
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Saves the best state if this is it, and the last one in any case."""
+        """Saves the best state if this is it, and the last one in any case.
+
+        A run that ends inside of an epoch is validated once more. Its last state is that before, which a longer run
+        has as well; its best may be the one that was validated.
+        """
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return
+        if self._ended_at == trainer.global_step:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            return
+        # Lightning passes over a step that was saved, even if it was saved before it was validated.
+        self._last_global_step_saved = 0
         super().on_validation_end(trainer, pl_module)
-        if not trainer.sanity_checking:
-            self.save_last_state(trainer)
+        self.save_last_state(trainer)
 
     def save_last_state(self, trainer: lightning.Trainer) -> None:
         """Writes ``last.ckpt``, unless it holds this very step already; all processes call it."""
@@ -111,9 +128,14 @@ class Checkpoints(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the best score, also where the folder of the run has moved, if the best checkpoint is there."""
-        best = Path(self.dirpath, Path(state_dict["best_model_path"]).name)
-        if not state_dict["best_model_path"] or not sound(best):
+        best = Path(self.dirpath, f"{self.filename}{self.FILE_EXTENSION}")
+        if not sound(best):
             return
+        # Its own word counts: the best may have been found after the last state was saved.
+        own = torch.load(best, map_location="cpu", weights_only=True)["callbacks"].get(
+            self.state_key, state_dict
+        )
+        state_dict = {**state_dict, **{name: own[name] for name in SCORES}}
         here = {
             str(Path(self.dirpath, Path(path).name)): s for path, s in state_dict["best_k_models"].items()
         }

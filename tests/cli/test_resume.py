@@ -290,6 +290,17 @@ def test_a_lost_best_checkpoint_does_not_keep_its_score(command, pair_folder, tm
     assert content(tmp_path / "run", "best")["global_step"] == 12
 
 
+def test_the_best_step_may_be_the_last_one(command, pair_folder, tmp_path, best_at):
+    """A run that ends inside of an epoch is validated at its end, and a longer run keeps that score."""
+    best_at(6)
+    settings = [*TINY, f"data.root={pair_folder}", "trainer.max_steps=6", "callbacks.samples=null"]
+    assert command("train", *settings, "run_folder=run").code == 0
+    assert content(tmp_path / "run", "best")["global_step"] == 6
+    assert command("train", "resume=run", "trainer.max_steps=16").code == 0
+    assert content(tmp_path / "run", "best")["global_step"] == 6
+    assert content(tmp_path / "run")["global_step"] == 16
+
+
 def test_there_must_be_something_to_resume(command, tmp_path):
     (tmp_path / "empty").mkdir()
     answer = command("train", f"resume={tmp_path}/empty")
