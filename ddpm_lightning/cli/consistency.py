@@ -6,10 +6,11 @@ import torch
 
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
+from ddpm_lightning.inference.memory import available_bytes, training_bytes
 from ddpm_lightning.metrics.ssim import minimum_side
 from ddpm_lightning.models.learner import Learner
 
-__all__ = ["check", "check_partners"]
+__all__ = ["check", "check_partners", "memory_warning"]
 
 #: Maps of each pixel that a network holds at once while it draws, as multiples of its first level's channels; measured
 #: on none, meant to tell 1 GB from 100.
@@ -62,6 +63,22 @@ def check_partners(config: dict[str, Any], data: PairDataModule, model: Learner)
             f"is {monitor}, and there are no clean images for validation",
             remedy="leave it out: val/loss needs none",
         )
+
+
+def memory_warning(model: Learner, pixels: int) -> str:
+    """Returns a warning where a training on the CPU takes more than half of the free memory; else an empty text.
+
+    Args:
+        model: The model.
+        pixels: Pixels of all crops of a batch.
+    """
+    needed, free = training_bytes(model, pixels), available_bytes(torch.device("cpu"))
+    if needed < free / 2:
+        return ""
+    return (
+        f"warning: this training takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
+        "a smaller data.batch_size or data.crop, or a model whose name ends in _small, takes less"
+    )
 
 
 def _check_batch(config: dict[str, Any]) -> None:

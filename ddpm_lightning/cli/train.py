@@ -222,6 +222,10 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]
     trainer = _trainer(config, settings, model)
+    if first_process() and trainer.strategy.root_device.type == "cpu":
+        pixels = config["data"]["batch_size"] * data.crop**2
+        if text := consistency.memory_warning(model, pixels):
+            print(text)
     # All that can be refused was refused by now: the folder is made for a run that begins.
     if first_process():
         if not config["resume"]:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ddpm_lightning.errors import is_out_of_memory
 from ddpm_lightning.models.protocol import Method, draws_of
 
-__all__ = ["available_bytes", "bytes_per_pixel", "is_out_of_memory", "release"]
+__all__ = ["available_bytes", "bytes_per_pixel", "is_out_of_memory", "release", "training_bytes"]
 
 #: Side of the canvas on which the need is measured.
 PROBE = 64
@@ -44,19 +44,49 @@ def available_bytes(device: torch.device) -> int:
 
 def bytes_per_pixel(method: Method, device: torch.device) -> float:
     """Returns the most memory that a network of the method holds at once, for each pixel that it sees."""
-    side = -(-PROBE // method.multiple) * method.multiple
+    side = _probe(method)
+    return _peak(method, side, device, training=False) * WORKSPACE / side**2
+
+
+def training_bytes(method: Method, pixels: int) -> int:
+    """Returns about how much memory a training takes: what it holds of each weight and of each pixel of a batch.
+
+    Of a weight it holds the weight itself, its gradient, two moments of the optimiser and the moving average. What a
+    method needs beside the networks that it restores with, such as a discriminator, is not counted.
+
+    Args:
+        method: The method, on the CPU.
+        pixels: Pixels of all crops of a batch.
+    """
+    weights = sum(weight.numel() * weight.element_size() for weight in method.parameters())
+    side, cpu = _probe(method), torch.device("cpu")
+    small, large = (_peak(method, n, cpu, training=True) for n in (side, 2 * side))
+    # Part of it, such as normalised weights, does not grow with the image.
+    of_pixels = (large - small) / (3 * side**2) * pixels
+    return int(5 * weights + max(small - (large - small) / 3, 0) + of_pixels)
+
+
+def _probe(method: Method) -> int:
+    return -(-PROBE // method.multiple) * method.multiple
+
+
+def _peak(method: Method, side: int, device: torch.device, training: bool) -> int:
+    """Returns the bytes that a network holds at once for a canvas; in training, all that its gradient needs."""
     counted = _Counted()
 
     def apply(network: Any, *inputs: Tensor) -> Tensor:
-        with counted:
-            network(*inputs)
+        with torch.inference_mode(not training), torch.set_grad_enabled(training):
+            inputs = [each.clone() for each in inputs]
+            with counted:
+                kept = network(*inputs)  # with it, all that it was computed from
+        del kept
         raise _Enough
 
     try:
         next(draws_of(method, torch.zeros(1, 1, side, side, device=device), "", [0], apply=apply))
     except _Enough:
         pass
-    return counted.peak * WORKSPACE / side**2
+    return counted.peak
 
 
 class _Enough(Exception):

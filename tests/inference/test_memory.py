@@ -1,0 +1,46 @@
+import multiprocessing
+import resource
+
+import pytest
+import torch
+
+from ddpm_lightning.build import build
+from ddpm_lightning.cli import compose, consistency
+from ddpm_lightning.inference.memory import training_bytes
+
+BATCH, CROP = 4, 128
+
+
+def model(*overrides):
+    config = compose.plain(compose.compose("train", [*overrides, "run_folder=unused"]))
+    return build(config["model"], ("method",))
+
+
+def train_a_step(method, grown):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    crops = torch.rand(BATCH, 1, CROP, CROP)
+    optimizer = torch.optim.AdamW(method.parameters())
+    method.loss({"low": crops, "high": crops}).backward()
+    optimizer.step()
+    grown.value = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+@pytest.mark.parametrize("base", [16, 48])
+def test_what_a_training_takes_is_about_what_the_system_measures(base):
+    method = model("model=regression_small", f"model.network.base={base}")
+    fork = multiprocessing.get_context("fork")
+    grown = fork.Value("d", 0)
+    child = fork.Process(target=train_a_step, args=(method, grown))
+    child.start()
+    child.join()
+    assert 0.6 < training_bytes(method, BATCH * CROP**2) / grown.value < 1.6
+
+
+def test_a_training_that_memory_hardly_holds_is_warned_of(monkeypatch):
+    method = model("model=regression_small")
+    needed = training_bytes(method, BATCH * CROP**2)
+    for free, warned in ((3 * needed, False), (needed, True)):
+        monkeypatch.setattr(consistency, "available_bytes", lambda device, free=free: free)
+        text = consistency.memory_warning(method, BATCH * CROP**2)
+        assert bool(text) == warned
+    assert f"{needed / 1e9:.1f} GB" in text and "data.batch_size" in text
