@@ -40,7 +40,7 @@ from ddpm_lightning.cli.intervals import stored_intervals
 from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.cli.reuse import draw_preview, in_words, previews_alone, write_preview
 from ddpm_lightning.data.image import ImageInfo
-from ddpm_lightning.data.notes import KINDS, as_records, total
+from ddpm_lightning.data.notes import KINDS, as_records, counted, total
 from ddpm_lightning.data.stacks import open_stack, stem
 from ddpm_lightning.errors import Interrupted, UserError, printable
 from ddpm_lightning.evaluation.share import Share, among_others, held, in_processes, joined, reproducible
@@ -97,11 +97,12 @@ def _in_words(records: list[dict[str, Any]], found: Found, folder: Path) -> str:
     failed = sum("error" in record for record in records)
     warned = sum(bool(record.get("warnings")) for record in records)
     notes = [*as_records(found.notes), *(note for record in records for note in record.get("notes", ()))]
-    parts = [f"{len(records) - failed} of {len(records)} files restored"]
+    parts = [f"{len(records) - failed} of {counted(len(records), 'file')} restored"]
     parts += [f"{failed} skipped"] if failed else []
     parts += [f"{warned} with warnings" if warned else "no warnings"]
-    pixels = ("replaced", "clipped")
-    parts += [f"{count}{' pixels' * (kind in pixels)} {KINDS[kind]}" for kind, count in total(notes).items()]
+    for kind, count in total(notes).items():
+        what, done = KINDS[kind]
+        parts.append(f"{counted(count, what)} {done}")
     details = f"; details in {folder / 'restore.json'}" if len(parts) > 2 or warned else ""
     return ", ".join(parts) + details
 

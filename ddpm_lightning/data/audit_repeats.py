@@ -1,7 +1,7 @@
-"""Whether a clean image is the mean of the very repeats that it is paired with.
+"""Detects clean images that are the mean of the same repeats that they are paired with.
 
-Such a target holds part of the noise of each of its inputs: 1/n of it, where n images were averaged. A method is then
-scored against noise that it was shown, and the score is too good.
+Such a target contains part of the noise of each of its inputs: 1/n of it if n images were averaged. A method is then
+scored against noise that it has seen, and the score is too good.
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ from ddpm_lightning.data.pairs import Pair
 
 __all__ = ["Repeats"]
 
-#: The mean of the repeats may be off its target by this share of its standard error: were the target independent of
-#: them, it would be off by the whole; if three quarters of what was averaged are among them, by half.
+#: Largest difference between the mean of the repeats and its target, as a fraction of the standard error of the mean.
+#: For an independent target it is 1 or more; if three quarters of the averaged images are among the repeats, 0.5.
 OFF = 0.5
 
 
 class Repeats:
-    """Collects the noisy images of each clean one; pairs of one clean image must come one after the other."""
+    """Collects the noisy images of each clean one; pairs of one clean image must be consecutive."""
 
     def __init__(self) -> None:
         self.series = 0
@@ -25,7 +25,7 @@ class Repeats:
         self._first: Pair | None = None
 
     def add(self, pair: Pair) -> None:
-        """Takes a pair."""
+        """Adds a pair."""
         if not pair.paired:
             return
         low = pair.low.astype(np.float64)
@@ -40,13 +40,13 @@ class Repeats:
         self._squares += step * (low - self._mean)
 
     def end(self) -> None:
-        """Judges the repeats of the last clean image."""
+        """Evaluates the repeats of the last clean image."""
         if self._count < 2:
             return
         self.series += 1
         high = self._first.high.astype(np.float64)
         noise = self._squares.mean() / (self._count - 1) / self._count
-        # The scale of the target may be another one.
+        # The target may have another intensity scale.
         gain, offset = np.polyfit(high.ravel(), self._mean.ravel(), 1)
         if np.mean((self._mean - gain * high - offset) ** 2) < OFF**2 * noise:
             self.averaged.append(self._first.field)
@@ -59,6 +59,6 @@ class Repeats:
             return []
         return [
             f"the clean image is the mean of its own noisy repeats in {len(self.averaged)} of {self.series} series"
-            f" ({self.averaged[0]}{', …' * (len(self.averaged) > 1)}): it holds a part of their noise, and scores"
-            " against it are too good; average images that are not among the repeats"
+            f" ({self.averaged[0]}{', …' * (len(self.averaged) > 1)}): it contains part of their noise, so scores"
+            " are too good; average images that are not among the repeats instead"
         ]

@@ -1,8 +1,8 @@
-"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``, equal names being partners, whatever their endings.
+"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``. Files of one name form a pair, whatever the extension.
 
 A file may be one image, a time series or a z stack: its planes are pairs of their own (``NAME_t3_z0``) and one field of
-view. A noisy series whose partner is a single clean image holds repeats of it: each is a pair with that image. All
-formats are read that are restored, also in folders of positions (``low/Pos0/NAME.tif`` is called ``Pos0_NAME``).
+view. The planes of a noisy series with a single clean image are repeats: each forms a pair with that image. All
+formats that can be restored are read, also in position folders (``low/Pos0/NAME.tif`` is called ``Pos0_NAME``).
 Without folders of splits, ``low/`` and ``high/`` alone are split by field. Where no clean images exist there is no
 ``high/``: methods such as Noise2Void learn from noisy images alone.
 
@@ -107,8 +107,8 @@ class FolderPairs:
         if not _partners(low, high):
             raise UserError(
                 low.path,
-                f"is {low.size}, its partner {high.path} is {high.size}",
-                allowed="partners of equal size, or a series of repeats and one clean image",
+                f"is {low.size}, but its partner {high.path} is {high.size}",
+                allowed="partners of equal size, or a series of repeats with one clean image",
                 remedy="crop or register the pair; images are never resized silently",
             )
         name, label = self.names[number], low.label(plane)
@@ -122,7 +122,7 @@ class FolderPairs:
         )
 
     def notes(self) -> list[str]:
-        """Returns what is not used of the folder and, of files that were read, what was left aside or guessed."""
+        """Returns what is ignored in the folder, and what was ignored or guessed in the files read so far."""
         texts = [f"{note.text} ({folder})" for folder, note in self._aside]
         found: dict[str, list[str]] = {}
         for path, note in ((file.path, note) for pair in self.files for file in pair for note in file.notes):
@@ -136,15 +136,15 @@ class FolderPairs:
     def _repeats(self) -> list[str]:
         axes: list[str] = []
         for low, high in self.files:
-            with suppress(UserError):  # a file that cannot be read is reported where its pairs are
+            with suppress(UserError):  # a file that cannot be read is reported when its pairs are read
                 axes += [low.info.axes] * (low.planes > high.planes and _partners(low, high))
         kinds = " and ".join(sorted(set(axes)))
-        text = f"{len(axes)} noisy series ({kinds}) with one clean image each: their planes are taken for repeats of it"
+        text = f"{len(axes)} noisy series ({kinds}) with one clean image each: their planes are treated as repeats"
         return [text] if axes else []
 
 
 def _partners(low: FrameFile, high: FrameFile) -> bool:
-    """Says whether each noisy plane has a clean one: its own, or the one of which all are repeats."""
+    """Says whether each noisy plane has a clean one: its own, or the one that all repeats share."""
     same = low.stacked[len(low.stacked) - len(high.stacked) :] == high.stacked
     return same and low.info.plane_shape == high.info.plane_shape
 
@@ -158,12 +158,12 @@ def _count(file: FrameFile) -> int:
 
 
 def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
-    """Returns the images of a folder by name, and notes on what else is there, with the name of the folder."""
+    """Returns the images of a folder by name, and notes on what else it contains, with the name of the folder."""
     if not folder.is_dir():
         raise UserError(folder, "is not a folder", allowed=LAYOUT, remedy="check data.root=DIR")
     paths, others = search(folder)
     if not paths:
-        found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
+        found = "contains no TIFF files" + (f", but {endings_of(others)} files" if others else "")
         raise UserError(folder, found, allowed=LAYOUT, remedy="save the images as TIFF" if others else "")
     files: dict[str, Path] = {}
     for path in paths:
@@ -171,11 +171,13 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
         if printable(str(inner)) != str(inner):
             raise UserError(path, "has a name that is not UTF-8", remedy="rename the file")
         for image in images_in(path):
-            # Names are those of files as well: views, figures.
+            # These names are also used for files: views, figures.
             name = "_".join((*inner.parts[:-1], stem(image_name(image))))
             if name in files:
                 raise UserError(
-                    image, f"and {files[name].name} both claim the name {name}", remedy="keep one"
+                    image,
+                    f"has the same name ({name}) as {files[name].name}",
+                    remedy="rename or remove one of them",
                 )
             files[name] = image
     return files, [(folder.name, note) for note in left_aside(others)]
@@ -189,7 +191,7 @@ def _table(
     Args:
         root: Folder that may hold a table.
         split: Split that is asked for.
-        names: Names of the files, without their endings; the table may have them with endings.
+        names: Names of the files, without their extensions; the table may list them with extensions.
         by_split: Whether names are only unique within their split.
     """
     for table, key in ((root / "fields.csv", "name"), (root / "index.csv", "id")):
@@ -314,5 +316,5 @@ class FolderData(PairDataModule):
         return degraded(pairs, self.degradations, split)
 
     def notes(self, split: str) -> list[str]:
-        """Returns what is not used of a split, and what was guessed of the files that were read."""
+        """Returns what is ignored in a split, and what was guessed in the files read so far."""
         return self._read[split].notes() if split in self._read else []

@@ -1,20 +1,20 @@
-"""The images of a folder, and the files beside them that are not read, counted so that nobody believes they were."""
+"""The images of a folder, and a count of the files next to them that are not read."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.data.stacks import is_image
 
 __all__ = ["below", "endings_of", "holds_results", "is_other", "left_aside", "search"]
 
-#: What a folder of results holds.
+#: Names that mark a folder of results.
 OURS = ("restore.json", ".restore")
 
-#: Images that microscopists export, and that lose grey values, axes or pixel size.
+#: Formats that microscopists export, and that lose grey values, axes or pixel size.
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-#: Files of microscopes and of image analysis.
+#: Formats of microscopes and of image analysis.
 FORMATS = tuple(
     (
         ".czi .lsm .zvi .lif .lof .nd2 .oib .oif .oir .vsi .ims .sld .sldy .dv .r3d .stk .flex .mrc .dm3 .dm4"
@@ -24,9 +24,9 @@ FORMATS = tuple(
 
 
 def search(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Returns the images in a folder or, where there are none, those in the folders below it; and what is not read.
+    """Returns the images in a folder or, if there are none, in its subfolders; and what is not read.
 
-    What is not read are images of other formats, and folders with images beside the images.
+    Not read are images in other formats, and subfolders with images if the folder itself contains images.
     """
     images, others, folders = _listed(folder)
     if images:
@@ -40,7 +40,7 @@ def search(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Returns the images of a folder, what is like one and cannot be read, and the folders that may hold more."""
+    """Returns the images of a folder, images in unsupported formats, and the subfolders that may contain more."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     images = [path for path in entries if is_image(path)]
     folders = [path for path in entries if path.is_dir() and path not in images]
@@ -48,7 +48,7 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
 
 
 def below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
-    """Yields images and others of folders and all folders in them, each folder once: links may lead in circles."""
+    """Yields the images and other files of folders and all their subfolders, each once: links may form loops."""
     for folder in folders:
         if folder.resolve() in seen or holds_results(folder):
             continue
@@ -59,17 +59,17 @@ def below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path]
 
 
 def holds_results(folder: Path) -> bool:
-    """Says whether a job of ours left results in a folder: a search through folders passes it by."""
+    """Says whether a folder contains results of this program; such folders are not searched."""
     return any((folder / name).exists() for name in OURS)
 
 
 def is_other(path: Path) -> bool:
-    """Says whether a path is an image that is not read; hidden files are none."""
+    """Says whether a path is an image in a format that is not read; hidden files do not count."""
     return not path.name.startswith(".") and path.suffix.lower() in PICTURES + FORMATS
 
 
 def endings_of(paths: Iterable[Path]) -> str:
-    """Returns the different endings of files, for a message."""
+    """Returns the distinct extensions of files, for a message."""
     return " and ".join(sorted({path.suffix for path in paths}))
 
 
@@ -77,19 +77,18 @@ def left_aside(paths: Iterable[Path]) -> list[Note]:
     """Returns notes on what is not read.
 
     Args:
-        paths: Files beside the images, and folders with further images.
+        paths: Files in unsupported formats, and subfolders with further images.
     """
     paths = list(dict.fromkeys(paths))
     kinds = Counter(path.suffix.lower() for path in paths if is_other(path))
-    texts = {PICTURES: "not read, since they lose grey values and pixel size: save them as TIFF"}
-    texts[FORMATS] = "not read: save them as OME-TIFF"
+    texts = {PICTURES: "not read, because the format loses grey values or pixel size: save as TIFF instead"}
+    texts[FORMATS] = "not read: convert to OME-TIFF"
     notes = []
     for endings, text in texts.items():
         for ending in endings:
             if count := kinds[ending]:
-                files = f"{count} {ending} file{'s' * (count > 1)}"
-                notes.append(Note("left_aside", count, f"{files} beside the images: {text}"))
+                notes.append(Note("left_aside", count, f"{counted(count, f'{ending} file')} {text}"))
     if folders := [path for path in paths if not is_other(path)]:
-        told = f"{len(folders)} folder{'s' * (len(folders) > 1)} with images beside the images"
-        notes.append(Note("left_aside", len(folders), f"{told}: not searched, name them to have them read"))
+        text = f"{counted(len(folders), 'folder')} with images not searched: the folder above has images of its own"
+        notes.append(Note("left_aside", len(folders), text))
     return notes

@@ -1,8 +1,8 @@
-"""The OME-XML of one file: what a TIFF holds of the images that its OME-XML describes.
+"""The OME-XML of one file: which of the images that it describes are stored in the TIFF.
 
-An OME-XML may describe more than its file holds: the other files of a set, and planes of a recording that was stopped
-before they were written. :func:`own_xml` edits it until it describes the planes of this file and no others, so that
-whatever reads it (tifffile, and those who read our result) finds what is stated.
+An OME-XML may describe more than its file contains: the other files of a set, and planes of an interrupted recording
+that were never written. :func:`own_xml` edits it so that it describes exactly the planes of this file. Whatever reads
+it (tifffile, and readers of the result) then finds what is described.
 
 References:
     The OME-TIFF specification, https://docs.openmicroscopy.org/ome-model, on TiffData, UUID and BinaryOnly.
@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from tifffile import TiffFile
 
 from ddpm_lightning.data.grids import Place, whole_part
-from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.data.ome_edit import drop_children, drop_other_images, renumber
 from ddpm_lightning.errors import UserError, printable
 
@@ -26,7 +26,7 @@ __all__ = ["own_xml"]
 
 Element = ElementTree.Element
 MODULO = "openmicroscopy.org/omero/dimension/modulo"
-#: Planes that a TiffData may describe: more than any file holds.
+#: Maximum number of planes that a TiffData may describe: more than any file contains.
 MOST = 10_000_000
 
 
@@ -39,8 +39,8 @@ class _Image:
         pixels: Its Pixels.
         axes: Z, C and T, the slowest first.
         sizes: Length of each of them, in stored planes.
-        own: Page of each plane that is in this file.
-        elsewhere: Planes that are in other files.
+        own: Page of each plane in this file.
+        elsewhere: Planes in other files.
     """
 
     image: Element
@@ -52,35 +52,37 @@ class _Image:
 
 
 def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Note]]:
-    """Returns the OME-XML of the planes that are in a file.
+    """Returns the OME-XML of the planes of a file.
 
     Args:
         tif: The open file, an OME-TIFF.
-        path: Its name.
-        pages: How many of its pages are sound, from the first.
+        path: Its path.
+        pages: Number of intact pages, counted from the first.
 
     Returns:
-        The edited XML, ``None`` where that of the file serves as it is, empty where it is of no use; and notes of what
-        is guessed and missing.
+        The edited XML, ``None`` if that of the file can be used unchanged, or an empty string if it cannot be used; and
+        notes on what is guessed and what is missing.
 
     Raises:
         UserError: If a plane is missing between others.
     """
     if not pages:
-        return "", []  # no plane is whole, whatever is described
+        return "", []  # no plane is complete, whatever is described
     try:
         root = ElementTree.fromstring(tif.ome_metadata)
         companion, notes = root.find("{*}BinaryOnly"), []
         if companion is not None and (root := _companion(companion, path)) is None:
-            raise ValueError(f"it is in the file {companion.get('MetadataFile', '')!r}, which is not there")
+            raise ValueError(f"it is in the file {companion.get('MetadataFile', '')!r}, which is missing")
         images = list(_images(root, path, len(tif.pages), notes))
         sound = [one for one in images if any(page < pages for page in one.own.values())]
         fitting = [one for one in sound if _size(one.pixels) == tif.pages.first.shaped[2:4]]
         if not fitting:
             named = any(one.own for one in images)
-            raise ValueError("it describes no image of this size" if named else "it is about other files")
+            raise ValueError(
+                "it does not describe an image of this size" if named else "it describes other files"
+            )
     except (ElementTree.ParseError, ValueError, KeyError, TypeError) as error:
-        text = f"the OME-XML is of no use ({printable(str(error))}): axes, channel names and pixel size are unknown"
+        text = f"the OME-XML cannot be used ({printable(str(error))}): axes, channel names and pixel size are unknown"
         return "", [Note("guessed", 1, text)]
     chosen, others = fitting[0], fitting[1:]
     kept, missing = _kept(chosen, path, pages)
@@ -89,10 +91,15 @@ def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Not
     if whole and companion is None and named <= {root.get("UUID")}:
         return None, notes
     if not whole and root.find(f".//*[@Namespace='{MODULO}']") is not None:
-        raise UserError(path, f"truncated: {missing} planes are missing", "complete files", "copy it again")
+        raise UserError(
+            path,
+            f"truncated: {counted(missing, 'plane is', 'planes are')} missing",
+            "complete files",
+            "copy it again",
+        )
     if others:
         count = sum(len(one.own) for one in others)
-        text = f"only the first of {len(fitting)} images is used: {count} planes of the others are left aside"
+        text = f"only the first of {len(fitting)} images is used; planes of the others are ignored: {count}"
         notes.append(Note("left_aside", count, text))
     dropped = sum(page < pages for page in chosen.own.values()) - prod(map(len, kept))
     if missing or dropped:
@@ -101,7 +108,7 @@ def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Not
 
 
 def _companion(reference: Element, path: Path) -> Element | None:
-    """The XML that a file of a set refers to, with the identifier of the file; ``None`` where it is not there."""
+    """Returns the XML that a file of a set refers to, with the file's identifier; ``None`` if it is missing."""
     name = Path(reference.get("MetadataFile", "").replace("\\", "/")).name
     companion = path.with_name(name) if name else path
     if companion == path or not companion.is_file():
@@ -129,7 +136,7 @@ def _images(root: Element, path: Path, pages: int, notes: list[Note]) -> Iterato
             Note(
                 "guessed",
                 pages,
-                "the OME-XML does not say where the planes are: they are taken in file order",
+                "the OME-XML does not say where the planes are stored: they are read in file order",
             )
         )
     for number, (image, pixels, axes, sizes) in enumerate(found):
@@ -147,14 +154,14 @@ def _images(root: Element, path: Path, pages: int, notes: list[Note]) -> Iterato
 
 
 def _places(data: Element, axes: str, sizes: tuple[int, ...], pages: int) -> Iterator[tuple[Place, int]]:
-    """The planes of a TiffData with their pages: from a first plane on, in the order of the dimensions."""
+    """Yields the planes of a TiffData with their pages, from its first plane on, in the order of the dimensions."""
     page, places = int(data.get("IFD", 0)), prod(sizes)
     count = int(data.get("PlaneCount", data.get("NumPlanes", 1 if "IFD" in data.attrib else pages)))
     first = 0
     for axis, size in zip(axes, sizes, strict=True):
         first = first * size + int(data.get(f"First{axis}", 0))
     if min(first, page, places - 1) < 0 or min(count, places - first) > MOST:
-        raise ValueError(f"{count} planes from plane {first} of {places} on")
+        raise ValueError(f"it describes {count} planes starting at plane {first} of {places}")
     for number in range(first, min(first + count, places)):
         place: Place = ()
         rest = number
@@ -167,7 +174,7 @@ def _places(data: Element, axes: str, sizes: tuple[int, ...], pages: int) -> Ite
 def _own_entries(
     root: Element, entries: list[Element], pixels: list[Element], path: Path, pages: int, notes: list[Note]
 ) -> list[bool]:
-    """Which TiffData are about this file: by its identifier, else by its name, else the only one that can be meant."""
+    """Says which TiffData refer to this file: by identifier, else by name, else the only possible one."""
     links = [data.find("{*}UUID") for data in entries]
     identifiers = [None if link is None else (link.text or "").strip() for link in links]
     names = [
@@ -185,19 +192,24 @@ def _own_entries(
         own = [True] * len(entries)
         (name,) = set(names) - {None}
         notes.append(
-            Note("guessed", 1, f"the OME-XML is of {printable(name)}, of which this is taken for a copy")
+            Note(
+                "guessed",
+                1,
+                f"the OME-XML describes {printable(name)}: this file is assumed to be a copy of it",
+            )
         )
     else:
         own = _alike(names, entries, pixels, pages)
         if any(own):
-            text = f"the OME-XML names {len(set(names) - {None})} files, and not this one: it is taken for one of them"
+            others = len(set(names) - {None})
+            text = f"the OME-XML names {others} files, but not this one: assumed to be one of them, renamed"
             notes.append(Note("guessed", 1, text))
-    # A TiffData that names no file is about the file that it is in.
+    # A TiffData that names no file refers to the file that contains it.
     return [mine or link is None for mine, link in zip(own, links, strict=True)]
 
 
 def _alike(names: list[str | None], entries: list[Element], pixels: list[Element], pages: int) -> list[bool]:
-    """The TiffData of the first file that holds as many planes as this, where all such files are described alike."""
+    """Selects the first described file with as many planes as this one, if all such files are described alike."""
     files: dict[str | None, list[int]] = {}
     for number, name in enumerate(names):
         files.setdefault(name, []).append(number)
@@ -219,17 +231,18 @@ def _size(pixels: Element) -> tuple[int, int]:
 
 
 def _kept(one: _Image, path: Path, pages: int) -> tuple[list[list[int]], int]:
-    """Positions along each axis that are kept, and how many planes are missing.
+    """Returns the positions along each axis that are kept, and the number of missing planes.
 
-    The planes of a file form a grid: all of a set's, or some positions along one or two axes. Where it is incomplete,
-    because the recording stopped or the set goes on in another file, the incomplete positions of one axis are dropped.
+    The planes of a file form a grid: that of the whole set, or some positions along one or two axes. If it is
+    incomplete because the recording was stopped or the set continues in another file, the incomplete positions along
+    one axis are dropped.
     """
     there = {place for place, page in one.own.items() if page < pages}
     if one.elsewhere:
         wanted = [sorted({place[at] for place in one.own}) for at in range(len(one.axes))]
         promised = prod(map(len, wanted))
     else:
-        # As far as there are planes: what is promised beyond may be any number.
+        # Only as far as planes are stored: the described sizes may be arbitrarily large.
         wanted = [
             list(range(1 + max((place[at] for place in there), default=-1))) for at in range(len(one.axes))
         ]
@@ -241,7 +254,9 @@ def _kept(one: _Image, path: Path, pages: int) -> tuple[list[list[int]], int]:
     if not best:
         first = min(missing, key=lambda place: place)
         where = "_".join(f"{axis.lower()}{at}" for axis, at in zip(one.axes, first, strict=True))
-        found = f"damaged: plane {where} of the OME-XML is missing, while later ones are there"
+        found = (
+            f"damaged: plane {where}, which the OME-XML describes, is missing, but later planes are stored"
+        )
         raise UserError(path, found, "complete files", "copy or export the file again")
     return best, promised - len(there) - len(missing & one.elsewhere)
 
@@ -250,17 +265,17 @@ def _missing_note(one: _Image, kept: list[list[int]], missing: int, dropped: int
     what = ", ".join(f"{axis} = {len(at)}" for axis, at in zip(one.axes, kept, strict=True) if len(at) > 1)
     promised = prod(map(len, kept)) + dropped + missing
     texts = (
-        [f"{missing} of {promised} planes that the OME-XML describes are missing, the last ones"]
+        [f"the file contains only {promised - missing} of the {promised} planes that the OME-XML describes"]
         if missing
         else []
     )
-    elsewhere = ", whose other planes are in other files" if one.elsewhere else ""
-    texts += [f"{dropped} planes that complete no position{elsewhere} are left aside"] if dropped else []
-    return Note("left_aside", missing + dropped, f"{'; '.join(texts)}: restored are {what or 'one plane'}")
+    elsewhere = " (its other planes are in other files)" if one.elsewhere else ""
+    texts += [f"{counted(dropped, 'plane')} of an incomplete position{elsewhere} ignored"] if dropped else []
+    return Note("left_aside", missing + dropped, f"{'; '.join(texts)}; the result has {what or 'one plane'}")
 
 
 def _edited(root: Element, one: _Image, kept: list[list[int]]) -> str:
-    """The XML with one Image, of the planes that are kept alone."""
+    """Returns the XML with one Image, reduced to the planes that are kept."""
     drop_other_images(root, one.image)
     root.attrib.pop("UUID", None)
     for axis, size, positions in zip(one.axes, one.sizes, kept, strict=True):

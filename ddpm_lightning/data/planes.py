@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
-from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.errors import UserError, nearest
 
 __all__ = ["Planes"]
@@ -25,7 +25,7 @@ class Planes:
     Attributes:
         path: The file.
         info: Description of the planes that are yielded.
-        notes: What was left aside, guessed or replaced; complete once all planes have been read.
+        notes: What was ignored, guessed or replaced; complete once all planes have been read.
     """
 
     info: ImageInfo
@@ -35,9 +35,9 @@ class Planes:
         self.notes: list[Note] = []
 
     def _choose(self, channels: int | str | Sequence[int | str] | None) -> None:
-        """Keeps some channels, by name or by index, or all where ``None``; a single one drops the axis C.
+        """Keeps some channels, by name or by index; ``None`` keeps all. A single channel drops the axis C.
 
-        A name wins over an index: where channels are called 405, 488 and 561, ``488`` is the second.
+        Names take precedence over indices: if the channels are called 405, 488 and 561, ``488`` is the second.
 
         Raises:
             UserError: If the file does not have them.
@@ -51,19 +51,19 @@ class Planes:
         indices = [self._channel(channel, wanted, count) for channel in wanted]
         if not indices or len(set(indices)) < len(indices):
             raise self._unknown_channel(
-                wanted, count, "each channel once" if indices else "name at least one channel"
+                wanted, count, "name each channel only once" if indices else "name at least one channel"
             )
         self.info = self.info.with_channels(indices)
         if "C" in axes:
             self._numbers = self._numbers.reshape(shape[:-2]).take(indices, axis=axes.index("C")).ravel()
 
     def _channel(self, channel: int | str, wanted: list[int | str], count: int) -> int:
-        """Returns the index of a channel: 488 is the channel of that name where there is one, and else an index."""
+        """Returns the index of a channel: 488 is the channel of that name if there is one, and otherwise an index."""
         names, text = self.info.channel_names, str(channel)
         if names.count(text) > 1:
             several = [index for index, name in enumerate(names) if name == text]
             raise self._unknown_channel(
-                wanted, count, f"channels {several} all bear the name {text}: give the index"
+                wanted, count, f"channels {several} are all named {text}: use an index instead"
             )
         if text in names:
             return names.index(text)
@@ -71,7 +71,9 @@ class Planes:
             return int(text)
         near = nearest(" ".join(text.split()), names)
         meant = (
-            f"did you mean {' or '.join(map(repr, near))}?" if near else "choose channels that the file has"
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else "choose channels that exist in the file"
         )
         raise self._unknown_channel(wanted, count, meant)
 
@@ -81,9 +83,9 @@ class Planes:
         return UserError(self.path, f"channels={wanted}", allowed, remedy)
 
     def check_bits(self) -> None:
-        """Reads all planes of a file that states fewer bits than its type has; where values exceed them, they decide.
+        """Reads all planes of a file that states fewer bits than its data type has, and drops the limit if exceeded.
 
-        A file that says 12 bits and holds 18340 contradicts itself; clipped at 4095 it would be spoilt.
+        A file that states 12 bits and has values up to 18340 contradicts itself; clipping at 4095 would destroy data.
         """
         bits = self.info.bits
         if bits is None:
@@ -91,7 +93,7 @@ class Planes:
         largest = max(int(self._pixels(int(number)).max()) for number in self._numbers)
         if largest >= 2**bits:
             self.info = replace(self.info, bits=None)
-            text = f"states {bits} significant bits, but has values up to {largest}: all of {self.info.dtype} is used"
+            text = f"{bits} significant bits are stated, but values reach {largest}: all of {self.info.dtype} is used"
             self.notes.append(Note("guessed", 1, text))
 
     def _pixels(self, number: int) -> np.ndarray:
@@ -117,7 +119,8 @@ class Planes:
         if pixels.dtype.kind != "f":
             return pixels
         if bad := int((~np.isfinite(pixels)).sum()):
-            found, remedy = f"{bad} NaN or infinite pixels in plane {number}", "replace them by numbers"
+            found = f"{counted(bad, 'NaN or infinite pixel')} in plane {number}"
+            remedy = "replace them with finite values"
             raise UserError(
                 self.path, found, "finite values", f"{remedy} (ImageJ: Process > Noise > Remove NaNs)"
             )

@@ -1,7 +1,7 @@
 """ScanImage: axes and sampling from its header, and the header itself for the result.
 
-A ScanImage BigTIFF keeps its settings between the header of the TIFF and the first page, and in the tag Software of its
-pages. They say how many frames, slices and channels were planned; the planes lie in that order, channels fastest.
+A ScanImage BigTIFF stores its settings between the TIFF header and the first page, and in the tag Software of its
+pages. They state the planned numbers of frames, slices and channels; planes are stored in that order, channels fastest.
 
 References:
     ScanImage BigTIFF specification, https://docs.scanimage.org/Appendix/ScanImage%2BBigTiff%2BSpecification.html.
@@ -29,11 +29,11 @@ FLYBACK = "SI.hStackManager.numFramesPerVolumeWithFlyback"
 
 
 def series_of(tif: TiffFile, notes: list[Note]) -> TiffPageSeries | None:
-    """Arranges the pages as the header says; ``None`` where it says nothing.
+    """Arranges the pages as the header states; ``None`` if it does not say.
 
     Args:
         tif: The open file.
-        notes: Where it is noted if the header contradicts the file.
+        notes: The list to which a note is added if the header contradicts the file.
     """
     data, first = _settings(tif), tif.pages.first
     if CHANNELS not in data:
@@ -55,14 +55,14 @@ def series_of(tif: TiffFile, notes: list[Note]) -> TiffPageSeries | None:
         axes, shape = "TZQC", (volumes, slices, frames or 1, channels)
     if count > prod(shape):
         axes, shape = "IC", (-(-count // channels), channels)
-        text = f"the header of ScanImage does not tell how its {count} pages are arranged: frames are along I"
+        text = f"the ScanImage header does not say how its {count} pages are arranged: frames are stacked along I"
         notes.append(Note("guessed", count, text))
     axes, shape = f"{axes}YX", (*shape, *first.shape)
     return TiffPageSeries(pages, shape, first.dtype, axes, parent=tif, kind="scanimage")
 
 
 def sampling(tif: TiffFile) -> dict[str, float]:
-    """Distance of planes in µm (``spacing``) and interval of frames in s (``finterval``), where the header has them."""
+    """Returns plane spacing in µm (``spacing``) and frame interval in s (``finterval``), if the header has them."""
     data = _settings(tif)
     step = _positive(
         data.get("SI.hStackManager.actualStackZStepSize", data.get("SI.hStackManager.stackZStepSize"))
@@ -74,7 +74,7 @@ def sampling(tif: TiffFile) -> dict[str, float]:
 
 
 def read_block(tif: TiffFile) -> bytes:
-    """Reads the settings between the header and the first page, as they are stored; empty where there are none."""
+    """Reads the raw settings between the header and the first page; empty if there are none."""
     if not tif.is_bigtiff or tif.byteorder != "<":
         return b""
     tif.filehandle.seek(START)
@@ -86,11 +86,11 @@ def read_block(tif: TiffFile) -> bytes:
 
 
 def block(stored: bytes, info: ImageInfo) -> bytes:
-    """Returns the settings as they must be stored in a file of the planes of ``info``.
+    """Returns the settings as they must be stored in a file with the planes of ``info``.
 
     Args:
         stored: What :func:`read_block` found.
-        info: What is written.
+        info: Description of the file to write.
     """
     if not stored:
         return b""
@@ -103,7 +103,7 @@ def block(stored: bytes, info: ImageInfo) -> bytes:
 
 
 def edited(text: str, info: ImageInfo) -> str:
-    """Returns settings that say how many frames and which channels there are in a file of the planes of ``info``."""
+    """Adjusts the numbers of frames and slices, and the channels, in the settings to the planes of ``info``."""
     sizes = dict(zip(info.axes, info.shape, strict=True))
     averaged = int((re.search(rf"^{re.escape(AVERAGED)} *= *(\d+)", text, re.MULTILINE) or [0, 1])[1]) or 1
     by_volume = info.axes.find("T") < info.axes.find("Z")
@@ -111,7 +111,7 @@ def edited(text: str, info: ImageInfo) -> str:
     new |= dict.fromkeys(SLICES, sizes.get("Z"))
     for key, count in new.items():
         before = re.search(rf"^{re.escape(key)} *= *(\d+)", text, re.MULTILINE)
-        # Only what is fewer than planned is changed.
+        # Only numbers that are lower than planned are changed.
         if before and count and count < int(before[1]):
             text = text[: before.start(1)] + str(count) + text[before.end(1) :]
     saved = re.search(rf"^{re.escape(CHANNELS)} *= *(.*)$", text, re.MULTILINE)
@@ -132,7 +132,7 @@ def _settings(tif: TiffFile) -> Mapping[str, Any]:
 
 
 def _count(data: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
-    """The first of the settings that is there: a number of things, or ``None`` for as many as there will be (inf)."""
+    """Returns the first of these settings that exists: a count, or ``None`` if it is unlimited (inf)."""
     stated = next((data[key] for key in keys if key in data), 1)
     number = _positive(stated)
     return int(number) if number else None

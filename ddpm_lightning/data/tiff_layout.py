@@ -1,4 +1,4 @@
-"""Which pages of a TIFF are its image: no thumbnail, no mask, no pyramid level, and with the pages appended to it."""
+"""Which pages of a TIFF form its image: without thumbnails, masks and pyramid levels, with pages appended to it."""
 
 import json
 import struct
@@ -10,13 +10,13 @@ from typing import Any
 from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 from ddpm_lightning.data import scanimage
-from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.notes import Note, counted
 
 __all__ = ["first_byte", "main_series", "next_page", "pages_of", "run_of_planes"]
 
-#: Axes whose meaning the file does not tell.
+#: Axes whose meaning the file does not state.
 UNKNOWN = "IQ"
-#: A first page that is at most so large, and smaller than another by this factor, is taken for a thumbnail.
+#: A first page of at most this side that is smaller than another page by this factor is treated as a thumbnail.
 THUMBNAIL, FACTOR = 512, 2
 GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.PALETTE)
 
@@ -26,10 +26,10 @@ def main_series(tif: TiffFile, edited: bool = False) -> tuple[TiffPageSeries, li
 
     Args:
         tif: The open file; it has at least one series.
-        edited: Whether its OME-XML was already reduced to the planes to be read, others being left aside.
+        edited: Whether its OME-XML was already reduced to the planes that are read.
 
     Returns:
-        The image of full size with all pages that continue it, and notes of what is guessed and left aside.
+        The full-size image with all pages that continue it, and notes on what is guessed and what is ignored.
     """
     notes: list[Note] = []
     if tif.is_scanimage and (arranged := scanimage.series_of(tif, notes)):
@@ -41,19 +41,17 @@ def main_series(tif: TiffFile, edited: bool = False) -> tuple[TiffPageSeries, li
     if len(equal) > 1:
         main = _joined(equal)
         axis = main.axes[0]
-        text = f"{len(equal)} images of equal size follow each other: they are restored as one stack along {axis}"
+        text = f"the file contains {len(equal)} separate images of equal size: read as one stack along axis {axis}"
         notes.append(Note("guessed", len(equal), text))
     if levels := sum(len(one.levels) - 1 for one in equal):
         notes.append(
-            Note(
-                "left_aside", levels, f"{levels} reduced copies of the image (pyramid levels) are left aside"
-            )
+            Note("left_aside", levels, f"reduced copies of the image (pyramid levels) are ignored: {levels}")
         )
     if aside:
         listed = ", ".join(f"{one.axes} {one.shape}" for one in aside[:3]) + (
             ", ..." if len(aside) > 3 else ""
         )
-        text = f"only one of {len(aside) + 1} images is used, {main.axes} {main.shape}, not {listed}"
+        text = f"only one of the {len(aside) + 1} images is used, {main.axes} {main.shape}; ignored: {listed}"
         notes.append(Note("left_aside", len(aside), text))
     if not edited:
         main = _extended(tif, main, notes)
@@ -62,7 +60,9 @@ def main_series(tif: TiffFile, edited: bool = False) -> tuple[TiffPageSeries, li
         and len(main) == len(tif.pages)
         and (planes := run_of_planes(tif)) > 1
     ):
-        text = f"the file lost its end, where its {planes} pages were described: they are taken to follow each other"
+        text = (
+            f"the end of the file, which describes its pages, is missing: read as {planes} consecutive planes"
+        )
         notes.append(Note("guessed", planes, text))
         shape, axes = (planes, *main.keyframe.shape), f"I{main.keyframe.axes}"
         main = TiffPageSeries([main.keyframe], shape, main.dtype, axes, kind=main.kind)
@@ -70,7 +70,7 @@ def main_series(tif: TiffFile, edited: bool = False) -> tuple[TiffPageSeries, li
 
 
 def pages_of(series: TiffPageSeries) -> Iterator[TiffPage | TiffFrame | None]:
-    """Yields the pages of a series that are there; a description may promise any number of further ones."""
+    """Yields the existing pages of a series; its description may announce any number of further ones."""
     for number in range(min(len(series), len(series.keyframe.parent.pages))):
         try:
             yield series[number]
@@ -79,7 +79,7 @@ def pages_of(series: TiffPageSeries) -> Iterator[TiffPage | TiffFrame | None]:
 
 
 def first_byte(tif: TiffFile, series: TiffPageSeries) -> int | None:
-    """Returns where the planes of a series begin, if they follow each other as they are; else ``None``."""
+    """Returns the first byte of the planes of a series if they are stored contiguously; else ``None``."""
     page = series.keyframe
     if page.axes.endswith("S") or not page.is_final or not page.dataoffsets:
         return None
@@ -87,7 +87,7 @@ def first_byte(tif: TiffFile, series: TiffPageSeries) -> int | None:
         return page.dataoffsets[0]
     start = series.dataoffset
     if start is not None and len(series) > 1 and len(tif.pages) > page.index + 1:
-        # tifffile trusts a description of more planes than there are pages, and some lie between others.
+        # tifffile trusts a description of more planes than pages, although other data may be stored in between.
         following = (tif.pages[page.index + 1].dataoffsets or (0,))[0]
         if start < following < start + prod(series.shape) * series.dtype.itemsize:
             return start if following == start + page.nbytes else None
@@ -95,7 +95,7 @@ def first_byte(tif: TiffFile, series: TiffPageSeries) -> int | None:
 
 
 def next_page(tif: TiffFile) -> int:
-    """Returns where the page after the last would be: 0 in a whole file, and beyond its end where it was cut."""
+    """Returns the offset of the page after the last one: 0 in a complete file, beyond its end in a truncated one."""
     tif.filehandle.seek(tif.pages.next_page_offset)
     reference = tif.filehandle.read(tif.tiff.offsetsize)
     if len(reference) < tif.tiff.offsetsize:
@@ -104,10 +104,10 @@ def next_page(tif: TiffFile) -> int:
 
 
 def run_of_planes(tif: TiffFile) -> int:
-    """Returns how many planes follow each other after the first page of a file that lost its other pages.
+    """Returns the number of contiguous planes in a file whose page descriptions after the first one are lost.
 
-    Many programs write all planes, and then the pages that tell where they are. Where the end of the file is lost, the
-    first page still says where the planes begin, and where the second page would be tells how many there were.
+    Many programs write all planes first, and then the pages that describe them. If the end of the file is lost, the
+    first page still says where the planes begin, and the offset of the second page tells how many there were.
     """
     page, following = tif.pages.first, next_page(tif)
     if not page.is_final or not page.dataoffsets or not page.nbytes or not following:
@@ -120,7 +120,7 @@ def run_of_planes(tif: TiffFile) -> int:
 
 
 def _full_size(series: list[TiffPageSeries], notes: list[Note]) -> TiffPageSeries:
-    """The first series that is no thumbnail, mask or level of a pyramid."""
+    """Returns the first series that is not a thumbnail, a mask or a pyramid level."""
     full = [one for one in series if not _is_aside(one.keyframe)]
     if not full:
         return max(series, key=lambda one: prod(one.keyframe.shape))
@@ -140,10 +140,10 @@ def _full_size(series: list[TiffPageSeries], notes: list[Note]) -> TiffPageSerie
         if planes[sort] >= len(first) and _is_thumbnail(first.keyframe, other.keyframe):
             what = f"a thumbnail of the image {other.shape}"
         elif planes[sort] > 1 and larger and len(first) == 1:
-            what = f"a preview of the {planes[sort]} larger ones"
+            what = f"a preview of the {planes[sort]} larger pages"
         else:
             continue
-        notes.append(Note("guessed", 1, f"the first page, {first.shape}, is taken for {what}"))
+        notes.append(Note("guessed", 1, f"the first page, {first.shape}, is ignored as {what}"))
         return other
     return first
 
@@ -166,12 +166,12 @@ def _is_thumbnail(page: TiffPage, of: TiffPage) -> bool:
 
 
 def _sort(page: TiffPage) -> tuple[Any, ...]:
-    """What equal pages have in common."""
+    """Returns what equal pages have in common."""
     return page.shape, page.dtype, page.photometric
 
 
 def _continues(main: TiffPageSeries, other: TiffPageSeries) -> bool:
-    """Whether a series is of the same kind of pages, in a dialect that does not tell images apart."""
+    """Says whether a series has the same kind of pages, in a dialect that does not separate images."""
     if {main.kind, other.kind} - {"generic", "shaped"} or main.is_truncated or other.is_truncated:
         return False
     if _is_aside(other.keyframe) or _sort(main.keyframe) != _sort(other.keyframe):
@@ -180,7 +180,7 @@ def _continues(main: TiffPageSeries, other: TiffPageSeries) -> bool:
 
 
 def _unnamed(series: TiffPageSeries) -> bool:
-    """Whether nothing is said of the axes along which the pages are stacked."""
+    """Says whether the axes along which the pages are stacked are unknown."""
     stacked = series.axes.removesuffix(series.keyframe.axes)
     return not stacked.strip(UNKNOWN) and len(series) * prod(series.keyframe.shape) == prod(series.shape)
 
@@ -199,7 +199,7 @@ def _joined(equal: list[TiffPageSeries]) -> TiffPageSeries:
 
 
 def _promised_by_imagej(tif: TiffFile) -> list[TiffPageSeries] | None:
-    """The image that an ImageJ list describes, where tifffile finds that the file is too short for it."""
+    """Returns the image that ImageJ metadata describe if tifffile ignores them because the file is too short."""
     if not tif.is_imagej or tif.is_ome or tif.series[0].kind == "imagej" or tif.imagej_metadata is None:
         return None
     listed, page = tif.imagej_metadata, tif.pages.first
@@ -217,7 +217,7 @@ def _promised_by_imagej(tif: TiffFile) -> list[TiffPageSeries] | None:
 
 
 def _promised_by_json(tif: TiffFile) -> list[TiffPageSeries] | None:
-    """The image that tifffile's JSON describes, where it has fewer pages than that."""
+    """Returns the image that tifffile's JSON describes if the file has fewer pages than that."""
     first, page = tif.series[0], tif.pages.first
     if first.kind != "shaped" or first.keyframe.index != 0 or not page.shaped_description.startswith("{"):
         return None
@@ -231,7 +231,7 @@ def _promised_by_json(tif: TiffFile) -> list[TiffPageSeries] | None:
 
 
 def _extended(tif: TiffFile, main: TiffPageSeries, notes: list[Note]) -> TiffPageSeries:
-    """The series with the pages that were appended to an ImageJ file; pages in no series are left aside."""
+    """Returns the series with the pages that were appended to an ImageJ file; pages in no series are ignored."""
     extra = _undescribed(tif, main) if main.kind in ("imagej", "ome") and len(tif.pages) > 1 else []
     if not extra:
         return main
@@ -239,13 +239,15 @@ def _extended(tif: TiffFile, main: TiffPageSeries, notes: list[Note]) -> TiffPag
     alike = all(_sort(main.keyframe) == _sort(page) and not page.is_reduced for page in extra)
     if alike and main.kind == "imagej" and len(stacked) <= 1 and _planes(main) + len(extra) == len(tif.pages):
         axes = main.axes if stacked else f"I{main.axes}"
-        text = f"{len(extra)} pages follow those that the file describes: they are restored as well, along {axes[0]}"
+        text = (
+            f"pages beyond those that the file describes are read as well, along axis {axes[0]}: {len(extra)}"
+        )
         notes.append(Note("guessed", len(extra), text))
         pages = [*(main[number] for number in range(_planes(main))), *extra]
         shape = (len(pages), *main.keyframe.shape)
         return TiffPageSeries(pages, shape, main.dtype, axes, parent=tif, kind=main.kind)
     listed = ", ".join(sorted({f"{page.shape} {page.dtype}" for page in extra}))
-    text = f"{len(extra)} pages that are not part of the image are left aside: {listed}"
+    text = f"{counted(len(extra), 'page is', 'pages are')} ignored as not part of the image: {listed}"
     notes.append(Note("left_aside", len(extra), text))
     return main
 
@@ -255,21 +257,21 @@ def _planes(series: TiffPageSeries) -> int:
 
 
 def _undescribed(tif: TiffFile, main: TiffPageSeries) -> list[TiffPage]:
-    """The pages that no series accounts for."""
+    """Returns the pages that belong to no series."""
     start, total = main.dataoffset, len(tif.pages)
     end = None if start is None else start + prod(main.shape) * main.dtype.itemsize
 
     def within(page: TiffPage | TiffFrame) -> bool:
         return start <= (page.dataoffsets or (start,))[0] < end
 
-    # Most files hold what they describe; there is no need to look at each of thousands of pages.
+    # Most files contain what they describe, so thousands of pages need not be examined one by one.
     described = sum(min(len(one), _planes(one)) for one in tif.series)
     alone = start is not None and len(tif.series) == 1
     if described == total and (not alone or within(tif.pages[total - 1])):
         return []
     if alone:
         return [page.aspage() for page in tif.pages if not within(page)]
-    # tifffile takes all pages of a compressed ImageJ file for its stack.
+    # tifffile treats all pages of a compressed ImageJ file as its stack.
     pages = [page for one in tif.series for page in list(one)[: _planes(one)]]
     used = {page.index for page in pages if page is not None}
     return [page.aspage() for page in tif.pages if page.index not in used]

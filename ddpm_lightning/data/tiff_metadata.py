@@ -42,7 +42,7 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note
         tif: The open file.
         series: The series to describe.
         path: Name for error messages.
-        notes: Where it is noted what is left out.
+        notes: The list to which notes on omitted metadata are added.
 
     Returns:
         The description, with a samples axis turned into the channel axis ``C``.
@@ -76,10 +76,10 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note
     sampling = ome_sampling(pixels, notes) if pixels is not None else listed_sampling(listed, tags, notes)
     samples_became_planes = "C" in axes and "C" not in series.axes
     if samples_became_planes and tags.description:
-        text = "the description of the file is not kept: its channels, stored as samples of a pixel, become planes"
+        text = "the file's description is not copied: its channels, stored as samples per pixel, become separate planes"
         notes.append(Note("left_aside", 1, text))
     if samples_became_planes:
-        # The source's words would contradict the copy.
+        # The source's description would contradict the result.
         kind, tags = "plain", replace(tags, description="", imagej={}, resolution=None)
     return ImageInfo(
         axes=axes,

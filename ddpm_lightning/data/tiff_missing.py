@@ -1,6 +1,6 @@
-"""TIFF files that end before their description does: recordings that were stopped, and copies that were cut.
+"""TIFF files with fewer planes than their metadata describe: interrupted recordings and truncated copies.
 
-The planes that are there are used, as long as they form a whole part of the stack; which are missing becomes a note.
+The stored planes are used if they form a complete part of the stack. A note says which ones are missing.
 """
 
 import json
@@ -15,12 +15,12 @@ from tifffile import TIFF, TiffFile, TiffFrame, TiffPage
 
 from ddpm_lightning.data.grids import complete
 from ddpm_lightning.data.image import ImageInfo, TiffTags
-from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.errors import is_out_of_memory, printable
 
 #: Tags for width, height, bits, meaning, samples and their format.
 LAYOUT = {256, 257, 258, 262, 277, 284, 339}
-#: What tifffile finds to know a dialect by.
+#: Flags by which tifffile recognises a dialect.
 DESCRIBED = (
     "is_uniform",
     "is_shaped",
@@ -36,7 +36,7 @@ __all__ = ["differing_page", "is_stored", "lost_tags", "opened", "shorten", "sou
 
 
 def opened(path: Path, **options: Any) -> TiffFile:
-    """Opens a file by itself, without the others of its set, and without the pages at its end that were cut.
+    """Opens a file on its own, without the other files of its set and without truncated pages at its end.
 
     Args:
         path: The file.
@@ -52,21 +52,21 @@ def opened(path: Path, **options: Any) -> TiffFile:
 
 
 def understood(tif: TiffFile, path: Path, notes: list[Note]) -> TiffFile:
-    """Returns the file, opened again as bare pages where tifffile does not understand how its images are described.
+    """Returns the file, reopened as plain pages if tifffile cannot parse the description of its images.
 
     Args:
         tif: The open file.
-        path: Its name.
-        notes: Where it is noted.
+        path: Its path.
+        notes: The list to which a note is added.
     """
     reason: Exception | None = None
     try:
         if not tif.series or tif.series[0].kind != "uniform" or differing_page(tif, tif.series[0]) is None:
             return tif
-    except Exception as error:  # whatever odd descriptions do to the parser
+    except Exception as error:  # malformed descriptions make the parser fail in many ways
         reason = error
     tif.close()
-    # tifffile looks at a few pages to see whether all are alike; others may differ, which is no odd description.
+    # tifffile compares only a few pages; if others differ, the description itself may still be valid.
     differ = reason is None or isinstance(reason, RuntimeError)
     tif = opened(path, **dict.fromkeys(["is_uniform"] if differ else DESCRIBED, False))
     try:
@@ -75,15 +75,13 @@ def understood(tif: TiffFile, path: Path, notes: list[Note]) -> TiffFile:
         tif.close()
         raise reason or error from None
     if not differ:
-        text = (
-            f"the description of the images is not understood ({printable(reason)}): their axes are unknown"
-        )
+        text = f"the metadata that describe the images cannot be parsed ({printable(reason)}): the axes are unknown"
         notes.append(Note("guessed", 1, text))
     return tif
 
 
 def _end_of_pages(tif: TiffFile) -> int | None:
-    """Returns where the first of the pages that were cut begins; ``None`` where all are whole, or none is."""
+    """Returns the position of the first truncated page; ``None`` if all pages are complete, or none is."""
     count = len(tif.pages)
     while count and not _parses(tif, count - 1):
         count -= 1
@@ -94,7 +92,7 @@ def _end_of_pages(tif: TiffFile) -> int | None:
 
 
 def _end_of_tags(tif: TiffFile, offset: int) -> int:
-    """Returns where the reference to the next page is stored, after the tags of a page."""
+    """Returns the position of the reference to the next page, after the tags of a page."""
     tif.filehandle.seek(offset)
     (tags,) = struct.unpack(tif.tiff.tagnoformat, tif.filehandle.read(tif.tiff.tagnosize))
     return offset + tif.tiff.tagnosize + tags * tif.tiff.tagsize
@@ -105,17 +103,17 @@ def _parses(tif: TiffFile, number: int) -> bool:
         page = tif.pages.get(number, aspage=True, cache=False)
         end = _end_of_tags(tif, page.offset) + tif.tiff.offsetsize
         return number == 0 or (end <= tif.filehandle.size and bool(page.dataoffsets))
-    except Exception as error:  # whatever a page that was cut does to the parser
+    except Exception as error:  # a truncated page makes the parser fail in many ways
         if is_out_of_memory(error):
             raise
         return False
 
 
 def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame]) -> int | None:
-    """Returns the number of the first page whose size or type is not that of the first; ``None`` where all agree.
+    """Returns the number of the first page that differs from page 0 in size or type; ``None`` if all agree.
 
     Args:
-        tif: The open file. tifffile takes such pages for what the first one is.
+        tif: The open file. tifffile assumes that all pages are like the first one.
         pages: The pages.
     """
     first, known = None, set()
@@ -123,7 +121,7 @@ def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame]) -> int 
         entries = _layout(tif, page.offset)
         if entries in known:
             continue
-        # The same size may be stored in another way.
+        # The same size may be stored differently.
         whole = (
             tif.pages.get(page.index, aspage=True, cache=False)
             if isinstance(page.index, int)
@@ -138,7 +136,7 @@ def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame]) -> int 
 
 
 def _layout(tif: TiffFile, offset: int) -> bytes:
-    """The entries of a page that tell size and type of its pixels, as they are stored."""
+    """Returns the raw tag entries of a page that define the size and type of its pixels."""
     end = _end_of_tags(tif, offset)
     tif.filehandle.seek(offset + tif.tiff.tagnosize)
     table = tif.filehandle.read(end - offset - tif.tiff.tagnosize)
@@ -148,7 +146,7 @@ def _layout(tif: TiffFile, offset: int) -> bytes:
 
 
 def lost_tags(tif: TiffFile) -> list[Note]:
-    """Returns a note of the tags of the first page whose values lie beyond the end of the file."""
+    """Returns a note on the tags of the first page whose values are beyond the end of the file."""
     page, format = tif.pages.first, tif.tiff
     end = _end_of_tags(tif, page.offset)
     start = page.offset + format.tagnosize
@@ -162,11 +160,11 @@ def lost_tags(tif: TiffFile) -> list[Note]:
     if not lost:
         return []
     names = ", ".join(TIFF.TAGS.get(code, str(code)) for code in lost)
-    return [Note("left_aside", len(lost), f"metadata that cannot be read are lost: {names}")]
+    return [Note("left_aside", len(lost), f"metadata that cannot be read are not copied: {names}")]
 
 
 def is_stored(tif: TiffFile, page: TiffPage | TiffFrame | None) -> bool:
-    """Says whether all pixels of a page lie within the file."""
+    """Says whether all pixels of a page are within the file."""
     if page is None or not page.dataoffsets or not all(page.databytecounts):
         return False
     end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)))
@@ -174,7 +172,7 @@ def is_stored(tif: TiffFile, page: TiffPage | TiffFrame | None) -> bool:
 
 
 def sound_pages(tif: TiffFile) -> int:
-    """Returns how many pages are left without the last ones that lack pixels."""
+    """Returns the number of pages up to the last one whose pixels are complete."""
     count = len(tif.pages)
     while count and not is_stored(tif, tif.pages[count - 1]):
         count -= 1
@@ -182,14 +180,14 @@ def sound_pages(tif: TiffFile) -> int:
 
 
 def shorten(info: ImageInfo, count: int) -> tuple[ImageInfo, Note]:
-    """Describes what is left of an image of which only the first planes are there.
+    """Describes the complete part of an image of which only the first planes are stored.
 
     Args:
-        info: The image as it was meant to be.
-        count: How many of its planes are there; at least one.
+        info: Description of the image as planned.
+        count: Number of stored planes; at least one.
 
     Returns:
-        The description of the largest whole part, and a note of what is missing.
+        The description of the largest complete part, and a note on what is missing.
     """
     stacked = info.axes[:-2]
     sizes = complete(info.shape[:-2], count)
@@ -197,10 +195,10 @@ def shorten(info: ImageInfo, count: int) -> tuple[ImageInfo, Note]:
     what = ", ".join(
         f"{axis} = {size} of {of}" for axis, size, of in zip(stacked, sizes, info.shape, strict=False)
     )
-    text = f"{promised - count} of {promised} planes are missing, from plane {count} on"
+    text = f"the file contains only {count} of the {promised} planes that its metadata describe"
     if count > kept:
-        text += f"; {count - kept} more are left aside, as they complete no position"
-    note = Note("left_aside", promised - kept, f"{text}: restored are {what}")
+        text += f"; {counted(count - kept, 'plane')} of an incomplete position ignored"
+    note = Note("left_aside", promised - kept, f"{text}; the result has {what}")
     shape = (*sizes, *info.plane_shape)
     if info.tags:
         info = replace(info, tags=_shortened(info.tags, stacked, sizes, kept))

@@ -1,6 +1,6 @@
-"""What each page of a TIFF says beside its pixels: description, time, orientation, and private tags.
+"""Metadata of each page of a TIFF: description, time, orientation, and private tags.
 
-They are read as they are stored, and only when a copy of the file is written: a long recording has thousands of pages.
+They are read unparsed, and only when a copy of the file is written: a long recording has thousands of pages.
 """
 
 import json
@@ -18,26 +18,26 @@ from ddpm_lightning.data.tiff_missing import opened
 __all__ = ["StoredPages", "chosen_words", "lost_words"]
 
 DESCRIPTION = 270
-#: Public tags that travel: names, makers, times, orientation, place, XMP. Others tell how pixels are stored.
+#: Public tags that are copied: names, makers, times, orientation, place, XMP. Others define how pixels are stored.
 PUBLIC = {269, 271, 272, 274, 285, 286, 287, 297, 306, 315, 316, 700}
 PRIVATE = 32768
 #: Tags that point to other places in the file or describe its layout: EXIF, GPS, LSM, MetaMorph, FluoView, NIH, …
 BOUND = {34665, 34853, 40965, 34412, 33628, 33629, 33630, 33631, 34361, 34362, 43314, *range(33445, 33453)}
 BOUND |= {33471, 33560, 65420, 65421, 65426, 65432, 65433, 65001}
-#: Those that are written in another way (ImageJ's), or that are about how pixels are stored.
+#: Tags that are written in another way (ImageJ's), or that define how pixels are stored.
 OWN = {50838, 50839, 32995, 32996, 32997, 32998, 33421, 33422, 34016, 34017}
-#: Bytes from which on a tag that repeats the first page's is not written again.
+#: Size in bytes from which a tag that is identical to the first page's is not written again.
 LARGE = 1024
 
 
 @dataclass(frozen=True)
 class StoredPages:
-    """The pages of a file that was described; it is opened again when they are read.
+    """The pages of a file, which is reopened when they are read.
 
     Attributes:
         path: The file.
         indices: Number of the page of each plane; ``None`` for further planes of a page.
-        start: Byte at which the first plane begins, where the pages are only supposed to be those of the planes.
+        start: First byte of the first plane, if the match of pages and planes is only assumed.
         size: Bytes of a plane.
     """
 
@@ -55,8 +55,8 @@ class StoredPages:
         Args:
             path: The file.
             series: The series.
-            planes: How many planes of it are used, from the first.
-            offset: Byte at which they begin, where they follow each other.
+            planes: Number of its planes that are used, counted from the first.
+            offset: First byte of the planes, if they are contiguous.
             size: Bytes of a plane.
         """
         if offset is not None:
@@ -67,7 +67,7 @@ class StoredPages:
         return cls(path, tuple(pages[n // each] if n % each == 0 else None for n in range(planes)))
 
     def read(self) -> Sequence[PageWords]:
-        """Returns the words of the page of each plane; none where the file is gone."""
+        """Returns the metadata of the page of each plane; empty if the file no longer exists."""
         if not self.path.is_file():
             return []
         state = self.path.stat()
@@ -92,18 +92,18 @@ def _read(stored: StoredPages, state: tuple[int, int]) -> Sequence[PageWords]:
 
 
 def chosen_words(words: Sequence[PageWords], numbers: Sequence[int]) -> list[PageWords]:
-    """Returns the words of some planes; none where no page but the first says anything of its own."""
+    """Returns the metadata of some planes; empty if only the first page has any of its own."""
     chosen = [words[number] for number in numbers] if words else []
     return chosen if any(one != PageWords() for one in chosen) else []
 
 
 def lost_words(page: TiffPage) -> list[Note]:
-    """Returns a note of the tags of a page that cannot be kept."""
+    """Returns a note on the tags of a page that cannot be copied."""
     lost = sorted({tag.code for tag in page.tags} & BOUND)
     if not lost:
         return []
     names = ", ".join(TIFF.TAGS.get(code, str(code)) for code in lost)
-    text = f"metadata that describe the layout of the source file are not kept: {names}"
+    text = f"metadata that describe the layout of the source file are not copied: {names}"
     return [Note("left_aside", len(lost), text)]
 
 
@@ -124,7 +124,7 @@ def _words(page: TiffPage, known: dict[bytes, bytes]) -> PageWords:
 
 
 def _own_text(text: bytes, follows: bool) -> bytes:
-    """The description of a page, unless it describes the whole file, which is done anew."""
+    """Returns the description of a page, unless it describes the whole file, which is written anew."""
     start = text[:64].lstrip()
     whole = not follows or start.startswith((b"<?xml", b"<OME", b"ImageJ="))
     if start.startswith(b"{") and b'"shape":' in text:

@@ -1,7 +1,7 @@
-"""Size of pixels, distance of planes and interval of frames, as the dialects of TIFF state them, in µm and s.
+"""Pixel size, plane spacing and frame interval, as the TIFF dialects state them, in µm and s.
 
-What is stated and cannot be true (zero, negative, infinite, larger than a microscope's field) or not understood (an
-unknown unit) is left out with a note: a wrong size would be worse than none.
+Impossible values (zero, negative, infinite, larger than a microscope's field of view) and values in unknown units are
+ignored with a note: a wrong size would be worse than none.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ __all__ = ["RESOLUTION_UNITS", "listed_sampling", "ome_sampling"]
 
 INCH = 2
 RESOLUTION_UNITS = {1: "", INCH: "inch", 3: "cm", 4: "mm", 5: "um"}
-#: Programs that know nothing of the sample write 72 to 600 dots per inch, which is a size on paper.
+#: Programs that do not know the physical size write 72 to 600 dots per inch, which is a size on paper.
 PAPER_PIXEL = 25400.0 / 600
 #: Lengths in µm, from a fraction of an atom to 10 cm, and times in s, up to 30 years.
 PLAUSIBLE = {"length": (1e-5, 1e5), "time": (1e-15, 1e9)}
-#: What files say instead of a unit where they are not calibrated.
+#: What uncalibrated files state instead of a unit.
 UNCALIBRATED = {"", "pixel", "pixels", "px", "reference frame", "none", "null"}
 
 
@@ -30,13 +30,13 @@ def ome_sampling(pixels: ElementTree.Element, notes: list[Note]) -> dict[str, An
 
     Args:
         pixels: The element.
-        notes: Where it is noted what is left out.
+        notes: The list to which notes on ignored values are added.
     """
     y, x, z = (
         _length(
             pixels.get(f"PhysicalSize{axis}"),
             pixels.get(f"PhysicalSize{axis}Unit", "µm"),
-            f"size in {axis}",
+            f"pixel size in {axis}",
             notes,
         )
         for axis in "YXZ"
@@ -46,27 +46,29 @@ def ome_sampling(pixels: ElementTree.Element, notes: list[Note]) -> dict[str, An
 
 
 def listed_sampling(listed: Mapping[str, Any], tags: TiffTags, notes: list[Note]) -> dict[str, Any]:
-    """Returns the same of ImageJ's list, of JSON with the keys of that list, and of the tags for the resolution.
+    """Returns the same from ImageJ metadata, from JSON with the same keys, and from the resolution tags.
 
     Args:
-        listed: The list; it may be empty.
+        listed: The metadata; may be empty.
         tags: The tags.
-        notes: Where it is noted what is left out.
+        notes: The list to which notes on ignored values are added.
     """
     unit = str(listed.get("unit", RESOLUTION_UNITS[tags.resolution_unit]))
     sizes = None
     if tags.resolution or "unit" in listed:
-        # ImageJ leaves the resolution out where a pixel is one unit wide.
+        # ImageJ omits the resolution if a pixel is one unit wide.
         (x, y) = (below / above for above, below in tags.resolution or ((1, 1), (1, 1)))
         on_paper = unit in ("inch", "cm") and y * MICROMETRES[unit] > PAPER_PIXEL * 0.99
         if not on_paper:
-            y, x = (_length(size, unit, f"size in {axis}", notes) for size, axis in ((y, "Y"), (x, "X")))
+            y, x = (
+                _length(size, unit, f"pixel size in {axis}", notes) for size, axis in ((y, "Y"), (x, "X"))
+            )
             sizes = (y, x) if y and x else None
     spacing = listed.get("spacing")
     depth = abs(spacing) if isinstance(spacing, int | float) else spacing
     return {
         "pixel_size": sizes,
-        "z_step": _length(depth, str(listed.get("zunit", listed.get("unit", ""))), "size in Z", notes),
+        "z_step": _length(depth, str(listed.get("zunit", listed.get("unit", ""))), "pixel size in Z", notes),
         "time_step": _time(listed.get("finterval"), str(listed.get("tunit", "s")), notes),
     }
 
@@ -76,9 +78,9 @@ def _length(value: Any, unit: str, what: str, notes: list[Note]) -> float | None
 
 
 def _time(value: Any, unit: str, notes: list[Note]) -> float | None:
-    # Zero is what programs write where frames follow each other as fast as they can.
+    # Programs write zero if frames are recorded as fast as possible.
     unknown = value is None or str(value).strip() in ("0", "0.0", "")
-    return None if unknown else _scaled(value, unit, SECONDS, "time", "interval of frames", notes)
+    return None if unknown else _scaled(value, unit, SECONDS, "time", "frame interval", notes)
 
 
 def _scaled(
@@ -98,11 +100,11 @@ def _scaled(
             Note(
                 "left_aside",
                 1,
-                f"the {what} is stated in an unknown unit, {printable(unit)!r}: it is unknown",
+                f"the {what} is given in an unknown unit ({printable(unit)!r}) and ignored",
             )
         )
     elif not least <= number <= most:
-        text = f"the {what} is stated as {printable(str(value))} {unit}, which cannot be: it is unknown"
+        text = f"the {what} is given as {printable(str(value))} {unit}, which is impossible, and ignored"
         notes.append(Note("left_aside", 1, text))
         return None
     return number if factor else None

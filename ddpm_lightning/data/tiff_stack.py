@@ -1,7 +1,7 @@
-"""TIFF files read plane by plane: however large the file, one plane is in memory.
+"""TIFF files read plane by plane: however large the file, only one plane is in memory.
 
 :class:`TiffStack` reads the image of a TIFF, BigTIFF, OME-TIFF, ImageJ hyperstack or ScanImage file as a sequence of
-grey planes (H, W). Values are the file's own, except that in a "0 is white" image of unsigned integers they are turned
+grey planes (H, W). Values are those of the file, except that "0 is white" images of unsigned integers are inverted
 (maximum minus value), so that more light is always a larger number.
 """
 
@@ -17,7 +17,7 @@ from typing import Self
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo, turn_white
-from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.data.ome_xml import own_xml
 from ddpm_lightning.data.planes import Planes
 from ddpm_lightning.data.tiff_layout import first_byte, main_series, next_page, pages_of, run_of_planes
@@ -40,10 +40,10 @@ READABLE = "TIFF, BigTIFF, OME-TIFF or ImageJ files of grey planes"
 
 
 def read_info(path: str | Path) -> ImageInfo:
-    """Axes, type, sampling and dialect of a TIFF, without reading pixels.
+    """Returns axes, data type, sampling and dialect of a TIFF without reading pixels.
 
     Raises:
-        UserError: Where the file cannot be used.
+        UserError: If the file cannot be used.
     """
     with TiffStack(path) as stack:
         return stack.info
@@ -53,13 +53,13 @@ def read_image(path: str | Path) -> np.ndarray:
     """Reads a file that holds one grey plane.
 
     Args:
-        path: TIFF of any dialect; axes of length 1 beside Y and X do not matter.
+        path: TIFF of any dialect; further axes of length 1 are ignored.
 
     Returns:
         Array with shape (H, W) in the dtype of the file.
 
     Raises:
-        UserError: Where the file is missing, damaged, in colour, a stack, empty, or holds NaN or infinity.
+        UserError: If the file is missing, damaged, in colour, a stack, empty, or contains NaN or infinity.
     """
     with TiffStack(path) as stack:
         if len(stack) != 1:
@@ -73,13 +73,13 @@ class TiffStack(Planes):
 
     Args:
         path: The file.
-        channels: Channels to keep, by index or by name; all where ``None``. A single one drops the axis C.
+        channels: Channels to keep, by index or by name; ``None`` keeps all. A single channel drops the axis C.
 
     Attributes:
         info: Description of the planes that this stack yields.
 
     Raises:
-        UserError: Where the file cannot be used. Opening it also checks that all planes are stored.
+        UserError: If the file cannot be used. Opening it also checks that all planes are stored.
     """
 
     def __init__(self, path: str | Path, channels: int | str | Sequence[int | str] | None = None) -> None:
@@ -97,13 +97,13 @@ class TiffStack(Planes):
                 self._open_planes(edited=self._read_ome())
             self._choose(channels)
             if self.info.tags.photometric == "miniswhite":
-                self.check_bits()  # white, from which values are subtracted, depends on them
+                self.check_bits()  # they determine the white level for the inversion
         except BaseException:
             self._tif.close()
             raise
 
     def _read_ome(self) -> bool:
-        """Opens the file again with the OME-XML of its own planes alone, or without it where it is of no use."""
+        """Reopens the file with an OME-XML of its own planes only, or without OME-XML if it cannot be used."""
         edited = False
         if self._tif.is_ome:
             pages = max(sound_pages(self._tif), run_of_planes(self._tif))
@@ -133,22 +133,22 @@ class TiffStack(Planes):
             self.notes.append(note)
         following, pages = next_page(self._tif), len(self._tif.pages)
         if 0 < following < self._tif.filehandle.size:
-            found = f"damaged: its list of pages does not end after the {pages} that can be read"
+            found = (
+                f"damaged: its list of pages does not end after the {counted(pages, 'page')} that can be read"
+            )
             raise UserError(self.path, found, "complete files", "copy or export the file again")
         if following:
-            text = (
-                f"the file ends early: its list of pages breaks off after {pages}, and what followed is lost"
-            )
+            text = f"the file is truncated after {counted(pages, 'page')}; anything that followed is lost"
             self.notes.append(Note("left_aside", 1, text))
         size = prod(self.info.plane_shape) * page.dtype.itemsize
         pages = StoredPages.of(self.path, self._series, self.info.plane_count, self._offset, size)
         self.info = replace(self.info, tags=replace(self.info.tags, pages=pages))
 
     def _stored_planes(self) -> int:
-        """Counts the planes that are stored before the first that is not.
+        """Counts the stored planes before the first missing one.
 
         Raises:
-            UserError: If there are none, or if planes follow that are.
+            UserError: If there are none, or if stored planes follow a missing one.
         """
         expected = self.info.plane_count
         if self._offset is not None:
@@ -156,25 +156,27 @@ class TiffStack(Planes):
             count = max(0, min(expected, (self._tif.filehandle.size - self._offset) // size))
             if not count:
                 end, there = self._offset + size, self._tif.filehandle.size
-                raise self._incomplete(f"{there} bytes where the pixels end at byte {end}")
+                raise self._incomplete(f"it has {there} bytes, but the pixels end at byte {end}")
             return count
-        # tifffile takes all pages of an ImageJ file for its stack, however many it describes.
+        # tifffile treats all pages of an ImageJ file as its stack, however many it describes.
         pages = list(islice(pages_of(self._series), -(-expected // self._planes_per_page)))
         stored = [is_stored(self._tif, page) for page in pages]
         count = sum(stored)
         if not all(stored[:count]):
             plane = stored.index(False) * self._planes_per_page
-            found = f"damaged: the pixels of plane {plane} are not in the file, those of later ones are"
+            found = f"damaged: the pixels of plane {plane} are missing, but those of later planes are stored"
             raise UserError(self.path, found, "complete files", "copy or export the file again")
         if not count:
             first = self._series.keyframe
             if not first.dataoffsets or not all(first.databytecounts):
-                raise self._incomplete("pixels that were never written")
+                raise self._incomplete("its pixels were never written")
             end = max(map(sum, zip(first.dataoffsets, first.databytecounts, strict=True)))
-            raise self._incomplete(f"{self._tif.filehandle.size} bytes where the pixels end at byte {end}")
+            raise self._incomplete(
+                f"it has {self._tif.filehandle.size} bytes, but the pixels end at byte {end}"
+            )
         if (differs := differing_page(self._tif, pages[:count])) is not None:
-            found = f"page {differs} of the image has another size or type than those before"
-            raise UserError(self.path, found, "stacks of equal planes", "save the image again")
+            found = f"page {differs} of the image differs in size or data type from the pages before it"
+            raise UserError(self.path, found, "planes of equal size and type", "save them as separate files")
         return min(expected, count * self._planes_per_page)
 
     def _incomplete(self, found: str) -> UserError:
@@ -182,7 +184,7 @@ class TiffStack(Planes):
 
     @property
     def contiguous(self) -> tuple[int | None, np.dtype]:
-        """Byte at which the planes begin, if they follow each other as they are (else ``None``), and their type."""
+        """First byte of the planes if they are stored contiguously (else ``None``), and their data type."""
         return self._offset, self.info.dtype.newbyteorder(self._tif.byteorder)
 
     def _pixels(self, number: int) -> np.ndarray:
@@ -222,7 +224,7 @@ class TiffStack(Planes):
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged file does to the parser into one sentence for the user."""
+    """Turns any error of the parser on a damaged file into one message for the user."""
     try:
         yield
     except UserError:

@@ -1,8 +1,8 @@
-"""What OME-Zarr says of an image: read into an :class:`ImageInfo`, and written as it was.
+"""Metadata of an OME-Zarr image: read into an :class:`ImageInfo`, and written as it was.
 
-An image is sampled by a scale for each axis, given for its level of resolution and again for all levels: both are
-multiplied. The result has the product, the translation that belongs to it, and the axes, units, channels and whatever
-else stands there as they were; only what tells of other levels and other images is left out.
+The sampling of an image is the product of two scales per axis: that of its resolution level and that of all levels.
+The result has this product, the corresponding translation, and all other metadata (axes, units, channels, …) unchanged.
+Only metadata on other levels and other images are omitted.
 
 References:
     The OME-NGFF specification, versions 0.4 and 0.5, https://ngff.openmicroscopy.org.
@@ -17,32 +17,32 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo, TiffTags
-from ddpm_lightning.data.notes import Note
+from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.data.units import MICROMETRES, SECONDS
 from ddpm_lightning.errors import UserError
 
 __all__ = ["KINDS", "READABLE", "Metadata", "describe", "to_write"]
 
-#: What ``ImageInfo.kind`` says of either version of the metadata.
+#: Value of ``ImageInfo.kind`` for each version of the metadata.
 KINDS = {"0.4": "ome-zarr-0.4", "0.5": "ome-zarr-0.5"}
-READABLE = "OME-Zarr of numbers with axes ending in y and x, or a Zarr array"
-#: Attributes that tell of other images than this one.
+READABLE = "OME-Zarr images or Zarr arrays of real numbers, with y and x as the last axes"
+#: Attributes that describe other images than this one.
 OF_OTHERS = ("labels", "plate", "well", "series", "bioformats2raw.layout")
-#: Units that say that a length is none.
+#: Units that are not physical lengths.
 NO_LENGTH = ("pixel", "pixels", "px", "voxel", "voxels", "arbitrary", "arbitrary unit")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """The attributes of an image, as they are in the store.
+    """The attributes of an image, as stored.
 
     Attributes:
-        ome: What OME-NGFF defines: ``multiscales``, ``omero`` and more; empty for an array by itself.
+        ome: Attributes that OME-NGFF defines: ``multiscales``, ``omero`` and more; empty for a bare array.
         others: Other attributes of the group.
-        level: Which of the levels of resolution this is.
+        level: Index of the resolution level.
         array: Attributes of the array.
         newer: Whether this is Zarr 3, with OME-Zarr 0.5.
-        names: Names of the dimensions of the array, where it has them.
+        names: Names of the dimensions of the array, if it has any.
     """
 
     ome: dict[str, Any] = field(default_factory=dict)
@@ -59,18 +59,18 @@ class Metadata:
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """The level of resolution."""
+        """The resolution level."""
         return self.multiscale["datasets"][self.level] if self.multiscale else {}
 
     @property
     def axes(self) -> list[dict[str, Any]]:
-        """Name, type and unit of each axis; version 0.3 has names alone."""
+        """Name, type and unit of each axis; version 0.3 has only names."""
         named = self.multiscale.get("axes") or self.names
         return [{"name": axis} if isinstance(axis, str) else dict(axis) for axis in named]
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        """Transformations of the level, then of all levels."""
+        """Transformations of the level, followed by those of all levels."""
         return [
             *(self.dataset.get("coordinateTransformations") or []),
             *(self.multiscale.get("coordinateTransformations") or []),
@@ -78,15 +78,15 @@ class Metadata:
 
 
 def describe(array: Any, metadata: Metadata, path: Path) -> tuple[ImageInfo, list[Note]]:
-    """Returns axes, type and sampling of an image, and what was left aside or guessed.
+    """Returns axes, data type and sampling of an image, and notes on what was ignored or guessed.
 
     Args:
-        array: Array of Zarr.
+        array: Zarr array.
         metadata: Its attributes.
-        path: Where it is, for messages.
+        path: Its path, for messages.
 
     Raises:
-        UserError: Where it is no image.
+        UserError: If it is not an image.
     """
     notes: list[Note] = []
     letters = _letters(metadata, array.ndim, notes)
@@ -100,7 +100,9 @@ def describe(array: Any, metadata: Metadata, path: Path) -> tuple[ImageInfo, lis
     channels = (metadata.ome.get("omero") or {}).get("channels") or []
     names = tuple(str(channel.get("label") or "") for channel in channels)
     if channels and len(channels) != count:
-        text = f"names and colours of {len(channels)} channels, where the image has {count}, are not kept"
+        text = (
+            f"names and colours of {counted(len(channels), 'channel')} are not copied: the image has {count}"
+        )
         notes.append(Note("left_aside", 1, text))
         metadata = replace(metadata, ome={**metadata.ome, "omero": {**metadata.ome["omero"], "channels": []}})
     info = ImageInfo(
@@ -112,7 +114,7 @@ def describe(array: Any, metadata: Metadata, path: Path) -> tuple[ImageInfo, lis
         time_step=sizes.get("T"),
         channel_names=names if len(names) == count and any(names) else (),
         kind=KINDS["0.5" if metadata.newer else "0.4"],
-        # The attributes travel as text, as an ImageDescription does.
+        # The attributes are passed on as text, like an ImageDescription.
         tags=TiffTags(letters, shape, dtype, description=json.dumps(vars(metadata))),
     )
     return info, notes + _others(metadata)
@@ -122,9 +124,9 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
     """Returns the attributes of the group, those of the array, and the names of its dimensions.
 
     Args:
-        info: Description of the image; what was read from a store is written as it was.
-        name: Name of the image, where it has none.
-        derived: Whether it is another quantity than its source, such as a standard deviation.
+        info: Description of the image; metadata that were read from a store are written unchanged.
+        name: Name of the image if it has none.
+        derived: Whether it is a different quantity from its source, such as a standard deviation.
     """
     source = _source(info)
     letters = info.tags.axes if source.ome or source.names else info.axes
@@ -133,7 +135,7 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
     for axis, letter in zip(axes, info.axes, strict=True):
         axis.setdefault("type", {"T": "time", "C": "channel"}.get(letter, "space"))
     if source.axes and _composed(source, len(letters))[0] is None:
-        for axis in axes:  # without a number, a unit would say that a pixel is 1 wide
+        for axis in axes:  # a unit without a scale would mean a pixel size of 1
             axis.pop("unit", None)
     level = {**source.dataset, "path": "0", "coordinateTransformations": _steps(source, info, kept)}
     multiscale = {"name": name, **source.multiscale, "axes": axes, "datasets": [level]}
@@ -158,15 +160,15 @@ def _letters(metadata: Metadata, dimensions: int, notes: list[Note]) -> str:
         return "".join(kinds.get(axis.get("type") or "", axis["name"][:1].upper()) for axis in metadata.axes)
     letters = "TCZYX"[-dimensions:]
     if dimensions > 2:
-        notes.append(Note("guessed", 1, f"the axes have no names: read as {letters}"))
+        notes.append(Note("guessed", 1, f"the axes are unnamed: read as {letters}"))
     return letters
 
 
 def _sizes(metadata: Metadata, letters: str, notes: list[Note]) -> dict[str, float]:
-    """Returns the sampling of axes in µm and s, where it is known."""
+    """Returns the sampling of the axes in µm and s, as far as it is known."""
     for step in metadata.steps:
         if not _fits(step, len(letters)) and step.get("type") != "identity":
-            text = f"a coordinate transformation ({step.get('type')}) is not used and not kept"
+            text = f"a coordinate transformation ({step.get('type')}) is not supported: neither applied nor copied"
             notes.append(Note("left_aside", 1, text))
     scale, _ = _composed(metadata, len(letters))
     axes = dict(zip(letters, metadata.axes, strict=False))
@@ -186,19 +188,19 @@ def _sizes(metadata: Metadata, letters: str, notes: list[Note]) -> dict[str, flo
     if {without.get("Y"), without.get("X")} - {
         1.0,
         None,
-    }:  # a pixel that is 1 wide, of nothing, is not measured
+    }:  # a pixel size of 1 without a unit means uncalibrated
         known |= without
-        told = " x ".join(f"{size:g}" for size in without.values())
-        text = f"the scale has no unit: read as {told} µm ({''.join(without).lower()})"
+        sizes = " x ".join(f"{size:g}" for size in without.values())
+        text = f"the scale has no unit: read as {sizes} µm ({''.join(without).lower()})"
         notes.append(Note("guessed", len(without), text))
     for letter, unit in unknown.items():
-        text = f"the unit {unit!r} of axis {letter.lower()} is not known, and its scale is not used"
+        text = f"the unit {unit!r} of axis {letter.lower()} is unknown, so its scale is ignored"
         notes.append(Note("left_aside", 1, text))
     return known
 
 
 def _composed(metadata: Metadata, dimensions: int) -> tuple[list[float] | None, list[float] | None]:
-    """Returns scale and translation for each axis, those of the level and of all levels together."""
+    """Returns scale and translation for each axis, combined from the level and all levels."""
     scale, translation = None, None
     for step in metadata.steps:
         numbers = np.array(step[step["type"]], float) if _fits(step, dimensions) else None
@@ -213,14 +215,14 @@ def _composed(metadata: Metadata, dimensions: int) -> tuple[list[float] | None, 
 
 
 def _fits(step: dict[str, Any], dimensions: int) -> bool:
-    """Says whether a transformation is a scale or a translation with a number for each axis."""
+    """Says whether a transformation is a scale or a translation with one number per axis."""
     numbers = step.get(step.get("type")) if step.get("type") in ("scale", "translation") else None
     sound = isinstance(numbers, list) and all(isinstance(number, int | float) for number in numbers)
     return sound and len(numbers) == dimensions
 
 
 def _steps(source: Metadata, info: ImageInfo, kept: list[int]) -> list[dict[str, Any]]:
-    """Returns the transformations of the result, for the axes that it has."""
+    """Returns the transformations of the result, for its axes."""
     scale, translation = _composed(source, len(info.tags.axes) if info.tags else len(info.axes))
     if scale is None:
         sizes = {
@@ -240,10 +242,10 @@ def _steps(source: Metadata, info: ImageInfo, kept: list[int]) -> list[dict[str,
 
 
 def _others(metadata: Metadata) -> list[Note]:
-    """Returns notes on what is in the group beside the image."""
+    """Returns notes on what else the group contains."""
     counts = {
-        "further images in the group, not restored": len(metadata.ome.get("multiscales", [])) - 1,
-        "other levels of resolution, not written": len(metadata.multiscale.get("datasets", [])) - 1,
+        "further images in the group, not read": len(metadata.ome.get("multiscales", [])) - 1,
+        "other resolution levels, not written": len(metadata.multiscale.get("datasets", [])) - 1,
     }
     return [Note("left_aside", count, f"{text}: {count}") for text, count in counts.items() if count > 0]
 

@@ -1,6 +1,6 @@
-"""Zarr stores among other files: which paths lie in one, and what is in a ZIP that holds one.
+"""Recognises Zarr stores among other files, paths inside stores, and ZIP files that contain stores.
 
-A store is a folder or a ZIP. A path may lead into either, as in ``plate.zarr/A/1/0`` and ``image.zarr.zip/0``.
+A store is a folder or a ZIP file. A path may lead into either, as in ``plate.zarr/A/1/0`` and ``image.zarr.zip/0``.
 """
 
 import os
@@ -13,17 +13,17 @@ from ddpm_lightning.errors import UserError
 __all__ = ["ZIPS", "groups_of_zip", "is_zarr", "on_disk", "stem_of", "store_of"]
 
 SUFFIX = ".zarr"
-#: Names of ZIP files that may be stores; ``.ozx`` is that of OME-Zarr.
+#: Extensions of ZIP files that may be stores; ``.ozx`` is that of OME-Zarr.
 ZIPS = (".zip", ".ozx")
-#: Files that make a folder a group or an array of Zarr.
+#: Files that mark a folder as a Zarr group or array.
 MARKERS = (".zgroup", ".zarray", "zarr.json")
 METADATA = (*MARKERS, ".zattrs", ".zmetadata")
-#: No honest description is larger, and no honest chunk shrinks more beyond a size that does no harm.
+#: Largest metadata file, size up to which any chunk is accepted, and largest compression ratio beyond that size.
 LARGEST_METADATA, HARMLESS, RATIO = 2**26, 2**26, 200
 
 
 def is_zarr(path: Path) -> bool:
-    """Says whether a path is a group or an array of Zarr: a folder, a ZIP file, or something in one of them."""
+    """Says whether a path is a Zarr group or array: a folder, a ZIP file, or a path inside one of them."""
     if path.is_dir():
         return path.suffix.lower() == SUFFIX or _marked(path)
     archive = _zip_of(path)
@@ -38,7 +38,7 @@ def is_zarr(path: Path) -> bool:
 
 
 def store_of(path: Path) -> tuple[Path, str]:
-    """Returns the store that a path of Zarr is in, and where in it, with ``/`` between names; empty at its top."""
+    """Returns the store that contains a Zarr path, and the path within it (``/`` between names; empty at its root)."""
     here = Path(os.path.abspath(path))
     root = _zip_of(here)
     if root is None:
@@ -51,12 +51,12 @@ def store_of(path: Path) -> tuple[Path, str]:
 
 
 def on_disk(path: Path) -> Path:
-    """Returns the file or folder that holds a path of Zarr: the ZIP file, where it leads into one."""
+    """Returns the file or folder on disk for a Zarr path: the ZIP file if it leads into one."""
     return path if path.exists() else _zip_of(path) or path
 
 
 def stem_of(store: Path) -> tuple[str, str]:
-    """Returns the name of a store without its endings, and the ending of a folder of the same kind."""
+    """Returns the name of a store without its extensions, and the extension of a folder of the same kind."""
     name = store.name
     for ending in (*ZIPS, SUFFIX):
         if name.lower().endswith(ending):
@@ -67,10 +67,10 @@ def stem_of(store: Path) -> tuple[str, str]:
 
 
 def groups_of_zip(archive: Path) -> list[str]:
-    """Returns where a ZIP file holds Zarr: an empty string where it is one itself, else the outermost folders.
+    """Returns the paths of Zarr stores in a ZIP file: an empty string for its root, else the outermost folders.
 
     Raises:
-        UserError: If it is damaged, or made to do harm: names that lead out of it, or small files that become huge.
+        UserError: If it is damaged or malicious: paths outside the archive, or small members that unpack to huge files.
     """
     try:
         stat = archive.stat()
@@ -83,7 +83,7 @@ def groups_of_zip(archive: Path) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _groups(archive: Path, size: int, modified: int) -> tuple[str, ...]:
-    """Reads the directory of a ZIP file, which may be long, once for each state that the file is in."""
+    """Reads the directory of a ZIP file, which may be long; repeated only if the file changes."""
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
     marked: set[PurePosixPath] = set()
@@ -98,19 +98,19 @@ def _groups(archive: Path, size: int, modified: int) -> tuple[str, ...]:
 def _refuse_harm(archive: Path, member: zipfile.ZipInfo) -> None:
     name, found = PurePosixPath(member.filename.replace("\\", "/")), ""
     if name.is_absolute() or ".." in name.parts:
-        found = "a path that leads out of it"
+        found = "a path that leads outside the archive"
     elif member.flag_bits & 1:
         found = "encrypted"
     elif name.name in METADATA and member.file_size > LARGEST_METADATA:
-        found = f"a description of {member.file_size / 1e6:.0f} MB"
+        found = f"metadata of {member.file_size / 1e6:.0f} MB"
     elif member.file_size > max(HARMLESS, RATIO * member.compress_size):
-        found = f"{member.compress_size / 1e6:.1f} MB that become {member.file_size / 1e6:.0f} MB"
+        found = f"{member.compress_size / 1e6:.1f} MB that unpack to {member.file_size / 1e6:.0f} MB"
     if found:
         raise UserError(
             archive,
-            f"holds {member.filename!r}: {found}",
-            "ZIP files of Zarr, as programs for microscopy write them",
-            "do not use it; if you trust it, unpack it and name the folder",
+            f"contains {member.filename!r}: {found}",
+            "ZIP files of Zarr as written by microscopy software",
+            "do not use it; if you trust its source, unpack it and pass the folder",
         )
 
 

@@ -1,7 +1,7 @@
-"""Stores of Zarr opened, and the images in them found: an image, a plate, a bioformats2raw container, or an array.
+"""Opens Zarr stores and finds the images in them: an image, a plate, a bioformats2raw container, or an array.
 
-A group with ``multiscales`` is an image, and what is below it (levels of resolution, labels) is none. Any other group
-is searched; what the metadata of plates, wells and series name is looked for as well.
+A group with ``multiscales`` is an image; its contents (resolution levels, labels) are not images of their own. All
+other groups are searched, including the paths that the metadata of plates, wells and series list.
 """
 
 import warnings
@@ -19,9 +19,9 @@ from ddpm_lightning.errors import UserError, is_out_of_memory, out_of_memory
 
 __all__ = ["explained", "images_of", "load_zarr", "open_image"]
 
-#: Groups that hold no images: masks, and the OME-XML of a container.
+#: Groups that contain no images: masks, and the OME-XML of a container.
 NO_IMAGES = ("labels", "OME")
-#: Groups within groups: a plate has four.
+#: Maximum nesting of groups: a plate has four levels.
 DEEPEST = 10
 
 
@@ -35,18 +35,18 @@ def load_zarr() -> ModuleType:
         import zarr
     except ImportError as error:
         remedy = "pip install 'ddpm-lightning[zarr]'"
-        raise UserError("zarr", "is needed for .zarr folders and is not installed", remedy=remedy) from error
+        raise UserError("zarr", "is required to read Zarr, but is not installed", remedy=remedy) from error
     return zarr
 
 
 def images_of(path: Path) -> list[Path]:
-    """Returns the images in a store, or in a group of one; those of a ZIP are paths that lead into it.
+    """Returns the images in a store or in one of its groups; in a ZIP file, as paths that lead into it.
 
     Raises:
-        UserError: If it cannot be read, or holds none.
+        UserError: If it cannot be read, or contains none.
     """
     with explained(path), ExitStack() as opened, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of folders and files in a store that are not Zarr's
+        warnings.simplefilter("ignore")  # about folders and files in a store that do not belong to Zarr
         _, inner = store_of(path)
         tops = [inner]
         if on_disk(path) != path or path.is_file():
@@ -59,7 +59,7 @@ def images_of(path: Path) -> list[Path]:
         if not found:
             arrays = sorted(name for name, _ in node.arrays()) if tops else []
             remedy = (
-                f"name an array in it: {path / arrays[0]}" if arrays else "name an image, or a folder above"
+                f"pass an array in it: {path / arrays[0]}" if arrays else "pass an image or its parent folder"
             )
             raise UserError(path, "a Zarr group without an image (no multiscales)", READABLE, remedy)
     return sorted(found, key=lambda image: natural(image.as_posix()))
@@ -73,20 +73,20 @@ def _opened(path: Path) -> Iterator[Any]:
         yield zarr.open(str(path), mode="r")
         return
     archive, inner = store_of(path)
-    groups_of_zip(archive)  # refuses what would do harm
+    groups_of_zip(archive)  # rejects malicious archives
     with zarr.storage.ZipStore(archive, mode="r") as store:
         yield zarr.open(store, path=inner, mode="r")
 
 
 def open_image(path: Path, opened: ExitStack) -> tuple[Any, Metadata, list[Note]]:
-    """Opens an image: the array of full resolution in a group, or the array that is named.
+    """Opens an image: the full-resolution array of a group, or the array at the path.
 
     Args:
-        path: Group or array, or a store that holds a single image.
-        opened: Closes what is opened here.
+        path: Group or array, or a store with a single image.
+        opened: Stack that closes what is opened here.
 
     Returns:
-        The array, its attributes, and notes on what is beside it.
+        The array, its attributes, and notes on what else the group contains.
 
     Raises:
         UserError: If there is no image, or more than one.
@@ -95,7 +95,9 @@ def open_image(path: Path, opened: ExitStack) -> tuple[Any, Metadata, list[Note]
     if len(images) > 1:
         names = ", ".join(store_of(image)[1] for image in images[:5]) + ", …" * (len(images) > 5)
         found = f"a store of {len(images)} images"
-        raise UserError(path, found, "an image", f"name one of them: {path}/NAME, with NAME from {names}")
+        raise UserError(
+            path, found, "one image", f"pass one of them as {path}/NAME, where NAME is one of {names}"
+        )
     path = images[0]
     node = opened.enter_context(_opened(path))
     if not hasattr(node, "shape"):
@@ -111,13 +113,13 @@ def open_image(path: Path, opened: ExitStack) -> tuple[Any, Metadata, list[Note]
 
 
 def _below(node: Any, depth: int) -> Iterator[str]:
-    """Yields where images are in a group, relative to it; an empty string for the group, or array, itself."""
+    """Yields the paths of images relative to a group; an empty string if the group or array is an image itself."""
     if hasattr(node, "shape") or _parts(node)[0].get("multiscales"):
         yield ""
         return
     groups = dict(node.groups()) if depth else {}
     for named in _named(_parts(node)[0]):
-        with suppress(Exception):  # a plate may name wells that were never written
+        with suppress(Exception):  # a plate may list wells that were never written
             groups.setdefault(named, node[named])
     for name, child in groups.items():
         if name not in NO_IMAGES and hasattr(child, "groups"):
@@ -125,13 +127,13 @@ def _below(node: Any, depth: int) -> Iterator[str]:
 
 
 def _named(ome: dict[str, Any]) -> list[str]:
-    """Returns the paths that the metadata of a plate, a well or a series name."""
+    """Returns the paths that the metadata of a plate, a well or a series list."""
     listed = [*ome.get("plate", {}).get("wells", []), *ome.get("well", {}).get("images", [])]
     return [one["path"] for one in listed] + list(ome.get("series", []))
 
 
 def _parts(group: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns what OME-NGFF defines of the attributes of a group, and the others."""
+    """Splits the attributes of a group into those that OME-NGFF defines and all others."""
     attributes = dict(group.attrs)
     if isinstance(attributes.get("ome"), dict):
         return attributes.pop("ome"), attributes
@@ -140,7 +142,7 @@ def _parts(group: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _level(group: Any, ome: dict[str, Any], others: dict[str, Any], path: Path) -> tuple[Any, Metadata]:
-    """Returns the array of full resolution: the first, as it should be, or any that is larger."""
+    """Returns the full-resolution array: by convention the first, or any larger one."""
     datasets = ome["multiscales"][0]["datasets"]
     arrays = {0: group[datasets[0]["path"]]}
     for number, dataset in enumerate(datasets[1:], 1):
@@ -148,7 +150,7 @@ def _level(group: Any, ome: dict[str, Any], others: dict[str, Any], path: Path) 
             arrays[number] = group[dataset["path"]]
     level = max(arrays, key=lambda number: arrays[number].size)
     if not hasattr(arrays[level], "shape"):
-        raise UserError(path, f"names the group {datasets[level]['path']} as an array", READABLE)
+        raise UserError(path, f"lists {datasets[level]['path']} as an array, but it is a group", READABLE)
     return arrays[level], _metadata(arrays[level], ome, others, level)
 
 
@@ -160,7 +162,7 @@ def _metadata(array: Any, ome: dict[str, Any], others: dict[str, Any], level: in
 
 
 def _beside(group: Any, path: Path) -> list[Note]:
-    """Returns notes on the labels of an image, and on what its store says of all images."""
+    """Returns notes on the labels of an image, other contents of its group, and store-wide metadata."""
     notes = []
     datasets = _parts(group)[0]["multiscales"][0]["datasets"]
     levels = {dataset["path"].split("/")[0] for dataset in datasets}
@@ -169,7 +171,7 @@ def _beside(group: Any, path: Path) -> list[Note]:
         labels = len(dict(group["labels"].groups())) if "labels" in group else 0
         others = sorted({name for name, _ in group.members()} - levels - {"labels"})
     if others:
-        text = f"what else is in the group of the image, not copied: {', '.join(others[:5])}"
+        text = f"other contents of the group of the image, not copied: {', '.join(others[:5])}"
         notes.append(Note("left_aside", len(others), text))
     if labels:
         notes.append(Note("left_aside", labels, f"label images, not restored: {labels}"))
@@ -177,23 +179,23 @@ def _beside(group: Any, path: Path) -> list[Note]:
     if inner:
         with suppress(Exception), _opened(store) as root:
             if "OME" in root or _parts(root)[0].get("plate"):
-                text = "what the store says of all of its images (plate, OME-XML) is not copied"
+                text = "metadata of the store as a whole (plate, OME-XML) are not copied"
                 notes.append(Note("left_aside", 1, text))
     return notes
 
 
 def _not_stored(array: Any) -> list[Note]:
-    """Returns a note on chunks without a file: left out since they are empty, or lost."""
-    if array.shards is not None:  # a shard may leave out chunks of its own
+    """Returns a note on chunks without a file: omitted because they are empty, or lost."""
+    if array.shards is not None:  # a shard may omit chunks within itself
         return []
     missing = array.nchunks - array.nchunks_initialized
-    text = f"{missing} of {array.nchunks} chunks are not stored, and read as {array.fill_value}"
+    text = f"chunks that are not stored are read as {array.fill_value}: {missing} of {array.nchunks}"
     return [Note("guessed", missing, text)] if missing else []
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns whatever a damaged folder does to the reader into one sentence for the user."""
+    """Turns any error of the reader on a damaged folder into one message for the user."""
     try:
         yield
     except UserError:

@@ -1,10 +1,10 @@
 """Which images a job restores, and what each is called in the results and the records.
 
-A result is called as its source is, and lies where the source lies: the name is the path relative to the folder that
-was given. A file stands for the folder that it is in, a pattern for the folder before its first wildcard, and several
-inputs for the folder that they share. So ``input=noisy`` gives ``a.tif``; ``input=experiment``, ``input=[Pos0,Pos1]``
-and ``input='Pos*/*.tif'`` give ``Pos0/a.tif`` and ``Pos1/a.tif``. An image in a store of Zarr is called after both:
-that of ``plate.zarr/A/1/0`` is ``plate_A_1_0.zarr``.
+A result keeps the name of its source: its path relative to the input folder. The input folder of a file is the folder
+that contains it, that of a pattern is the part before the first wildcard, and that of several inputs is their common
+parent. So ``input=noisy`` gives ``a.tif``; ``input=experiment``, ``input=[Pos0,Pos1]`` and ``input='Pos*/*.tif'`` give
+``Pos0/a.tif`` and ``Pos1/a.tif``. The name of an image in a Zarr store contains its path in the store:
+``plate.zarr/A/1/0`` becomes ``plate_A_1_0.zarr``.
 """
 
 import glob
@@ -33,8 +33,8 @@ class Source:
     """An image to restore.
 
     Attributes:
-        path: What is opened.
-        name: Name of its result below the folder of the results, with ``/`` between folders; it keys noise and records.
+        path: The path that is opened.
+        name: Name of its result relative to the results folder, with ``/`` between folders; key of noise and records.
     """
 
     path: Path
@@ -47,27 +47,27 @@ class Source:
 
     @property
     def file(self) -> Path:
-        """The file or folder that holds the image."""
+        """The file or folder that contains the image."""
         return on_disk(self.path)
 
     @property
     def store(self) -> Path:
-        """The file or, of Zarr, the whole store."""
+        """The file or, for Zarr, the whole store."""
         return store_of(self.path)[0] if is_zarr(self.path) else self.path
 
     @property
     def within(self) -> str:
-        """Where the image is in a store of Zarr, starting with the name of the store; empty where it is no part."""
+        """Path of the image in its Zarr store, starting with the name of the store; empty for other files."""
         store, inner = store_of(self.path) if is_zarr(self.path) else (self.path, "")
         return f"{store.name}/{inner}" if inner else ""
 
 
 class Found(NamedTuple):
-    """What an input means.
+    """The images that an input refers to.
 
     Attributes:
         sources: The images, in order.
-        notes: What else was there and is not restored.
+        notes: What else was found and is not restored.
     """
 
     sources: list[Source]
@@ -75,7 +75,7 @@ class Found(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """Paths that one input stands for, the folder that they are named from, and what was passed by."""
+    """Paths that one input refers to, the folder that their names are relative to, and what is ignored."""
 
     base: Path
     paths: list[Path]
@@ -83,15 +83,14 @@ class _Seen(NamedTuple):
 
 
 def find_files(source: str | Path | Sequence[str | Path], results: Path | None = None) -> Found:
-    """Returns the images that a path, a pattern, or a list of either means, in order, each once.
+    """Returns the images that a path, a pattern, or a list of these refers to, in order, without duplicates.
 
-    A folder stands for the images in it or, where there are none, for those in the folders below it. A pattern such as
-    ``day1/*.tif`` stands for the images that it matches or, where it matches none, for those in the folders that it
-    matches.
+    A folder refers to the images in it or, if there are none, to those in its subfolders. A pattern such as
+    ``day1/*.tif`` refers to the images that it matches or, if it matches none, to those in the folders that it matches.
 
     Args:
         source: The input.
-        results: Folder of the results; what an earlier job left there is no input.
+        results: Folder of the results; results of earlier jobs in it are not used as input.
 
     Raises:
         UserError: If there are none.
@@ -104,7 +103,7 @@ def find_files(source: str | Path | Sequence[str | Path], results: Path | None =
     paths, others = ([path for one in seen for path in getattr(one, part)] for part in ("paths", "others"))
     if results is not None and holds_results(results):
         place = results.resolve()
-        # Where nothing else is left, the input is the folder of the results, which is refused elsewhere.
+        # If nothing else is left, the input is the results folder itself, which is rejected elsewhere.
         paths = [path for path in paths if not path.resolve().is_relative_to(place)] or paths
         others = [path for path in others if not path.resolve().is_relative_to(place)]
     places: dict[str, Path] = {}
@@ -114,7 +113,7 @@ def find_files(source: str | Path | Sequence[str | Path], results: Path | None =
 
 
 def _outside(folder: Path) -> Path:
-    """Returns the folder that a store is in, for a folder that is a store or within one."""
+    """Returns the folder that contains a store, for a store or a folder in it; other folders unchanged."""
     store, inner = store_of(folder)
     return store.parent if inner or is_zarr(folder) else folder
 
@@ -131,7 +130,7 @@ def _seen(source: str | Path) -> _Seen:
     if path.is_dir():
         images, others = search(path)
         if not images:
-            found = f"holds no TIFF files, but {endings_of(others)}" if others else "holds no TIFF files"
+            found = "contains no TIFF files" + (f", but {endings_of(others)} files" if others else "")
             remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if others else ""
             raise UserError(f"input={source}", found, ALLOWED, remedy)
         return _Seen(path, images, others)
@@ -140,12 +139,12 @@ def _seen(source: str | Path) -> _Seen:
         images = [store_of(image)[1] for image in images_in(store)] if inner else []
         few = ", ".join(str(store / image) for image in images[:5]) + ", …" * (len(images) > 5)
         raise UserError(f"input={source}", "no such file or folder", few)
-    # Folders above the pattern that exist are taken by their names: data [1]/*.tif.
+    # Existing folders in front of the pattern are taken literally: data [1]/*.tif.
     base = next((folder for folder in path.parents if folder.is_dir()), Path())
     pattern = path.relative_to(base)
     matched = sorted(base / name for name in glob.glob(str(pattern), root_dir=base, recursive=True))
     stores = {found for found in matched if is_zarr(found)}
-    # What is below a store that matches is in it already.
+    # Paths within a matching store belong to that store.
     images = [found for found in matched if is_image(found) and stores.isdisjoint(found.parents)]
     others = [found for found in matched if is_other(found)]
     if not images:

@@ -53,9 +53,9 @@ def test_the_last_line_counts_what_was_done_without_being_asked_for(tmp_path):
         {"error": "y"},
     ]
     line = restore._in_words(records, Found([], []), tmp_path)
-    assert line.startswith("2 of 3 files restored, 1 skipped, 2 with warnings, 2 left aside, ")
+    assert line.startswith("2 of 3 files restored, 1 skipped, 2 with warnings, 2 items left aside, ")
     assert "5 pixels replaced, 31 pixels clipped; details in " in line
-    assert restore._in_words([{"notes": []}], Found([], []), tmp_path) == "1 of 1 files restored, no warnings"
+    assert restore._in_words([{"notes": []}], Found([], []), tmp_path) == "1 of 1 file restored, no warnings"
 
 
 def test_pictures_beside_the_images_are_in_the_last_line(command, given, noisy):
@@ -63,7 +63,7 @@ def test_pictures_beside_the_images_are_in_the_last_line(command, given, noisy):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(noisy / name)
     answer = command(*given)
     assert "4 of 4 files restored" in answer.out.splitlines()[-1]
-    assert ", 3 left aside" in answer.out.splitlines()[-1], answer.out
+    assert ", 3 items left aside" in answer.out.splitlines()[-1], answer.out
 
 
 def test_an_interrupted_restoration_says_what_is_kept_and_how_to_resume(

@@ -178,7 +178,7 @@ def test_bad_folders_are_named(pair_folder, tmp_path):
 
 def test_two_files_of_one_name_are_refused(pair_folder):
     shutil.copy(pair_folder / "train/low/00001.tif", pair_folder / "train/low/00001.tiff")
-    with pytest.raises(UserError, match="both claim the name 00001"):
+    with pytest.raises(UserError, match=r"same name \(00001\)"):
         FolderPairs(pair_folder, "train")
 
 

@@ -120,7 +120,7 @@ def test_channels_that_are_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "found"), [(np.nan, "1 NaN or infinite pixels"), (1e30, "intensities up to 1e+30")]
+    ("value", "found"), [(np.nan, "1 NaN or infinite pixel"), (1e30, "intensities up to 1e+30")]
 )
 def test_values_that_cannot_be_computed_with_are_refused(tmp_path, value, found):
     pixels = np.zeros((2, 8, 8), np.float32)

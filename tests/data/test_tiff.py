@@ -190,7 +190,7 @@ def test_a_number_that_is_a_name_is_no_index(tmp_path):
     tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata=metadata, **GREY)
     with TiffStack(tmp_path / "a.ome.tif", channels=0) as stack:
         np.testing.assert_array_equal(stack.plane(0), pixels[1])
-    with pytest.raises(UserError, match=r"channels \[0, 2\] all bear the name 2"):
+    with pytest.raises(UserError, match=r"channels \[0, 2\]"):
         TiffStack(tmp_path / "a.ome.tif", channels=2)
 
 
@@ -294,7 +294,7 @@ def test_a_cut_file_is_noticed_before_any_plane_is_read(tmp_path, options):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, random((32, 32)), **GREY, **options)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match="truncated: .* bytes where the pixels end"):
+    with pytest.raises(UserError, match="truncated: .* bytes, but the pixels end"):
         read_info(path)
 
 

@@ -222,10 +222,10 @@ def cut(path):
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
-        (bomb, "become"),
+        (bomb, "unpack to"),
         (outside, "leads out"),
         (absolute, "leads out"),
-        (large_description, "description"),
+        (large_description, "metadata"),
         (cut, "ZIP"),
     ],
 )

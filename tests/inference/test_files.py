@@ -82,7 +82,7 @@ def test_a_bad_plane_leaves_nothing_and_is_named(restorer, tmp_path):
     stack = noisy((3, 40, 33), "float32")
     stack[1, 5, 5] = np.nan
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TYX"})
-    with pytest.raises(UserError, match=r"a\.tif: 1 NaN or infinite pixels in plane 1"):
+    with pytest.raises(UserError, match=r"a\.tif: 1 NaN or infinite pixel in plane 1"):
         restore_file(restorer, tmp_path / "a.tif", tmp_path / "out", Settings(draws=1))
     assert not list((tmp_path / "out").iterdir())
 

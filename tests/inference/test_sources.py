@@ -34,7 +34,7 @@ def test_a_folder_stands_for_its_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"), [("nowhere", "no such file"), ("*.png", "matches no"), ("", "holds no TIFF files")]
+    ("given", "message"), [("nowhere", "no such file"), ("*.png", "matches no"), ("", "no TIFF files")]
 )
 def test_inputs_without_images_are_refused(tmp_path, given, message):
     with pytest.raises(UserError, match=message):
