@@ -40,7 +40,7 @@ from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.data.centre import Centres
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
-from ddpm_lightning.data.simulation.cache import is_kept
+from ddpm_lightning.data.simulation.cache import without_new_cache
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.evaluation.inputs import InputReference
 from ddpm_lightning.evaluation.page import summary_page
@@ -300,19 +300,11 @@ def _device(name: str, share: Share) -> torch.device:
 
 def data_of(trained: Trained, node: dict[str, Any] | None = None) -> PairDataModule:
     """Builds the data set to score on, by default that of the training, with the normalisation of the checkpoint."""
-    node = dict(node or _without_new_cache(trained.card["data"]))
+    node = dict(node or without_new_cache(trained.card["data"]))
     node["normalisation"] = trained.card["normalisation"]["config"]
     data: PairDataModule = build(node, ("data",), trained.trust)
     data.load_normalisation(trained.card["normalisation"]["state"])
     return data
-
-
-def _without_new_cache(node: dict[str, Any]) -> dict[str, Any]:
-    """Returns the data that a checkpoint names; it may fill a cache of pairs that is there, and start none."""
-    cache = Path(str(node.get("cache"))).expanduser()
-    if "cache" not in node or (cache.is_dir() and any(is_kept(path) for path in cache.iterdir())):
-        return node
-    return {**node, "cache": None}
 
 
 def _reference(trained: Trained) -> tuple[InputReference | None, str]:

@@ -18,6 +18,7 @@ from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.cli.provenance import data_hash
 from ddpm_lightning.cli.run_config import check_groups
 from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.data.simulation.cache import without_new_cache
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.paths import expanded
 from ddpm_lightning.storage import read_json, whole
@@ -75,6 +76,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
                 allowed="resume=RUN_FOLDER, trainer.max_steps=N, data.root=DIR, trust=PACKAGE",
                 remedy="start a new run for other settings",
             )
+    settings["data"] = without_new_cache(settings["data"])
     root = settings["data"].get("root")
     if root is not None and not expanded(str(root)).is_dir():
         raise UserError(

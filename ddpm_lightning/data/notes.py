@@ -24,7 +24,7 @@ class Note:
     Attributes:
         kind: ``left_aside`` (ignored pages, series, metadata), ``guessed`` (axes, pixel size, bits),
             ``replaced`` (defective pixels), ``clipped`` (pixels outside the range of the output data type) or
-            ``rounded`` (planes that keep few grey levels in an integer data type).
+            ``rounded`` (planes that keep few grey levels in the data type written).
         count: Number of pages, tags, pixels or planes.
         text: A sentence in plain English, without the name of the file and without a full stop.
     """

@@ -10,10 +10,12 @@ from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.errors import UserError, nearest
 
-__all__ = ["Planes"]
+__all__ = ["LARGEST", "LARGEST_INTEGER", "Planes"]
 
 #: Beyond it, squares of intensities overflow float32, in which all is computed.
 LARGEST = 1e18
+#: Integers beyond it are not exact in float64, in which offsets are subtracted.
+LARGEST_INTEGER = 2**53
 
 
 class Planes:
@@ -117,6 +119,12 @@ class Planes:
         """
         pixels = self._pixels(int(self._numbers[number]))
         if pixels.dtype.kind != "f":
+            if pixels.dtype.itemsize > 4 and (extreme := _largest(pixels)) > LARGEST_INTEGER:
+                found = (
+                    f"whole numbers up to {extreme} in plane {number}, of which the last digits would be lost"
+                )
+                remedy = "subtract a constant from the image"
+                raise UserError(self.path, found, f"at most {LARGEST_INTEGER}", remedy)
             return pixels
         if bad := int((~np.isfinite(pixels)).sum()):
             found = f"{counted(bad, 'NaN or infinite pixel')} in plane {number}"
@@ -131,3 +139,8 @@ class Planes:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return map(self.plane, range(len(self)))
+
+
+def _largest(pixels: np.ndarray) -> int:
+    """Returns the largest absolute value of integers; that of the lowest one has no place in their own type."""
+    return max(int(pixels.max()), -int(pixels.min()))

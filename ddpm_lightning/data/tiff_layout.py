@@ -143,8 +143,10 @@ def _full_size(series: list[TiffPageSeries], notes: list[Note]) -> TiffPageSerie
             what = f"a preview of the {planes[sort]} larger pages"
         else:
             continue
-        notes.append(Note("guessed", 1, f"the first page, {first.shape}, is ignored as {what}"))
-        return other
+        which = "first" if first is full[0] else "next"
+        notes.append(Note("guessed", 1, f"the {which} page, {first.shape}, is ignored as {what}"))
+        # What follows may be a level of a pyramid that rises, and no more than a thumbnail of the next.
+        first = other
     return first
 
 

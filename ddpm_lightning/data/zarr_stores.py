@@ -7,6 +7,7 @@ other groups are searched, including the paths that the metadata of plates, well
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,8 @@ __all__ = ["explained", "images_of", "load_zarr", "open_image"]
 NO_IMAGES = ("labels", "OME")
 #: Maximum nesting of groups: a plate has four levels.
 DEEPEST = 10
+#: Most chunks, and planes, of an array: to look for 400,000 takes a second, and a few bytes can promise any number.
+MOST = 2_000_000
 
 
 def load_zarr() -> ModuleType:
@@ -103,7 +106,9 @@ def open_image(path: Path, opened: ExitStack) -> tuple[Any, Metadata, list[Note]
     if not hasattr(node, "shape"):
         ome, others = _parts(node)
         array, metadata = _level(node, ome, others, path)
+        _check_size(array, path)
         return array, metadata, _beside(node, path) + _not_stored(array)
+    _check_size(node, path)
     with suppress(Exception), ExitStack() as above:
         group = above.enter_context(_opened(path.parent))
         ome, others = _parts(group)
@@ -182,6 +187,19 @@ def _beside(group: Any, path: Path) -> list[Note]:
                 text = "metadata of the store as a whole (plate, OME-XML) are not copied"
                 notes.append(Note("left_aside", 1, text))
     return notes
+
+
+def _check_size(array: Any, path: Path) -> None:
+    """Refuses what no store holds, before anything takes the time and the memory that it promises."""
+    chunks = array.nchunks if array.shards is None else array.nshards
+    planes = prod(array.shape[:-2])
+    if max(chunks, planes) > MOST:
+        raise UserError(
+            path,
+            f"an array of {planes} planes in {chunks} chunks",
+            allowed=f"at most {MOST} of either",
+            remedy="restore parts of it, or store it in larger chunks",
+        )
 
 
 def _not_stored(array: Any) -> list[Note]:

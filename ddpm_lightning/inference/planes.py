@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
-from ddpm_lightning.data.planes import LARGEST
+from ddpm_lightning.data.planes import LARGEST, LARGEST_INTEGER
 from ddpm_lightning.errors import UserError
 
 __all__ = ["as_image", "as_pixel_size", "checked", "described_array", "is_blank"]
@@ -121,9 +121,17 @@ def checked(plane: np.ndarray, blank: bool = False) -> np.ndarray:
     _check_size(plane.shape)
     if not np.isfinite(plane).all():
         raise UserError("image", "holds NaN or infinite values", remedy="replace them, or crop them away")
-    if max(abs(float(plane.min())), abs(float(plane.max()))) > LARGEST and plane.dtype.kind == "f":
+    largest = max(abs(float(plane.min())), abs(float(plane.max())))
+    if largest > LARGEST and plane.dtype.kind == "f":
         raise UserError(
             "image", "holds enormous values", allowed=f"at most {LARGEST:g}", remedy="divide it by a constant"
+        )
+    if largest > LARGEST_INTEGER and plane.dtype.kind in "iu":
+        raise UserError(
+            "image",
+            "holds whole numbers of which the last digits would be lost",
+            allowed=f"at most {LARGEST_INTEGER}",
+            remedy="subtract a constant from it",
         )
     if not blank and is_blank(plane):
         raise UserError("image", f"is constant: every pixel is {plane.flat[0]}", remedy="leave it out")

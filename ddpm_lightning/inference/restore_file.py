@@ -75,7 +75,7 @@ def restore_file(
             for number in range(settings.draws * settings.single)
         ]
 
-        clipped, clipped_draws, replaced, spans = np.zeros(2, int), 0, 0, []
+        clipped, clipped_draws, replaced, levels = np.zeros(2, int), 0, 0, []
 
         def write_draw(number: int, pixels: np.ndarray) -> None:
             nonlocal clipped_draws
@@ -108,7 +108,7 @@ def restore_file(
                 drawn.append((restored.draws, restored.precision))
                 pixels, low, high = to_dtype(restored.mean, written.dtype, written.bits)
                 replaced += restored.replaced
-                spans.append(float(np.ptp(restored.mean)))
+                levels.append(_levels(restored.mean, written.dtype))
                 if place.number in looked_at:
                     described.append(restorer.trust.describe(restorer.prepared(plane)[0]))
             writers[""].write(pixels)
@@ -122,12 +122,7 @@ def restore_file(
         if replaced:
             notes.append(Note("replaced", replaced, replaced_pixels(replaced)))
         notes += _clipped(clipped, clipped_draws, written)
-        if written.dtype.kind != "f" and max(spans) < FEW_LEVELS:
-            text = (
-                f"the restored values span {max(spans):.2g} grey levels and were rounded to {written.dtype}, which"
-                " loses detail; dtype=float32 keeps it"
-            )
-            notes.append(Note("rounded", len(spans), text))
+        notes += _rounded(np.array(levels), info, written)
     return {
         "file": source.name,
         **({"image": source.within} if source.within else {}),
@@ -165,6 +160,41 @@ def _clipped(clipped: np.ndarray, draws: int, written: ImageInfo) -> list[Note]:
         text = f"{draws} pixels of single draws are outside of what {limits} can hold, and were clipped"
         notes.append(Note("clipped", draws, text))
     return notes
+
+
+def _levels(restored: np.ndarray, dtype: np.dtype) -> float:
+    """Returns how many steps of a type restored values span; those of floats grow with the offset."""
+    step = np.spacing(np.abs(restored).max().astype(dtype)) if dtype.kind == "f" else 1
+    return float(np.ptp(restored) / np.float64(step))
+
+
+def _rounded(levels: np.ndarray, source: ImageInfo, written: ImageInfo) -> list[Note]:
+    """Returns a note where the type that is written cannot hold what was restored.
+
+    Dim planes among bright ones lose little by whole numbers. Floats keep few levels where the offset is large.
+    """
+    few = levels < FEW_LEVELS
+    dtype = written.dtype
+    if dtype.kind != "f":
+        if not few.all():
+            return []
+        text = (
+            f"the restored values span {levels.max():.2g} grey levels and were rounded to {dtype}, which loses"
+            " detail; dtype=float32 keeps it"
+        )
+        return [Note("rounded", len(levels), text)]
+    if not few.any():
+        return []
+    remedy = "dtype=same keeps more of it"
+    if dtype == source.dtype:
+        remedy = (
+            "subtract the offset from the image before" if dtype.itemsize > 2 else "dtype=float32 keeps it"
+        )
+    text = (
+        f"on their offset, the restored values span {levels.min():.2g} steps of {dtype} and were rounded to them,"
+        f" which loses detail; {remedy}"
+    )
+    return [Note("rounded", int(few.sum()), text)]
 
 
 def _map(part: str, restored: Restoration, intervals: Conformal | None) -> np.ndarray:

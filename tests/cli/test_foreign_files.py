@@ -278,6 +278,17 @@ def test_no_run_folder_makes_a_resumed_run_do_anything(command, original, tmp_pa
     assert listing(tmp_path) == before
 
 
+def test_no_run_folder_starts_a_cache_elsewhere(command, original, tmp_path):
+    away = tmp_path / "elsewhere"
+    away.mkdir()
+    for name in (away, away / "new"):
+        change = lambda c, name=name: c["data"].update(cache=str(name))  # noqa: E731
+        folder = run_folder(original, tmp_path / f"run_{name.name}", change)
+        answer = command("train", f"resume={folder}")
+        assert "Traceback" not in answer.err, answer
+        assert not list(away.iterdir())
+
+
 def test_references_in_a_stored_configuration_are_text(command, original, tmp_path, monkeypatch):
     """Variables of the environment hold secrets; functions of Hydra could be anybody's."""
     monkeypatch.setenv("SECRET", "42")

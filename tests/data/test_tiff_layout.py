@@ -209,6 +209,17 @@ def test_a_thumbnail_before_the_image(tmp_path, flag, metadata, small):
     assert str(small.shape) in notes[-1].text
 
 
+def test_of_a_pyramid_that_rises_the_last_level_is_taken(tmp_path):
+    image = np.random.default_rng(0).integers(0, 4000, (3, 64, 80)).astype("uint16")
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        for step in (4, 2, 1):
+            file.write(image[0, ::step, ::step], photometric="minisblack", metadata=None)
+    with TiffStack(path) as stack:
+        assert stack.info.axes == "YX" and (stack.plane(0) == image[0]).all()
+        assert [note.kind for note in stack.notes].count("guessed") == 2
+
+
 def test_a_thumbnail_before_each_page(tmp_path):
     pixels, path = random(3, 40, 36), tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as tif:

@@ -91,6 +91,38 @@ def test_many_grey_levels_are_not_warned_of(restore, counts):
     assert not restore("a.tif", counts.astype("uint16"))[0]["notes"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "offset", "settings", "remedy"),
+    [
+        ("uint32", 2 * 10**9, Settings(2, dtype="float32"), "dtype=same"),
+        ("float64", 1e9, Settings(2, dtype="float32"), "dtype=same"),
+        ("float32", 1e9, Settings(2), "subtract"),
+        ("float16", 30000, Settings(2), "dtype=float32"),
+    ],
+)
+def test_floats_that_cannot_hold_contrast_and_offset_are_warned_of(
+    restore, counts, dtype, offset, settings, remedy
+):
+    offset = np.array([0, 0, offset], dtype)[:, None, None]  # of a stack, one plane
+    values = (counts * 0.4 + offset).astype(dtype)
+    grey = {"photometric": "minisblack"}
+    record, folder = restore("a.tif", values, settings, **grey)
+    assert len(np.unique(tifffile.imread(folder / "a.tif")[2])) <= 17
+    assert kinds(record)["rounded"] == 1 and any(remedy in note["text"] for note in record["notes"])
+    assert "rounded" not in kinds(restore("a.tif", values.astype("float64"), **grey)[0])
+
+
+def test_whole_numbers_that_float64_cannot_hold_are_refused(restore, restorer, counts):
+    for dtype, offset in (("uint64", 2**63), ("int64", -(2**62)), ("uint64", 2**53)):
+        pixels = counts.astype(dtype) + np.array(offset, dtype)
+        with pytest.raises(UserError, match="whole numbers"):
+            restore("a.tif", pixels)
+        with pytest.raises(UserError, match="whole numbers"):
+            restorer.restore(pixels, 1)
+    record, _ = restore("a.tif", counts.astype("uint64") + np.uint64(2**53 - 1000))
+    assert not record["clipped_above"]
+
+
 def test_float_values_become_uint16_as_they_are(restore, counts):
     values = (counts * 300.0 - 60000).astype("float32")
     record, folder = restore("a.tif", values, Settings(2, dtype="uint16"))

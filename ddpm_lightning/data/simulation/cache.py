@@ -8,7 +8,8 @@ is drawn again.
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,19 @@ class PairCache:
             remedy = "free space there, or choose another folder, or none, for data.cache"
             raise UserError(path, f"the pair cannot be kept: {error}", remedy=remedy) from error
         return content
+
+
+def without_new_cache(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the data that a file names: they may fill a cache of pairs that is there, and start none.
+
+    Args:
+        node: Description of a data set; it may come from a stranger, and name any folder as its cache.
+    """
+    with suppress(OSError, RuntimeError, ValueError):  # what cannot be looked at is no cache
+        cache = Path(str(node.get("cache"))).expanduser()
+        if "cache" not in node or any(is_kept(path) for path in cache.iterdir()):
+            return dict(node)
+    return {**node, "cache": None}
 
 
 def is_kept(folder: Path) -> bool:
