@@ -120,9 +120,7 @@ class Planes:
         pixels = self._pixels(int(self._numbers[number]))
         if pixels.dtype.kind != "f":
             if pixels.dtype.itemsize > 4 and (extreme := _largest(pixels)) > LARGEST_INTEGER:
-                found = (
-                    f"whole numbers up to {extreme} in plane {number}, of which the last digits would be lost"
-                )
+                found = f"integers up to {extreme} in plane {number}, which float64 cannot represent exactly"
                 remedy = "subtract a constant from the image"
                 raise UserError(self.path, found, f"at most {LARGEST_INTEGER}", remedy)
             return pixels

@@ -129,7 +129,7 @@ def checked(plane: np.ndarray, blank: bool = False) -> np.ndarray:
     if largest > LARGEST_INTEGER and plane.dtype.kind in "iu":
         raise UserError(
             "image",
-            "holds whole numbers of which the last digits would be lost",
+            "holds integers that float64 cannot represent exactly",
             allowed=f"at most {LARGEST_INTEGER}",
             remedy="subtract a constant from it",
         )

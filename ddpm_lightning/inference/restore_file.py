@@ -164,14 +164,16 @@ def _clipped(clipped: np.ndarray, draws: int, written: ImageInfo) -> list[Note]:
 
 def _levels(restored: np.ndarray, dtype: np.dtype) -> float:
     """Returns how many steps of a type restored values span; those of floats grow with the offset."""
-    step = np.spacing(np.abs(restored).max().astype(dtype)) if dtype.kind == "f" else 1
+    step = 1.0
+    if dtype.kind == "f":
+        step = np.spacing(np.minimum(np.abs(restored).max(), np.finfo(dtype).max).astype(dtype))
     return float(np.ptp(restored) / np.float64(step))
 
 
 def _rounded(levels: np.ndarray, source: ImageInfo, written: ImageInfo) -> list[Note]:
     """Returns a note where the type that is written cannot hold what was restored.
 
-    Dim planes among bright ones lose little by whole numbers. Floats keep few levels where the offset is large.
+    Dim planes among bright ones lose little by rounding to integers. Floats keep few levels where the offset is large.
     """
     few = levels < FEW_LEVELS
     dtype = written.dtype
@@ -191,7 +193,7 @@ def _rounded(levels: np.ndarray, source: ImageInfo, written: ImageInfo) -> list[
             "subtract the offset from the image before" if dtype.itemsize > 2 else "dtype=float32 keeps it"
         )
     text = (
-        f"on their offset, the restored values span {levels.min():.2g} steps of {dtype} and were rounded to them,"
+        f"with their offset, the restored values span {levels.min():.2g} steps of {dtype} and were rounded to them,"
         f" which loses detail; {remedy}"
     )
     return [Note("rounded", int(few.sum()), text)]

@@ -112,12 +112,12 @@ def test_floats_that_cannot_hold_contrast_and_offset_are_warned_of(
     assert "rounded" not in kinds(restore("a.tif", values.astype("float64"), **grey)[0])
 
 
-def test_whole_numbers_that_float64_cannot_hold_are_refused(restore, restorer, counts):
+def test_integers_that_float64_cannot_represent_are_refused(restore, restorer, counts):
     for dtype, offset in (("uint64", 2**63), ("int64", -(2**62)), ("uint64", 2**53)):
         pixels = counts.astype(dtype) + np.array(offset, dtype)
-        with pytest.raises(UserError, match="whole numbers"):
+        with pytest.raises(UserError, match="integers"):
             restore("a.tif", pixels)
-        with pytest.raises(UserError, match="whole numbers"):
+        with pytest.raises(UserError, match="integers"):
             restorer.restore(pixels, 1)
     record, _ = restore("a.tif", counts.astype("uint64") + np.uint64(2**53 - 1000))
     assert not record["clipped_above"]
