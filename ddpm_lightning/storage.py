@@ -31,6 +31,7 @@ __all__ = [
     "print_of",
     "read_json",
     "remove_partials",
+    "text_of",
     "whole",
     "whole_zip",
     "write_bytes",
@@ -42,6 +43,8 @@ __all__ = [
 PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
 #: Bytes of a name that its hidden name repeats: a name may be as long as names can be.
 REPEATED = 200
+#: No record of this program is larger; a sparse file of any size takes no room.
+LARGEST_TEXT = 2**28
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: Size and hash of a file or folder: ``{"bytes": …, "sha256": …}``.
@@ -234,6 +237,8 @@ def print_of(path: Path) -> Print:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return {"bytes": file.tell(), "sha256": digest}
+    if not path.is_dir():
+        raise OSError(errno.EINVAL, "is neither a file nor a folder", str(path))
     total, size = hashlib.sha256(), 0
     for file in _files(path):
         found = print_of(file)
@@ -276,10 +281,24 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def text_of(path: Path) -> str:
+    """Returns the text of a file in UTF-8 that may come from a stranger.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no ordinary file, which could be waited for without end, or gigantic, or no text.
+    """
+    if not path.is_file() and path.exists():
+        raise ValueError(f"{path} is not a file")
+    if path.stat().st_size > LARGEST_TEXT:
+        raise ValueError(f"{path} is larger than {LARGEST_TEXT} bytes")
+    return path.read_text(encoding="utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns what a JSON file holds; nothing, if it is not there or was not written by us."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text_of(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

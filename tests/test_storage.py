@@ -145,6 +145,12 @@ def test_what_is_no_record_reads_as_nothing(tmp_path, content):
     path = tmp_path / "status.json"
     path.write_bytes(content)
     assert read_json(path) == {} == read_json(tmp_path / "absent.json")
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    assert read_json(path) == {}
+    if hasattr(os, "mkfifo"):  # whoever opens it waits for a writer
+        os.mkfifo(tmp_path / "pipe.json")
+        assert read_json(tmp_path / "pipe.json") == {}
 
 
 def test_json_is_plain(tmp_path):

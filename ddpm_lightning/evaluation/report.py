@@ -21,6 +21,7 @@ from ddpm_lightning.evaluation.comparison_tables import in_words, too_few_fields
 from ddpm_lightning.evaluation.statistics import Estimate
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.plain import check_plain
+from ddpm_lightning.storage import text_of
 
 __all__ = ["Evaluation", "read_evaluation", "report_page"]
 
@@ -68,7 +69,7 @@ def read_evaluation(folder: Path, name: str) -> Evaluation:
     for place in (folder, folder / "evaluation"):
         if (place / "summary.json").is_file() and (place / "metrics.csv").is_file():
             try:
-                summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+                summary = json.loads(text_of(place / "summary.json"))
                 check_plain(summary, "summary")
                 _check(summary)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

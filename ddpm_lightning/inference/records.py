@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.lock import check
-from ddpm_lightning.storage import Print, noted, print_of, remove_partials, write_json
+from ddpm_lightning.storage import Print, noted, print_of, remove_partials, text_of, write_json
 
 __all__ = ["Making", "Records", "Standing", "making"]
 
@@ -85,7 +85,7 @@ class Records:
         self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         self.path, self.notes = folder / "restore.json", folder / NOTES
         self._below: set[Path] = set()
-        if self.notes.exists() and not self.notes.is_dir():
+        if self.notes.is_symlink() or (self.notes.exists() and not self.notes.is_dir()):
             raise _foreign(self.notes)
         self.before = self._read(self.path) if self.path.exists() else {}
         self._known = {record["file"]: record for record in self.before.get("files", []) if "key" in record}
@@ -199,7 +199,7 @@ class Records:
             earlier.append({key: value for key, value in self.before.items() if key != "earlier"})
         # Other files that were restored to this folder keep their records.
         kept = [
-            {**job, "files": [record for record in job["files"] if record["file"] not in now]}
+            {**job, "files": [record for record in job.get("files", []) if record["file"] not in now]}
             for job in earlier
         ]
         content = {"files": list(records), **self.about, **more}
@@ -215,10 +215,10 @@ class Records:
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(text_of(path))
             if all(map(_sound, [content, *content.get("earlier", [])])):
                 return content
-        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
             pass
         raise _foreign(path)
 

@@ -146,6 +146,55 @@ def test_a_foreign_record_is_not_overwritten(place):
         Records(place / "out", {}, {})
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"earlier": 5}', '{"files": [5]}', "[]", '{"files": [{"file": "a", "results": 1}]}'],
+)
+def test_a_malformed_record_is_named(place, text):
+    records = Records(place / "out", {}, {})
+    (place / "out/restore.json").write_text(text)
+    with pytest.raises(UserError, match="no record"):
+        Records(place / "out", {}, {})
+    (place / "out/restore.json").unlink()
+    kept = restored(records, place / "in/a.tif")
+    next((place / "out/.restore").iterdir()).write_text(text)
+    if "files" not in text and "earlier" not in text:
+        with pytest.raises(UserError, match="no record"):
+            records.finished(place / "in/a.tif", kept["results"])
+
+
+def test_a_gigantic_record_is_not_read(place):
+    with (place / "out/restore.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(UserError, match="no record"):
+        Records(place / "out", {}, {})
+
+
+def test_an_earlier_job_that_names_no_files(place):
+    (place / "out/restore.json").write_text('{"earlier": [{"model": "m"}]}')
+    records = Records(place / "out", {}, {})
+    records.write([restored(records, place / "in/a.tif")])
+    assert len(json.loads((place / "out/restore.json").read_text())["files"]) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to(os.devnull)], ids=["pipe", "device"])
+def test_what_is_no_file_is_no_result(place, put):
+    source, result = place / "in/a.tif", place / "out/a.tif"
+    records = Records(place / "out", {}, {})
+    restored(records, source)
+    result.unlink()
+    put(result)
+    assert records.finished(source, ["a.tif"]) is None
+    assert restored(records, source) == records.finished(source, ["a.tif"]) and result.read_bytes() == b"123"
+
+
+def test_notes_are_not_written_through_a_link(place):
+    (place / "out/.restore").symlink_to(place / "in")
+    with pytest.raises(UserError, match=r"\.restore"):
+        Records(place / "out", {}, {})
+
+
 def test_what_killed_jobs_left_half_written_is_removed(place):
     (place / "out/pos0").mkdir()
     for name in (".a.tif", ".b.zarr", "pos0/.a.tif"):
