@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["accepted", "stray"]
 
-SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
 
 def stray(made: type, settings: Iterable[str]) -> str:
@@ -123,5 +123,6 @@ def _in_words(hint: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return "named values"
     if isinstance(kind, type) and (kind in (list, tuple, set) or kind.__name__ in LISTS):
-        return "a list" + (f" of {_in_words(arguments[0])}" if arguments and arguments[0] in SCALARS else "")
+        one = SCALARS.get(arguments[0]) if arguments else None
+        return f"a list, each {one}" if one else "a list"
     return f"a description of a {getattr(kind, '__name__', 'class')}"

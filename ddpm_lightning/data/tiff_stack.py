@@ -128,7 +128,7 @@ class TiffStack(Planes):
         self._offset = first_byte(self._tif, self._series)
         self.notes += lost_words(page)
         count = self._stored_planes()
-        if count < self.info.plane_count:
+        if missing := count < self.info.plane_count:
             self.info, note = shorten(self.info, count)
             self.notes.append(note)
         following, pages = next_page(self._tif), len(self._tif.pages)
@@ -137,7 +137,7 @@ class TiffStack(Planes):
                 f"damaged: its list of pages does not end after the {counted(pages, 'page')} that can be read"
             )
             raise UserError(self.path, found, "complete files", "copy or export the file again")
-        if following:
+        if following and not missing:
             text = f"the file is truncated after {counted(pages, 'page')}; anything that followed is lost"
             self.notes.append(Note("left_aside", 1, text))
         size = prod(self.info.plane_shape) * page.dtype.itemsize

@@ -105,7 +105,7 @@ class Records:
             # What was made of a file by other settings lies there too, such as single draws.
             own = {record["file"] for job in jobs for record in job.get("files", []) if "results" in record}
             names = [name for source in results if source.name not in own for name in results[source]]
-            if foreign := [name for name in names if (self.folder / name).exists()]:
+            if foreign := [name for name in names if os.path.exists(self.folder / name)]:
                 more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
                 raise UserError(
                     f"output={self.folder}",
@@ -151,7 +151,7 @@ class Records:
         if "key" not in record or made is None:
             return Standing(None, list(results), "new", [])
         if record["key"] != self.key:
-            older = [name for name in made if name not in results and (self.folder / name).exists()]
+            older = [name for name in made if name not in results and os.path.exists(self.folder / name)]
             return Standing(None, list(results), "settings", older)
         if not _unchanged(Source.of(source).file, record.get("input")):
             return Standing(None, list(results), "input", [])
@@ -275,6 +275,6 @@ def _unchanged(source: Path, before: Any) -> bool:
 def _holds(path: Path, content: Any) -> bool:
     """Says whether a result is there as it was written."""
     try:
-        return isinstance(content, dict) and path.exists() and print_of(path) == content
+        return isinstance(content, dict) and os.path.exists(path) and print_of(path) == content
     except OSError:
         return False

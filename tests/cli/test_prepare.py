@@ -192,7 +192,7 @@ def test_help_shows_examples(command):
             r"data\.preparation\.field_pattern=\(abc: cannot be used",
         ),
         (["data.preparation.field_pattern=abc"], "it has no group"),
-        (["data.mirrors=5"], r"data\.mirrors: is 5[\s\S]*a list"),
+        (["data.mirrors=5"], r"mirrors: [\s\S]*is 5[\s\S]*a list"),
         (["+data.preparation.foo=1"], r"preparation\.foo: cannot be built: Preparation has no such setting"),
         (["data/degradations=[line_nois]"], "did you mean line_noise"),
     ],

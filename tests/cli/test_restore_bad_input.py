@@ -40,7 +40,6 @@ def stack_without_end(path):
 FILES = {
     "truncated in its pixels": (cut(0.5), "truncated|cannot be read"),
     "truncated in its header": (cut(0.01), "cannot be read"),
-    "a stack without its end": (stack_without_end, "truncated"),
     "zero bytes": (lambda path: path.touch(), "an empty file"),
     "text": (lambda path: path.write_text("hello"), "cannot be read as TIFF"),
     "a PNG by another name": (
@@ -67,7 +66,7 @@ def model(tmp_path):
 @pytest.fixture
 def restore(command, model, tmp_path):
     def run(source, *arguments, output=None):
-        given = [f"checkpoint={model}", f"input={source}", f"output={output or tmp_path / 'out'}", "draws=1"]
+        given = [f"checkpoint={model}", f"input={source}", f"output={output or tmp_path / 'out'}", "draws=2"]
         answer = command("restore", *given, *arguments)
         assert "Traceback" not in answer.out + answer.err
         return answer
@@ -97,6 +96,15 @@ def test_all_of_them_among_good_ones(restore, tmp_path):
     assert left == {"good.tif", "good_std.tif", "last.tif", "last_std.tif", "restore.json"}
     records = json.loads((tmp_path / "out" / "restore.json").read_text())["files"]
     assert ["error" in record for record in records] == [True] * len(FILES) + [False] * 2
+
+
+def test_of_a_stack_without_its_end_the_sound_planes_are_restored(restore, tmp_path):
+    stack_without_end(tmp_path / "a.tif")
+    answer = restore(tmp_path / "a.tif")
+    assert answer.code == 0 and tifffile.imread(tmp_path / "out" / "a.tif").shape == (3, *GOOD.shape)
+    (record,) = json.loads((tmp_path / "out" / "restore.json").read_text())["files"]
+    assert sum(note["count"] for note in record["notes"] if note["kind"] == "left_aside") == 1
+    assert "1 item left aside" in answer.out
 
 
 @pytest.mark.parametrize(
