@@ -71,7 +71,8 @@ class Cell:
         if not path.is_file():
             return None
         found = read_json(path)
-        if not {"train", "evaluate", "parameters", "seconds_per_draw"} <= found.keys():
+        complete = {"train", "evaluate", "parameters", "seconds_per_draw"} <= found.keys()
+        if not complete or not all(_are_texts(found[verb]) for verb in ("train", "evaluate")):
             raise UserError(path, "is damaged", remedy="remove it: its training is kept, and scored again")
         for verb in ("train", "evaluate"):
             if found[verb] != list(getattr(self, verb)):
@@ -82,6 +83,10 @@ class Cell:
                     remedy="choose another folder=DIR, or remove the cell",
                 )
         return found
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def perform(cell: Cell) -> dict[str, Any]:

@@ -210,7 +210,8 @@ def test_damaged_records(run, commands, tmp_path):
     (tmp_path / "cells" / "pace.json").write_text('{"regression": 0}')
     assert run(*overrides).code == 0 and commands.measured()
     record = tmp_path / "cells" / "microtubules" / "regression" / "cell.json"
-    for content in ("{", "{}"):
+    malformed = {"train": 5, "evaluate": [None], "parameters": 1, "seconds_per_draw": 1}
+    for content in ("{", "{}", json.dumps(malformed)):
         record.write_text(content)
         answer = run(*overrides)
         assert answer.code == 2 and f"{record}: is damaged" in answer.err

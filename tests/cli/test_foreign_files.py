@@ -10,6 +10,7 @@ import yaml
 
 from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.resume import stored
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.packed import pack
@@ -278,15 +279,18 @@ def test_no_run_folder_makes_a_resumed_run_do_anything(command, original, tmp_pa
     assert listing(tmp_path) == before
 
 
-def test_no_run_folder_starts_a_cache_elsewhere(command, original, tmp_path):
+def test_no_run_folder_starts_a_cache_elsewhere(original, tmp_path):
     away = tmp_path / "elsewhere"
-    away.mkdir()
-    for name in (away, away / "new"):
-        change = lambda c, name=name: c["data"].update(cache=str(name))  # noqa: E731
-        folder = run_folder(original, tmp_path / f"run_{name.name}", change)
-        answer = command("train", f"resume={folder}")
-        assert "Traceback" not in answer.err, answer
-        assert not list(away.iterdir())
+    (away / "own").mkdir(parents=True)
+
+    def cache_of(name, cache):
+        change = lambda c: c["data"].update(cache=str(cache))  # noqa: E731
+        return stored(run_folder(original, tmp_path / name, change), {})["data"]["cache"]
+
+    assert cache_of("a", away) is None and cache_of("b", away / "new") is None
+    assert cache_of("c", tmp_path / "a/config.yaml") is None
+    (away / "0123456789abcdef0123").mkdir()  # a cache that is there is used
+    assert cache_of("d", away) == str(away)
 
 
 def test_references_in_a_stored_configuration_are_text(command, original, tmp_path, monkeypatch):
