@@ -13,6 +13,7 @@ The processes of one job share the lock of the first of them: they find its toke
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ NAME = ".ddpm_lightning.lock"
 VARIABLE = "DDPM_LIGHTNING_LOCKS"
 #: Seconds that the last processes of a job have to end after the first one, which held the lock.
 PATIENCE = 10.0
+#: Letters of a command that are kept: a shell may put thousands of files into one.
+LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -352,7 +355,8 @@ def _read(path: Path, descriptor: int | None = None) -> Owner | None:
 def _myself() -> Owner:
     host, boot, namespace = _here()
     since = datetime.now().astimezone().isoformat(timespec="seconds")
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = command if len(command) <= LONGEST else f"{command[:LONGEST]} …"
     started = _started(os.getpid())
     return Owner(host, boot, namespace, os.getpid(), started, since, command, token_hex(8))
 

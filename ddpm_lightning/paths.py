@@ -1,9 +1,10 @@
-"""Names of files and folders as people type them."""
+"""Names of files and folders as people type them, and commands that name them."""
 
 import os
+import shlex
 from pathlib import Path
 
-__all__ = ["expanded"]
+__all__ = ["command_of", "expanded"]
 
 
 def expanded(name: str | Path) -> Path:
@@ -18,3 +19,15 @@ def expanded(name: str | Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def command_of(verb: str, *more: object, **settings: object) -> str:
+    """Returns a command of this program as it is typed in a shell.
+
+    Args:
+        verb: The verb.
+        more: What is no setting, such as a folder.
+        settings: Settings with their values.
+    """
+    values = (f"{key}={value}" for key, value in settings.items())
+    return shlex.join(["ddpm-lightning", verb, *map(str, more), *values])

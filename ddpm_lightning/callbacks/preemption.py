@@ -7,7 +7,6 @@ second signal, a second or more after the first, ends it at once, or two seconds
 left; then nothing is saved.
 """
 
-import shlex
 import signal
 import sys
 import threading
@@ -24,6 +23,7 @@ from torch import distributed
 
 from ddpm_lightning import lock, signals
 from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.paths import command_of
 
 __all__ = ["Preemption"]
 
@@ -91,9 +91,8 @@ class Preemption(Callback):
             folder = self.path.parent.parent
             # The first of two stages is resumed with the run that it is part of.
             folder = folder.parent if (folder.parent / "config.yaml").is_file() else folder
-            resume = shlex.quote(f"resume={folder}")
             message = f"{signal.Signals(number).name} at step {trainer.global_step}: saved"
-            raise Interrupted(number, f"{message}; resume with: ddpm-lightning train {resume}")
+            raise Interrupted(number, f"{message}; resume with: {command_of('train', resume=folder)}")
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any) -> None:
         """Saves if it is time; the end of an epoch is left to its validation, which saves as well."""

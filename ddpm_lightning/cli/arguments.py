@@ -13,7 +13,6 @@ meaning where no file has the very name that was typed:
 
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from hydra.errors import HydraException
 
 from ddpm_lightning.paths import expanded
 
-__all__ = ["PATHS", "as_typed", "command_of", "escaped", "paths_of", "quoted"]
+__all__ = ["PATHS", "as_typed", "escaped", "paths_of", "quoted"]
 
 #: Keys of each verb that are paths.
 PATHS = {
@@ -82,11 +81,6 @@ def quoted(path: str | Path) -> str:
     text = str(path)
     plain = "${" not in text and _parsed(text) == text
     return text if plain else QuotedString(escaped(text), Quote.single).with_quotes()
-
-
-def command_of(verb: str, **settings: object) -> str:
-    """Returns a command of this program as it is typed in a shell."""
-    return shlex.join(["ddpm-lightning", verb, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def escaped(text: str) -> str:

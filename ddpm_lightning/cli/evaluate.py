@@ -22,6 +22,7 @@ Images that cannot be scored are listed, and the exit code is then 3.
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -238,7 +239,7 @@ def _check_free(folder: Path) -> None:
         raise UserError(
             f"output={folder}",
             "is the folder of a run, whose metrics.csv is its learning curve",
-            remedy=f"give output={folder}/evaluation",
+            remedy=f"give {shlex.quote(f'output={folder}/evaluation')}",
         )
     found = [name for name in TABLES if (folder / name).exists()]
     if found and "estimators" not in read_json(folder / "summary.json"):

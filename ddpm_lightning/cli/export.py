@@ -16,6 +16,7 @@ image, a cover and a documentation that states its limits. Classical filters, su
 there is nothing to export. Needs the extra `export`: pip install 'ddpm-lightning[export]'.
 """
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def run(config: DictConfig) -> int:
         tuple(settings["cite"].items()),
     )
     write_package(trained, sample, trained.draws, about, path, settings["seed"])
-    print(f"wrote {path}\ncheck it with: bioimageio test {path}")
+    print(f"wrote {path}\ncheck it with: {shlex.join(['bioimageio', 'test', str(path)])}")
     return 0
 
 

@@ -6,6 +6,7 @@ factor belongs to a checkpoint, a sampler and a number of draws; intervals of ot
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
@@ -16,9 +17,13 @@ from ddpm_lightning.evaluation.run import Judged
 from ddpm_lightning.evaluation.summary import conformal_of
 from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.paths import command_of, expanded
 from ddpm_lightning.storage import write_json
 
-__all__ = ["check_calibration", "intervals_file", "store_intervals", "stored_intervals"]
+__all__ = ["check_calibration", "intervals_file", "needed_intervals", "store_intervals", "stored_intervals"]
+
+#: Settings that decide how draws are made, or whether the file may be read: a calibration needs the same.
+SAME = ("preset", "sampler", "turned", "trust")
 
 
 def intervals_file(checkpoint: Path) -> Path:
@@ -96,3 +101,24 @@ def stored_intervals(trained: Trained, draws: int) -> tuple[Conformal | None, st
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(path, "is damaged", remedy="remove it, or calibrate again") from error
     return (conformal, split) if found == [trained.sha256, trained.way, draws] else (None, "")
+
+
+def needed_intervals(trained: Trained, draws: int) -> Conformal:
+    """Returns the intervals that are stored for this checkpoint, sampler and number of draws.
+
+    Raises:
+        UserError: If there are none; it names the command that calibrates them.
+    """
+    intervals, _ = stored_intervals(trained, draws)
+    if intervals is not None:
+        return intervals
+    typed = [text for text in sys.argv[1:] if text.partition("=")[0].lstrip("+").split(".")[0] in SAME]
+    root = trained.card["data"].get("root")
+    moved = {"data": "folder", "data.root": "DIR"} if root and not expanded(str(root)).is_dir() else {}
+    settings = {"checkpoint": trained.path, "split": "val", "calibrate": "true", "draws": draws, **moved}
+    pairs = " with pairs of your own in DIR: the images of the training are not here" if moved else ""
+    raise UserError(
+        "intervals=true",
+        f"this model was not calibrated for {draws} draws by {trained.way}",
+        remedy=f"{command_of('evaluate', *typed, **settings)}{pairs}",
+    )

@@ -44,7 +44,7 @@ LEFT = {
     "prepare": ("what was downloaded and prepared is kept", "resume with"),
     "train": ("the training had not begun, and nothing was saved", "start again with"),
     "evaluate": ("no results were written, and earlier ones are as they were", "start again with"),
-    "restore": ("the files that are finished are kept", "resume with"),
+    "restore": ("no file was restored yet, and earlier results are as they were", "resume with"),
     "benchmark": ("the trainings and scores that are finished are kept", "resume with"),
     "demo": ("a demo is not resumed", "start again with"),
 }

@@ -36,9 +36,9 @@ from omegaconf import DictConfig
 
 import ddpm_lightning
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.intervals import stored_intervals
+from ddpm_lightning.cli.intervals import needed_intervals
 from ddpm_lightning.cli.meter import Meter
-from ddpm_lightning.cli.reuse import draw_preview, in_words, previews_alone, write_preview
+from ddpm_lightning.cli.reuse import draw_preview, in_words, kept_in_words, previews_alone, write_preview
 from ddpm_lightning.data.image import ImageInfo
 from ddpm_lightning.data.notes import KINDS, as_records, counted, total
 from ddpm_lightning.data.stacks import open_stack, stem
@@ -124,16 +124,15 @@ def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _restored(settings: dict[str, Any], found: Found, folder: Path) -> list[dict[str, Any]]:
     processes = 1 if among_others() else min(settings["processes"], len(found.sources))
-    # Tiles, and files that are finished, of each process.
-    counters = torch.zeros((2, processes), dtype=torch.int64).share_memory_()
+    # Tiles, files that are finished, and whether it is known which were finished before, of each process.
+    counters = torch.zeros((3, processes), dtype=torch.int64).share_memory_()
     try:
         if processes > 1:
             return in_processes(_in_process, (settings, found, folder, counters), processes)
         return _in_process(settings, found, folder, counters)
-    except KeyboardInterrupt:
-        count = int(counters[1].sum())
-        kept = f"{count} of {len(found.sources)} files are restored and kept in {folder}"
-        raise Interrupted(signal.SIGINT, kept) from None
+    except (KeyboardInterrupt, Interrupted) as stop:
+        number = stop.code - 128 if isinstance(stop, Interrupted) else signal.SIGINT
+        raise Interrupted(number, kept_in_words(counters, len(found.sources), folder)) from None
 
 
 def _in_process(
@@ -199,14 +198,7 @@ def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
         )
     intervals = None
     if settings["intervals"]:
-        intervals, _ = stored_intervals(restorer.trained, settings["draws"])
-        if intervals is None:
-            raise UserError(
-                "intervals=true",
-                f"this model was not calibrated for {settings['draws']} draws by {restorer.trained.way}",
-                remedy=f"ddpm-lightning evaluate checkpoint={restorer.trained.path} split=val calibrate=true "
-                f"draws={settings['draws']}",
-            )
+        intervals = needed_intervals(restorer.trained, settings["draws"])
     draws = settings["draws"] if several else 1
     return Settings(
         draws,
@@ -256,7 +248,7 @@ def _restore(
     mine: dict[Path, dict[str, Any]] = {}
     # Under torchrun there is no memory to share, and each process counts for itself.
     place = share.rank if counters.shape[1] == share.processes else 0
-    counters[1, place] = share.first * (len(files) - len(waiting))
+    counters[1, place], counters[2, place] = share.first * (len(files) - len(waiting)), 1
     with closing(records), Meter(total, counters[0], place, shown=share.first) as meter:
         restorer.tiler.on_tiles, restorer.tiler.say = meter.count, meter.say
         for number in share.of(len(waiting)):

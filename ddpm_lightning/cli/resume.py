@@ -20,7 +20,7 @@ from ddpm_lightning.cli.run_config import check_groups
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.simulation.cache import without_new_cache
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.paths import expanded
+from ddpm_lightning.paths import command_of, expanded
 from ddpm_lightning.storage import read_json, whole
 
 __all__ = ["checkpoint_of", "stored", "take_data"]
@@ -82,7 +82,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"data.root={root}",
             "is no folder" if "data.root" in values else "held the data of this run, and is not there",
-            remedy=f"train resume={folder} data.root=DIR, the folder where the data are now",
+            remedy=f"{_elsewhere(folder)}, DIR being the folder where the data are now",
         )
     checkpoint = settings["callbacks"].get("checkpoint")
     if (
@@ -151,13 +151,18 @@ def take_data(
         raise UserError(
             where,
             "holds other images than those that this run was begun with: their intensities differ",
-            remedy=f"resume={folder} data.root=DIR with the data of the run, or start a new run",
+            remedy=f"{_elsewhere(folder)} with the data of the run, or start a new run",
         )
     # Another machine may have rounded otherwise.
     data.load_normalisation(state)
     origin = read_json(folder / "provenance.json").get("data") or {"of": "settings"}
     if speaks and settings.get("root") and origin["of"] != "settings" and origin != data_hash(settings):
         print(f"{where}: {origin['of']} is not what it was when the run began; the result may differ")
+
+
+def _elsewhere(folder: Path) -> str:
+    """Returns the command that resumes a run whose data have moved."""
+    return command_of("train", resume=folder, **{"data.root": "DIR"})
 
 
 def _close(one: Any, other: Any) -> bool:

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from ddpm_lightning.data.notes import counted
 from ddpm_lightning.data.stacks import open_stack
+from ddpm_lightning.evaluation.share import among_others
 from ddpm_lightning.inference.files import result_name
 from ddpm_lightning.inference.records import Records, Standing, making
 from ddpm_lightning.inference.sources import Source
 
-__all__ = ["draw_preview", "in_words", "previews_alone", "write_preview"]
+__all__ = ["draw_preview", "in_words", "kept_in_words", "previews_alone", "write_preview"]
 
 
 def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequence[str]) -> list[str]:
@@ -34,8 +37,9 @@ def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequenc
             names = [name for name in again[0].missing if not _is_preview(name)]
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             lines.append(
-                f"{_files(again)} restored before without {names[0]}{more}, or have lost it: the samples are not kept "
-                "and are made again (with the same seed they are the same, and so are the results that are there)"
+                f"{_files(again)} restored before, but {names[0]}{more} "
+                f"{'are' if len(names) > 1 else 'is'} not there: these files are restored again, because their samples "
+                "were not stored; the same seed gives the same results"
             )
         if drawn := [one for one in finished if previews_alone(one)]:
             lines.append(
@@ -50,11 +54,32 @@ def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequenc
         if older := [name for one in again for name in one.older]:
             more = f" and {len(older) - 1} more" if len(older) > 1 else ""
             lines.append(
-                f"{older[0]}{more} in {folder} stay as they are: they were made with the other settings"
+                f"{older[0]}{more} in {folder} {'stay as they are: they were' if more else 'stays as it is: it was'} "
+                "made with the other settings (listed in restore.json under earlier)"
             )
     if again := by["input"]:
         lines.append(f"{_files(again)} restored before and changed since: restored again")
     return lines
+
+
+def kept_in_words(counters: torch.Tensor, files: int, folder: Path) -> str:
+    """Says what a job that is stopped leaves; nothing before it has looked at what is there.
+
+    Args:
+        counters: By process: tiles, finished files, and whether those that were finished before are counted.
+        files: Number of files.
+        folder: Folder of the results.
+    """
+    if not counters[2].any():
+        return ""
+    if among_others():  # each process knows of its own files only
+        return f"files that are finished are kept in {folder}"
+    count = int(counters[1].sum())
+    if not count:
+        return f"none of {counted(files, 'file')} is finished"
+    return (
+        f"{count} of {counted(files, 'file')} {'is' if count == 1 else 'are'} restored and kept in {folder}"
+    )
 
 
 def previews_alone(standing: Standing) -> bool:

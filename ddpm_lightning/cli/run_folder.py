@@ -7,6 +7,7 @@ from pathlib import Path
 from ddpm_lightning.cli import stages
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.lock import holder
+from ddpm_lightning.paths import command_of
 from ddpm_lightning.storage import read_json
 
 __all__ = ["check_free", "clear", "state_of"]
@@ -41,7 +42,7 @@ def check_free(folder: Path, overwrite: bool = False, force: bool = False) -> No
         raise UserError(
             f"run_folder={folder}",
             f"holds a run already, {state}",
-            remedy=f"go on with resume={folder}, or choose another folder",
+            remedy=f"go on with {command_of('train', resume=folder)}, or choose another folder",
         )
     found = [name for name in TRACES if (folder / name).exists()]
     if found and not _is_run(folder):

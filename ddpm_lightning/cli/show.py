@@ -7,6 +7,7 @@ Examples:
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _origin(origin: dict[str, Any]) -> list[str]:
     )
     return [
         f"  began          {origin['began']}{_on(origin['machine'])}",
-        f"  command        {' '.join(origin['command'])}",
+        f"  command        {shlex.join(origin['command'])}",
         f"  commit         {origin['commit'] or 'unknown: not run from a checkout'}",
         f"  versions       {versions}",
         f"  data hash      {origin['data']['sha256']} of {origin['data']['of']}",

@@ -40,7 +40,7 @@ from ddpm_lightning.build import build
 from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
 from ddpm_lightning.callbacks.max_time import MaxTime, ended_by
 from ddpm_lightning.cli import compose, consistency, initial, stages
-from ddpm_lightning.cli.arguments import command_of, escaped
+from ddpm_lightning.cli.arguments import escaped
 from ddpm_lightning.cli.config_file import write_config
 from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of, stored, take_data
@@ -54,7 +54,7 @@ from ddpm_lightning.inference.checkpoint import CARD_FORMAT
 from ddpm_lightning.lock import hold
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.paths import expanded
+from ddpm_lightning.paths import command_of, expanded
 from ddpm_lightning.register import trusted_packages
 from ddpm_lightning.storage import read_json, remove_partials, write_json
 

@@ -20,7 +20,7 @@ from ddpm_lightning.data.preparation.files import sha256
 from ddpm_lightning.data.preparation.layouts import Found, Layout, find_pairs
 from ddpm_lightning.data.preparation.manifest import MANIFEST, read_manifest
 from ddpm_lightning.errors import UserError
-from ddpm_lightning.paths import expanded
+from ddpm_lightning.paths import command_of, expanded
 from ddpm_lightning.storage import remove_partials
 
 __all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData"]
@@ -143,7 +143,7 @@ class PublishedData(PairDataModule):
             raise UserError(
                 f"data set {self.name}",
                 f"is not prepared: there is no {self.root / MANIFEST}",
-                remedy=f"run `ddpm-lightning prepare data={self.name}` once, or set data.root to where it is",
+                remedy=f"run `{command_of('prepare', data=self.name)}` once, or set data.root to where it is",
             )
         return manifest
 

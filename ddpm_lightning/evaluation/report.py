@@ -20,6 +20,7 @@ from ddpm_lightning.evaluation.comparison import Comparison, compare, read_metho
 from ddpm_lightning.evaluation.comparison_tables import in_words, too_few_fields
 from ddpm_lightning.evaluation.statistics import Estimate
 from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.paths import command_of
 from ddpm_lightning.plain import check_plain
 from ddpm_lightning.storage import text_of
 
@@ -82,7 +83,7 @@ def read_evaluation(folder: Path, name: str) -> Evaluation:
         folder,
         "holds no evaluation",
         allowed="a folder that `ddpm-lightning evaluate` left, with summary.json and metrics.csv",
-        remedy=f"evaluate first: ddpm-lightning evaluate checkpoint={folder}/checkpoints/best.ckpt",
+        remedy=f"evaluate first: {command_of('evaluate', checkpoint=folder / 'checkpoints' / 'best.ckpt')}",
     )
 
 

@@ -5,6 +5,7 @@ model (its card) is examined as a whole, then built by :mod:`ddpm_lightning.buil
 """
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +162,9 @@ def _found(checkpoint: str | Path) -> Path:
     best = path / "checkpoints" / "best.ckpt"
     if best.is_file():
         raise UserError(
-            f"checkpoint={checkpoint}", "is the folder of a run", remedy=f"pass checkpoint={best}"
+            f"checkpoint={checkpoint}",
+            "is the folder of a run",
+            remedy=f"pass {shlex.quote(f'checkpoint={best}')}",
         )
     allowed = "a file such as runs/demo/checkpoints/best.ckpt"
     if shipped:

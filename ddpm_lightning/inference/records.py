@@ -193,13 +193,14 @@ class Records:
             more: What else is worth recording.
         """
         check(self.folder)
-        now = {record["file"] for record in records}
+        now = {record["file"]: record.get("results", {}) for record in records}
         earlier = list(self.before.get("earlier", []))
         if self.before:
             earlier.append({key: value for key, value in self.before.items() if key != "earlier"})
-        # Other files that were restored to this folder keep their records.
+        # Other files that were restored to this folder keep their records, and so does what other settings left of
+        # these: single draws, say.
         kept = [
-            {**job, "files": [record for record in job.get("files", []) if record["file"] not in now]}
+            {**job, "files": [left for one in job.get("files", []) if (left := self._left(one, now))]}
             for job in earlier
         ]
         content = {"files": list(records), **self.about, **more}
@@ -207,6 +208,17 @@ class Records:
             content["earlier"] = kept
         write_json(self.path, content)
         shutil.rmtree(self.notes, ignore_errors=True)
+
+    def _left(self, record: dict[str, Any], now: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+        """Returns the record of an earlier job without the results that are replaced or gone; nothing if all are."""
+        if record["file"] not in now:
+            return record
+        left = {
+            name: found
+            for name, found in record.get("results", {}).items()
+            if name not in now[record["file"]] and _holds(self.folder / name, found)
+        }
+        return {**record, "results": left} if left else None
 
     def _note(self, source: Source | Path) -> Path:
         # The names of files may be as long as names can be.

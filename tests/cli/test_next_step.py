@@ -1,10 +1,18 @@
 """What a finished training suggests to do next."""
 
+import re
+import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ddpm_lightning.cli import train
+import ddpm_lightning
+from ddpm_lightning.cli import intervals, train
+from ddpm_lightning.errors import UserError
+from ddpm_lightning.lock import _myself
+from ddpm_lightning.paths import command_of
 
 
 @pytest.mark.parametrize(("normalisation", "protocol"), [("dataset", ""), ("image", " protocol=affine")])
@@ -17,3 +25,38 @@ def test_images_with_scales_of_their_own_are_compared_by_a_fit(
     answer = command("train", f"data/normalisation={normalisation}", f"run_folder={tmp_path}")
     assert answer.code == 0, answer.err
     assert answer.out.rstrip().endswith(f"evaluate checkpoint={best}{protocol}")
+
+
+def test_printed_commands_can_be_pasted_whatever_folders_are_called():
+    place = "my runs (1)/it's $HOME"
+    assert shlex.split(command_of("train", resume=place, **{"data.root": "DIR"})) == [
+        *("ddpm-lightning", "train", f"resume={place}", "data.root=DIR")
+    ]
+    root = Path(ddpm_lightning.__file__).parent
+    for path in root.rglob("*.py"):
+        assert not re.search(r"ddpm-lightning \w+ [^\n]*=\{", path.read_text(encoding="utf-8")), path
+
+
+def test_a_lock_names_its_command_as_it_is_typed(monkeypatch):
+    typed = ["restore", "output=two jobs"]
+    monkeypatch.setattr(sys, "argv", ["/bin/ddpm-lightning", *typed])
+    assert shlex.split(_myself().command) == ["ddpm-lightning", *typed]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are_there(
+    monkeypatch, tmp_path, there
+):
+    """The images of the training are often those of another machine."""
+    path = tmp_path / "runs" / "mine a" / "best.ckpt"
+    card = {"data": {"root": str(tmp_path if there else tmp_path / "gone")}}
+    trained = SimpleNamespace(path=path, card=card, sha256="0", way="ddim with 10 steps")
+    monkeypatch.setattr(
+        sys, "argv", ["ddpm-lightning", "restore", "preset=fast", "sampler.steps=4", "output=my out"]
+    )
+    with pytest.raises(UserError, match="not calibrated for 7 draws by ddim") as raised:
+        intervals.needed_intervals(trained, 7)
+    typed = shlex.split(raised.value.remedy)
+    same = {"preset=fast", "sampler.steps=4", f"checkpoint={path}", "split=val", "calibrate=true", "draws=7"}
+    assert typed[:2] == ["ddpm-lightning", "evaluate"] and same <= set(typed) and "output=my out" not in typed
+    assert ("data.root=DIR" in typed) is not there

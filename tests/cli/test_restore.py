@@ -158,7 +158,7 @@ def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_
     answer, _, _ = do("preview=true")
     assert done == [] and "4 of 4 files were finished before" in answer.out
     answer, images, record = do("entropy=true", "single=true")
-    assert len(done) == 4 and "the samples are not kept and are made again" in answer.out
+    assert len(done) == 4 and "their samples were not stored" in answer.out
     assert {name: images[name] for name in first} == first and "a_entropy.tif" in images
     assert {"preview/a.png", "a_draw_02.tif", "a.tif", "a_std.tif"} <= set(record["files"][0]["results"])
     for fewer in ([], ["std=false"], ["entropy=true", "preview=true"]):
@@ -209,6 +209,7 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
     assert (
         "was not calibrated for 2 draws" in answer.err
         and "calibrate=true draws=2" in answer.err
+        and "preset=stored" in answer.err
         and not images
     )
     trained = load(model, preset="stored")

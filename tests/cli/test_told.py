@@ -88,6 +88,21 @@ def test_an_interrupted_restoration_says_what_is_kept_and_how_to_resume(
     assert answer.code == 0 and "2 of 4 files were finished before" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("where", "says"), [("_restorer", "no file was restored yet"), ("restore_file", "none of 4 files")]
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_restoration_that_finished_nothing_says_so(command, given, monkeypatch, where, says, number):
+    def stop(*arguments):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setattr(restore, where, stop)
+    answer = command(*given)
+    assert answer.code == 128 + number and says in answer.err and "kept" not in answer.err
+    assert "ddpm-lightning restore" in answer.err
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "prepare"])
 def test_other_verbs_say_what_an_interruption_leaves(command, tmp_path, monkeypatch, pair_folder, verb):
     def stop(*arguments):

@@ -203,3 +203,23 @@ def test_what_killed_jobs_left_half_written_is_removed(place):
     Records(place / "out", {}, {}).begin({place / "in/a.tif": ["a.tif", "pos0/a.tif"]})
     names = {str(path.relative_to(place / "out")) for path in (place / "out").rglob("*")}
     assert names == {".a.tif.mine.partial", ".restore", "pos0"}
+
+
+def test_what_other_settings_left_is_recorded_with_them(place):
+    """Single draws and maps that a second job does not make stay, and one must be able to tell how they were made."""
+    source, names = place / "in/a.tif", ["a.tif", "a_entropy.tif", "a_draw_01.tif", "a_draw_02.tif"]
+    for seed, made in enumerate((names, names[:2], names[:1])):
+        records = Records(place / "out", {"settings": {"seed": seed}}, {"seed": seed})
+        record = restored(records, source, made, content=bytes([seed]))
+        if seed == 2:
+            (place / "out/a_draw_02.tif").unlink()
+        records.write([record])
+    written = json.loads((place / "out/restore.json").read_text())
+    assert [list(record["results"]) for record in written["files"]] == [["a.tif"]]
+    left = {
+        name: job["settings"]["seed"]
+        for job in written["earlier"]
+        for record in job["files"]
+        for name in record["results"]
+    }
+    assert left == {"a_draw_01.tif": 0, "a_entropy.tif": 1}
