@@ -5,6 +5,9 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from ddpm_lightning.errors import UserError
 
 __all__ = ["MaxTime", "ended_by"]
 
@@ -14,12 +17,38 @@ class MaxTime(Timer):
 
     Args:
         duration: A text ``DD:HH:MM:SS``, or a dictionary of days, hours, minutes and seconds.
+
+    Raises:
+        UserError: If it is no such duration, or not above zero.
     """
 
     def __init__(self, duration: str | dict[str, float]) -> None:
-        super().__init__(timedelta(**duration) if isinstance(duration, dict) else duration, verbose=False)
-        days, hours, minutes, seconds = _parts(self.time_remaining())
+        try:
+            super().__init__(timedelta(**duration) if isinstance(duration, dict) else duration, verbose=False)
+            self.seconds = float(self.time_remaining())
+            if self.seconds <= 0:
+                raise ValueError("no time")
+        except (TypeError, ValueError, AttributeError, OverflowError, MisconfigurationException) as error:
+            raise UserError(
+                f"trainer.max_time={duration}",
+                "is no duration",
+                allowed="DD:HH:MM:SS, such as 00:00:20:00 for 20 minutes, or null",
+            ) from error
+        days, hours, minutes, seconds = _parts(self.seconds)
         self.text = f"{days:02d}:{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+    def spend(self, seconds: float, most: float) -> None:
+        """Counts time that the first of two stages took.
+
+        Args:
+            seconds: That time in seconds.
+            most: Share of the whole time, from 0 to 1, that is counted at most; the rest is left for the second stage.
+        """
+        super().load_state_dict({"time_elapsed": {"train": min(seconds, most * self.seconds)}})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keeps nothing, so that a run can be resumed without a limit."""
+        return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes no time over: a run that was ended by its time would end again as soon as it is resumed."""

@@ -84,7 +84,9 @@ def _pack(settings: dict[str, Any], path: Path) -> int:
     trained = load(settings["checkpoint"], "cpu", trust=settings["trust"])
     check_trained(trained.method)
     about = {key: settings[key] for key in ("name", "description", "authors", "license", "cite")}
-    content = {"state_dict": trained.method.state_dict(), "card": {**trained.card, "about": about}}
+    training = {**trained.card.get("training", {}), "step": trained.step}
+    card = {**trained.card, "about": about, "training": training}
+    content = {"state_dict": trained.method.state_dict(), "card": card}
     pack(content, path, torch.float16 if settings["half"] else torch.float32)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -31,8 +31,8 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         folder: Folder of the run; paths inside of it follow where it has moved.
-        values: What was given on the command line: ``resume``, ``trainer.max_steps`` for a longer run, ``data.root``
-            where the data have moved.
+        values: What was given on the command line: ``resume``, ``trainer.max_steps`` for a longer run,
+            ``trainer.max_time`` for another limit of time, ``data.root`` where the data have moved.
 
     Raises:
         UserError: If there is nothing to resume, its data are not there, or anything else was to be changed.
@@ -55,7 +55,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in values.items():
         if key == "trainer.max_steps":
             step = read_json(folder / "status.json").get("step")
-            reached = step if isinstance(step, int) else 0
+            reached = stages.first_steps(folder) + (step if isinstance(step, int) else 0)
             if not isinstance(value, int) or value < reached:
                 raise UserError(
                     f"trainer.max_steps={value}",
@@ -63,6 +63,8 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
                     allowed=f"at least {reached}",
                 )
             settings["trainer"]["max_steps"] = value
+        elif key == "trainer.max_time":
+            settings["trainer"]["max_time"] = value
         elif key == "data.root":
             if "root" not in settings["data"]:
                 raise UserError(
@@ -73,7 +75,8 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(
                 key,
                 "cannot be changed in a run that is resumed: its own configuration is used",
-                allowed="resume=RUN_FOLDER, trainer.max_steps=N, data.root=DIR, trust=PACKAGE",
+                allowed="resume=RUN_FOLDER, trainer.max_steps=N, trainer.max_time=DD:HH:MM:SS, data.root=DIR,"
+                " trust=PACKAGE",
                 remedy="start a new run for other settings",
             )
     settings["data"] = without_new_cache(settings["data"])

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ddpm_lightning.cli import compose
+from ddpm_lightning.cli import compose, stages
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.run_folder import state_of
 from ddpm_lightning.errors import UserError, printable
@@ -77,6 +77,8 @@ def card_lines(path: Path, trust: Sequence[str] = ()) -> list[str]:
             checkpoint, f"has a card that is damaged: {type(error).__name__}: {error}", remedy="copy it again"
         ) from error
     try:
+        first = read_json(folder / stages.FOLDER / "status.json")
+        lines += [f"  regressor      {_reached(first, state_of(folder / stages.FOLDER))}"] if first else []
         return [*lines, *(_state(status, state_of(folder)) if status else []), *_scores(folder)]
     except (AttributeError, KeyError, TypeError, ValueError):
         return [*lines, "  run            status.json or summary.json is damaged"]
@@ -94,12 +96,30 @@ def _made(trained: Trained) -> list[str]:
     if trainer := config.get("trainer"):
         data = card["data"]
         lines.append(
-            f"  training       {trainer['max_steps']} steps of {data['batch_size']} crops of {data['crop']} px,"
-            f" seed {config['seed']}"
+            f"  training       {_steps(trained, trainer['max_steps'])} of {data['batch_size']} crops of"
+            f" {data['crop']} px, seed {config['seed']}"
         )
     if card.get("pixel_size_um"):
         lines.append(f"  pixel size     {card['pixel_size_um']:g} µm")
     return lines
+
+
+def _steps(trained: Trained, total: int) -> str:
+    """Says how many of the steps that were planned the weights have seen, in each stage of a flow."""
+    training, model = trained.card.get("training", {}), trained.card["model"]
+    if trained.step is None:
+        return f"{total} steps planned, each"
+    if regressor := training.get("regressor"):
+        own = _taken(trained.step, training["steps"])
+        return f"regressor {_taken(regressor['step'], regressor['steps'])}, flow {own}"
+    if "steps" not in training and "mean_share" in model and model["mean"] is None:
+        # Earlier versions did not note how far the regressor came.
+        return f"flow {_taken(trained.step, total - stages.shared(model, total))}"
+    return _taken(trained.step, training.get("steps", total))
+
+
+def _taken(step: int, steps: int) -> str:
+    return f"{step} of {steps} steps" if step < steps else f"{step} steps"
 
 
 def _where(data: dict[str, Any]) -> str:
@@ -158,10 +178,7 @@ def _about(about: dict[str, Any]) -> list[str]:
 
 
 def _state(status: dict[str, Any], state: str) -> list[str]:
-    step, steps = status.get("step", 0), status.get("steps", 0)
-    of = f" of {steps}" if steps > step else ""  # ended by a time, or not ended
-    ended = f", stopped {status['ended']}" if status.get("ended") else ""
-    lines = [f"  run            {state} at step {step}{of} after {status.get('seconds', 0):.0f} s{ended}"]
+    lines = [f"  run            {_reached(status, state)}"]
     if status.get("error"):
         lines.append(f"  error          {status['error']}")
     for name, value in sorted(status.get("metrics", {}).items()):
@@ -170,6 +187,15 @@ def _state(status: dict[str, Any], state: str) -> list[str]:
     if status.get("objective") is not None:
         lines.append(f"  best val/loss  {status['objective']:.4g}")
     return lines
+
+
+def _reached(status: dict[str, Any], state: str) -> str:
+    step, steps = status.get("step", 0), status.get("steps", 0)
+    if state == "finished" and step < steps:
+        state = "stopped"
+    of = f" of {steps}" if steps > step else ""
+    ended = f", stopped {status['ended']}" if status.get("ended") else ""
+    return f"{state} at step {step}{of} after {status.get('seconds', 0):.0f} s{ended}"
 
 
 def _scores(folder: Path) -> list[str]:

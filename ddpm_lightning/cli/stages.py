@@ -1,21 +1,24 @@
 """Runs in two stages: the regressor that gives the mean, then the flow that starts from it.
 
 The first stage is an ordinary run of its own in the folder ``mean`` of the run, so its best checkpoint can be
-evaluated, and given to other runs as ``model.mean``. Both stages together take the steps that the run was granted.
+evaluated, and given to other runs as ``model.mean``. Both stages together take the steps and the time that the run
+was granted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ddpm_lightning.callbacks.max_time import MaxTime
 from ddpm_lightning.cli.config_file import read_config
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.models.regression import Regression
+from ddpm_lightning.storage import read_json
 
-__all__ = ["FOLDER", "first_stage", "moved", "take_mean"]
+__all__ = ["FOLDER", "first_stage", "first_steps", "moved", "progress", "shared", "take_mean"]
 
 #: Folder of the first stage, inside of the run's.
 FOLDER = "mean"
@@ -38,17 +41,36 @@ def first_stage(config: dict[str, Any]) -> dict[str, Any] | None:
             "trainer.max_steps", f"is {total}", allowed="at least 2: the mean and the flow share them"
         )
     whole, own = Path(config["run_folder"]), Path(config["run_folder"]) / FOLDER
-    steps = min(max(round(config["model"]["mean_share"] * total), 1), total - 1)
-    if (whole / "checkpoints" / "last.ckpt").is_file():
-        steps = read_config(own / "config.yaml")["trainer"]["max_steps"]
+    trainer = {**config["trainer"], "max_steps": first_steps(whole) or shared(config["model"], total)}
+    if (time := trainer.get("max_time")) is not None:
+        trainer["max_time"] = {"seconds": config["model"]["mean_share"] * MaxTime(time).seconds}
     small = "_small" if str(config["names"]["model"]).endswith("_small") else ""
     return {
         **moved(config, str(whole), str(own)),
         "model": config["model"]["regression"],
         "names": {**config["names"], "model": f"regression{small}"},
-        "trainer": {**config["trainer"], "max_steps": steps},
+        "trainer": trainer,
         "resume": str(own) if (own / "checkpoints" / "last.ckpt").is_file() else None,
     }
+
+
+def shared(model: Mapping[str, Any], total: int) -> int:
+    """Returns how many of the steps of a run in two stages the first stage gets."""
+    return min(max(round(model["mean_share"] * total), 1), total - 1)
+
+
+def first_steps(folder: Path) -> int:
+    """Returns the steps that the first stage of a run was granted if its second stage has begun, else 0."""
+    config = folder / FOLDER / "config.yaml"
+    begun = config.is_file() and (folder / "checkpoints" / "last.ckpt").is_file()
+    return read_config(config)["trainer"]["max_steps"] if begun else 0
+
+
+def progress(folder: Path) -> dict[str, int]:
+    """Returns how far the first stage of a run came, ``step`` of ``steps``; nothing where it left no record."""
+    status = read_json(folder / FOLDER / "status.json")
+    found = {key: status.get(key) for key in ("step", "steps")}
+    return found if all(isinstance(value, int) for value in found.values()) else {}
 
 
 def take_mean(model: PMRF, checkpoint: str | Path, data: PairDataModule, trust: Sequence[str] = ()) -> None:

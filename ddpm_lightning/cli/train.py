@@ -19,6 +19,7 @@ Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv
 
 import os
 import platform
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.paths import command_of, expanded
 from ddpm_lightning.register import trusted_packages
-from ddpm_lightning.storage import read_json, remove_partials, write_json
+from ddpm_lightning.storage import remove_partials, write_json
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -71,18 +72,22 @@ class Run:
         best: Checkpoint with the best validation loss.
         last: Checkpoint of the last step.
         paired: Whether its data have clean images.
+        reached: Its ``trainer.max_steps`` if it took all of these steps, else ``None``.
     """
 
     folder: Path
     best: Path
     last: Path
     paired: bool
+    reached: int | None = None
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
-    """Lets ``data.root=`` stand beside ``resume=``, whatever data a new run would have."""
+    """Lets ``data.root=`` stand beside ``resume=``, and ``trainer.max_time=`` anywhere, with a plus or without."""
     resumes = any(argument.startswith("resume=") for argument in arguments)
-    return [f"++{one}" if resumes and one.startswith("data.root=") else one for one in arguments]
+    free = {"trainer.max_time", *(["data.root"] if resumes else [])}
+    bare = [(one, one.lstrip("+")) for one in arguments]
+    return [f"++{key}" if "=" in key and key.partition("=")[0] in free else one for one, key in bare]
 
 
 def run(config: DictConfig) -> int:
@@ -90,9 +95,8 @@ def run(config: DictConfig) -> int:
     with _settings(config) as settings:
         finished = train(settings)
     if first_process():
-        if config.resume is not None:
-            step = read_json(finished.folder / "status.json").get("step", 0)
-            print(f"the run stands at step {step}; trainer.max_steps=N trains it longer")
+        if config.resume is not None and finished.reached is not None:
+            print(f"the run stands at step {finished.reached}; trainer.max_steps=N trains it longer")
         print(printable(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}"))
         print(f"next            {_next(finished, settings['data']['normalisation'])}")
     return 0
@@ -105,7 +109,10 @@ def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
     if config.resume is not None:
         folder = expanded(str(config.resume))
         given = [override.lstrip("+").partition("=")[0] for override in hydra.overrides.task]
-        values = {key: OmegaConf.select(config, key) for key in given if key != "force"}
+        found = {key: OmegaConf.select(config, key) for key in given if key != "force"}
+        values = {
+            key: OmegaConf.to_object(one) if OmegaConf.is_config(one) else one for key, one in found.items()
+        }
         with held(folder, config.force):
             settings = stored(folder, values)
             check_places(settings, Path(settings["run_folder"]))
@@ -192,6 +199,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         UserError: If the data or the configuration cannot be used; the run folder then holds ``status.json`` at most.
     """
     folder = Path(config["run_folder"])
+    is_first = data is not None  # the first of two stages, which is no run to be resumed: the second follows
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     trust = config.get("trust", ())
     check_classes(config, trust)
@@ -221,6 +229,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     settings = trainer_settings(config["trainer"], model, trust)
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]
+    model.card["training"] = {"steps": settings["max_steps"]}
     trainer = _trainer(config, settings, model)
     if first_process() and trainer.strategy.root_device.type == "cpu":
         pixels = config["data"]["batch_size"] * data.crop**2
@@ -241,16 +250,29 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         if first_process():
             steps = first["trainer"]["max_steps"], settings["max_steps"]
             print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
+        began = time.monotonic()
         stages.take_mean(model, train(first, data).best, data, trust)
+        for timer in (one for one in trainer.callbacks if isinstance(one, MaxTime)):
+            timer.spend(time.monotonic() - began, config["model"]["mean_share"])
+    if first is not None:
+        model.card["training"]["regressor"] = regressor = stages.progress(folder)
+        if resume is not None and regressor.get("step", 0) < regressor.get("steps", 0) and first_process():
+            at = "step {step} of {steps}".format(**regressor)
+            print(f"the regressor is kept as it was ({at}): only the flow is trained further")
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
     _fit(trainer, model, data, resume)
     if (ended := ended_by(trainer)) and first_process():
-        # The first of two stages is no run to be resumed: the second follows.
-        part = (folder.parent / "config.yaml").is_file()
-        command = "" if part else f"; resume with: {command_of('train', resume=folder)}"
-        print(f"stopped {ended} at step {trainer.global_step} of {trainer.max_steps}{command}")
-    return Run(folder, best if best.is_file() else last, last, data.paired("val"))
+        at = f"at step {trainer.global_step} of {trainer.max_steps}"
+        if is_first:
+            print(f"the regressor was stopped {at} by trainer.max_time, and the flow continues from it")
+        else:
+            print(f"stopped {ended} {at}; resume with: {command_of('train', resume=folder)}")
+            print(
+                "the same limit holds then; trainer.max_time=DD:HH:MM:SS sets another, trainer.max_time=null none"
+            )
+    reached = config["trainer"]["max_steps"] if trainer.global_step >= trainer.max_steps else None
+    return Run(folder, best if best.is_file() else last, last, data.paired("val"), reached)
 
 
 def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resume: Path | None) -> None:
@@ -293,8 +315,8 @@ def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -
             f"trainer.{taken[0]}", "is set by this program", remedy=f"leave out trainer.{taken[0]}"
         )
     try:
-        if (time := settings.pop("max_time", None)) is not None:
-            own["callbacks"].append(MaxTime(time))
+        if (duration := settings.pop("max_time", None)) is not None:
+            own["callbacks"].append(MaxTime(duration))
         return lightning.Trainer(**settings, **own)
     except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
         remedy = "choose a trainer that this machine has, such as trainer=cpu, or mend the setting"

@@ -43,6 +43,7 @@ class Trained:
         preset: Name of the way of drawing, for results; ``custom`` where a sampler was given.
         draws: Draws of each image, unless whoever restores says otherwise.
         trust: Packages whose classes the file may name.
+        step: Optimiser steps that the weights have seen, in a flow those of the flow; ``None`` where it is not known.
     """
 
     method: Method
@@ -53,6 +54,7 @@ class Trained:
     preset: str = "custom"
     draws: int = 15
     trust: tuple[str, ...] = ()
+    step: int | None = None
 
     @property
     def way(self) -> str:
@@ -111,7 +113,11 @@ def load(
             f"does not suffice to load {path} ({path.stat().st_size / 1e6:.0f} MB)",
             remedy="end other programs, or use device=cpu",
         ) from error
-    return Trained(method, normalisation, card, path, sha256, drawing.preset, drawing.draws, tuple(trust))
+    step = content.get("global_step", card.get("training", {}).get("step"))
+    step = step if isinstance(step, int) else None
+    return Trained(
+        method, normalisation, card, path, sha256, drawing.preset, drawing.draws, tuple(trust), step
+    )
 
 
 def _examined(

@@ -43,7 +43,7 @@ def test_a_run_that_ended_early_says_so(command, tmp_path):
     write_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")
     state = {"state": "finished", "step": 67, "steps": 200, "seconds": 60.2}
     (tmp_path / "run" / "status.json").write_text(json.dumps(state))
-    assert "finished at step 67 of 200 after 60 s" in command("show", tmp_path / "run").out
+    assert "stopped at step 67 of 200 after 60 s" in command("show", tmp_path / "run").out
 
 
 def test_a_checkpoint_alone_and_its_scores(command, tmp_path):

@@ -6,6 +6,10 @@ import pytest
 import torch
 import yaml
 
+from ddpm_lightning.callbacks.max_time import MaxTime
+from ddpm_lightning.cli.stages import first_stage
+from ddpm_lightning.errors import UserError
+
 TINY = [
     "model=pmrf_small",
     "model.network.base=8",
@@ -72,6 +76,56 @@ def test_a_longer_run_lengthens_the_flow_alone(train, command, tmp_path):
     assert (steps(tmp_path / "run/mean"), steps(tmp_path / "run")) == (4, 8)
     after = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(before["sigma"], after["sigma"])
+
+
+def test_the_flow_has_the_time_that_the_regressor_leaves(tmp_path):
+    model = {"regression": {}, "mean": None, "mean_share": 0.75}
+    config = {"model": model, "names": {"model": "pmrf"}, "run_folder": str(tmp_path)}
+    for duration in ("00:00:20:00", {"minutes": 20}):
+        first = first_stage({**config, "trainer": {"max_steps": 8, "max_time": duration}})
+        assert first["trainer"] == {"max_steps": 6, "max_time": {"seconds": 900}}
+        timer = MaxTime(duration)
+        for took, left in ((300, 900), (900, 300), (5000, 300)):
+            timer.spend(took, model["mean_share"])
+            assert timer.time_remaining() == left and timer.text == "00:00:20:00"
+    assert "max_time" not in first_stage({**config, "trainer": {"max_steps": 8}})["trainer"]
+    for wrong in ("20:00", 20, {"weks": 1}, {"minutes": "a"}, "00:00:00:00", [1]):
+        with pytest.raises(UserError, match="trainer.max_time"):
+            MaxTime(wrong)
+
+
+@pytest.mark.slow
+def test_both_stages_share_the_time(train, command, tmp_path):
+    run, share = tmp_path / "run", 0.75
+    settings = [*TINY, f"model.mean_share={share}", "trainer.max_steps=100000", f"run_folder={run}"]
+    answer = train(*settings, "trainer.max_time=00:00:00:04")
+    assert answer.code == 0, answer.err
+    first, second = (json.loads((run / name / "status.json").read_text()) for name in ("mean", "."))
+    # The regressor has three of the four seconds, and the flow what is left of them.
+    assert first["ended"].startswith("after 00:00:00:03") and second["ended"].startswith("after 00:00:00:04")
+    regressor = f"step {first['step']} of 75000"
+    assert f"the regressor was stopped at {regressor} by trainer.max_time" in answer.out
+    stored = yaml.safe_load((run / "mean/config.yaml").read_text())
+    assert stored["trainer"]["max_time"] == {"seconds": 3}
+    card = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["card"]
+    assert card["training"] == {"steps": 25000, "regressor": {"step": first["step"], "steps": 75000}}
+
+    shown = command("show", run).out
+    assert (
+        f"regressor      stopped at {regressor}" in shown
+        and f"regressor {first['step']} of 75000 steps, flow " in shown
+    )
+    assert f"run            stopped at step {second['step']} of 25000" in shown
+
+    answer = command("train", f"resume={run}", "trainer.max_steps=75001")
+    assert answer.code == 2 and f"stands at step {75000 + second['step']}" in answer.err
+    answer = command(
+        "train", f"resume={run}", "trainer.max_time=null", f"trainer.max_steps={75000 + second['step'] + 2}"
+    )
+    assert answer.code == 0, answer.err
+    assert f"the regressor is kept as it was ({regressor})" in answer.out
+    assert f"the run stands at step {75000 + second['step'] + 2}; " in answer.out
+    assert (steps(run / "mean"), steps(run)) == (first["step"], second["step"] + 2)
 
 
 def test_a_run_that_stopped_in_its_first_stage_goes_on(train, command, tmp_path, monkeypatch):

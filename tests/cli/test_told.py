@@ -18,6 +18,7 @@ from rich.progress import Progress
 
 from ddpm_lightning.cli import evaluate, prepare, report, restore
 from ddpm_lightning.cli.child import run_command
+from ddpm_lightning.cli.config_file import read_config
 from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.errors import Interrupted, UserError
 from ddpm_lightning.inference.sources import Found
@@ -146,11 +147,25 @@ def test_a_run_that_is_ended_by_its_time_says_so_and_is_resumed(command, pair_fo
     said = f"stopped {status['ended']} at step {status['step']} of 100000; resume with: "
     assert said in answer.out and f"ddpm-lightning train 'resume={run}'" in answer.out
     assert status["ended"] in command("show", f"run_folder={run}").out
+    last = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+    packed = tmp_path / "packed.safetensors"
+    best = f"checkpoint={run}/checkpoints/best.ckpt"
+    assert command("export", best, f"output={packed}", "authors=[A. Scientist]").code == 0
+    for subject in (run, packed):
+        assert (
+            f"training       {last} of 100000 steps of 4 crops" in command("show", f"subject={subject}").out
+        )
+    answer = command("train", f"resume={run}", "trainer.max_time=20")
+    assert answer.code == 2 and "trainer.max_time=20" in answer.err and "DD:HH:MM:SS" in answer.err
     answer = command("train", f"resume={run}")
     again = json.loads((run / "status.json").read_text())
-    assert answer.code == 0 and again["step"] > status["step"] and "stopped after" in answer.out
-    answer = command("train", f"resume={run}", f"trainer.max_steps={again['step']}")
+    assert answer.code == 0 and again["step"] > status["step"], answer.err
+    assert f"stopped {status['ended']}" in answer.out and "the run stands at" not in answer.out
+    changes = [f"trainer.max_steps={again['step']}", "+trainer.max_time=00:00:20:00"]
+    answer = command("train", f"resume={run}", *changes)
+    assert read_config(run / "config.yaml")["trainer"]["max_time"] == "00:00:20:00"
     assert answer.code == 0 and "stopped after" not in answer.out
+    assert f"the run stands at step {again['step']}; trainer.max_steps=N" in answer.out
     assert "ended" not in json.loads((run / "status.json").read_text())
 
 
