@@ -20,6 +20,7 @@ from ddpm_lightning.evaluation.comparison import Comparison, compare, read_metho
 from ddpm_lightning.evaluation.comparison_tables import in_words, too_few_fields
 from ddpm_lightning.evaluation.statistics import Estimate
 from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.evaluation.views import rescaled
 from ddpm_lightning.paths import command_of
 from ddpm_lightning.plain import check_plain
 from ddpm_lightning.storage import text_of
@@ -29,6 +30,7 @@ __all__ = ["Evaluation", "read_evaluation", "report_page"]
 PAGE = Path(__file__).parent / "report_page"
 #: How every PNG begins.
 PNG = b"\x89PNG\r\n\x1a\n"
+ADDRESS = "data:image/png;base64,"
 #: Figures that a report shows, with what they show, in order.
 FIGURES = {
     "scores.png": "scores of all images",
@@ -242,7 +244,24 @@ def _views(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
             entry = images.setdefault(key, {"name": key, "size": view["size"], "methods": []})
             about = {"name": one.name, "pixel_size": view["pixel_size"], "std_full": view["std_full"]}
             entry["methods"].append({**about, "files": {n: data for n, data in files.items() if data}})
+    for entry in images.values():
+        _share_scale(entry)
     return list(images.values())
+
+
+def _share_scale(image: dict[str, Any]) -> None:
+    """Puts the spreads of an image on one scale: that of the method with the largest."""
+    spreads = [method for method in image["methods"] if "std" in method["files"]]
+    image["std_full"] = full = max((method["std_full"] or 0.0 for method in spreads), default=0.0)
+    for method in spreads:
+        own = method["std_full"] or 0.0
+        if own == full:
+            continue
+        try:
+            content = base64.b64decode(method["files"]["std"].removeprefix(ADDRESS))
+            method["files"]["std"] = ADDRESS + base64.b64encode(rescaled(content, own / full)).decode("ascii")
+        except ValueError:
+            del method["files"]["std"]  # on a scale of its own it would mislead
 
 
 def _figures(evaluation: Evaluation) -> str:
@@ -281,7 +300,7 @@ def _embedded(folder: Path, name: str) -> str:
     content = path.read_bytes()
     if not content.startswith(PNG):
         return ""
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return ADDRESS + base64.b64encode(content).decode("ascii")
 
 
 def _in_script(value: Any) -> str:

@@ -6,6 +6,7 @@ Large images are cut down to the central square, so that a page of them stays sm
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +16,7 @@ from PIL import Image
 from ddpm_lightning.evaluation.figures import limits
 from ddpm_lightning.storage import whole
 
-__all__ = ["View", "write_view"]
+__all__ = ["View", "rescaled", "write_view"]
 
 #: Largest side of a view in pixels.
 SIDE = 512
@@ -57,9 +58,7 @@ def write_view(versions: dict[str, np.ndarray], image: str, pixel_size: float | 
         if name == "std":
             if full <= 0:
                 continue
-            share = np.clip(version / full, 0, 1)
-            pixels = matplotlib.colormaps["cividis"](share, bytes=True)
-            pixels[..., 3] = (255 * share).round()
+            pixels = _coloured(version / full)
         else:
             low, high = limits(version) if name == "low" else grey
             pixels = (255 * np.clip((version - low) / (high - low), 0, 1)).round().astype(np.uint8)
@@ -67,6 +66,35 @@ def write_view(versions: dict[str, np.ndarray], image: str, pixel_size: float | 
         with whole(folder / files[name]) as partial:
             Image.fromarray(pixels).save(partial, format="PNG", optimize=True)
     return View(image, files, cut["target"].shape, pixel_size, max(full, 0.0))
+
+
+def rescaled(content: bytes, factor: float) -> bytes:
+    """Returns the picture of a spread as it is on a wider scale, so that those of several methods can be compared.
+
+    Args:
+        content: The picture, a PNG as :func:`write_view` leaves it.
+        factor: Its own spread that is fully opaque, as a share of that of the wider scale.
+
+    Raises:
+        ValueError: If it is no such picture.
+    """
+    try:
+        with Image.open(BytesIO(content), formats=["PNG"]) as picture:
+            if picture.mode != "RGBA" or max(picture.size) > SIDE:
+                raise ValueError("no picture of a spread")
+            share = np.asarray(picture)[..., 3] / 255
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError("no picture of a spread") from error
+    result = BytesIO()
+    Image.fromarray(_coloured(share * factor)).save(result, format="PNG", optimize=True)
+    return result.getvalue()
+
+
+def _coloured(share: np.ndarray) -> np.ndarray:
+    share = np.clip(share, 0, 1)
+    pixels = matplotlib.colormaps["cividis"](share, bytes=True)
+    pixels[..., 3] = (255 * share).round()
+    return pixels
 
 
 def _centre(version: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import asdict
 from html.parser import HTMLParser
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -101,6 +102,29 @@ def test_views_hold_the_images(tmp_path):
     assert target.shape == (32, 48) and target.min() == 0 and target.max() == 255
     spread = np.array(Image.open(tmp_path / "views/cell__1__std.png"))
     assert spread.shape == (32, 48, 4) and spread[..., 3].max() == 255
+
+
+def test_spreads_of_several_methods_share_a_scale(tmp_path):
+    """Side by side, equal colours are equal standard deviations."""
+    std = np.linspace(0, 10, 32 * 48).reshape(32, 48)
+    versions = dict.fromkeys(("low", "single", "average", "target"), std)
+    evaluations = []
+    for name, factor in (("sure", 0.25), ("unsure", 1.0)):
+        folder = make_evaluation(tmp_path / name, 0)
+        view = write_view({**versions, "std": factor * std}, "cell <1>", 0.1, folder)
+        content = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps({**content, "views": [asdict(view)]}))
+        evaluations.append(read_evaluation(folder, name))
+    text = re.search(r'id="views"[^>]*>(.*?)</script>', report_page(evaluations, "t"), re.DOTALL)[1]
+    (image,) = json.loads(text)
+    assert image["std_full"] == pytest.approx(10, rel=0.01)
+    pictures = [
+        np.array(Image.open(BytesIO(base64.b64decode(method["files"]["std"].partition(",")[2]))))
+        for method in image["methods"]
+    ]
+    sure, unsure = (picture[..., 3].astype(float) for picture in pictures)
+    np.testing.assert_allclose(sure, unsure / 4, atol=1.5)
+    assert unsure.max() == 255
 
 
 def test_other_protocols_stay_apart_and_say_why(tmp_path):

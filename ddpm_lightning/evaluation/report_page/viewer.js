@@ -36,6 +36,10 @@
         layers[name].picture.alt = "";
       }
       layers.divider = element("div", "divider", frame);
+      if (method.files.std && image.std_full) {         // one scale for all methods
+        const top = +image.std_full.toPrecision(3);
+        element("small", "", pane).textContent = `standard deviation: yellow is ${top} or more`;
+      }
       if (method.pixel_size) layers.bar = element("div", "bar", frame);
       listen(frame);
       return { frame, layers, method, width: image.size[1] };
