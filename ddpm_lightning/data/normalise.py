@@ -25,6 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 __all__ = [
+    "NO_FLOOR",
     "FixedRange",
     "Normaliser",
     "PairNormalisation",
@@ -41,6 +42,9 @@ LEAST_CORRELATION = 0.05
 FAR = 2**12
 #: Integers beyond it are not exact in float32.
 EXACT = 2**24
+#: A floor up to this share of the training's range darkens nothing: it keeps the division sound where an image has no
+#: range. A range or a noise of more than this share of the intensities is no rounding, and needs no floor.
+NO_FLOOR = 1e-6
 
 
 def without_offset(image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -172,7 +176,8 @@ class Percentile:
         per_image: Whether each image has its own scale; otherwise the medians over the training set serve all.
         blur: Standard deviation in pixels of a Gaussian blur before the percentiles are taken; 0 for none.
         floor: Least range of an image, as a share of the training set's median range. It keeps empty fields dark
-            instead of stretching their noise to full scale, and it keeps the division sound.
+            instead of stretching their noise to full scale, and it keeps the division sound. Up to :data:`NO_FLOOR` it
+            does only the latter: an image in other units, however small its numbers, gets the same normalised image.
         most_noise: Most noise of an image with a scale of its own, as a standard deviation on the normalised scale; its
             range is widened until that holds. ``None``, as in training, widens none.
     """
@@ -217,9 +222,9 @@ class Percentile:
         if not self.per_image:
             return self.fitted
         low, high = self._percentiles(image)
-        least = self.floor * (self.fitted.high - self.fitted.low)
-        if self.most_noise:
-            least = max(least, 2 * noise_level(image) / self.most_noise)
+        least = 2 * noise_level(image) / self.most_noise if self.most_noise else 0.0
+        if self.floor > NO_FLOOR or max(least, high - low) <= NO_FLOOR * max(abs(low), abs(high)):
+            least = max(least, self.floor * (self.fitted.high - self.fitted.low))
         return Scale(low, max(high, low + least))
 
     def state(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ddpm_lightning.data.normalise import FixedRange, Normaliser, Percentile
+from ddpm_lightning.data.normalise import NO_FLOOR, FixedRange, Normaliser, Percentile
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.models.protocol import draws_of
@@ -138,9 +138,14 @@ def _percentiles(normaliser: Percentile, image: Tensor) -> tuple[Tensor, Tensor]
         return below + (above - below) * (place - place.floor())
 
     low, high = percentile(normaliser.lower), percentile(normaliser.upper)
-    least = image.new_tensor(normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low))
+    least, floor = torch.zeros_like(low), normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low)
     if normaliser.most_noise:
-        least = torch.maximum(least, 2 * _noise_level(image) / normaliser.most_noise)
+        least = 2 * _noise_level(image) / normaliser.most_noise
+    if normaliser.floor > NO_FLOOR:
+        least = least.clamp(min=floor)
+    else:
+        rounding = NO_FLOOR * torch.maximum(low.abs(), high.abs())
+        least = torch.where(torch.maximum(least, high - low) > rounding, least, least.clamp(min=floor))
     return low, torch.maximum(high, low + least)
 
 

@@ -1,5 +1,6 @@
 """Which arrays can be restored."""
 
+import os
 from math import isfinite
 from numbers import Real
 from typing import Any
@@ -13,6 +14,8 @@ from ddpm_lightning.errors import UserError
 __all__ = ["as_image", "as_pixel_size", "checked", "described_array", "is_blank"]
 
 SMALLEST_SIDE = 16
+#: Below it, differences of intensities are rounded or lost in float32, in which all is computed.
+SMALLEST = 1e-30
 
 
 def is_blank(plane: np.ndarray) -> bool:
@@ -25,11 +28,16 @@ def as_image(array: Any) -> np.ndarray:
 
     Args:
         array: Anything that NumPy takes for an array of real numbers. Objects that are numbers become float64, float16
-            float32, and true and false 1 and 0.
+            float32.
 
     Raises:
         UserError: If it holds anything else, or masked pixels.
     """
+    if isinstance(array, str | os.PathLike):
+        remedy = "open the file first, e.g. tifffile.imread(path)"
+        raise UserError(
+            "image", f"is a path or a text ({array}), and no array", "an array of real numbers", remedy
+        )
     masked = int(np.ma.count_masked(array)) if isinstance(array, np.ma.MaskedArray) else 0
     if masked:
         remedy = "give them values, by array.filled(value), or crop them away"
@@ -45,12 +53,13 @@ def as_image(array: Any) -> np.ndarray:
     if image.dtype.kind == "c":
         remedy = "restore np.abs(image), or its real and imaginary part"
         raise UserError("image", f"holds complex numbers ({image.dtype})", allowed, remedy)
-    if image.dtype.kind not in "buif":
+    if image.dtype.kind == "b":
+        found = "holds true and false: it is a mask, and no intensities"
+        raise UserError("image", found, allowed, "pass the image itself; image.astype(float) restores a mask")
+    if image.dtype.kind not in "uif":
         raise UserError(
             "image", f"holds no numbers ({image.dtype})", allowed, "convert it, by image.astype(float)"
         )
-    if image.dtype.kind == "b":
-        return image.astype(np.uint8)
     if image.dtype.kind == "f" and image.dtype.itemsize not in (4, 8):
         return image.astype(np.float32 if image.dtype.itemsize < 4 else np.float64)
     return image.astype(image.dtype.newbyteorder("="), copy=False)
@@ -125,6 +134,13 @@ def checked(plane: np.ndarray, blank: bool = False) -> np.ndarray:
     if largest > LARGEST and plane.dtype.kind == "f":
         raise UserError(
             "image", "holds enormous values", allowed=f"at most {LARGEST:g}", remedy="divide it by a constant"
+        )
+    if 0 < largest < SMALLEST:
+        raise UserError(
+            "image",
+            f"holds tiny values, at most {largest:.3g}",
+            allowed=f"a largest value of at least {SMALLEST:g}",
+            remedy="multiply it by a constant",
         )
     if largest > LARGEST_INTEGER and plane.dtype.kind in "iu":
         raise UserError(

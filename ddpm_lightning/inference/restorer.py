@@ -9,6 +9,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import Scale, without_offset
 from ddpm_lightning.diffusion.ensemble import Ensemble
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.errors import UserError, nearest
 from ddpm_lightning.inference.bfloat16 import BFloat16, chosen
 from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.folded import Folded
@@ -108,6 +109,7 @@ class Restorer:
         sampler: dict[str, Any] | None = None,
         preset: str | None = None,
         trust: Sequence[str] = (),
+        draws: int | None = None,
         **settings: Any,
     ) -> "Restorer":
         """Loads a checkpoint; see :func:`ddpm_lightning.inference.checkpoint.load` for what can be wrong with it.
@@ -118,9 +120,21 @@ class Restorer:
             sampler: Settings that replace those of the sampler.
             preset: Name of a preset of the model, or ``stored``; by default its first, unless a sampler is given.
             trust: Top-level packages whose classes the file may name, beside those that this program registers.
+            draws: Draws of each image, if not as many as the preset says; :meth:`restore` may be told otherwise.
             settings: Settings of :class:`Restorer`.
+
+        Raises:
+            UserError: If the file cannot be used, or a setting is not known.
         """
-        trained = load(checkpoint, choose_device(device), sampler, preset, trust=trusted_packages(trust))
+        known = [name for name in signature(cls).parameters if name != "trained"]
+        if unknown := [name for name in settings if name not in known]:
+            near = nearest(unknown[0], known)
+            remedy = f"did you mean {near[0]}=?" if near else ""
+            raise UserError(unknown[0], "is no setting of Restorer", ", ".join(known), remedy)
+        if draws is not None and (isinstance(draws, bool) or not isinstance(draws, int) or draws < 1):
+            raise UserError("draws", f"is {draws!r}", allowed="a whole number of at least 1")
+        packages = trusted_packages(trust)
+        trained = load(checkpoint, choose_device(device), sampler, preset, draws, trust=packages)
         return cls(trained, **settings)
 
     def draws(self, plane: np.ndarray, draws: int | None = None, image: str = "") -> Iterator[np.ndarray]:

@@ -55,6 +55,21 @@ def test_percentiles_of_each_image_follow_its_gain():
     np.testing.assert_allclose(a.normalise(image), b.normalise(10 * image + 5), atol=1e-4)
 
 
+@pytest.mark.parametrize("factor", [1e-28, 1e-10, 1e-7, 1e6])
+@pytest.mark.parametrize("most_noise", [None, 0.25])
+def test_units_change_nothing_but_the_units(factor, most_noise):
+    """An image of 1e-7 V and its twin of 100 mV are the same image."""
+    normaliser = Percentile(1, 99.8, per_image=True, blur=2.0, floor=1e-6)
+    normaliser.fit(images())
+    normaliser.most_noise = most_noise
+    image = images()[0]
+    small = (factor * image.astype(np.float64)).astype(np.float32)
+    a, b = normaliser.scale(image), normaliser.scale(small)
+    np.testing.assert_allclose(b.normalise(small), a.normalise(image), atol=1e-4)
+    flat = np.full((40, 50), factor, np.float32)
+    assert np.isfinite(normaliser.scale(flat).normalise(flat)).all()
+
+
 def test_blurred_percentiles_equal_scipy():
     image = images(1)[0]
     normaliser = Percentile(1, 99, per_image=True, blur=2.0, floor=0.0)

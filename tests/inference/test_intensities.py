@@ -1,5 +1,6 @@
 """Grey values of files and arrays: offsets, few levels, stated bits, other types, defective pixels."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -242,3 +243,38 @@ def test_hot_pixels_are_kept_on_request(restorer, counts, hot):
     np.testing.assert_array_equal(keeping.restore(sound, 1, "a").mean, restorer.restore(sound, 1, "a").mean)
     with pytest.raises(UserError, match="hot_pixels"):
         Restorer(restorer.trained, hot_pixels="remove")
+
+
+@pytest.mark.parametrize("factor", [1e-10, 1e-7, 1e6])
+def test_a_restoration_scales_with_its_image(restorer, counts, factor):
+    plain = restorer.restore(counts.astype(np.float32), 2, "a")
+    small = restorer.restore((counts * factor).astype(np.float32), 2, "a")
+    tolerance = 1e-4 * np.ptp(plain.mean)
+    np.testing.assert_allclose(small.mean / factor, plain.mean, atol=tolerance)
+    np.testing.assert_allclose(small.std / factor, plain.std, atol=tolerance)
+    assert small.warnings == plain.warnings
+
+
+@pytest.mark.parametrize(
+    ("image", "remedy"),
+    [
+        (np.eye(32, dtype=bool), "the image itself"),
+        ("images/a.tif", "tifffile.imread"),
+        (Path("a.tif"), "tifffile.imread"),
+        (np.float32(1e-35) * np.eye(32, dtype=np.float32), "multiply it"),
+    ],
+    ids=["mask", "text", "path", "tiny"],
+)
+def test_what_is_no_image_is_refused_with_the_way_out(restorer, image, remedy):
+    with pytest.raises(UserError) as raised:
+        restorer.restore(image)
+    assert raised.value.subject == "image" and remedy in raised.value.remedy
+
+
+def test_settings_from_python_are_those_of_the_command_line(tmp_path, counts):
+    path = write_checkpoint(tmp_path / "best.ckpt")
+    assert Restorer.load(path, "cpu", preset="stored", draws=3).restore(counts).draws == 3
+    with pytest.raises(UserError, match="hot_pixels"):
+        Restorer.load(path, "cpu", hot_pixel="keep")
+    with pytest.raises(UserError, match="draws"):
+        Restorer.load(path, "cpu", draws=0)
