@@ -67,6 +67,7 @@ def run(config: DictConfig) -> int:
     )
     write_package(trained, sample, trained.draws, about, path, settings["seed"])
     print(f"wrote {path}\ncheck it with: {shlex.join(['bioimageio', 'test', str(path)])}")
+    print(f"the package is for other programs; for this one, export with output=NAME{SUFFIX}")
     return 0
 
 

@@ -44,6 +44,7 @@ from ddpm_lightning.data.notes import KINDS, as_records, counted, total
 from ddpm_lightning.data.stacks import open_stack, stem
 from ddpm_lightning.errors import Interrupted, UserError, printable
 from ddpm_lightning.evaluation.share import Share, among_others, held, in_processes, joined, reproducible
+from ddpm_lightning.inference.card import training_of
 from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, results_of
@@ -72,6 +73,8 @@ DECISIVE = (
     "hot_pixels",
     "dtype",
 )
+#: Samples below which an entropy is commented on.
+FEW_DRAWS = 8
 #: Choices of settings that are words.
 CHOICES = {"on_error": ("skip", "stop"), "hot_pixels": HOT_PIXELS, "dtype": ("same", "float32", "uint16")}
 
@@ -242,6 +245,8 @@ def _restore(
     waiting = [source for source in files if source not in done]
     if share.first and waiting and how.std and how.draws == 1:
         print("one sample of each image: there is no standard deviation, and none is written")
+    if share.first and waiting and settings["entropy"] and how.draws < FEW_DRAWS:
+        print(f"the entropy of {how.draws} samples takes few values and tells little: make about 15")
     infos = {source: _info(source, how) for source in waiting}
     cost = {source: plane_cost(restorer, info, how.draws) if info else 0 for source, info in infos.items()}
     total = sum(cost[source] * info.plane_count for source, info in infos.items() if info)
@@ -330,10 +335,19 @@ def _plan(settings: dict[str, Any]) -> str:
     with reproducible(threads=1):
         restorer = _restorer(settings, threads, Share())
         settings = {**settings, "draws": restorer.trained.draws}
-        infos = [info for source in found.sources if (info := _info(source, _how(restorer, settings)))]
+        how, infos, lines = _how(restorer, settings), [], [note.text for note in found.notes]
+        for source in found.sources:
+            try:
+                with open_stack(source.path, how.channels) as stack:
+                    infos.append(stack.info)
+                    lines += [f"{source.name}: {note.text}" for note in stack.notes]
+            except UserError as error:
+                if len(found.sources) == 1:
+                    raise
+                lines.append(f"cannot be restored: {error}")
         if not infos:
             raise UserError(f"input={settings['input']}", "none of the files can be read")
-        return str(plan(restorer, infos, restorer.trained.draws))
+        return printable("\n".join([str(plan(restorer, infos, restorer.trained.draws)), *lines]))
 
 
 def _about(
@@ -355,7 +369,7 @@ def _about(
             "sha256": trained.sha256,
             "names": trained.card["names"],
             "versions": trained.card.get("versions", {}),
-            "training": _training(trained.card),
+            "training": training_of(trained.card),
         },
         "preset": trained.preset,
         "sampler": trained.way,
@@ -371,19 +385,3 @@ def _about(
         "device": str(restorer.device),
     }
     return about, decisive
-
-
-def _training(card: dict[str, Any]) -> dict[str, Any]:
-    """Returns how the model came about, as far as its checkpoint tells."""
-    config, origin = card.get("config", {}), card.get("provenance", {})
-    return {
-        "data": card.get("data_name", card["names"]["data"]),
-        "data_settings": card["data"],
-        "data_hash": origin.get("data"),
-        "pixel_size_um": card.get("pixel_size_um"),
-        "normalisation": card["normalisation"],
-        "model": card["model"],
-        "trainer": config.get("trainer"),
-        "seed": config.get("seed"),
-        "commit": origin.get("commit"),
-    }

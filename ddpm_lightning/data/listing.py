@@ -7,7 +7,16 @@ from pathlib import Path
 from ddpm_lightning.data.notes import Note, counted
 from ddpm_lightning.data.stacks import is_image
 
-__all__ = ["below", "endings_of", "holds_results", "is_other", "left_aside", "search"]
+__all__ = [
+    "PICTURES",
+    "below",
+    "endings_of",
+    "holds_results",
+    "is_other",
+    "is_tiff",
+    "left_aside",
+    "search",
+]
 
 #: Names that mark a folder of results.
 OURS = ("restore.json", ".restore")
@@ -66,6 +75,15 @@ def holds_results(folder: Path) -> bool:
 def is_other(path: Path) -> bool:
     """Says whether a path is an image in a format that is not read; hidden files do not count."""
     return not path.name.startswith(".") and path.suffix.lower() in PICTURES + FORMATS
+
+
+def is_tiff(path: Path) -> bool:
+    """Says whether a file begins as a TIFF does, whatever its name: so do some formats of microscopes."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    except OSError:
+        return True  # whoever reads it says what is wrong
 
 
 def endings_of(paths: Iterable[Path]) -> str:

@@ -65,7 +65,7 @@ class Ensemble:
         values = torch.stack(self._values)
         # Each draw stands for its value once per equal draw, so the mean over draws of -log p is the entropy.
         share = torch.stack([(values == value).sum(0) for value in values]).double() / self._at_least(1)
-        return -share.log().mean(0)
+        return 0.0 - share.log().mean(0)  # not -0.0 where all agree
 
     def _at_least(self, needed: int) -> int:
         if self.count < needed:

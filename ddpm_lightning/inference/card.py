@@ -10,7 +10,7 @@ from typing import Any
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.plain import check_plain
 
-__all__ = ["CARD_FORMAT", "checked_card"]
+__all__ = ["CARD_FORMAT", "checked_card", "training_of"]
 
 #: Format of the card; it rises when a reader of today could not understand the card of tomorrow.
 CARD_FORMAT = 1
@@ -98,3 +98,19 @@ def _wanted(holds: bool, key: str, what: str) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def training_of(card: dict[str, Any]) -> dict[str, Any]:
+    """Returns how the model came about, as far as its checkpoint tells."""
+    config, origin = card.get("config", {}), card.get("provenance", {})
+    return {
+        "data": card.get("data_name", card["names"]["data"]),
+        "data_settings": card["data"],
+        "data_hash": origin.get("data"),
+        "pixel_size_um": card.get("pixel_size_um"),
+        "normalisation": card["normalisation"],
+        "model": card["model"],
+        "trainer": config.get("trainer"),
+        "seed": config.get("seed"),
+        "commit": origin.get("commit"),
+    }

@@ -15,7 +15,16 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from ddpm_lightning.data.listing import below, endings_of, holds_results, is_other, left_aside, search
+from ddpm_lightning.data.listing import (
+    PICTURES,
+    below,
+    endings_of,
+    holds_results,
+    is_other,
+    is_tiff,
+    left_aside,
+    search,
+)
 from ddpm_lightning.data.notes import Note
 from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, is_image
 from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, store_of
@@ -25,6 +34,7 @@ from ddpm_lightning.paths import expanded
 __all__ = ["Found", "Source", "find_files"]
 
 ALLOWED = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+REMEDY = "save the images as TIFF; in ImageJ: File > Save As > Tiff"
 WILDCARDS = "*?["
 
 
@@ -125,14 +135,18 @@ def _name(path: Path, base: str) -> str:
 
 def _seen(source: str | Path) -> _Seen:
     path = expanded(source)
+    if path.is_file() and is_other(path) and not is_tiff(path):
+        found = f"is a {path.suffix} file, which is not read"
+        if path.suffix.lower() in PICTURES:
+            found += ", because the format loses grey values or pixel size"
+        raise UserError(f"input={source}", found, ALLOWED, REMEDY)
     if path.is_file() or is_zarr(path):
         return _Seen(_outside(path if is_zarr(path) else path.parent), [path], [])
     if path.is_dir():
         images, others = search(path)
         if not images:
             found = "contains no TIFF files" + (f", but {endings_of(others)} files" if others else "")
-            remedy = "save the images as TIFF; in ImageJ: File > Save As > Tiff" if others else ""
-            raise UserError(f"input={source}", found, ALLOWED, remedy)
+            raise UserError(f"input={source}", found, ALLOWED, REMEDY if others else "")
         return _Seen(path, images, others)
     if not any(letter in str(source) for letter in WILDCARDS):
         store, inner = store_of(path)
@@ -152,6 +166,7 @@ def _seen(source: str | Path) -> _Seen:
             images += found
             others += aside
     if not images:
-        raise UserError(f"input={source}", "matches no TIFF files", allowed=ALLOWED)
+        found = "matches no TIFF files" + (f", but {endings_of(others)} files" if others else "")
+        raise UserError(f"input={source}", found, ALLOWED, REMEDY if others else "")
     fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), pattern.parts))
     return _Seen(base.joinpath(*fixed), images, others)

@@ -6,9 +6,10 @@ and the building ends as soon as there are more of them than in the file.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ __all__ = ["check_fit", "checked_weights", "limited_to", "read_weights"]
 
 #: Parts without weights (activations, poolings) that a network may have for each tensor of the file, and besides.
 PARTS, BESIDES = 20, 1000
+#: Descriptions in a BioImage.IO package.
+PACKAGED = {"rdf.yaml", "bioimageio.yaml"}
 
 
 def read_weights(path: Path) -> Any:
@@ -34,6 +37,16 @@ def read_weights(path: Path) -> Any:
         "cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain containers",
         remedy="copy it again from its run; code in checkpoints is never executed",
     )
+    if is_zipfile(path):
+        with suppress(BadZipFile, OSError), ZipFile(path) as file:
+            if not PACKAGED.isdisjoint(file.namelist()):
+                raise UserError(
+                    path,
+                    "is a BioImage.IO package, which is for other programs",
+                    allowed="a checkpoint, or a packed model NAME.safetensors",
+                    remedy="pass the checkpoint that it was exported from, or export that with "
+                    "output=NAME.safetensors",
+                )
     try:
         # A packed file of a megabyte can hold a gigabyte; PyTorch never packs.
         if not whole_zip(path):

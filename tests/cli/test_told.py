@@ -228,3 +228,28 @@ def test_a_report_takes_a_name_with_or_without_its_ending_or_a_folder(tmp_path):
         assert report._output(tmp_path / given) == tmp_path / page
     with pytest.raises(UserError, match="no page"):
         report._output(tmp_path / "scores.csv")
+
+
+def test_a_plan_and_the_run_name_what_is_left_out(command, given, noisy):
+    (noisy / "broken.tif").write_bytes(b"II*\0")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(noisy / "shot.png")
+    (noisy / "old").mkdir()
+    tifffile.imwrite(noisy / "old" / "e.tif", np.eye(16, dtype=np.uint8))
+    for more, code in ((["plan=true"], 0), (["draws=1"], 3)):
+        answer = command(*given, *more)
+        said = answer.out + answer.err
+        assert answer.code == code and "broken.tif" in said, answer
+        assert "1 .png file" in said and "1 folder with images" in said
+
+
+def test_a_picture_by_name_is_answered_as_in_a_folder(command, given, noisy):
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(noisy / "shot.png")
+    answer = command(*given, f"input={noisy}/shot.png")
+    assert answer.code == 2 and "grey values" in answer.err and "Save As > Tiff" in answer.err
+
+
+def test_few_samples_have_hardly_an_entropy(command, given, noisy, tmp_path):
+    answer = command(*given, f"input={noisy}/a.tif", "entropy=true")
+    assert answer.code == 0 and "entropy of 2 samples" in answer.out
+    entropy = tifffile.imread(tmp_path / "out" / "a_entropy.tif")
+    assert not np.signbit(entropy).any() and entropy.max() <= np.log(2) + 1e-6

@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -90,3 +91,12 @@ def test_build_nests_lists_and_makes_factories():
     )
     assert built["a"][0].steps == 4 and built["a"][1] == 3
     assert built["b"]([torch.nn.Parameter(torch.zeros(1))]).defaults["lr"] == 0.5
+
+
+def test_a_package_for_other_programs_is_called_so(tmp_path):
+    path = tmp_path / "my model.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
+        package.writestr("rdf.yaml", "type: model")
+    with pytest.raises(UserError, match="BioImage.IO package") as raised:
+        load(path)
+    assert "safetensors" in raised.value.allowed
