@@ -14,6 +14,7 @@ from ddpm_lightning.cli.config_file import read_config
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.checkpoint import load
+from ddpm_lightning.inference.weights import read_weights
 from ddpm_lightning.models.pmrf import PMRF
 from ddpm_lightning.models.regression import Regression
 from ddpm_lightning.storage import read_json
@@ -66,10 +67,18 @@ def first_steps(folder: Path) -> int:
     return read_config(config)["trainer"]["max_steps"] if begun else 0
 
 
-def progress(folder: Path) -> dict[str, int]:
-    """Returns how far the first stage of a run came, ``step`` of ``steps``; nothing where it left no record."""
-    status = read_json(folder / FOLDER / "status.json")
-    found = {key: status.get(key) for key in ("step", "steps")}
+def progress(folder: Path, resumed: Path | None) -> dict[str, int]:
+    """Returns how far the regressor of a flow was trained, ``step`` of ``steps``; nothing where there is no record.
+
+    Args:
+        folder: Folder of the whole run.
+        resumed: Checkpoint that its flow goes on from. Its own record holds: the first stage may have gone on since.
+    """
+    card = read_weights(resumed)["card"] if resumed else {}
+    training = card.get("training") if isinstance(card, dict) else None
+    own = training.get("regressor") if isinstance(training, dict) else None
+    record = own if isinstance(own, dict) else read_json(folder / FOLDER / "status.json")
+    found = {key: record.get(key) for key in ("step", "steps")}
     return found if all(isinstance(value, int) for value in found.values()) else {}
 
 

@@ -255,7 +255,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         for timer in (one for one in trainer.callbacks if isinstance(one, MaxTime)):
             timer.spend(time.monotonic() - began, config["model"]["mean_share"])
     if first is not None:
-        model.card["training"]["regressor"] = regressor = stages.progress(folder)
+        model.card["training"]["regressor"] = regressor = stages.progress(folder, resume)
         if resume is not None and regressor.get("step", 0) < regressor.get("steps", 0) and first_process():
             at = "step {step} of {steps}".format(**regressor)
             print(f"the regressor is kept as it was ({at}): only the flow is trained further")
