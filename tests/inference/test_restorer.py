@@ -161,17 +161,11 @@ def test_any_array_of_numbers_is_restored(checkpoint, plane, form):
     assert restored.mean.dtype == np.float32
 
 
-def test_true_and_false_are_restored_as_numbers(checkpoint, plane):
-    restorer = Restorer.load(checkpoint, "cpu")
-    np.testing.assert_array_equal(
-        restorer.restore(plane > 30, 1).mean, restorer.restore((plane > 30).astype(float), 1).mean
-    )
-
-
 @pytest.mark.parametrize(
     ("form", "words"),
     [
         (lambda image: image * 1j, "complex"),
+        (lambda image: image > 40, "mask"),
         (lambda image: np.ma.array(image, mask=image > 40), "masked"),
         (lambda image: np.where(image > 40, None, image), "no numbers"),
         (lambda image: image.astype(str), "no numbers"),
