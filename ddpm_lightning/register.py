@@ -120,6 +120,7 @@ HOLDS: dict[str, tuple[str, ...]] = {
     "method": ("method", "network", "schedule", "objective", "sampler", "optimizer", "lr_schedule"),
     "normalisation": ("normaliser",),
     "data": ("normalisation", "preparation", "degradation"),
+    "degradation": ("degradation",),
 }
 #: Names that checkpoints of earlier versions use, where a schedule was a function, and the classes in their place.
 FORMER = {
