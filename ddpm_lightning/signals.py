@@ -91,7 +91,8 @@ class Alarm:
         self.numbers, self.first, self.second = set(numbers), first, second
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        self._former, self._open = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False), True
+        self._former = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._closed = threading.Event()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -99,12 +100,12 @@ class Alarm:
     def close(self) -> None:
         """Stops listening."""
         signal.set_wakeup_fd(self._former)
-        self._open = False
+        self._closed.set()
         os.close(self._write)  # the thread reads the end, and closes the other side
 
     def _leave(self) -> None:
         """Keeps what a forked process is told from this one: the workers of a loader are told to end now and then."""
-        if self._open:
+        if not self._closed.is_set():
             signal.set_wakeup_fd(-1)
 
     def _listen(self) -> None:
@@ -118,7 +119,8 @@ class Alarm:
                     heard = time.monotonic()
                     self.first(number)
                 elif number in self.numbers and time.monotonic() - heard > ECHO:
-                    time.sleep(GRACE)
-                    self.second(number)
-                    os._exit(128 + number)
+                    # A job that has ended by then may be one of several in this process.
+                    if not self._closed.wait(GRACE):
+                        self.second(number)
+                        os._exit(128 + number)
         os.close(self._read)

@@ -1,6 +1,7 @@
 """What tests share: real images where there are any, small files, and one thread, so that timings mean something."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,10 @@ import tifffile
 import torch
 
 torch.set_num_threads(1)
+# Whoever starts the tests in the background, or by nohup, has these ignored, and the package would keep them so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

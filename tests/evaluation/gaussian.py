@@ -42,6 +42,9 @@ class GaussianRestorer:
         self.normalisation = PairNormalisation(FixedRange(0, 200), FixedRange(0, 200))
         self.trust = SimpleNamespace(normaliser=self.normalisation.input)
 
+    def prepared(self, plane):
+        return plane, 0
+
     def draws(self, plane, draws, image):
         rng = np.random.default_rng((self.seed, int(image)))
         noise = np.zeros_like(plane)
