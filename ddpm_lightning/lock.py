@@ -128,10 +128,11 @@ def hold(folder: str | Path, force: bool = False, token: str = "") -> Iterator[s
                 folder.mkdir(parents=True, exist_ok=True)
                 held = _take(folder / NAME, force, {*tokens(), token} - {""})
         except OSError as error:
-            remedy = "choose another folder, or change its permissions"
-            raise UserError(
-                folder, f"cannot be written to ({error.strerror or error})", remedy=remedy
-            ) from error
+            place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+            found, remedy = error.strerror or error, "choose another folder, or change its permissions"
+            if not place.is_dir():
+                found, remedy = f"{place} is not a folder", "choose another folder"
+            raise UserError(folder, f"cannot be written to ({found})", remedy=remedy) from error
         _held.append(held)
         os.environ[VARIABLE] = ",".join(dict.fromkeys([*tokens(), held.token]))
         yield held.token

@@ -221,9 +221,14 @@ def test_where_there_are_no_links_a_folder_is_taken_all_the_same(tmp_path, monke
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
+    """The message names the file that is in the way, or what links to nothing."""
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file/run: cannot be written to"), hold(tmp_path / "file" / "run"):
-        pytest.fail("held")
+    (tmp_path / "link").symlink_to("nowhere/at/all")
+    for name, culprit in (("file", "file"), ("file/run", "file"), ("file/a/run", "file"), ("link", "link")):
+        found = f"{tmp_path / name}: cannot be written to \\({tmp_path / culprit} is not a folder\\)"
+        with pytest.raises(UserError, match=found), hold(tmp_path / name):
+            pytest.fail("held")
+    assert {path.name for path in tmp_path.rglob("*")} == {"file", "link"}
 
 
 def rush(folder, log, start, seed):

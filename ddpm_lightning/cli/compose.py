@@ -125,9 +125,9 @@ def check(verb: str, arguments: list[str]) -> None:
     try:
         overrides = OverridesParser.create().parse_overrides(parsed.overrides)
     except HydraException as error:
-        raise UserError(
-            "override", str(error).splitlines()[0], allowed="KEY=VALUE, quoted where it holds , = or ()"
-        ) from error
+        subject = getattr(error, "override", "override")
+        found = f"cannot be read as an override: {str(error).splitlines()[0]}"
+        raise UserError(subject, found, allowed="KEY=VALUE, quoted where it holds , = or ()") from error
     compose(verb, [_first(override) for override in overrides])
 
 

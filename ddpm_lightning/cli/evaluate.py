@@ -21,7 +21,6 @@ beside the checkpoint; later evaluations of that checkpoint with as many draws s
 Images that cannot be scored are listed, and the exit code is then 3.
 """
 
-import os
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -229,12 +228,8 @@ def _check_free(folder: Path) -> None:
     """Refuses a folder that results cannot have; an earlier evaluation may lie there.
 
     Raises:
-        UserError: If the folder cannot be written to, is that of a run, or holds files of others under our names.
+        UserError: If the folder is that of a run, or holds files of others under our names.
     """
-    parent = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        found = "is not a folder" if not parent.is_dir() else "cannot be written to"
-        raise UserError(f"output={folder}", f"{parent} {found}", remedy="choose another folder")
     if (folder / "checkpoints").is_dir():
         raise UserError(
             f"output={folder}",

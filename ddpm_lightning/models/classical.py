@@ -65,7 +65,7 @@ def apply_filter(name: str, images: Tensor, strength: float) -> Tensor:
 
 
 def affine_error(restored: Tensor, high: Tensor) -> Tensor:
-    """Returns the mean squared error of each image after the best gain and offset, with shape (B,).
+    """Returns the mean squared error of each image after the best offset and gain of at least 0, with shape (B,).
 
     Args:
         restored: Restored images with shape (B, 1, H, W).

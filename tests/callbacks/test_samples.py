@@ -135,9 +135,10 @@ def test_a_real_training_writes_every_number_of_every_epoch(shared, tmp_path, mo
         "data.crops_per_image=1",
     ]
     monkeypatch.delenv(train.FOLDER_VARIABLE, raising=False)
-    settings = train.prepare(compose.compose("train", overrides), {"model": "ddpm_small", "data": "folder"})
-    os.environ.pop(train.FOLDER_VARIABLE)
-    best = train.train(settings).best
+    names = {"model": "ddpm_small", "data": "folder"}
+    with train.prepare(compose.compose("train", overrides), names) as settings:
+        os.environ.pop(train.FOLDER_VARIABLE)
+        best = train.train(settings).best
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/psnr_single"]]
     assert [float(row["epoch"]) for row in rows] == [0, 1]

@@ -51,7 +51,8 @@ CASES = {
         ["did you mean checkpoint=default?"],
     ),
     "unknown option": ([*TRAIN, "--fast"], ["--fast", "is not an option"]),
-    "bad grammar": ([*TRAIN, "data.root=a=b,c"], ["override"]),
+    "bad grammar": ([*TRAIN, "trainer.max_steps=a=b,c"], ["trainer.max_steps=a=b,c", "override"]),
+    "a path is no grammar": ([*TRAIN, "data.root=a=b,c"], ["data.root=a=b,c", "is not a folder"]),
     "missing value": (
         ["restore", "checkpoint={model}", "output={here}/out"],
         ["input", "is not given", "add input="],
@@ -80,8 +81,11 @@ CASES = {
         ["output=", "folder of the input"],
     ),
     "output is a file": ([*RESTORE, "input={here}/good.tif", "output={here}/file"], ["output=", "is a file"]),
-    "a run folder that cannot be": ([*TRAIN, "run_folder={here}/file/run"], ["file", "directory"]),
-    "results that cannot be written": ([*EVALUATE, "output={here}/file"], ["file", "is not a folder"]),
+    "a run folder that cannot be": (
+        [*TRAIN, "run_folder={here}/file/run"],
+        ["file/run", "file is not a folder"],
+    ),
+    "results that cannot be written": ([*EVALUATE, "output={here}/file"], ["file is not a folder"]),
     "no draws": ([*RESTORE, "input={here}/good.tif", "draws=0"], ["draws", "is 0"]),
     "small tile": ([*RESTORE, "input={here}/good.tif", "tile=32"], ["tile", "twice the overlap"]),
     "unknown protocol": ([*EVALUATE, "protocol=papre"], ["protocol 'papre'", "did you mean paper"]),

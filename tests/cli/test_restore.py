@@ -232,9 +232,11 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
     np.testing.assert_allclose(high - low, 4 * (std + 0.001 * 50), rtol=1e-3, atol=1e-4)
 
 
-def test_a_method_of_one_draw_has_no_spread(do, tmp_path, noisy, monkeypatch):
-    monkeypatch.setattr("tests.trained.TINY", [setting for setting in TINY if "sampler" not in setting])
-    regression = write_checkpoint(tmp_path / "regression" / "best.ckpt", "model=regression_small", *TINY[1:4])
+def test_a_method_of_one_draw_has_no_spread(do, tmp_path, noisy):
+    settings = [setting for setting in TINY[1:] if "sampler" not in setting]
+    regression = write_checkpoint(
+        tmp_path / "regression" / "best.ckpt", model=["model=regression_small", *settings]
+    )
     _, images, record = do(f"checkpoint={regression}", f"input={noisy}/a.tif", "preset=null")
     assert set(images) == {"a.tif"} and record["files"][0]["draws"] == 1
     answer, _, _ = do(f"checkpoint={regression}", "entropy=true", "preset=null", output="other", code=2)

@@ -57,8 +57,15 @@ def test_gain_and_offset_do_not_count():
     batch = crops()
     assert affine_error(3 * batch["high"] - 7, batch["high"]).max() < 1e-10
     torch.testing.assert_close(
-        affine_error(batch["low"], batch["high"]), affine_error(-5 * batch["low"] + 1, batch["high"])
+        affine_error(batch["low"], batch["high"]), affine_error(5 * batch["low"] + 1, batch["high"])
     )
+
+
+def test_an_inverted_image_is_no_better_than_a_constant_one():
+    high = crops()["high"]
+    variance = high.double().var((1, 2, 3), correction=0)
+    for image in (-5 * high + 1, torch.ones_like(high)):
+        torch.testing.assert_close(affine_error(image, high), variance)
 
 
 @pytest.mark.parametrize("name", FILTERS)

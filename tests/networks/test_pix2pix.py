@@ -129,9 +129,11 @@ def test_sizes_that_do_not_fit():
         network(torch.rand(1, 1, 128, 128), [])
     with pytest.raises(ValueError, match="at least 24 pixels"):
         PatchDiscriminator(filters=4)(torch.rand(1, 1, 23, 64), torch.rand(1, 1, 23, 64))
-    with pytest.raises(ValueError, match="num_downs must be at least 5"):
-        Pix2PixGenerator(num_downs=4)
-    with pytest.raises(ValueError, match="layers must be at least 1"):
-        PatchDiscriminator(layers=0)
+    for depth in (4, 17):
+        with pytest.raises(ValueError, match=f"num_downs must be 5 to 16, not {depth}"):
+            Pix2PixGenerator(num_downs=depth)
+    for depth in (0, 17):
+        with pytest.raises(ValueError, match=f"layers must be 1 to 16, not {depth}"):
+            PatchDiscriminator(layers=depth)
     with pytest.raises(ValueError, match="dropout_probability"):
         Pix2PixGenerator(dropout_probability=1.0)

@@ -131,7 +131,9 @@ def test_keras_start_and_batch_norm(settings, momentum):
     ("settings", "message"),
     [
         ({"kernel_size": 4}, "kernel_size must be odd"),
-        ({"depth": 0}, "depth and first_filters"),
+        ({"depth": 0}, "depth must be 1 to 16 .* not 0 "),
+        ({"depth": 17}, "depth must be 1 to 16 .* not 17 "),
+        ({"first_filters": 0}, "first_filters at least 1, not .* 0$"),
         ({"in_channels": 2}, "residual adds the input"),
     ],
 )
