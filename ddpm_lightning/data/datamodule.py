@@ -96,7 +96,7 @@ class PairDataModule(lightning.LightningDataModule):
         pairs = self.pairs(split)
         for index in range(len(pairs)):
             with suppress(UserError):  # a file that cannot be read is reported by whoever needs it
-                return pairs[index].paired
+                return pairs.recorded(index).paired
         return True
 
     def load_normalisation(self, state: dict[str, Any]) -> None:
@@ -121,11 +121,12 @@ class PairDataModule(lightning.LightningDataModule):
         """Reads the pairs and fits the normalisation; called by Lightning in every process."""
         if stage != "fit":
             return
-        # Every pair is looked at now: a bad file must not end a training that has run for hours.
+        # Every pair is read now: a bad file must not end a training that has run for hours. The search for defects can
+        # wait until an image is used.
         for split in ("train", "val"):
             pairs = self.pairs(split)
             smallest = min(
-                (pairs[index] for index in range(len(pairs))), key=lambda pair: min(pair.low.shape)
+                (pairs.recorded(index) for index in range(len(pairs))), key=lambda pair: min(pair.low.shape)
             )
             side = min(smallest.low.shape)
             if side < self.crop:
@@ -139,7 +140,7 @@ class PairDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Returns batches of crops: ``low`` and ``high`` with shape (B, 1, crop, crop), and ``name``."""
         pairs = self.pairs("train")
-        crops = self.crops_per_image or max(1, math.prod(pairs[0].low.shape) // self.crop**2)
+        crops = self.crops_per_image or max(1, math.prod(pairs.recorded(0).low.shape) // self.crop**2)
         dataset = CropDataset(pairs, self.normalisation, self.crop, crops, self.augment, self.seed)
         trainer = self.trainer
         sampler = KeyedBatchSampler(

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from ddpm_lightning.data.augment import SYMMETRIES, symmetry
-from ddpm_lightning.data.defects import repaired
+from ddpm_lightning.data.defects import Repairs, repairs_of
 from ddpm_lightning.data.normalise import PairNormalisation, Scale
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.errors import UserError
@@ -30,7 +30,9 @@ SLAB = 64
 class CachedPairs:
     """A source that keeps its pairs in memory, up to a limit; what does not fit is read again.
 
-    Defective pixels of noisy images are replaced, as ``restore`` does before a network sees them.
+    Defective pixels of noisy images are replaced, as ``restore`` does before a network sees them. The search takes far
+    longer than a crop: each image is searched once in a process, when it is first used, and what is replaced in it is
+    remembered, whether or not its pixels are kept.
 
     Args:
         source: Where the pairs come from, with their pixels as they were recorded.
@@ -40,30 +42,46 @@ class CachedPairs:
     def __init__(self, source: PairSource, limit_gb: float = 4.0) -> None:
         self.source, self.limit = source, limit_gb * 1e9
         self._pairs: dict[int, Pair] = {}
+        self._repairs: dict[int, Repairs | None] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Pair:
+        return self.sound(index, self.recorded(index))
+
+    def recorded(self, index: int) -> Pair:
+        """Returns a pair with its pixels as they were recorded."""
         pair = self._pairs.get(index)
         if pair is None:
             pair = self.source[index]
-            low, count = repaired(pair.low)
-            if count:
-                pair = replace(pair, low=low, high=pair.high if pair.paired else low)
             size = pair.low.nbytes + pair.high.nbytes
             if self._bytes + size <= self.limit:
                 self._pairs[index] = pair
                 self._bytes += size
         return pair
 
+    def repairs(self, index: int, pair: Pair) -> Repairs | None:
+        """Returns what is to be replaced in the noisy image of a recorded pair; ``None`` where nothing is."""
+        if index not in self._repairs:
+            self._repairs[index] = repairs_of(pair.low)
+        return self._repairs[index]
+
+    def sound(self, index: int, pair: Pair) -> Pair:
+        """Returns a recorded pair with its defective pixels replaced."""
+        repairs = self.repairs(index, pair)
+        if repairs is None:
+            return pair
+        low = repairs.put(pair.low)
+        return replace(pair, low=low, high=pair.high if pair.paired else low)
+
 
 class CropDataset(Dataset):
     """Random crops of pairs, normalised to about [-1, 1].
 
     Args:
-        source: Pairs of any size that is not below the crop's.
+        source: Pairs of any size that is not below the crop's; their defective pixels are replaced.
         normalisation: Fitted maps of both images.
         crop: Side of the square crops in pixels.
         crops_per_image: Crops of each image in an epoch.
@@ -73,14 +91,15 @@ class CropDataset(Dataset):
 
     def __init__(
         self,
-        source: PairSource,
+        source: PairSource | CachedPairs,
         normalisation: PairNormalisation,
         crop: int,
         crops_per_image: int = 1,
         augment: bool = True,
         seed: int = 0,
     ) -> None:
-        self.source, self.normalisation = source, normalisation
+        self.source = source if isinstance(source, CachedPairs) else CachedPairs(source, 0.0)
+        self.normalisation = normalisation
         self.crop, self.crops_per_image, self.augment, self.seed = crop, crops_per_image, augment, seed
         self._scales: dict[int, tuple[Scale, Scale]] = {}
 
@@ -110,7 +129,7 @@ class CropDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = np.random.default_rng((self.seed, epoch, index))
         number = index // self.crops_per_image
-        pair = self.source[number]
+        pair = self.source.recorded(number)
         height, width = pair.low.shape
         if min(height, width) < self.crop:
             raise UserError(
@@ -121,9 +140,15 @@ class CropDataset(Dataset):
         y, x = rng.integers(height - self.crop + 1), rng.integers(width - self.crop + 1)
         turn = int(rng.integers(SYMMETRIES)) if self.augment else 0
         if number not in self._scales:
-            self._scales[number] = self.normalisation.scales(pair.low, pair.high)
-        for image, scale, place in zip((pair.low, pair.high), self._scales[number], places, strict=True):
-            view = symmetry(image[y : y + self.crop, x : x + self.crop], turn)
+            whole = self.source.sound(number, pair)
+            self._scales[number] = self.normalisation.scales(whole.low, whole.high)
+        window = np.s_[y : y + self.crop, x : x + self.crop]
+        low, high = pair.low[window], pair.high[window]
+        if repairs := self.source.repairs(number, pair):
+            low = repairs.put(low, y, x)
+            high = high if pair.paired else low
+        for image, scale, place in zip((low, high), self._scales[number], places, strict=True):
+            view = symmetry(image, turn)
             if scale.far:
                 scale.normalise(view, out=place)
                 continue

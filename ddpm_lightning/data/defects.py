@@ -17,10 +17,12 @@ of up to three pixels, and thin bright tracks of up to :data:`TRACK` pixels, are
 Rows and columns are defective where they deviate as a whole from the rows or columns beside them.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["find_defects", "repaired"]
+__all__ = ["Repairs", "find_defects", "repaired", "repairs_of"]
 
 #: Percentiles between which the tail of the noise is seen, and the probability to which it is continued.
 TAIL, CHANCE = (98.0, 99.5), 1e-8
@@ -64,6 +66,51 @@ def repaired(image: np.ndarray) -> tuple[np.ndarray, int]:
         found |= new
         result = _filled(image, found)
     return result, int(found.sum())
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What :func:`repaired` replaces in an image, to be put into its crops without another search.
+
+    Attributes:
+        width: Width of the image in pixels.
+        places: Positions of the replaced pixels in the flattened image, with shape (N,), ascending.
+        values: Their new values, with shape (N,), in the dtype of the image.
+    """
+
+    width: int
+    places: np.ndarray
+    values: np.ndarray
+
+    def put(self, crop: np.ndarray, y: int = 0, x: int = 0) -> np.ndarray:
+        """Replaces the defective pixels of a crop; the effort is that of the crop's own rows.
+
+        Args:
+            crop: Part of the image with shape (h, w), as it was recorded; it is not changed.
+            y: Row of the image in which the crop begins.
+            x: Column of the image in which the crop begins.
+
+        Returns:
+            The crop itself where it holds no defect, else a copy.
+        """
+        height, width = crop.shape
+        first, last = np.searchsorted(self.places, (y * self.width, (y + height) * self.width))
+        rows, columns = np.divmod(self.places[first:last], self.width)
+        inside = (columns >= x) & (columns < x + width)
+        if not inside.any():
+            return crop
+        result = crop.copy()
+        result[rows[inside] - y, columns[inside] - x] = self.values[first:last][inside]
+        return result
+
+
+def repairs_of(image: np.ndarray) -> Repairs | None:
+    """Returns what :func:`repaired` replaces in an image with shape (H, W); ``None`` where nothing is replaced."""
+    sound, count = repaired(image)
+    if not count:
+        return None
+    places = np.flatnonzero(sound != image)
+    return Repairs(image.shape[1], places, sound.ravel()[places])
 
 
 def find_defects(image: np.ndarray) -> np.ndarray:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_lightning.data import dataset as dataset_module
 from ddpm_lightning.data.augment import SYMMETRIES, symmetry
 from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler
+from ddpm_lightning.data.defects import repaired, repairs_of
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation, Percentile
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.errors import UserError
@@ -158,6 +160,33 @@ def test_hot_pixels_are_replaced_before_training_sees_them():
     scale.fit([high])
     spoilt, sound = scale.scale(pair.low), scale.scale(high)
     assert spoilt.high == pytest.approx(sound.high, rel=1e-2)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("limit", [1.0, 0.0])
+def test_crops_are_those_of_the_repaired_image_which_is_searched_once(limit, paired, monkeypatch):
+    high = np.random.default_rng(0).poisson(200, (64, 80)).astype(np.uint16)
+    low = high.copy()
+    low[[0, 20, 20, 41, 63], [79, 30, 60, 0, 33]] = 65535
+    sound, count = repaired(low)
+    assert count == 5
+    searched = []
+    monkeypatch.setattr(dataset_module, "repairs_of", lambda image: searched.append(1) or repairs_of(image))
+    recorded = low.copy()
+    source = CachedPairs(One(Pair(low, high if paired else low, "a", "f", paired=paired)), limit)
+    normalisation = PairNormalisation(FixedRange(0, 2), FixedRange(0, 2))
+    crops = CropDataset(source, normalisation, 16, 200, augment=False)
+    held = 0
+    for index in range(200):
+        item = crops[index]
+        y, x = map(int, item["name"].split("@")[1].split(",")[:2])
+        window = np.s_[y : y + 16, x : x + 16]
+        np.testing.assert_array_equal(item["low"][0].numpy() + 1, sound[window])
+        np.testing.assert_array_equal(item["high"][0].numpy() + 1, (high if paired else sound)[window])
+        held += (low[window] == 65535).any()
+    assert 0 < held < 200 and len(searched) == 1
+    np.testing.assert_array_equal(source[0].low, sound)
+    np.testing.assert_array_equal(low, recorded)
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float64])

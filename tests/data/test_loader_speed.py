@@ -60,25 +60,30 @@ def test_the_recipe_makes_what_ours_makes(tmp_path, script):
 
 
 def test_crops_of_large_frames_cost_their_own_pixels(tmp_path):
-    """A stack of 1024 x 1024 frames that is kept nowhere in memory trains in the speed class of one that is."""
+    """A stack of 1024 x 1024 frames that is kept nowhere in memory trains in the speed class of one that is.
+
+    Those read from the disk hold hot pixels as well. The first pass is not timed: in it, each frame is read whole and
+    searched for defects, which happens once. Later crops, timed here, cost no more than their own pixels.
+    """
     rng = np.random.default_rng(0)
     for split, frames_count in (("train", 4), ("val", 1)):
         for role in ("low", "high"):
-            tif(
-                tmp_path / split / role / "series.tif",
-                rng.integers(0, 999, (frames_count, 1024, 1024)).astype(np.uint16),
-            )
+            frames = rng.poisson(200, (frames_count, 1024, 1024)).astype(np.uint16)
+            tif(tmp_path / "memory" / split / role / "series.tif", frames)
+            if role == "low":
+                frames[:, 40::64, 40::64] = 65535
+            tif(tmp_path / "mapped" / split / role / "series.tif", frames)
 
-    def loader(cache_gb):
+    def loader(name, cache_gb):
         data = FolderData(
-            tmp_path, normalisation=PairNormalisation(FixedRange(), FixedRange()), crop=64, crops_per_image=64,
+            tmp_path / name, normalisation=PairNormalisation(FixedRange(), FixedRange()), crop=64, crops_per_image=64,
             cache_gb=cache_gb, fit_images=1, validation_crops=1,
         )  # fmt: skip
         data.setup("fit")
         return data.train_dataloader()
 
     times = {name: [] for name in ("memory", "mapped")}
-    loaders = {"memory": loader(4.0), "mapped": loader(0.0)}
+    loaders = {"memory": loader("memory", 4.0), "mapped": loader("mapped", 0.0)}
     for number in range(4):
         for name, batches in loaders.items():
             began = time.process_time()
