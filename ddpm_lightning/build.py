@@ -1,9 +1,9 @@
-"""Builds objects from plain dictionaries: the part of Hydra's ``instantiate`` that a file may be trusted with.
+"""Builds objects from plain dictionaries: the part of Hydra's ``instantiate`` that is safe for untrusted files.
 
 A description with ``_target_`` names a registered class (:mod:`ddpm_lightning.register`); the other keys are its
 arguments, built first. ``_partial_: true`` makes an optimiser a factory that still takes the parameters. The whole tree
-is looked through before the first object is made: every name, and whether each setting is of the kind that its class
-takes. Nothing is built of a tree in which anything is refused.
+is checked before the first object is created: every name, and whether each setting has a type that its class accepts.
+If anything is rejected, nothing is built.
 """
 
 import functools
@@ -16,46 +16,50 @@ from ddpm_lightning.signatures import accepted, stray
 
 __all__ = ["build", "check"]
 
-#: Deepest nesting, and most values, of a description: those of this program have 6 levels and some hundred values.
+#: Maximum nesting and number of values of a description: those of this program have 6 levels and a few hundred values.
 DEEPEST, MOST = 32, 100_000
-#: Greatest whole number of a setting, but for seeds.
+#: Largest integer setting, except for seeds.
 GREATEST = 10**6
 SEEDS = ("seed", "world", "split_seed")
-#: Kinds whose whole numbers count something: there are no negative ones.
+#: Kinds whose integer settings are counts and cannot be negative.
 COUNTED = ("method", "network", "schedule", "objective", "sampler")
-#: What goes wrong inside of a constructor that was given settings that cannot be.
+#: Errors that constructors raise for invalid settings.
 UNBUILDABLE = (
     *(TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, RuntimeError),
 )
 
 
 def build(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = ()) -> Any:
-    """Builds what a description says.
+    """Builds the object that a description defines.
 
     Args:
         node: Nested dictionaries, lists and plain values.
         kinds: Kinds of classes (keys of :data:`ddpm_lightning.register.REGISTER`) that the outermost descriptions may
             name; by default all.
-        trust: Top-level packages whose classes are admitted as well.
+        trust: Top-level packages whose classes are also allowed.
 
     Raises:
-        UserError: If a class is not allowed or does not exist, or does not take its arguments; nothing was built then.
+        UserError: If a class is not allowed, does not exist, or does not accept its arguments; nothing is built then.
     """
     check(node, kinds, trust)
     return _built(node, "", trust)
 
 
 def check(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = ()) -> None:
-    """Raises what :func:`build` would refuse before it builds; for the arguments see there."""
+    """Raises the errors that :func:`build` raises before it builds anything, for the same arguments."""
     seen, nodes = 0, []
     for path, depth, value, allowed, owner in _values(node, kinds, trust):
         seen += 1
         if depth > DEEPEST or seen > MOST:
             found = (
-                f"is nested more than {DEEPEST} deep" if depth > DEEPEST else f"holds more than {MOST} values"
+                f"is nested more than {DEEPEST} levels deep"
+                if depth > DEEPEST
+                else f"contains more than {MOST} values"
             )
             raise UserError(
-                path.split(".")[0] or "description", found, remedy="the file was not made by this program"
+                path.split(".")[0] or "description",
+                found,
+                remedy="use a file that was written by this program",
             )
         if isinstance(value, Mapping):
             _check_name(value, path, allowed, trust)
@@ -64,7 +68,7 @@ def check(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = 
             _check_number(value, path, owner)
         elif not (value is None or isinstance(value, bool | str | float | list | tuple)):
             raise UserError(path, f"is a {type(value).__name__}", allowed="plain values, lists and settings")
-    # Classes are imported, and asked what they take, when all names were found to be allowed.
+    # Classes are imported and inspected only after all names have been found to be allowed.
     for value, path in nodes:
         if kind_of(value.get("_target_")):
             _check_settings(value, path)
@@ -75,8 +79,8 @@ def _values(
 ) -> Iterator[tuple[str, int, Any, Sequence[str] | None, str | None]]:
     """Yields each value with its path, its depth, the kinds allowed there and the kind of the class that takes it.
 
-    Depth first, and without recursion, which a file could make as deep as it likes. A description is yielded before
-    what it holds, so its keys have been checked by then.
+    Depth first, and without recursion, because a file could be nested to any depth. A description is yielded before
+    its contents, so its keys have been checked by then.
     """
     waiting: list[tuple[str, int, Any, Sequence[str] | None, str | None]] = [("", 0, node, kinds, None)]
     while waiting:
@@ -86,7 +90,7 @@ def _values(
             below = f"{path}." if path else ""
             if "_target_" in value:
                 owner = kind_of(value["_target_"])
-                # Whoever is trusted may hold whatever is allowed anywhere.
+                # Trusted classes may contain any allowed class.
                 allowed = HOLDS.get(owner, ()) if owner else None
             inner = [
                 (f"{below}{key}", content)
@@ -105,10 +109,12 @@ def _check_name(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Se
         check_name(node["_target_"], kinds, trust)
     for key in node:
         if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_")):
-            raise UserError(f"{path}.{key}".lstrip("."), "is no name of a setting", remedy="leave it out")
+            raise UserError(f"{path}.{key}".lstrip("."), "is not a valid setting name", remedy="leave it out")
     if "_target_" not in node:
         if "_partial_" in node:
-            raise UserError(f"{path}._partial_".lstrip("."), "stands without _target_", remedy="leave it out")
+            raise UserError(
+                f"{path}._partial_".lstrip("."), "is given without _target_", remedy="leave it out"
+            )
         return
     kind, partial = kind_of(node["_target_"]), node.get("_partial_", False)
     former = node["_target_"] in FORMER
@@ -116,7 +122,7 @@ def _check_name(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Se
         raise UserError(
             f"{path}._partial_".lstrip("."),
             f"is {partial!r}",
-            allowed="true for optimisers, and nowhere else",
+            allowed="true, for optimisers only",
         )
 
 
@@ -132,19 +138,23 @@ def _check_settings(node: Mapping, path: str) -> None:
     for name, value in settings.items():
         if wanted := accepted(made, name, value):
             found = "a description" if isinstance(value, Mapping) else repr(value)[:80]
-            raise UserError(f"{path}.{name}".lstrip("."), f"cannot be built: is {found}", allowed=wanted)
+            raise UserError(
+                f"{path}.{name}".lstrip("."), f"cannot be built: the value is {found}", allowed=wanted
+            )
 
 
 def _check_number(value: int, path: str, owner: str | None) -> None:
     if path.rpartition(".")[2] in SEEDS or owner is None:
         if abs(value) >= 2**63:
-            raise UserError(path, "is a number of more than 63 bits")
+            raise UserError(path, "is a number with more than 63 bits")
         return
     least = 0 if owner in COUNTED else -GREATEST
     if not least <= value <= GREATEST:
         shown = str(value) if abs(value) < 10**18 else "a giant number"
         raise UserError(
-            path, f"cannot be built: is {shown}", allowed=f"a whole number from {least} to {GREATEST}"
+            path,
+            f"cannot be built: the value is {shown}",
+            allowed=f"a whole number from {least} to {GREATEST}",
         )
 
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-#: Halves of characters that stand for no byte of a file name.
+#: Surrogates that do not encode a byte of a file name.
 LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-#: Control characters but for tabs and ends of lines; invisible ones, and those that turn the direction of writing.
+#: Control characters except tabs and line ends, invisible characters, and those that change the text direction.
 _UNSEEN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
@@ -46,14 +46,14 @@ class UserError(Exception):
 
 
 def printable(text: object, lines: bool = True) -> str:
-    r"""Returns a text that does nothing but stand there, whatever terminal or file it is written to.
+    r"""Returns a text that is safe to print on any terminal or write to any file.
 
-    What files and their names hold need not be UTF-8, and may hold codes that move the cursor, set the title or turn
-    the direction of writing: these appear as ``\x1b``.
+    File names and contents need not be UTF-8, and may contain codes that move the cursor, set the title or change the
+    text direction: these are shown as ``\x1b``.
 
     Args:
         text: The text.
-        lines: Whether it may have several lines.
+        lines: Whether line ends are kept.
     """
     text = LONE.sub("\ufffd", str(text)).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return (CONTROLS if lines else CONTROLS_AND_LINES).sub(lambda found: ascii(found[0])[1:-1], text)
@@ -74,23 +74,23 @@ def nearest(found: str, names: Iterable[str], least: float = 0.6) -> list[str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Says whether an error means that memory was too short."""
+    """Says whether an error means that memory ran out."""
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or any(word in str(error).lower() for word in words)
 
 
 def out_of_memory(subject: object, error: BaseException) -> UserError:
-    """Returns what to say where memory was too short for a file, which may be whole."""
+    """Returns the error for a file that does not fit into memory, and may well be intact."""
     said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    remedy = "end other programs, or use a larger machine"
+    remedy = "close other programs, or use a machine with more memory"
     return UserError(subject, f"does not fit into memory ({said})", remedy=remedy)
 
 
 class Interrupted(BaseException):
-    """A job was told to stop, and stopped; the command line leaves with the exit code that shells use for the signal.
+    """A job was asked to stop, and stopped; the command exits with the code that shells use for the signal.
 
-    It is no :class:`Exception`: whoever handles the errors of a damaged file has nothing to do with it.
+    It is not an :class:`Exception`, so handlers of errors such as damaged files do not catch it.
 
     Args:
         signum: Number of the signal: 15 (SIGTERM) leaves with 143, 2 (SIGINT) with 130, 1 (SIGHUP) with 129.

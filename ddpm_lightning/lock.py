@@ -1,13 +1,13 @@
-"""A folder belongs to one job at a time; the file ``.ddpm_lightning.lock`` in it says to which.
+"""Locks a folder for one job at a time; the file ``.ddpm_lightning.lock`` in it names the owner.
 
-The file appears whole and at once, so of any number of jobs that start together one has the folder, and the others say
-who that is. It goes when the job ends. Where a job was killed, the next one on the same machine finds that its process
-has ended and takes the folder; a lock of the system (``flock``), which ends with the last process of a job, lets one
-alone do so. A machine that cannot look at the process, which is any other one, and also another container or the same
-machine after a start, never assumes that it has ended: ``force=true`` takes the folder all the same. Whoever lost a
-folder in this way notices when it next asks (:func:`check`), and stops.
+The file is created atomically, so exactly one of several jobs that start together gets the folder, and the others name
+the owner. It is removed when the job ends. If a job was killed, the next one on the same machine finds that its process
+has ended and takes over the folder; a system lock (``flock``), which lasts until the last process of a job has ended,
+ensures that only one job does so. If the process cannot be checked (on another machine, in another container, or after
+a restart), the job is never assumed to have ended, and only ``force=true`` takes over the folder. A job that lost its
+folder in this way notices at its next :func:`check`, and stops.
 
-The processes of one job share the lock of the first of them: they find its token in their environment, or are given it.
+The processes of one job share the lock of the first: they find its token in their environment, or receive it.
 """
 
 import json
@@ -30,15 +30,15 @@ from ddpm_lightning.storage import disk_full_named, new_file, read_json
 
 try:
     import fcntl
-except ImportError:  # Windows: a folder of a job that was killed takes force=true
+except ImportError:  # Windows: the folder of a killed job needs force=true
     fcntl = None
 
 __all__ = ["NAME", "Owner", "check", "descriptors", "give_back", "hold", "holder", "tokens"]
 
 NAME = ".ddpm_lightning.lock"
-#: Tells processes that are started by a job which locks are its own.
+#: Environment variable with the tokens of a job's locks, for the processes that it starts.
 VARIABLE = "DDPM_LIGHTNING_LOCKS"
-#: Seconds that the last processes of a job have to end after the first one, which held the lock.
+#: Seconds within which the remaining processes of a job must end after the process that held the lock.
 PATIENCE = 10.0
 #: Letters of a command that are kept: a shell may put thousands of files into one.
 LONGEST = 1000
@@ -46,17 +46,17 @@ LONGEST = 1000
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a folder.
+    """The owner of a folder.
 
     Attributes:
         host: Name of the machine.
-        boot: What tells one start of a machine from another, and machines of one name; empty where it is not known.
-        namespace: In which of the machine's containers process numbers hold.
+        boot: Identifier of the machine's current boot, unique across machines; empty if unknown.
+        namespace: Process namespace (container) in which the process number is valid.
         process: Number of the process.
-        started: When the process started, in the ticks of the system: numbers of processes are given again.
-        since: When it took the folder.
-        command: What it does.
-        token: What tells this lock from all others.
+        started: Start time of the process in system ticks, because process numbers are reused.
+        since: When it locked the folder.
+        command: Its command line.
+        token: Unique identifier of the lock.
     """
 
     host: str = "unknown"
@@ -74,7 +74,7 @@ class Owner:
 
     @property
     def state(self) -> str:
-        """``alive``, ``dead``, or ``elsewhere`` where that cannot be found out from here."""
+        """``alive``, ``dead``, or ``elsewhere`` if that cannot be checked from here."""
         here = _here()
         if fcntl is None or not self.token or (self.host, self.boot, self.namespace) != here:
             return "elsewhere"
@@ -83,14 +83,14 @@ class Owner:
 
 @dataclass
 class _Held:
-    """A lock that this process has, or shares.
+    """A lock that this process holds or shares.
 
     Attributes:
         path: The file.
-        descriptor: The open file, which keeps the lock of the system.
+        descriptor: The open file, which keeps the system lock.
         token: Token of the owner.
-        shared: Whether another process of this job took it, or another part of this process.
-        process: The process that has it: copies of it do not give it back.
+        shared: Whether another process of this job, or another part of this process, took it.
+        process: The process that holds it; forked copies do not release it.
     """
 
     path: Path
@@ -105,18 +105,18 @@ _held: list[_Held] = []
 
 @contextmanager
 def hold(folder: str | Path, force: bool = False, token: str = "") -> Iterator[str]:
-    """Holds a folder as long as the block lasts; it is made, and removed again if nothing was put into it.
+    """Locks a folder for the duration of the block. It is created if needed, and removed again if left empty.
 
     Args:
         folder: The folder.
-        force: Take it from whoever has it.
-        token: Token of another process of this job that has it, where it is not in the environment.
+        force: Take it over from any other job.
+        token: Token of another process of this job that holds the lock, if it is not in the environment.
 
     Yields:
         The token of the lock.
 
     Raises:
-        UserError: If another job has the folder.
+        UserError: If another job has locked the folder.
     """
     folder = Path(os.path.abspath(folder))
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -154,10 +154,10 @@ def tokens() -> list[str]:
 
 
 def check(path: str | Path) -> None:
-    """Makes sure, before something is written, that the folder it goes to is still held.
+    """Checks before writing that the folder is still locked by this job.
 
     Raises:
-        UserError: If another job took it.
+        UserError: If another job took it over.
     """
     for held in _held:
         if Path(os.path.abspath(path)).is_relative_to(held.path.parent) and not _is_at(held):
@@ -165,23 +165,23 @@ def check(path: str | Path) -> None:
             if owner is not None and owner.token != held.token:
                 raise UserError(
                     held.path.parent,
-                    f"was taken by {owner} with force=true while this job was at work",
-                    remedy="stop one of the two; this one stops here, and leaves what it wrote so far",
+                    f"was taken over by {owner} with force=true while this job was running",
+                    remedy="run one job per folder; this one stops now and keeps what it has written",
                 )
 
 
 def holder(folder: Path) -> Owner | None:
-    """Returns who has a folder, or ``None``."""
+    """Returns the owner of a folder, or ``None``."""
     return _read(folder / NAME)
 
 
 def descriptors() -> tuple[int, ...]:
-    """Returns what a process must inherit so that the folders are not free before it has ended as well."""
+    """Returns the descriptors that a child process must inherit so that the folders stay locked until it ends."""
     return tuple(held.descriptor for held in _held)
 
 
 def give_back() -> None:
-    """Gives all folders back, for a process that is about to end without leaving its blocks."""
+    """Releases all folders, for a process that is about to end without leaving its blocks."""
     for held in _held:
         if held.process == os.getpid():
             _release(held)
@@ -194,7 +194,7 @@ def _take(path: Path, force: bool, own: set[str]) -> _Held:
             return held
         try:
             descriptor = _opened(path)
-        except FileNotFoundError:  # given back meanwhile
+        except FileNotFoundError:  # released meanwhile
             continue
         owner = _read(path, descriptor)
         if owner is not None and owner.token in own:
@@ -206,20 +206,23 @@ def _take(path: Path, force: bool, own: set[str]) -> _Held:
                 free = _flock(descriptor, exclusive=True)
                 if free and _same(descriptor, path) and (held := _made(path, replace=True)):
                     return held
-                if free is None:  # who was first cannot be found out
+                if free is None:  # it cannot be determined which job was first
                     state = "elsewhere"
                 elif (
                     free or waited < PATIENCE
-                ):  # another job was first, or processes of the last one are there
+                ):  # another job was first, or processes of the last one are still running
                     time.sleep(0.05)
                     continue
-            elif state == "unreadable" and waited < 1:  # some systems cannot write it at once
+            elif state == "unreadable" and waited < 1:  # some file systems do not write it atomically
                 time.sleep(0.05)
                 continue
             if not force:
                 raise _refused(path, owner, state)
             if held := _made(path, replace=True):
-                print(f"{path.parent}: taken by force=true from {owner or 'an unknown job'}", file=sys.stderr)
+                print(
+                    f"{path.parent}: taken over from {owner or 'an unknown job'} (force=true)",
+                    file=sys.stderr,
+                )
                 return held
         finally:
             os.close(descriptor)
@@ -231,15 +234,15 @@ def _refused(path: Path, owner: Owner | None, state: str) -> UserError:
         return UserError(path.parent, f"is in use by {owner}", remedy=wait)
     if state == "dead":
         return UserError(path.parent, f"is in use by processes that were started by {owner}", remedy=wait)
-    found = f"is in use by {owner}, which cannot be looked at from here ({platform.node()})"
+    found = f"is in use by {owner}, which cannot be checked from here ({platform.node()})"
     if owner is None:
-        found = f"holds {path.name}, which does not say whose it is"
+        found = f"contains {path.name}, which does not name its owner"
     remedy = f"{wait}; if it was killed, repeat the command with force=true"
     return UserError(path.parent, found, remedy=remedy)
 
 
 def _made(path: Path, replace: bool = False) -> _Held | None:
-    """Writes the file with this process as the owner; nothing, if there is one."""
+    """Writes the file with this process as the owner; returns ``None`` if there is one already."""
     owner = _myself()
     content = json.dumps(asdict(owner)).encode()
     draft = path.with_name(f"{path.name}.{owner.token}.partial")
@@ -257,7 +260,9 @@ def _made(path: Path, replace: bool = False) -> _Held | None:
                 os.link(draft, path)
                 kept = True
             except FileExistsError:
-                kept = os.fstat(descriptor).st_nlink == 2  # of NFS, an answer may be lost and asked for again
+                kept = (
+                    os.fstat(descriptor).st_nlink == 2
+                )  # on NFS, a reply may be lost and the request repeated
             except FileNotFoundError:  # whoever has the folder removed the draft
                 pass
             except OSError:  # a file system without links
@@ -279,7 +284,7 @@ def _made(path: Path, replace: bool = False) -> _Held | None:
 
 def _release(held: _Held) -> None:
     if fcntl is None:
-        os.close(held.descriptor)  # what is open cannot be removed there
+        os.close(held.descriptor)  # Windows cannot remove open files
     if not held.shared and _is_at(held):
         with suppress(OSError):
             held.path.unlink()
@@ -288,7 +293,7 @@ def _release(held: _Held) -> None:
 
 
 def _is_at(held: _Held) -> bool:
-    """Says whether the file is still the one of this job."""
+    """Says whether the lock file is still that of this job."""
     if fcntl is None:
         owner = _read(held.path)
         return owner is not None and owner.token == held.token
@@ -314,11 +319,11 @@ def _opened(path: Path) -> int:
         raise
     except OSError as error:  # a link, or a folder
         remedy = "remove it, or choose another folder"
-        raise UserError(path, "is in the way: it is no file of this program", remedy=remedy) from error
+        raise UserError(path, "is not a lock file of this program", remedy=remedy) from error
 
 
 def _flock(descriptor: int, exclusive: bool) -> bool | None:
-    """Takes the lock of the system on a file; ``False`` where others have it, ``None`` where there is no such lock."""
+    """Takes the system lock on a file; ``False`` if others hold it, ``None`` if the system has no such lock."""
     if fcntl is None:
         return None
     try:
@@ -331,7 +336,7 @@ def _flock(descriptor: int, exclusive: bool) -> bool | None:
 
 
 def _read(path: Path, descriptor: int | None = None) -> Owner | None:
-    """Returns what a file says, if it is one of ours."""
+    """Returns the owner named in a file, if it is a lock file of this program."""
     content: Any = {}
     if descriptor is None:
         content = read_json(path)
@@ -364,7 +369,7 @@ def _myself() -> Owner:
 
 @lru_cache(maxsize=1)
 def _here() -> tuple[str, str, int]:
-    """Returns what must be the same for a process number to mean a process that can be looked at."""
+    """Returns host, boot and namespace: only if they agree can a process number be checked."""
     boot, namespace = "", 0
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -373,7 +378,7 @@ def _here() -> tuple[str, str, int]:
 
 
 def _started(process: int) -> int:
-    """Returns when a process started: -1 if there is none, or it is one that has ended, and 0 if it cannot be known."""
+    """Returns when a process started: -1 if it does not exist or has ended, and 0 if this is unknown."""
     if not Path("/proc/self/stat").exists():
         try:
             os.kill(process, 0)

@@ -8,12 +8,12 @@ __all__ = ["command_of", "expanded"]
 
 
 def expanded(name: str | Path) -> Path:
-    """Returns the path of a name, in which a leading ``~`` stands for a home folder.
+    """Returns a path with a leading ``~`` replaced by the home folder.
 
-    A file that is really called ``~name`` wins, and so does a name behind ``~`` that belongs to no user.
+    The name is kept if a file is really called ``~name``, or if no user has that name.
     """
     path = Path(name)
-    if os.path.exists(path):  # noqa: PTH110  (Path.exists raises where a name is too long)
+    if os.path.exists(path):  # noqa: PTH110  (Path.exists raises if a name is too long)
         return path
     try:
         return path.expanduser()

@@ -1,4 +1,4 @@
-"""Trees of plain values that strangers wrote: examined in a moment, however large, deep or odd they are."""
+"""Checks trees of plain values from untrusted files, quickly however large, deep or malformed they are."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -6,21 +6,21 @@ from typing import Any
 
 __all__ = ["check_plain"]
 
-#: Most values, deepest nesting, longest text and longest key.
+#: Maximum number of values, nesting depth, text length and key length.
 MOST, DEEPEST, LONGEST, LONGEST_KEY = 500_000, 64, 100_000, 1000
 
 
 def check_plain(tree: Any, name: str) -> None:
-    """Checks that a tree holds dictionaries with names as keys, lists, texts, finite numbers, booleans and nulls only.
+    """Checks that a tree contains only dictionaries with text keys, lists, texts, finite numbers, booleans and nulls.
 
-    Without recursion: neither great depth nor values that hold each other are an obstacle.
+    It works without recursion, so deep nesting and cyclic references do no harm.
 
     Args:
         tree: The tree.
-        name: What it is, for the error.
+        name: Its name, for the error message.
 
     Raises:
-        ValueError: If it holds anything else, or more than there is a reason for; the text says what.
+        ValueError: If it contains anything else, or is too large; the message says what.
     """
     waiting: list[tuple[str, int, Any]] = [(name, 0, tree)]
     seen = 0
@@ -28,13 +28,13 @@ def check_plain(tree: Any, name: str) -> None:
         where, depth, value = waiting.pop()
         seen += 1
         if seen > MOST:
-            raise ValueError(f"{name} holds more than {MOST} values")
+            raise ValueError(f"{name} contains more than {MOST} values")
         if depth > DEEPEST:
-            raise ValueError(f"{name} is nested more than {DEEPEST} deep")
+            raise ValueError(f"{name} is nested more than {DEEPEST} levels deep")
         if isinstance(value, Mapping):
             for key, content in value.items():
                 if not isinstance(key, str) or len(key) > LONGEST_KEY:
-                    raise ValueError(f"{where} has a key that is no name")
+                    raise ValueError(f"{where} has an invalid key")
                 waiting.append((f"{key[:80]} of {name}", depth + 1, content))
         elif isinstance(value, list | tuple):
             waiting += [(where, depth + 1, content) for content in value]
@@ -45,12 +45,12 @@ def check_plain(tree: Any, name: str) -> None:
 def _check_leaf(value: Any, where: str) -> None:
     if isinstance(value, str):
         if len(value) > LONGEST:
-            raise ValueError(f"{where} is a text of {len(value)} characters")
+            raise ValueError(f"{where} is a text of {len(value)} characters, which is too long")
     elif isinstance(value, float):
         if not isfinite(value):
             raise ValueError(f"{where} is {value}")
     elif isinstance(value, int):
         if abs(value) >= 2**63:
-            raise ValueError(f"{where} is a giant number")
+            raise ValueError(f"{where} is a number with too many digits")
     elif value is not None:
         raise ValueError(f"{where} is a {type(value).__name__}")

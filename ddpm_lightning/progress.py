@@ -1,4 +1,4 @@
-"""How long a job will still take: a column for bars on a terminal, and a line a minute where there is none."""
+"""Remaining time of a job: a column of the progress bar on a terminal, else one line per minute."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from rich.text import Text
 
 __all__ = ["EVERY", "Lines", "Remaining", "clock", "so_far"]
 
-#: Seconds between two lines where there is no terminal.
+#: Seconds between two lines if there is no terminal.
 EVERY = 60.0
 
 
@@ -22,12 +22,12 @@ def clock(seconds: float) -> str:
 
 
 def so_far(done: float, total: float, seconds: float) -> str:
-    """Says how much of a job is done, after how long, and how long the rest will take at this pace.
+    """Reports the finished share of a job, the elapsed time, and the estimated remaining time.
 
     Args:
-        done: Steps that are done.
+        done: Finished steps.
         total: Steps of the whole job.
-        seconds: How long they took.
+        seconds: Elapsed time.
     """
     if not done:
         return f"0 % after {clock(seconds)}"
@@ -36,13 +36,13 @@ def so_far(done: float, total: float, seconds: float) -> str:
 
 
 class Remaining(ProgressColumn):
-    """Time that is left by the mean pace so far: it is there as soon as one step is done."""
+    """Remaining time at the mean pace so far, available as soon as one step is done."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
         """Returns the time."""
-        done = task.completed - task.fields.get("first", 0)  # of a job that was resumed, some was done before
+        done = task.completed - task.fields.get("first", 0)  # some steps of a resumed job were done before
         if task.total is None or done <= 0 or task.elapsed is None:
             return Text("-:--:--", style="progress.remaining")
         left = max(task.total - task.completed, 0) * task.elapsed / done
@@ -50,7 +50,7 @@ class Remaining(ProgressColumn):
 
 
 class Lines:
-    """Prints a line once a minute while a context lasts, from a thread of its own.
+    """Prints a line once a minute for the duration of a context, from a separate thread.
 
     Args:
         line: Returns the line.
@@ -64,7 +64,7 @@ class Lines:
 
     def _print(self) -> None:
         while not self._over.wait(self._every):
-            with suppress(OSError, ValueError):  # nobody reads any more
+            with suppress(OSError, ValueError):  # the reader has gone
                 print(self._line(), flush=True)
 
     def __enter__(self) -> Self:

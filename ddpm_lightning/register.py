@@ -1,11 +1,10 @@
-"""The classes that a file may name: checkpoints, packed models and the ``config.yaml`` of runs come from strangers.
+"""The classes that files may refer to: checkpoints, packed models and ``config.yaml`` of runs may come from anyone.
 
-A description names a class by its dotted path. Only the paths below are ever imported, each as it is written here:
-no other attribute of a module, no second name of a class, and no function can be reached. Each class is of a kind, and
-each kind may hold descriptions of certain kinds only, so a data set cannot stand where a sampler belongs.
+A description names a class by its dotted path. Only the paths below are ever imported, exactly as written here: no
+other attribute of a module, no alias of a class, and no function can be reached. Each class has a kind, and each kind
+may only contain descriptions of certain kinds, so a data set cannot be used as a sampler.
 
-Whoever uses the program may trust further packages by name (``trust=mylab``): then classes that are defined in them
-are admitted as well.
+Users can trust further packages by name (``trust=mylab``): classes that are defined in them are then allowed as well.
 """
 
 import importlib
@@ -46,7 +45,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "ddpm_lightning.diffusion.samplers.DDIM",
         "ddpm_lightning.diffusion.samplers.OneStep",
     ),
-    # Optimisers are factories: `_partial_: true` leaves the parameters to be given.
+    # Optimisers are factories: with `_partial_: true`, they still take the parameters.
     "optimizer": (
         "torch.optim.Adadelta",
         "torch.optim.Adagrad",
@@ -115,14 +114,14 @@ REGISTER: dict[str, tuple[str, ...]] = {
     "strategy": ("lightning.pytorch.strategies.DDPStrategy",),
     "profiler": ("lightning.pytorch.profilers.SimpleProfiler",),
 }
-#: Kinds that may be described inside of another. All others hold plain values only.
+#: Kinds that each kind may contain. All others contain plain values only.
 HOLDS: dict[str, tuple[str, ...]] = {
     "method": ("method", "network", "schedule", "objective", "sampler", "optimizer", "lr_schedule"),
     "normalisation": ("normaliser",),
     "data": ("normalisation", "preparation", "degradation"),
     "degradation": ("degradation",),
 }
-#: Names that checkpoints of earlier versions use, where a schedule was a function, and the classes in their place.
+#: Names in checkpoints of earlier versions, in which schedules were functions, and the classes that replace them.
 FORMER = {
     f"ddpm_lightning.models.optimisation.{function}": f"ddpm_lightning.models.optimisation.{name}"
     for function, name in (
@@ -136,20 +135,20 @@ _KINDS = {name: kind for kind, names in REGISTER.items() for name in names}
 
 
 def kind_of(name: object) -> str | None:
-    """Returns the kind of a registered class, by its dotted path or the path that it had earlier."""
+    """Returns the kind of a registered class, by its dotted path or its former path."""
     return _KINDS.get(FORMER.get(name, name)) if isinstance(name, str) else None
 
 
 def check_name(name: object, kinds: Iterable[str] | None = None, trust: Sequence[str] = ()) -> None:
-    """Refuses a class that may not be named, without importing it.
+    """Rejects a class that is not allowed, without importing it.
 
     Args:
         name: Its dotted path.
         kinds: Kinds that are allowed in its place; by default all.
-        trust: Top-level packages whose classes are admitted in any place.
+        trust: Top-level packages whose classes are allowed anywhere.
 
     Raises:
-        UserError: If it is not registered and not of a trusted package, or is of another kind.
+        UserError: If it is neither registered nor from a trusted package, or is of the wrong kind.
     """
     kind = kind_of(name)
     if kind is None:
@@ -165,10 +164,10 @@ def check_name(name: object, kinds: Iterable[str] | None = None, trust: Sequence
 
 
 def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Sequence[str] = ()) -> type:
-    """Returns a class that may be named; for the arguments see :func:`check_name`.
+    """Returns an allowed class; for the arguments see :func:`check_name`.
 
     Raises:
-        UserError: If it may not be named, or what a trusted package has under that name is no class of its own.
+        UserError: If it is not allowed, or is not a class that the trusted package itself defines.
     """
     check_name(name, kinds, trust)
     if not kind_of(name):
@@ -187,10 +186,10 @@ def _trusted_class(name: str, package: str) -> type:
             f"cannot be found: {error}",
             remedy=f"install {package}, or put its folder on PYTHONPATH",
         ) from error
-    # What a trusted module has imported from elsewhere is not trusted with it.
+    # Classes that a trusted module imports from elsewhere are not trusted.
     if not isinstance(found, type) or found.__module__.partition(".")[0] != package:
         raise UserError(
-            f"_target_: {name}", f"is no class that {package} defines", allowed=f"classes of {package}"
+            f"_target_: {name}", f"is not a class that {package} defines", allowed=f"classes of {package}"
         )
     return found
 
@@ -202,17 +201,17 @@ def _refused(name: object, package: str) -> UserError:
         remedy += f"if you trust the code of {package}, add trust={package}"
     return UserError(
         f"_target_: {str(name)[:200]}",
-        "is not allowed here: it is no class that a file may name",
+        "is not allowed here: files may not refer to this class",
         allowed="the classes that this program registers, and those of packages that you trust",
         remedy=remedy,
     )
 
 
 def trusted_packages(given: object) -> tuple[str, ...]:
-    """Returns the packages of the setting ``trust``: a name, several with commas between them, or a list of them.
+    """Returns the packages of the setting ``trust``: a name, several separated by commas, or a list.
 
     Raises:
-        UserError: If something else than names of top-level packages is given.
+        UserError: If it contains anything but names of top-level packages.
     """
     names = given.split(",") if isinstance(given, str) else [] if given is None else given
     if not isinstance(names, Sequence) or not all(

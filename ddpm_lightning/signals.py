@@ -1,8 +1,8 @@
-"""What ends a job from outside: SIGTERM of a cluster, Ctrl-C, and SIGHUP when a terminal is closed.
+"""Signals that end a job: SIGTERM from a cluster, Ctrl-C, and SIGHUP when a terminal is closed.
 
-A job that a signal kills leaves half-written files, and a folder that another machine believes to be in use. So these
-signals are raised as :class:`~ddpm_lightning.errors.Interrupted`, and whatever was begun is cleared away. What was
-told to be ignored from the start, as ``nohup`` does with SIGHUP, stays ignored.
+A job that is killed by a signal leaves incomplete files, and a folder that appears to be in use on other machines.
+Therefore these signals are raised as :class:`~ddpm_lightning.errors.Interrupted`, so that unfinished work is cleaned
+up. Signals that are ignored from the start, such as SIGHUP under ``nohup``, stay ignored.
 """
 
 import os
@@ -19,22 +19,22 @@ from ddpm_lightning.errors import Interrupted
 
 __all__ = ["ECHO", "Alarm", "named", "raised", "raises", "taken"]
 
-#: Seconds in which a second signal is an echo of the first: a terminal that closes sends SIGHUP twice, and so do
-#: clusters that tell a group of processes and each of them.
+#: Seconds within which a second signal counts as a repeat of the first: a closing terminal sends SIGHUP twice, and
+#: clusters signal both a process group and each of its processes.
 ECHO = 1.0
-#: Seconds that a job has to end after the second signal, before it is ended.
+#: Seconds that a job has to end after the second signal before it is killed.
 GRACE = 2.0
 
 
 def named(*names: str) -> list[int]:
-    """Returns the numbers of those signals that this system has and that were not told to be ignored."""
+    """Returns the numbers of those signals that this system has and that are not ignored."""
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def taken(numbers: Iterable[int], handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Handles signals in a block; elsewhere than in the main thread, where this cannot be, nothing happens."""
+    """Handles signals in a block; does nothing outside the main thread, where this is impossible."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -50,13 +50,13 @@ _raising: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 
 
 def raises(handler: Any) -> bool:
-    """Says whether a handler raises an error and does nothing else."""
+    """Says whether a handler only raises an error."""
     return handler is signal.default_int_handler or handler in _raising
 
 
 @contextmanager
 def raised(*names: str) -> Iterator[None]:
-    """Raises these signals as errors in a block; one that comes again, later than an echo, kills the process.
+    """Raises these signals as errors in a block; a second signal after :data:`ECHO` seconds kills the process.
 
     Raises:
         Interrupted: When a signal arrives.
@@ -77,12 +77,12 @@ def raised(*names: str) -> Iterator[None]:
 
 
 class Alarm:
-    """Hears signals also while the main thread is inside of a long computation, where Python runs no handlers.
+    """Receives signals even during a long computation of the main thread, when Python runs no handlers.
 
     Args:
         numbers: The signals; they must have handlers.
         first: Called with the first signal.
-        second: Called with the second one, if the process has not ended :data:`GRACE` seconds later; then it ends.
+        second: Called with the second signal if the process has not ended within :data:`GRACE` seconds; then it exits.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Which settings a class takes, and of which kind each is: read from the annotations of its constructor.
+"""Which settings a class accepts, and their types: read from the annotations of its constructor.
 
-A file may hold a text where a number belongs, or a list where a dictionary does. Some constructors would keep it, and
-fail long after, in the middle of the work.
+A file may contain a text instead of a number, or a list instead of a dictionary. Some constructors would accept it, and
+fail only much later, in the middle of a job.
 """
 
 import inspect
@@ -18,13 +18,13 @@ SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str:
 
 
 def stray(made: type, settings: Iterable[str]) -> str:
-    """Returns the first setting that a class does not take; empty where it takes all."""
+    """Returns the first setting that a class does not accept; empty if it accepts all."""
     hints, takes_any = _settings(made)
     return next((name for name in settings if name not in hints and not takes_any), "")
 
 
 def accepted(made: type, name: str, value: Any) -> str:
-    """Returns what a class takes as a setting, in words, where the value is of another kind; else nothing.
+    """Returns, in words, what a class accepts as a setting if the value is of another type; else nothing.
 
     Args:
         made: The class.
@@ -37,9 +37,9 @@ def accepted(made: type, name: str, value: Any) -> str:
 
 @lru_cache(maxsize=256)
 def _settings(made: type) -> tuple[dict[str, Any], bool]:
-    """Returns the annotations of all settings of a class, and whether it takes others besides.
+    """Returns the annotations of all settings of a class, and whether it accepts arbitrary others.
 
-    Where a constructor of ours passes settings on, they are those of its base.
+    If a constructor of this program passes settings on, those of its base class are included.
     """
     found: dict[str, Any] = {}
     for base in made.__mro__:
@@ -49,7 +49,7 @@ def _settings(made: type) -> tuple[dict[str, Any], bool]:
         try:
             hints = get_type_hints(init)
         except (NameError, TypeError, AttributeError):
-            hints = {}  # annotations that only a type checker can read
+            hints = {}  # annotations that only a type checker can resolve
         parameters = list(inspect.signature(init).parameters.values())[1:]
         for parameter in parameters:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
@@ -62,7 +62,7 @@ def _settings(made: type) -> tuple[dict[str, Any], bool]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Says whether a value is of the kind of an annotation; yes where that cannot be told."""
+    """Says whether a value matches an annotation; true if this cannot be determined."""
     if isinstance(hint, str) or hint is Any:
         return True
     origin, arguments = get_origin(hint), get_args(hint)
@@ -88,7 +88,7 @@ def _fits(value: Any, hint: Any) -> bool:
         if kind is tuple and arguments and arguments[-1] is not ...:
             return len(value) == len(arguments) and all(map(_fits, value, arguments))
         return _all_fit(value, arguments[:1])
-    # An object, or something to be called: it must be described, and cannot be a plain value.
+    # Objects and callables must be given as descriptions, not as plain values.
     return described
 
 

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: written under a hidden name beside their place, then renamed.
+"""Atomic writes: files are written under a hidden name in the same folder, then renamed.
 
-The hidden name cannot be guessed and is made new, so no two processes write to the same file, and a link that somebody
-left there is not followed. The content reaches the disk before the file takes its name.
+The hidden name is random and must not exist, so no two processes write to the same file, and no existing link is
+followed. The content is flushed to the disk before the file is renamed.
 """
 
 import errno
@@ -39,9 +39,9 @@ __all__ = [
     "write_text",
 ]
 
-#: What tells the hidden names of this program from others; :func:`_hidden` makes them.
+#: Pattern of the hidden names of this program, which :func:`_hidden` makes.
 PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
-#: Bytes of a name that its hidden name repeats: a name may be as long as names can be.
+#: Bytes of a name that its hidden name repeats, because names may have the maximum length.
 REPEATED = 200
 #: No record of this program is larger; a sparse file of any size takes no room.
 LARGEST_TEXT = 2**28
@@ -53,19 +53,19 @@ _noted: ContextVar[dict[str, Print] | None] = ContextVar("noted", default=None)
 
 
 class DiskFull(UserError):
-    """There is no room: no other file would fare better."""
+    """The disk is full, so writing other files would fail too."""
 
 
 @contextmanager
 def whole(path: str | Path, folder: bool = False, lasting: bool = True) -> Iterator[Path]:
     """Gives the name under which to write a file, which takes its own name when the block ends without an error.
 
-    What was there before stays until then. A process that is killed leaves the hidden file behind.
+    Until then, an existing file is kept. A process that is killed leaves the hidden file behind.
 
     Args:
-        path: The file; its folder is made.
-        folder: Whether it is a folder, as the images of Zarr are.
-        lasting: Whether to wait for the disk; not for what can be made again and is checked when it is read.
+        path: The file; its folder is created.
+        folder: Whether it is a folder, like Zarr images.
+        lasting: Whether to flush it to the disk; not needed for files that can be recreated and are verified when read.
 
     Raises:
         DiskFull: If the disk is full.
@@ -81,12 +81,12 @@ def whole(path: str | Path, folder: bool = False, lasting: bool = True) -> Itera
 
 
 class Draft:
-    """A file that is being written, for writers that are no single block; others take :func:`whole`.
+    """A file that is being written, for writers that do not fit one ``with`` block; otherwise use :func:`whole`.
 
     Args:
         path: The file.
         folder: Whether it is a folder.
-        lasting: Whether to wait for the disk.
+        lasting: Whether to flush it to the disk.
     """
 
     def __init__(self, path: str | Path, folder: bool = False, lasting: bool = True) -> None:
@@ -94,10 +94,10 @@ class Draft:
         self._partial: Path | None = None
 
     def begin(self) -> Path:
-        """Makes an empty file or folder under a hidden name, and returns that."""
+        """Creates an empty file or folder under a hidden name, and returns its path."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            os.lstat(self.path)  # a name that is too long is refused before the work
+            os.lstat(self.path)  # raises now, before any work, if the name is too long
         partial = _hidden(self.path)
         if self.folder:
             partial.mkdir()
@@ -107,13 +107,13 @@ class Draft:
         return partial
 
     def keep(self) -> None:
-        """Gives the file its name, when its content has reached the disk."""
+        """Flushes the content to the disk and renames the file."""
         if self.lasting:
             _settle(self._partial)
         if (prints := _noted.get()) is not None:
             prints[os.path.abspath(self.path)] = print_of(self._partial)
         if self.folder and self.path.is_dir() and not self.path.is_symlink():
-            # A folder takes the place of an empty one only: what was there gives way when all is written.
+            # A folder can only replace an empty one, so the old one is moved away once everything is written.
             aside = _hidden(self.path)
             self.path.replace(aside)
             self._partial.replace(self.path)
@@ -132,10 +132,10 @@ class Draft:
 
 
 def new_file(path: Path) -> int:
-    """Makes a file that was not there, with the ordinary permissions, and returns its descriptor.
+    """Creates a new file with default permissions, and returns its descriptor.
 
     Raises:
-        FileExistsError: If anything is there, a link that leads nowhere included.
+        FileExistsError: If the path exists, even as a dangling link.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     return os.open(path, flags, 0o666)
@@ -143,11 +143,11 @@ def new_file(path: Path) -> int:
 
 @contextmanager
 def disk_full_named(path: str | Path, size: int | None = None) -> Iterator[None]:
-    """Turns the errors of a full disk, which name no file or are of another kind, into one that does.
+    """Turns errors caused by a full disk, which vary and may not name the file, into :class:`DiskFull`.
 
     Args:
         path: What is written.
-        size: Bytes that it takes, where they are known.
+        size: Its size in bytes, if known.
 
     Raises:
         DiskFull: If the disk is full; it names ``path``.
@@ -159,16 +159,16 @@ def disk_full_named(path: str | Path, size: int | None = None) -> Iterator[None]
     except Exception as error:
         # numpy reports a short write without an error number.
         full = isinstance(error, OSError) and (error.errno in FULL or "requested and" in str(error))
-        # Torch and others say only that a write failed. What they wrote is still there, and so is the want of room.
+        # PyTorch and others only report a failed write; their partial file still exists, so the disk is still full.
         if full or (not isinstance(error, MemoryError) and not _has_room(Path(path).parent)):
-            room = "room" if size is None else f"{size / 1e6:.1f} MB of room"
-            remedy = f"make {room} and run the same command again, or choose another folder"
+            room = "some space" if size is None else f"{size / 1e6:.1f} MB of space"
+            remedy = f"free {room} and run the same command again, or choose another folder"
             raise DiskFull(path, "the disk is full", remedy=remedy) from error
         raise
 
 
 def _has_room(folder: Path) -> bool:
-    """Says whether a file can be written to a folder; whoever may not write there has another trouble."""
+    """Says whether there is space for a file in a folder; other errors, such as permissions, count as yes."""
     probe = _hidden(folder / "probe")
     try:
         descriptor = new_file(probe)
@@ -191,7 +191,7 @@ def _hidden(path: Path) -> Path:
 
 
 def _settle(partial: Path) -> None:
-    """Waits until a file, or all files of a folder, are on the disk."""
+    """Flushes a file, or all files of a folder, to the disk."""
     for file in _files(partial):
         descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
         try:
@@ -201,7 +201,7 @@ def _settle(partial: Path) -> None:
 
 
 def _settle_names(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, where the system can."""
+    """Flushes the names in a folder to the disk, if the system supports it."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -215,7 +215,7 @@ def _settle_names(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Removes what was begun; a link is removed and not followed."""
+    """Removes an unfinished file or folder; a link is removed, not followed."""
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -224,7 +224,7 @@ def _remove(path: Path) -> None:
 
 
 def remove_partials(folders: Iterable[Path]) -> None:
-    """Removes what killed processes left half-written in some folders; call it while nobody else writes there."""
+    """Removes unfinished files of killed processes; call it only while no other process writes to the folders."""
     for folder in folders:
         if folder.is_dir():
             for path in [path for path in folder.iterdir() if PARTIAL.fullmatch(path.name)]:
@@ -232,7 +232,7 @@ def remove_partials(folders: Iterable[Path]) -> None:
 
 
 def print_of(path: Path) -> Print:
-    """Returns size and sha256 of a file, or of all names and contents of a folder."""
+    """Returns the size and SHA-256 of a file, or of all names and contents of a folder."""
     if path.is_file():
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -253,9 +253,9 @@ def _files(path: Path) -> list[Path]:
 
 @contextmanager
 def noted() -> Iterator[dict[str, Print]]:
-    """Notes size and hash of every file that is written by :func:`whole` in this block, by its absolute path.
+    """Records size and hash of every file that :func:`whole` writes in this block, by absolute path.
 
-    They are those of what was written, whatever lies under the name afterwards.
+    They are those of the written content, even if the file changes afterwards.
     """
     prints: dict[str, Print] = {}
     token = _noted.set(prints)
@@ -305,9 +305,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def whole_zip(path: Path) -> bool:
-    """Says whether a file is a sound zip archive whose parts are stored as they are, as PyTorch writes checkpoints.
+    """Says whether a file is an intact ZIP archive of uncompressed parts, as PyTorch writes checkpoints.
 
-    Parts that are packed, or that share their bytes, could be a thousand times as large as the file.
+    Compressed or overlapping parts could be a thousand times as large as the file.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -122,7 +122,7 @@ def test_whoever_lost_a_folder_notices_before_it_writes(tmp_path):
         process = in_process(taken)
         assert ready.wait(20)
         check(tmp_path.parent)
-        with pytest.raises(UserError, match=f"taken by process {process.pid}"):
+        with pytest.raises(UserError, match=f"taken over by process {process.pid}"):
             check(tmp_path / "checkpoints" / "last.ckpt")
     assert holder(tmp_path).process == process.pid, "given back by the one who has it"
     process.kill()
@@ -132,7 +132,7 @@ def test_whoever_lost_a_folder_notices_before_it_writes(tmp_path):
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"host": "x"}', "[" * 5000, "\x00" * 9])
 def test_a_file_that_says_nothing_is_nobodys_to_take(tmp_path, content):
     (tmp_path / NAME).write_text(content)
-    with pytest.raises(UserError, match="does not say whose"), hold(tmp_path):
+    with pytest.raises(UserError, match="does not name its owner"), hold(tmp_path):
         pytest.fail("taken")
     assert (tmp_path / NAME).read_text() == content
     with hold(tmp_path, force=True):
@@ -141,7 +141,7 @@ def test_a_file_that_says_nothing_is_nobodys_to_take(tmp_path, content):
 
 def test_no_link_is_followed(tmp_path):
     (tmp_path / NAME).symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match="in the way"), hold(tmp_path):
+    with pytest.raises(UserError, match="not a lock file"), hold(tmp_path):
         pytest.fail("taken")
     assert os.listdir(tmp_path) == [NAME]
 

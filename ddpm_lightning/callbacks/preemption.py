@@ -1,10 +1,10 @@
 """Saves the run when it is told to stop, and every few minutes in long epochs.
 
-Clusters stop jobs by SIGTERM (SLURM by SIGUSR1 before it, if asked to), people by Ctrl-C, and a terminal that closes by
-SIGHUP. A signal that interrupts a step would leave a state that no undisturbed run has, so it only raises a flag. At
-the end of the step all processes agree on it, the checkpoint is written, and the run ends with the code 128 + signal. A
-second signal, a second or more after the first, ends it at once, or two seconds later where a computation cannot be
-left; then nothing is saved.
+Clusters stop jobs by SIGTERM (SLURM sends SIGUSR1 first if requested), people by Ctrl-C, and a closing terminal by
+SIGHUP. Interrupting a step would leave a state that no undisturbed run has, so a signal only sets a flag. At the end of
+the step all processes agree on it, the checkpoint is written, and the run ends with exit code 128 + signal. A second
+signal, a second or more after the first, ends the run immediately without saving (within two seconds if a computation
+cannot be interrupted).
 """
 
 import signal
@@ -28,7 +28,7 @@ from ddpm_lightning.paths import command_of
 __all__ = ["Preemption"]
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-#: What the processes agree on: nothing, to save and go on, or to end, which is this and the number of the signal.
+#: What the processes agree on: nothing (0), to save and continue (SAVE), or to end (SAVE + signal number).
 SAVE = 1
 #: Several processes ask each other every so many steps: asking makes a GPU wait.
 AGREE_EVERY = 5
@@ -62,7 +62,7 @@ class Preemption(Callback):
         def first(number: int) -> None:
             if trainer.is_global_zero:
                 name = signal.Signals(number).name
-                say = "the run is saved at the end of this step, and ends; a second signal ends it at once, unsaved"
+                say = "the run saves and stops after this step; a second signal stops it immediately, without saving"
                 print(f"{name}: {say}", file=sys.stderr, flush=True)
 
         def second(number: int) -> None:
@@ -76,7 +76,9 @@ class Preemption(Callback):
         if not self.received:
             self.received, self._told_at = number, time.monotonic()
         elif time.monotonic() - self._told_at > signals.ECHO:
-            raise Interrupted(number, f"{signal.Signals(number).name}: stopped at once, nothing was saved")
+            raise Interrupted(
+                number, f"{signal.Signals(number).name}: stopped immediately, nothing was saved"
+            )
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *arguments: Any) -> None:
         """Stops if asked to, where the checkpoint of this very step was just written: here or by a validation.
@@ -89,7 +91,7 @@ class Preemption(Callback):
         if trainer.global_step == self._saved_step and (agreed := self._agreed(trainer)) > SAVE:
             number = agreed - SAVE
             folder = self.path.parent.parent
-            # The first of two stages is resumed with the run that it is part of.
+            # The first of two stages is resumed as part of its run.
             folder = folder.parent if (folder.parent / "config.yaml").is_file() else folder
             message = f"{signal.Signals(number).name} at step {trainer.global_step}: saved"
             raise Interrupted(number, f"{message}; resume with: {command_of('train', resume=folder)}")
@@ -112,7 +114,7 @@ class Preemption(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """Gives the signals back where the run ends by an error, or was told to stop."""
+        """Restores the signal handlers if the run ends with an error or was asked to stop."""
         self._handlers.close()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:

@@ -66,7 +66,7 @@ def check_partners(config: dict[str, Any], data: PairDataModule, model: Learner)
 
 
 def memory_warning(model: Learner, pixels: int) -> str:
-    """Returns a warning where a training on the CPU takes more than half of the free memory; else an empty text.
+    """Returns a warning if training on the CPU needs more than half of the free memory; else an empty text.
 
     Args:
         model: The model.
@@ -76,8 +76,8 @@ def memory_warning(model: Learner, pixels: int) -> str:
     if needed < free / 2:
         return ""
     return (
-        f"warning: this training takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
-        "a smaller data.batch_size or data.crop, or a model whose name ends in _small, takes less"
+        f"warning: this training needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
+        "a smaller data.batch_size or data.crop, or a model whose name ends in _small, needs less"
     )
 
 

@@ -1,9 +1,9 @@
 """``ddpm-lightning VERB [overrides]``: finds the verb, checks its configuration, runs it, and answers errors.
 
-Exit codes: 0 done, 2 an error that the user can mend, 3 done for some files but not for all, 129 the terminal was
-closed (SIGHUP), 130 interrupted (SIGINT, Ctrl-C), 138 told to save and end (SIGUSR1, trainings only), 143 told to stop
-(SIGTERM): a training has saved what it had by then. A reader of the output that goes away, as in ``… | head -1``,
-changes nothing: the work is done to its end, and the exit code is that of the work. With ``nohup``, SIGHUP is ignored.
+Exit codes: 0 success, 2 an error that the user can fix, 3 some files failed, 129 the terminal was closed (SIGHUP), 130
+interrupted (SIGINT, Ctrl-C), 138 asked to save and stop (SIGUSR1, training only), 143 asked to stop (SIGTERM). A
+training run saves its state first. Closing the pipe that reads the output, as in ``… | head -1``, changes nothing: the
+job runs to its end, with its own exit code. With ``nohup``, SIGHUP is ignored.
 """
 
 import errno
@@ -39,7 +39,7 @@ VERBS = {
 }
 
 
-#: What a verb leaves when it is interrupted, and what the same command does then.
+#: What remains when a verb is interrupted, and what repeating the command does.
 LEFT = {
     "prepare": ("what was downloaded and prepared is kept", "resume with"),
     "train": ("the training had not begun, and nothing was saved", "start again with"),
@@ -64,7 +64,7 @@ def main() -> None:
         with signals.raised("SIGTERM", "SIGHUP"):
             code = _run(given[0], given[1:])
         if streams.lost:
-            raise UserError(streams.lost[0], "the work is done, but what was said of it is not complete")
+            raise UserError(streams.lost[0], "the job finished, but part of its output could not be written")
         sys.exit(code)
     except UserError as error:
         # Every process of a distributed run stumbles over the same stone; one of them says so.
@@ -86,11 +86,11 @@ def main() -> None:
 
 
 def _how_to_resume(said: str, given: list[str]) -> str:
-    """Says what an interrupted command leaves, and which command does the rest.
+    """Says what an interrupted command has kept, and which command continues it.
 
     Args:
-        said: What the command itself says, which may name the command that resumes it.
-        given: The arguments of this one.
+        said: The message of the command itself, which may name the command that resumes it.
+        given: The arguments of the command.
     """
     kept, again = LEFT.get(given[0], ("nothing was written", "start again with"))
     if "resume with" in said or "to resume" in said:
@@ -150,15 +150,15 @@ def _run(verb: str, overrides: list[str]) -> int:
         raise UserError(
             f"{len(failed)} jobs of the sweep",
             f"did not finish: {', '.join(failed)}",
-            remedy="mend the cause and start the same sweep again with its hydra.sweep.dir: finished jobs are kept",
+            remedy="fix the cause and start the same sweep again with its hydra.sweep.dir: finished jobs are kept",
         )
     return max(codes, default=0)
 
 
 def _of_memory(error: BaseException) -> UserError:
-    """Returns an error that says that memory was too short, and for what where that is known."""
+    """Returns an error that says that memory was insufficient, and for what, if known."""
     found = f"does not suffice ({' '.join(str(error).split())[:200]})" if str(error) else "does not suffice"
-    remedy = "end other programs, or take smaller images, crops, batches or models"
+    remedy = "close other programs, or use smaller images, crops, batches or models"
     return UserError("memory", found, remedy=remedy)
 
 
@@ -166,7 +166,7 @@ def _of_the_system(error: OSError) -> UserError:
     """Returns what the operating system complains of, as an error that names the file."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
-            error.filename or "a file", "the disk is full", remedy="make room, or choose another folder"
+            error.filename or "a file", "the disk is full", remedy="free some space, or choose another folder"
         )
     if error.filename is None:
         raise error
@@ -179,7 +179,7 @@ def _of_the_system(error: OSError) -> UserError:
 def _quieten() -> None:
     """Silences what other programs say of themselves and what does not hold here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # What it stumbles over becomes a sentence that names the file: an error, or a note in the record.
+    # Whatever it complains about becomes an error or a note that names the file.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     for message in (
         "`isinstance\\(treespec, LeafSpec\\)`",  # Lightning speaking to torch
@@ -216,13 +216,13 @@ def _help(verb: str, module: ModuleType) -> str:
 
 
 def _paths(verb: str) -> str:
-    """Says how the paths of a verb are typed."""
+    """Explains how to type the paths of a verb."""
     keys = arguments.paths_of(verb)
     text = (
-        f"Paths ({', '.join(keys)}) take any name as your shell passes it on: KEY='exp 1 (20x, 50% laser)' needs the "
-        "quotes of the shell alone. An existing file or folder wins over every other meaning of its name: a pattern "
-        "(day1/*.tif), a list ([a.tif,b.tif]), several values of a sweep (--multirun KEY=a,b), null, or quotes "
-        "that are part of the value."
+        f"Paths ({', '.join(keys)}) may contain any characters; quote them only as your shell requires: "
+        "KEY='exp 1 (20x, 50% laser)'. If a file or folder of exactly that name exists, it is used. Otherwise the "
+        "value may be a pattern (day1/*.tif), a list ([a.tif,b.tif]), values of a sweep (--multirun KEY=a,b), null, or "
+        "a quoted path."
     )
     return textwrap.fill(text, 116)
 

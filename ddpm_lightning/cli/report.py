@@ -43,22 +43,24 @@ def run(config: DictConfig) -> int:
 
 
 def _output(path: Path) -> Path:
-    """Returns the file to write: what is no folder is the name of a page, with or without its ending.
+    """Returns the file to write, from a folder or the name of a page with or without its extension.
 
     Raises:
-        UserError: If a file that is no page has the name.
+        UserError: If a file of another type has that name.
     """
     if path.is_dir():
         return path / "report.html"
     if path.suffix.lower() in (".html", ".htm"):
         return path
     if path.exists():
-        raise UserError(f"output={path}", "is a file, and no page", allowed="NAME.html, NAME, or a folder")
+        raise UserError(
+            f"output={path}", "is a file, but not an HTML page", allowed="NAME.html, NAME, or a folder"
+        )
     return path.with_name(f"{path.name}.html")
 
 
 def _models(folders: list[Path]) -> list[str]:
-    """Returns the names of the models, where each is known and the only one of its name."""
+    """Returns the names of the models if all are known and different; else an empty list."""
     found = (read_evaluation(folder, "").summary["checkpoint"].get("names") for folder in folders)
     names = [str(one.get("model") or "") if isinstance(one, dict) else "" for one in found]
     return names if all(names) and len(set(names)) == len(names) else []

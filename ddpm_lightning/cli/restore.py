@@ -15,12 +15,12 @@ one_step for diffusion models; mean, realistic, balanced, fast, one_step, and un
 posterior, for flows; one_pass for all others. draws=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
 stored (with sampler.steps=N and so on) win over it.
 
-Leaves in the output folder: NAME.tif of the same axes, type and pixel size; NAME_std.tif, the standard deviation of the
-draws in the units of the image, where there are two or more; restore.json with the model, the settings, and for each
-file clipped pixels, blank planes and warnings where it is unlike the training images. On request NAME_entropy.tif,
-NAME_interval_low.tif and _high.tif (for a model that was calibrated), NAME_draw_01.tif …, preview/NAME.png.
+Writes to the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
+of the draws in units of the image, if there are two or more; restore.json with the model, the settings, and for each
+file clipped pixels, blank planes and warnings if it is unlike the training images. On request also NAME_entropy.tif,
+NAME_interval_low.tif and _high.tif (for a calibrated model), NAME_draw_01.tif …, preview/NAME.png.
 
-The same command again goes on where it was interrupted. A bad file among many is reported and skipped, and the exit
+Repeating the same command resumes an interrupted job. A bad file among many is reported and skipped, and the exit
 code is then 3 (on_error=stop stops at it).
 """
 
@@ -96,7 +96,7 @@ def run(config: DictConfig) -> int:
 
 
 def _in_words(records: list[dict[str, Any]], found: Found, folder: Path) -> str:
-    """Returns the last line of a job: how many files are restored, and what was done without being asked for."""
+    """Returns the last line of a job: how many files are restored, and what was done without being requested."""
     failed = sum("error" in record for record in records)
     warned = sum(bool(record.get("warnings")) for record in records)
     notes = [*as_records(found.notes), *(note for record in records for note in record.get("notes", ()))]
@@ -189,8 +189,8 @@ def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
         asked = "entropy" if settings["entropy"] else "intervals"
         raise UserError(
             f"{asked}=true",
-            "needs draws that differ, and one is made of each image",
-            remedy="leave it out, or set draws=15 with a model that draws",
+            "needs several different draws, but only one is computed for each image",
+            remedy="leave it out, or set draws=15 with a probabilistic model",
         )
     if settings["tolerance"] is not None and (settings["single"] or settings["intervals"]):
         asked = "single" if settings["single"] else "intervals"
@@ -278,9 +278,8 @@ def _restore(
                 for note in record["notes"]:
                     meter.say(f"{source.name}: {note['text']}")
                 if record["blank_planes"]:
-                    meter.say(
-                        f"{source.name}: {len(record['blank_planes'])} planes are constant, left as they are"
-                    )
+                    planes = counted(len(record["blank_planes"]), "plane is", "planes are")
+                    meter.say(f"{source.name}: {planes} constant and left unchanged")
                 mine[source] = records.keep(made, record, results[source])
                 counters[1, place] += 1
             except UserError as error:
@@ -304,11 +303,11 @@ def _restore(
 
 
 def _changed(before: dict[str, Any], about: dict[str, Any]) -> list[str]:
-    """Returns what differs from the last job in this folder and decides about the pixels, with both values."""
+    """Returns the settings that affect pixels and differ from the last job in this folder, with both values."""
     old, new = before.get("settings", {}), about["settings"]
     pairs = [(name, old.get(name), new[name]) for name in (*DECISIVE, "intervals") if name in old]
     pairs += [("sampler", before.get("sampler"), about["sampler"])] if "sampler" in before else []
-    found = [f"{name} {then}, now {now}" for name, then, now in pairs if then != now]
+    found = [f"{name}: {then} before, {now} now" for name, then, now in pairs if then != now]
     other = before.get("model", {}).get("sha256") not in (None, about["model"]["sha256"])
     return (["another model"] if other else []) + found
 

@@ -1,4 +1,4 @@
-"""How a run goes on: with its own settings and data, from its last checkpoint, or an older one if that is damaged."""
+"""Resuming a run: with its own settings and data, from its last checkpoint, or an older one if that is damaged."""
 
 import shutil
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ __all__ = ["checkpoint_of", "stored", "take_data"]
 
 
 def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the configuration of a run that shall go on.
+    """Returns the configuration of a run to resume.
 
     Args:
         folder: Folder of the run; paths inside of it follow where it has moved.
@@ -35,15 +35,15 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
             ``trainer.max_time`` for another limit of time, ``data.root`` where the data have moved.
 
     Raises:
-        UserError: If there is nothing to resume, its data are not there, or anything else was to be changed.
+        UserError: If there is nothing to resume, its data are missing, or other settings are given.
     """
     path = folder / "config.yaml"
     begun = [checkpoint_of(place, speaks=False) for place in (folder, folder / stages.FOLDER)]
     if not path.is_file() or not any(begun):
         raise UserError(
             f"resume={folder}",
-            "holds no config.yaml with checkpoints/last.ckpt: there is nothing to resume",
-            remedy="start the run again; a run is first saved at its first validation, or when it is told to stop",
+            "contains no config.yaml with checkpoints/last.ckpt, so there is nothing to resume",
+            remedy="start the run again; runs are saved at each validation and when they are asked to stop",
         )
     try:
         settings = read_config(path)
@@ -51,7 +51,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         check_values(settings)
         settings = stages.moved(settings, settings["run_folder"], str(folder))
     except (YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(path, "is damaged", remedy="put back a copy, or start a new run") from error
+        raise UserError(path, "is damaged", remedy="restore it from a backup, or start a new run") from error
     for key, value in values.items():
         if key == "trainer.max_steps":
             step = read_json(folder / "status.json").get("step")
@@ -59,7 +59,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(value, int) or value < reached:
                 raise UserError(
                     f"trainer.max_steps={value}",
-                    f"but the run stands at step {reached}",
+                    f"is too low: the run is at step {reached}",
                     allowed=f"at least {reached}",
                 )
             settings["trainer"]["max_steps"] = value
@@ -68,7 +68,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         elif key == "data.root":
             if "root" not in settings["data"]:
                 raise UserError(
-                    key, "is no setting of this run: its data are in no folder", remedy="leave it out"
+                    key, "is not a setting of this run: its data are not in a folder", remedy="leave it out"
                 )
             settings["data"]["root"] = str(value)
         elif key not in ("resume", "trust"):
@@ -114,15 +114,15 @@ def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
     for path in there:
         if sound(path):
             if path != there[0] and speaks:
-                print(f"{there[0]} is damaged: the run goes on from {path.name} instead")
+                print(f"{there[0]} is damaged: the run resumes from {path.name} instead")
                 with whole(there[0]) as partial:
                     shutil.copy(path, partial)
             return path
     if there:
         raise UserError(
             there[0],
-            "is damaged, and there is no other checkpoint to go on from",
-            remedy=f"put back a copy of the file, or remove {folder} and start the run again",
+            "is damaged, and there is no other checkpoint to resume from",
+            remedy=f"restore the file from a backup, or remove {folder} and start the run again",
         )
     return None
 
@@ -130,19 +130,19 @@ def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
 def take_data(
     checkpoint: Path, folder: Path, data: PairDataModule, settings: Mapping[str, Any], speaks: bool = True
 ) -> None:
-    """Looks whether the data are those that a run was begun with, and gives them the normalisation of the run.
+    """Checks that the data are those that a run was started with, and applies the normalisation of the run.
 
-    Other names or sizes of files, which a stray file has as well, are said. Other intensities are refused.
+    Different file names or sizes, which a stray file can cause, are reported. Different intensities are rejected.
 
     Args:
         checkpoint: Checkpoint that the run goes on from.
         folder: Folder of the run.
         data: The data, its normalisation fitted.
         settings: Settings of the data.
-        speaks: Whether this process says what it finds.
+        speaks: Whether this process reports what it finds.
 
     Raises:
-        UserError: If the normalisation that the run learnt with is not that of the data.
+        UserError: If the normalisation of the run does not match the data.
     """
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
@@ -156,11 +156,11 @@ def take_data(
             "holds other images than those that this run was begun with: their intensities differ",
             remedy=f"{_elsewhere(folder)} with the data of the run, or start a new run",
         )
-    # Another machine may have rounded otherwise.
+    # Another machine may round differently.
     data.load_normalisation(state)
     origin = read_json(folder / "provenance.json").get("data") or {"of": "settings"}
     if speaks and settings.get("root") and origin["of"] != "settings" and origin != data_hash(settings):
-        print(f"{where}: {origin['of']} is not what it was when the run began; the result may differ")
+        print(f"{where}: {origin['of']} changed since the run was started; the result may differ")
 
 
 def _elsewhere(folder: Path) -> str:
@@ -169,7 +169,7 @@ def _elsewhere(folder: Path) -> str:
 
 
 def _close(one: Any, other: Any) -> bool:
-    """Says whether containers hold the same, numbers up to rounding."""
+    """Says whether containers are equal, numbers up to rounding."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

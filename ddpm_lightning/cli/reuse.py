@@ -1,4 +1,4 @@
-"""What a second ``restore`` into a folder does again, and what it says of it."""
+"""What a second ``restore`` into the same folder does again, and how it reports this."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ __all__ = ["draw_preview", "in_words", "kept_in_words", "previews_alone", "write
 
 
 def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequence[str]) -> list[str]:
-    """Says of which files nothing or not all is done, and why the rest is done again.
+    """Says which files are skipped or only completed, and why the others are restored again.
 
     Args:
-        standing: What is there of each file.
+        standing: Existing results of each file.
         folder: Folder of the results.
         changed: Settings that differ from those of the last job, with both values.
     """
@@ -32,10 +32,11 @@ def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequenc
     lines = []
     if finished := by[""]:
         if whole := sum(not one.missing for one in finished):
-            lines.append(f"{whole} of {len(standing)} files were finished before")
+            files = counted(len(standing), "file was", "files were")
+            lines.append(f"{whole} of {files} finished before")
         if again := [one for one in finished if one.missing and not previews_alone(one)]:
             names = [name for name in again[0].missing if not _is_preview(name)]
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
             lines.append(
                 f"{_files(again)} restored before, but {names[0]}{more} "
                 f"{'are' if len(names) > 1 else 'is'} not there: these files are restored again, because their samples "
@@ -48,8 +49,8 @@ def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequenc
     if again := by["settings"]:
         how = f" ({', '.join(changed)})" if changed else ""
         lines.append(
-            f"{_files(again)} restored before with other settings{how}: they are restored again, and their results "
-            "replaced; another output=FOLDER keeps both"
+            f"{_files(again)} restored before with other settings{how}: restored again, and the earlier results "
+            "are replaced; choose another output=FOLDER to keep both"
         )
         if older := [name for one in again for name in one.older]:
             more = f" and {len(older) - 1} more" if len(older) > 1 else ""
@@ -83,7 +84,7 @@ def kept_in_words(counters: torch.Tensor, files: int, folder: Path) -> str:
 
 
 def previews_alone(standing: Standing) -> bool:
-    """Says whether all that is missing of a file can be drawn from its results."""
+    """Says whether only previews are missing, which can be drawn from the results."""
     return standing.record is not None and bool(standing.missing) and all(map(_is_preview, standing.missing))
 
 
@@ -93,7 +94,7 @@ def draw_preview(records: Records, source: Source, standing: Standing, channels:
     Args:
         records: Records of the folder of the results.
         source: The file.
-        standing: What is there of it.
+        standing: Its existing results.
         channels: Channels that were restored.
     """
     (name,) = standing.missing
@@ -115,8 +116,8 @@ def draw_preview(records: Records, source: Source, standing: Standing, channels:
 
 
 def write_preview(images: dict[str, np.ndarray], pixel_size: Sequence[float] | None, path: Path) -> None:
-    """Writes a preview: the low image, what was made of it, and the standard deviation if there is one."""
-    from ddpm_lightning.evaluation.figures import panel  # only where it is used: matplotlib takes its time
+    """Writes a preview: the low image, the restored one, and the standard deviation if there is one."""
+    from ddpm_lightning.evaluation.figures import panel  # imported here because matplotlib is slow to load
 
     panel([images], path, pixel_size=pixel_size[1] if pixel_size else None, title=path.stem)
 
@@ -126,4 +127,4 @@ def _is_preview(name: str) -> bool:
 
 
 def _files(standing: Sequence[Standing]) -> str:
-    return "1 file was" if len(standing) == 1 else f"{len(standing)} files were"
+    return counted(len(standing), "file was", "files were")

@@ -1,6 +1,6 @@
-"""What a run folder may ask for: it may come from a stranger, and ``config.yaml`` may hold anything.
+"""Checks of stored run configurations: a run folder may come from anyone, and ``config.yaml`` may contain anything.
 
-All classes are looked at before the first is made, and what the run writes has its place inside of its folder.
+All classes are checked before the first object is created, and a run may only write into its own folder.
 """
 
 import os
@@ -16,28 +16,28 @@ from ddpm_lightning.inference.weights import check_fit, checked_weights, limited
 
 __all__ = ["check_classes", "check_groups", "check_model", "check_places"]
 
-#: What a run needs, each a group of settings.
+#: Groups of settings that every run needs.
 GROUPS = ("model", "data", "trainer", "callbacks", "logger", "names")
-#: What a checkpoint holds beside the weights, for a run to go on from.
+#: Parts of a checkpoint, besides the weights, that are needed to resume a run.
 STATE = ("global_step", "epoch", "loops", "callbacks", "optimizer_states", "lr_schedulers", "card")
-#: Settings of callbacks, loggers and profilers that name where they write.
+#: Settings of callbacks, loggers and profilers that name output paths.
 PLACES = ("folder", "dirpath", "save_dir")
 
 
 def check_groups(config: Mapping[str, Any]) -> None:
-    """Raises a KeyError or a TypeError where a stored configuration lacks what every run has."""
+    """Raises a KeyError or a TypeError if a stored configuration lacks a group that every run has."""
     for group in GROUPS:
         if not isinstance(config[group], dict):
-            raise TypeError(f"{group} is no group of settings")
+            raise TypeError(f"{group} is not a group of settings")
     _ = config["seed"] + config["trainer"]["max_steps"], config["model"]["_target_"] + ""
     _ = config["data"]["_target_"] + "", config["data"]["normalisation"]["_target_"] + ""
 
 
 def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
-    """Looks at all classes that a run names, before the first of them is made.
+    """Checks all classes that a run refers to before the first object is created.
 
     Raises:
-        UserError: If it may not name one of them, or one does not take its settings.
+        UserError: If one of them is not allowed, or does not accept its settings.
     """
     parts = {
         "data": (config["data"], ("data",)),
@@ -60,10 +60,10 @@ def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
 
 
 def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Sequence[str] = ()) -> None:
-    """Refuses a model that has other weights than the checkpoint that its run resumes from, before it takes memory.
+    """Rejects a model whose weights do not match the checkpoint to resume from, before memory is allocated.
 
     Raises:
-        UserError: If it has, or the checkpoint holds none.
+        UserError: If they do not match, or the checkpoint contains no weights.
     """
     content = read_weights(checkpoint)
     content = content if isinstance(content, dict) else {}
@@ -73,8 +73,8 @@ def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Sequence[str]
         found = f"has no {', '.join(missing)}" if missing else f"was written by Lightning {written}"
         raise UserError(
             checkpoint,
-            f"holds no state that this run can take: it {found}",
-            remedy="put back a copy of the file, or start the run again",
+            f"contains no state from which this run can be resumed: it {found}",
+            remedy="restore the file from a backup, or start the run again",
         )
     with limited_to(weights, checkpoint), torch.device("meta"):
         built = build(model, ("method",), trust)
@@ -82,7 +82,7 @@ def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Sequence[str]
 
 
 def check_places(config: Mapping[str, Any], folder: Path) -> None:
-    """Refuses a stored run whose callbacks, loggers or profilers would write outside of its folder.
+    """Rejects a stored run whose callbacks, loggers or profilers would write outside its folder.
 
     Args:
         config: Configuration of the run.
@@ -108,5 +108,5 @@ def check_places(config: Mapping[str, Any], folder: Path) -> None:
                 raise UserError(
                     f"{folder / 'config.yaml'}: {path}",
                     f"is {value}, outside of the run folder",
-                    remedy="correct the file; a run writes into its own folder only",
+                    remedy="correct the file: a run may only write into its own folder",
                 )

@@ -27,7 +27,7 @@ __all__ = ["card_lines", "run", "spelled_out"]
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
-    """Turns a path into the override that it stands for, and so the keys that other verbs have for it."""
+    """Turns a bare path, or the keys that other verbs use for it, into ``subject=``."""
     arguments = [re.sub(r"^(checkpoint|run_folder|resume)=", "subject=", text) for text in arguments]
     given = any(text.startswith("subject=") for text in arguments)
     plain = [
@@ -45,13 +45,13 @@ def run(config: DictConfig) -> int:
     path = shipped_models().get(subject, expanded(subject))
     if not path.exists():
         raise UserError(path, "is neither a run folder nor a checkpoint: there is no such file")
-    # What a file says of itself may be anything, and has one line to say it.
+    # The contents of a file may be arbitrary, so each line is made safe to print.
     print("\n".join(printable(line, lines=False) for line in card_lines(path, settings["trust"])))
     return 0
 
 
 def card_lines(path: Path, trust: Sequence[str] = ()) -> list[str]:
-    """Returns the lines of the card of a run folder or a checkpoint, which may name classes of trusted packages."""
+    """Returns the lines of the card of a run folder or a checkpoint, which may use classes of trusted packages."""
     folder = path if path.is_dir() else path.parent.parent
     checkpoint = path
     if path.is_dir():
@@ -74,7 +74,9 @@ def card_lines(path: Path, trust: Sequence[str] = ()) -> list[str]:
         )
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            checkpoint, f"has a card that is damaged: {type(error).__name__}: {error}", remedy="copy it again"
+            checkpoint,
+            f"is damaged: its card cannot be read ({type(error).__name__}: {error})",
+            remedy="copy it again",
         ) from error
     try:
         first = read_json(folder / stages.FOLDER / "status.json")

@@ -7,7 +7,7 @@ Examples:
   ddpm-lightning train experiment=paper data=microtubules trainer=gpu
   ddpm-lightning train trainer.max_steps=500 seed=1 run_folder=runs/try
   ddpm-lightning train resume=runs/try                       goes on where that run stopped
-  ddpm-lightning train resume=NEW/try data.root=DIR          the same, where its folder and its data have moved
+  ddpm-lightning train resume=NEW/try data.root=DIR          the same, if its folder and its data have moved
   ddpm-lightning train init=default data=folder data.root=DIR trainer=cpu
                                                              a trained model, here the shipped one, learns your images
   ddpm-lightning train --multirun seed=0,1,2                 a run for each value
@@ -104,7 +104,7 @@ def run(config: DictConfig) -> int:
 
 @contextmanager
 def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
-    """Yields the configuration of a run, new or resumed, whose folder is held as long as the block lasts."""
+    """Yields the configuration of a new or resumed run, whose folder is locked for the duration of the block."""
     hydra = HydraConfig.get()
     if config.resume is not None:
         folder = expanded(str(config.resume))
@@ -116,7 +116,7 @@ def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
         with held(folder, config.force):
             settings = stored(folder, values)
             check_places(settings, Path(settings["run_folder"]))
-            # Who is trusted is said by whoever resumes the run, and not by its folder.
+            # The user who resumes the run decides whom to trust, not the run folder.
             yield {**settings, "trust": list(trusted_packages(config.trust))}
         return
     names = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
@@ -130,7 +130,7 @@ def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
 
 
 def held(folder: Path, force: bool) -> AbstractContextManager[Any]:
-    """Holds the folder of a run, for all of its processes."""
+    """Locks the folder of a run for all of its processes."""
     return hold(folder, force) if first_process() else nullcontext()
 
 
@@ -147,7 +147,7 @@ def _next(finished: Run, normalisation: dict[str, Any]) -> str:
 def prepare(
     config: DictConfig, names: dict[str, str | None], overwrite: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Yields the configuration of a new run, whose folder is fixed, and held as long as the block lasts.
+    """Yields the configuration of a new run, with its folder fixed and locked for the duration of the block.
 
     Args:
         config: Configuration of the verb ``train``.
@@ -172,7 +172,7 @@ def prepare(
         os.environ[FOLDER_VARIABLE] = str(folder)
         config.run_folder = escaped(str(folder))
         settings = compose.plain(config)
-        settings.pop("force")  # it is for this start alone
+        settings.pop("force")  # it applies to this start only
         yield {**settings, "names": names}
 
 
@@ -240,7 +240,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         if not config["resume"]:
             clear(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        remove_partials([folder, folder / "checkpoints", folder / "figures"])  # of processes that were killed
+        remove_partials([folder, folder / "checkpoints", folder / "figures"])  # left by killed processes
         # First, since it tells the folder of a run from others.
         process = {"process": os.getpid(), "machine": platform.node()}
         write_json(folder / "status.json", {"state": "starting", **process})
@@ -279,22 +279,22 @@ def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resum
     """Trains, from the state of a checkpoint if there is one.
 
     Raises:
-        UserError: If that state is none of this run.
+        UserError: If that state does not fit this run.
     """
     try:
         # Lightning answers Ctrl-C before the first step with an exit code of its own.
         with signals.raised("SIGINT"):
             trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
-        # Lightning forgets the checkpoint as soon as all of it was taken.
+        # Lightning forgets the checkpoint as soon as all of it has been loaded.
         restoring = getattr(trainer._checkpoint_connector, "_loaded_checkpoint", None)
         if not restoring or is_out_of_memory(error):
             raise
         found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(
             resume,
-            f"holds no state that this run can take: {found}",
-            remedy="put back a copy of the file, or start the run again",
+            f"contains no state from which this run can be resumed: {found}",
+            remedy="restore the file from a backup, or start the run again",
         ) from error
 
 
@@ -349,8 +349,8 @@ def precision(trainer: dict[str, Any]) -> str:
         return "bf16-mixed" if native else "32-true"
     if str(trainer["precision"]).startswith("bf16") and not native and first_process():
         print(
-            f"trainer.precision={trainer['precision']}: this processor does not compute in bfloat16, and emulates it"
-            " about ten times slower than float32; trainer.precision=auto looks"
+            f"trainer.precision={trainer['precision']}: this processor does not support bfloat16, and emulating it is"
+            " about ten times slower than float32; use trainer.precision=auto"
         )
     return trainer["precision"]
 

@@ -53,7 +53,7 @@ def in_words(comparison: Comparison) -> list[str]:
 
 
 def too_few_fields(fields: int, methods: int, pairs: int) -> str:
-    """Says that no difference can be resolved, however large; empty where that is not so.
+    """Says that no difference can be significant, however large; empty if one can.
 
     Args:
         fields: Number of fields of view.
@@ -65,8 +65,8 @@ def too_few_fields(fields: int, methods: int, pairs: int) -> str:
     if fields >= needed:
         return ""
     return (
-        f"Too few fields of view to decide: no difference among {methods} methods can be resolved with {fields}, "
-        f"however large it is; {needed} are needed (the smallest p-value that is possible here is "
+        f"Too few fields of view: with {fields}, no difference between {methods} methods can be significant, "
+        f"however large it is; at least {needed} are needed (the smallest possible p-value is "
         f"{min(1.0, pairs * 2.0 ** (1 - fields)):.2g})."
     )
 

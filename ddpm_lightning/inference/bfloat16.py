@@ -1,4 +1,4 @@
-"""Whether a processor computes in bfloat16: where it does not, emulation is ten times slower than float32."""
+"""Whether a processor supports bfloat16: if not, emulation is ten times slower than float32."""
 
 import logging
 from typing import Literal
@@ -9,14 +9,14 @@ from ddpm_lightning.errors import UserError
 
 __all__ = ["BFloat16", "chosen", "is_native"]
 
-#: ``auto`` is yes where the processor computes in it.
+#: ``auto`` means yes if the processor supports it.
 BFloat16 = bool | Literal["auto"]
 
 log = logging.getLogger(__name__)
 
 
 def is_native(device: torch.device) -> bool:
-    """Says whether a device computes in bfloat16."""
+    """Says whether a device supports bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Private, hence the default: without an answer, float32 is never wrong.
@@ -24,14 +24,14 @@ def is_native(device: torch.device) -> bool:
 
 
 def chosen(wish: BFloat16, device: torch.device) -> bool:
-    """Returns whether to compute in bfloat16, and warns where that is slow.
+    """Returns whether to compute in bfloat16, and warns if that is slow.
 
     Args:
-        wish: ``True``, ``False``, or ``auto``: where the processor computes in it.
+        wish: ``True``, ``False``, or ``auto``: if the processor supports it.
         device: Where networks compute.
 
     Raises:
-        UserError: If the wish is none of them.
+        UserError: If it is none of these.
     """
     if wish == "auto":
         return is_native(device)
@@ -39,8 +39,8 @@ def chosen(wish: BFloat16, device: torch.device) -> bool:
         raise UserError("bfloat16", f"is {wish!r}", allowed="true, false or auto")
     if wish and not is_native(device):
         log.warning(
-            "bfloat16=true: this processor (%s) does not compute in bfloat16, and emulates it slowly; bfloat16=auto"
-            " takes float32 here",
+            "bfloat16=true: this processor (%s) does not support bfloat16, and emulating it is slow; bfloat16=auto"
+            " uses float32 here",
             device,
         )
     return wish

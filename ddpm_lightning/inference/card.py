@@ -1,6 +1,6 @@
-"""What a checkpoint says of itself, examined before anything is made of it: it may come from anywhere.
+"""The card of a checkpoint, which describes its model: validated before use, because the file may come from anywhere.
 
-It must be a tree of plain values of a limited size; then the parts that other code relies on are checked one by one.
+It must be a tree of plain values of limited size; then the parts that other code relies on are checked one by one.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from ddpm_lightning.plain import check_plain
 
 __all__ = ["CARD_FORMAT", "checked_card", "training_of"]
 
-#: Format of the card; it rises when a reader of today could not understand the card of tomorrow.
+#: Version of the card format; increased whenever older readers could not understand new cards.
 CARD_FORMAT = 1
-#: Features of training inputs that every reader asks for.
+#: Features of training inputs that every reader requires.
 FEATURES = ("mean", "dark", "bright", "noise")
 
 
@@ -26,7 +26,7 @@ def checked_card(content: Any, path: Path) -> dict[str, Any]:
         path: The file, for errors.
 
     Raises:
-        UserError: If there is none, it is of another format, or it is malformed.
+        UserError: If it is missing, has another format, or is malformed.
     """
     card = content.get("card") if isinstance(content, dict) else None
     if not isinstance(card, dict) or "model" not in card:
@@ -47,7 +47,9 @@ def checked_card(content: Any, path: Path) -> dict[str, Any]:
         _check_parts(card)
     except ValueError as error:
         raise UserError(
-            path, f"is damaged, or of another program: {error}", remedy="copy it again from its source"
+            path,
+            f"is damaged, or was not written by this program: {error}",
+            remedy="copy it again from its source",
         ) from error
     return card
 

@@ -1,7 +1,7 @@
 """Trained models from checkpoints, without executing anything that a checkpoint brings along.
 
 A checkpoint is read with ``weights_only=True``: it can hold tensors and plain containers, no code. What it says of its
-model (its card) is examined as a whole, then built by :mod:`ddpm_lightning.build`, from registered classes only.
+model (its card) is checked as a whole, then built by :mod:`ddpm_lightning.build`, from registered classes only.
 """
 
 import hashlib
@@ -82,11 +82,11 @@ def load(
         draws: Draws of each image, if not as many as the preset says.
         turned: Whether each draw sees the image turned another way; by default so where the model learnt on turned
             images, unless the preset says otherwise.
-        trust: Top-level packages whose classes the file may name, beside those that this program registers.
+        trust: Top-level packages whose classes the file may use in addition to those registered by this program.
 
     Raises:
-        UserError: If the file is missing, damaged, or not a checkpoint of this program, names a class that it may not,
-            if the preset is not offered, or if the memory does not suffice.
+        UserError: If the file is missing, damaged, or not a checkpoint of this program, refers to a class that is not
+            allowed, if the preset is not available, or if memory is insufficient.
     """
     path = _found(checkpoint)
     try:
@@ -111,7 +111,7 @@ def load(
         raise UserError(
             "memory",
             f"does not suffice to load {path} ({path.stat().st_size / 1e6:.0f} MB)",
-            remedy="end other programs, or use device=cpu",
+            remedy="close other programs, or use device=cpu",
         ) from error
     step = content.get("global_step", card.get("training", {}).get("step"))
     step = step if isinstance(step, int) else None
@@ -123,14 +123,14 @@ def load(
 def _examined(
     card: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust: Sequence[str]
 ) -> PairNormalisation:
-    """Returns the normalisation of a card whose model can be built, and has the weights of the file.
+    """Returns the normalisation of a card after checking that its model can be built and fits the weights.
 
     Raises:
-        UserError: If it cannot, or has others; it names the file.
+        UserError: If it cannot, or does not fit; the error names the file.
     """
     scaling = card["normalisation"]
     try:
-        # All names are looked at before anything is built, and everything is built without memory at first.
+        # All names are checked before anything is built, and the model is first built without allocating memory.
         check(card["model"], ("method",), trust)
         check(scaling["config"], ("normalisation",), trust)
         with limited_to(weights, path), torch.device("meta"):
@@ -140,7 +140,7 @@ def _examined(
         normalisation.load_state(scaling["state"])
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
-            path, f"is damaged, or of another program: {type(error).__name__}: {error}"
+            path, f"is damaged, or was not written by this program: {type(error).__name__}: {error}"
         ) from error
     except UserError as error:
         subject = error.subject if error.subject == path else f"{path}: {error.subject}"

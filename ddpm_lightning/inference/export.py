@@ -38,8 +38,8 @@ def check_trained(method: nn.Module) -> None:
     if type(method).__module__ == FILTERS:
         raise UserError(
             "checkpoint",
-            f"is a classical filter ({method.preset}), which computes outside of PyTorch and holds no trained network:"
-            " there is nothing to export",
+            f"is a classical filter ({method.preset}), which runs outside PyTorch and has no trained network,"
+            " so there is nothing to export",
             allowed="a checkpoint of a trained model",
             remedy="use the filter of SciPy or scikit-image with this strength, or ddpm-lightning restore",
         )

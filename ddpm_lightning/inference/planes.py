@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.data.notes import counted
 from ddpm_lightning.data.planes import LARGEST, LARGEST_INTEGER
 from ddpm_lightning.errors import UserError
 
@@ -31,7 +32,7 @@ def as_image(array: Any) -> np.ndarray:
             float32.
 
     Raises:
-        UserError: If it holds anything else, or masked pixels.
+        UserError: If it contains anything else, or masked pixels.
     """
     if isinstance(array, str | os.PathLike):
         remedy = "open the file first, e.g. tifffile.imread(path)"
@@ -40,15 +41,17 @@ def as_image(array: Any) -> np.ndarray:
         )
     masked = int(np.ma.count_masked(array)) if isinstance(array, np.ma.MaskedArray) else 0
     if masked:
-        remedy = "give them values, by array.filled(value), or crop them away"
-        raise UserError("image", f"has {masked} masked pixels", allowed="values everywhere", remedy=remedy)
+        remedy = "fill them with array.filled(value), or crop them away"
+        raise UserError(
+            "image", f"has {counted(masked, 'masked pixel')}", allowed="values everywhere", remedy=remedy
+        )
     allowed = "an array of real numbers"
     try:
         image = np.asarray(array)
         if image.dtype.kind == "O" and all(isinstance(value, Real) for value in image.flat):
             image = image.astype(np.float64)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        found = f"cannot be made an array ({' '.join(str(error).split())})"
+        found = f"cannot be converted to an array ({' '.join(str(error).split())})"
         raise UserError("image", found, allowed, "pass a NumPy array") from error
     if image.dtype.kind == "c":
         remedy = "restore np.abs(image), or its real and imaginary part"
@@ -58,7 +61,10 @@ def as_image(array: Any) -> np.ndarray:
         raise UserError("image", found, allowed, "pass the image itself; image.astype(float) restores a mask")
     if image.dtype.kind not in "uif":
         raise UserError(
-            "image", f"holds no numbers ({image.dtype})", allowed, "convert it, by image.astype(float)"
+            "image",
+            f"does not contain numbers ({image.dtype})",
+            allowed,
+            "convert it with image.astype(float)",
         )
     if image.dtype.kind == "f" and image.dtype.itemsize not in (4, 8):
         return image.astype(np.float32 if image.dtype.itemsize < 4 else np.float64)
@@ -69,7 +75,7 @@ def as_pixel_size(value: Any) -> tuple[float, float] | None:
     """Returns the size of a pixel as (y, x) in µm.
 
     Args:
-        value: A number, or two of them in anything like a sequence, each above 0; ``None`` where it is not known.
+        value: A number, or a sequence or array of two numbers, each above 0; ``None`` if unknown.
 
     Raises:
         UserError: If it is anything else.
@@ -83,7 +89,7 @@ def as_pixel_size(value: Any) -> tuple[float, float] | None:
     except (TypeError, ValueError):
         sizes = np.zeros(0)
     if sizes.size not in (1, 2) or not all(isfinite(size) and size > 0 for size in sizes):
-        raise UserError("pixel_size", f"is {value!r}", allowed, "leave it out where it is not known")
+        raise UserError("pixel_size", f"is {value!r}", allowed, "leave it out if it is unknown")
     return float(sizes[0]), float(sizes[-1])
 
 
@@ -97,7 +103,10 @@ def described_array(array: np.ndarray, axes: str | None, pixel_size: tuple[float
         raise UserError("image", f"is empty: its shape is {array.shape}", allowed="at least one plane")
     if axes is None and array.ndim > 5:
         raise UserError(
-            "image", f"has {array.ndim} dimensions", allowed="at most 5 (TCZYX)", remedy="name them by axes="
+            "image",
+            f"has {array.ndim} dimensions",
+            allowed="at most 5 (TCZYX)",
+            remedy="name them with axes=",
         )
     named = "TCZYX"[-array.ndim :] if axes is None else axes
     sound = isinstance(named, str) and len(set(named)) == len(named) == array.ndim and named.endswith("YX")
@@ -110,7 +119,7 @@ def described_array(array: np.ndarray, axes: str | None, pixel_size: tuple[float
     if array.ndim > 2 and array.shape[-1] in (3, 4) and array.shape[-2] >= SMALLEST_SIDE:
         raise UserError(
             "image",
-            f"has the shape {array.shape}, as a colour image has",
+            f"has the shape {array.shape}, which is that of a colour image",
             allowed="planes of one channel each, (…, H, W)",
             remedy="restore np.moveaxis(image, -1, -3), or one grey channel of it",
         )
@@ -129,11 +138,14 @@ def checked(plane: np.ndarray, blank: bool = False) -> np.ndarray:
         raise UserError("image", f"has {plane.ndim} dimensions", allowed="a plane with shape (H, W)")
     _check_size(plane.shape)
     if not np.isfinite(plane).all():
-        raise UserError("image", "holds NaN or infinite values", remedy="replace them, or crop them away")
+        raise UserError("image", "contains NaN or infinite values", remedy="replace them, or crop them away")
     largest = max(abs(float(plane.min())), abs(float(plane.max())))
     if largest > LARGEST and plane.dtype.kind == "f":
         raise UserError(
-            "image", "holds enormous values", allowed=f"at most {LARGEST:g}", remedy="divide it by a constant"
+            "image",
+            "contains extremely large values",
+            allowed=f"at most {LARGEST:g}",
+            remedy="divide it by a constant",
         )
     if 0 < largest < SMALLEST:
         raise UserError(

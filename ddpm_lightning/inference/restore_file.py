@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.image import ImageInfo, to_dtype
-from ddpm_lightning.data.notes import Note, as_records
+from ddpm_lightning.data.notes import Note, as_records, counted
 from ddpm_lightning.data.stacks import open_stack, open_writer, stem
 from ddpm_lightning.errors import UserError, printable
 from ddpm_lightning.inference.files import Settings, result_name
@@ -25,7 +25,7 @@ __all__ = ["restore_file"]
 
 #: Planes of a file that are compared with the training images.
 LOOKED_AT = 8
-#: Rounding of fewer grey levels costs more than the restoration errs: 36 dB of their range for 16.
+#: With fewer grey levels, rounding costs more than the error of the restoration (36 dB of the range for 16 levels).
 FEW_LEVELS = 16
 #: Called after each plane with its number, the plane and its restoration.
 OnPlane = Callable[[int, np.ndarray, Restoration], None]
@@ -42,7 +42,7 @@ def restore_file(
 
     Args:
         restorer: A loaded model.
-        source: The file, named as its result shall be; a path is a file named as it is.
+        source: The file, with the name of its result; a path keeps its own name.
         folder: Where results are written; none appears unless all planes succeed.
         settings: How.
         on_plane: Called after each plane.
@@ -56,7 +56,7 @@ def restore_file(
     began = time.monotonic()
     source = Source.of(source)
     if printable(source.name) != source.name:
-        # Names key the noise, and stand in records that others read.
+        # Names determine the noise, and appear in records that other programs read.
         raise UserError(source.path, "has a name that is not UTF-8", remedy="rename the file")
     if restorer.method.deterministic:
         settings = replace(settings, draws=1)
@@ -149,15 +149,17 @@ def restore_file(
 
 
 def _clipped(clipped: np.ndarray, draws: int, written: ImageInfo) -> list[Note]:
-    """Returns notes of the pixels of the image, below and above, and of its single draws that were clipped."""
+    """Returns notes on clipped pixels of the image (below and above the range) and of its single draws."""
     limits = f"{written.bits} bits" if written.bits else str(written.dtype)
     notes = []
     if total := int(clipped.sum()):
         below, above = map(int, clipped)
-        text = f"{total} pixels ({below} below, {above} above) are outside of what {limits} can hold, and were clipped"
+        pixels = counted(total, "pixel was", "pixels were")
+        text = f"{pixels} clipped to the range of {limits} ({below} below, {above} above)"
         notes.append(Note("clipped", total, text))
     if draws:
-        text = f"{draws} pixels of single draws are outside of what {limits} can hold, and were clipped"
+        pixels = counted(draws, "pixel of single draws was", "pixels of single draws were")
+        text = f"{pixels} clipped to the range of {limits}"
         notes.append(Note("clipped", draws, text))
     return notes
 

@@ -18,6 +18,7 @@ import torch
 
 from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import Scale, without_offset
+from ddpm_lightning.data.notes import counted
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.errors import UserError, nearest
 from ddpm_lightning.inference.bfloat16 import BFloat16, chosen
@@ -40,7 +41,7 @@ PIXELS_AT_ONCE = 2**20
 MEMORY_SHARE = 0.5
 #: Reflected pixels around a plane, which keep what networks do at a border off the image.
 MARGIN = 16
-#: What may happen to defective pixels.
+#: Treatment of defective pixels.
 HOT_PIXELS = ("replace", "keep")
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,8 @@ class Restorer:
             planes.
         overlap: Pixels that neighbouring tiles share.
         seed: Seed of the draws.
-        bfloat16: Whether networks compute in bfloat16: about twice as fast where the processor has it, far slower
-            where not, and ``auto`` looks. Draws then differ from those in float32 by a few hundredths of their spread.
+        bfloat16: Whether networks compute in bfloat16: about twice as fast if the processor supports it, far slower if
+            not; ``auto`` finds out. Draws differ from those in float32 by a few hundredths of their standard deviation.
         batch: Draws that are computed together; by default as many as make a million pixels. On a GPU the batch moves
             the last digits of draws by rounding; on a CPU it does not.
         threads: Tiles or draws that a CPU computes side by side; by default as many as PyTorch has threads. The
@@ -65,9 +66,9 @@ class Restorer:
         tolerance: Draws end before their number is reached once the standard error of their mean is below this share of
             the image's range (:mod:`ddpm_lightning.inference.precision`).
         compiled: Whether networks are compiled, on a GPU with CUDA graphs; worth its minutes for large jobs only.
-        hot_pixels: ``replace`` puts the median of sound pixels around them in the place of hot and dead pixels, cosmic
-            rays, dead rows and columns (:mod:`ddpm_lightning.data.defects`), before a network sees the image and before
-            its range is measured; ``keep`` leaves them.
+        hot_pixels: ``replace`` replaces hot and dead pixels, cosmic rays, dead rows and columns by the median of the
+            intact pixels around them (:mod:`ddpm_lightning.data.defects`), before the range of the image is measured
+            and a network sees it; ``keep`` leaves them unchanged.
 
     Attributes:
         tiler: Applies networks; its ``on_tiles`` and ``say`` may be set.
@@ -146,7 +147,7 @@ class Restorer:
             image: Identity of the plane: it keys the noise, so equal names give equal draws.
 
         Yields:
-            Draws with shape (H, W), float32; float64 where float32 cannot hold contrast and offset.
+            Draws with shape (H, W), float32, or float64 if float32 cannot represent contrast and offset together.
 
         Raises:
             UserError: If the plane cannot be restored.
@@ -157,7 +158,7 @@ class Restorer:
             yield self.normalisation.output_scale(scale).restore(draw[0, 0].cpu().numpy())
 
     def prepared(self, plane: np.ndarray) -> tuple[np.ndarray, int]:
-        """Returns a plane as the network and its normalisation see it, and how many pixels were replaced in it.
+        """Returns a plane as the network and its normalisation see it, and the number of replaced pixels.
 
         Raises:
             UserError: If the plane cannot be restored.
@@ -178,15 +179,15 @@ class Restorer:
     ) -> Restoration:
         """Restores a plane or a stack, each plane by itself, by the mean of draws.
 
-        A constant plane is returned as it is, and named in the warnings: there is nothing to restore in it.
+        A constant plane contains nothing to restore: it is returned unchanged, with a warning.
 
         Args:
-            array: Low images with shape (…, H, W), of any real dtype, finite, none of them masked.
+            array: Low images with shape (…, H, W), of any real dtype, finite, without masked pixels.
             draws: Number of draws, by default as the preset says; a deterministic method makes one.
             image: Identity of the image: it keys the noise, so equal names give equal draws.
             axes: A letter for each axis, ending in ``YX``: ``ZYX``, ``TCZYX``; they enter the names of planes.
-            pixel_size: Size of a pixel in µm, or two numbers (y, x) in a sequence or array, to be compared with that of
-                the training images.
+            pixel_size: Size of a pixel in µm, or a sequence or array of two numbers (y, x), to be compared with that
+                of the training images.
             entropy: Whether the entropy is computed; it costs a byte for each pixel and draw.
             samples: Whether single draws are kept.
 
@@ -218,7 +219,8 @@ class Restorer:
             described.append(self.trust.describe(self.prepared(plane)[0]))
         warnings = self.trust.warnings(described, size)
         if blank:
-            warnings.append(f"{len(blank)} of {len(planes)} planes are constant, and were left as they are")
+            count = counted(len(planes), "plane is", "planes are")
+            warnings.append(f"{len(blank)} of {count} constant and left unchanged")
         if count := sum(plane.replaced for plane in planes):
             warnings.append(replaced_pixels(count))
         return Restoration.of_planes(
@@ -277,7 +279,7 @@ class Restorer:
             raise UserError("memory", found, remedy=remedy) from error
         if not ensemble.mean.isfinite().all():
             raise UserError("image", "was restored to NaN or infinite values", remedy="check its intensities")
-        # Of one draw both would be 0 everywhere, as if the model were certain.
+        # For a single draw both would be 0 everywhere, as if the model were certain.
         several = ensemble.count > 1
         return Restoration(
             output.restore(ensemble.mean.float().numpy()),
@@ -347,8 +349,8 @@ class Restorer:
 
 
 def replaced_pixels(count: int) -> str:
-    """Returns the sentence that says how many pixels were replaced."""
-    return f"{count} hot or dead pixels were replaced before restoring; hot_pixels=keep leaves them"
+    """Returns the note on the number of replaced pixels."""
+    return f"{counted(count, 'hot or dead pixel was', 'hot or dead pixels were')} replaced; hot_pixels=keep keeps them"
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -1,8 +1,8 @@
-"""Weights of checkpoints: read without executing anything, and held against the model before it takes any memory.
+"""Weights of checkpoints: read without executing code, and compared with the model before memory is allocated.
 
-The description of a model is a few lines, and may ask for more memory or time than there is. It gets no more weights
-than the file holds: the model is first built on PyTorch's device ``meta``, where tensors have a shape but no memory,
-and the building ends as soon as there are more of them than in the file.
+A few lines can describe a model that needs more memory or time than there is. Therefore the model is first built on
+PyTorch's device ``meta``, where tensors have a shape but no memory, and building stops as soon as the model has more
+weights than the file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,21 +20,21 @@ from ddpm_lightning.storage import whole_zip
 
 __all__ = ["check_fit", "checked_weights", "limited_to", "read_weights"]
 
-#: Parts without weights (activations, poolings) that a network may have for each tensor of the file, and besides.
+#: Maximum number of modules of a network: per tensor in the file, plus a constant.
 PARTS, BESIDES = 20, 1000
 #: Descriptions in a BioImage.IO package.
 PACKAGED = {"rdf.yaml", "bioimageio.yaml"}
 
 
 def read_weights(path: Path) -> Any:
-    """Reads a checkpoint that Lightning wrote: tensors and plain containers, never code.
+    """Reads a Lightning checkpoint: tensors and plain containers, never code.
 
     Raises:
-        UserError: If it is damaged, or holds anything else.
+        UserError: If it is damaged, or contains anything else.
     """
     unreadable = UserError(
         path,
-        "cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain containers",
+        "cannot be read as a checkpoint: it is damaged, or contains more than tensors and plain containers",
         remedy="copy it again from its run; code in checkpoints is never executed",
     )
     if is_zipfile(path):
@@ -48,11 +48,11 @@ def read_weights(path: Path) -> Any:
                     "output=NAME.safetensors",
                 )
     try:
-        # A packed file of a megabyte can hold a gigabyte; PyTorch never packs.
+        # A compressed file of a megabyte can unpack to a gigabyte; PyTorch never compresses.
         if not whole_zip(path):
             raise unreadable
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file fails in many ways, each with an error of its own
+    except Exception as error:  # damaged files cause many different errors
         if is_out_of_memory(error) or (isinstance(error, OSError) and error.filename):
             raise
         if error is unreadable:
@@ -61,31 +61,32 @@ def read_weights(path: Path) -> Any:
 
 
 def checked_weights(weights: Any, path: Path) -> dict[str, Tensor]:
-    """Returns the weights of a checkpoint, if they are tensors by name that lie in the file as a whole.
+    """Returns the weights of a checkpoint if they are named tensors that are fully stored in the file.
 
     Raises:
         UserError: If they are anything else.
     """
     if not isinstance(weights, Mapping):
-        raise UserError(path, "is damaged, or of another program: it holds no weights by name")
+        raise UserError(path, "is damaged, or was not written by this program: it contains no named weights")
     for name, tensor in weights.items():
         plain = isinstance(name, str) and type(tensor) in (Tensor, nn.Parameter)
         plain = plain and tensor.layout == torch.strided and tensor.device.type == "cpu"
         plain = plain and not (tensor.is_quantized or tensor.is_complex())
-        # A view may repeat one number a million times.
+        # A view could repeat one number a million times.
         if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise UserError(
-                path, f"is damaged, or of another program: {str(name)[:80]} is no array of numbers"
+                path,
+                f"is damaged, or was not written by this program: {str(name)[:80]} is not an array of numbers",
             )
     return dict(weights)
 
 
 @contextmanager
 def limited_to(weights: Mapping[str, Tensor], path: Path) -> Iterator[None]:
-    """Ends the building of a model as soon as it has more weights than a file holds.
+    """Stops building a model as soon as it has more weights than the file.
 
     Raises:
-        UserError: In that case.
+        UserError: If it has.
     """
     left = {"numbers": sum(tensor.numel() for tensor in weights.values()), "tensors": len(weights)}
     left["parts"] = PARTS * left["tensors"] + BESIDES
@@ -95,7 +96,7 @@ def limited_to(weights: Mapping[str, Tensor], path: Path) -> Iterator[None]:
         if left[name] < 0:
             raise UserError(
                 path,
-                "has weights that do not fit its own model: it describes a larger one",
+                "has weights that do not fit its own model, which is larger",
                 remedy="copy it again from its source",
             )
 
@@ -119,7 +120,7 @@ def limited_to(weights: Mapping[str, Tensor], path: Path) -> Iterator[None]:
 
 
 def check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raises a UserError where a model, which may be on the device ``meta``, has other weights than a file."""
+    """Raises a UserError if the weights of a model (possibly on the device ``meta``) differ from those of the file."""
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if wanted == found:

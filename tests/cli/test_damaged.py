@@ -53,7 +53,7 @@ def test_cards_without_names(command, checkpoint, change):
     content = torch.load(checkpoint, weights_only=True)
     torch.save({**content, "card": {**content["card"], **change}}, checkpoint)
     answer = command("show", checkpoint)
-    assert answer.code == 2 and "is damaged, or of another program" in answer.err
+    assert answer.code == 2 and "is damaged, or was not written by this program" in answer.err
 
 
 def test_status_and_scores_that_are_damaged(command, checkpoint):

@@ -113,7 +113,7 @@ def test_verbs_that_score_and_restore(command, pair_folder, disk, tmp_path):
         kept = [path for path in before if "restored" not in path.parts]
         assert {path: now.get(path) for path in kept} == {path: before[path] for path in kept}
         assert before[disk / "restored" / "00000.tif"] == now[disk / "restored" / "00000.tif"]
-    assert "1 of 1 files were finished before" in command(*one).out
+    assert "1 of 1 file was finished before" in command(*one).out
     answer = command(*restore, f"input={pair_folder}/test/low")
     assert answer.code == 0 and "3 of 3 files restored" in answer.out, answer.err + answer.out
 

@@ -106,7 +106,7 @@ def test_a_second_signal_ends_it_at_once(command, pair_folder, tmp_path, monkeyp
     monkeypatch.setattr(DDPM, "training_step", told_twice)
     settings = [*SETTINGS, f"data.root={pair_folder}", "trainer.max_steps=9", f"run_folder={tmp_path}/run"]
     answer = command("train", *settings)
-    assert answer.code == 129 and "a second signal ends it at once" in answer.err
+    assert answer.code == 129 and "a second signal stops it" in answer.err
     assert ("nothing was saved" in answer.err) == (step == 2)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file() == (step == 3)
     assert json.loads((tmp_path / "run" / "status.json").read_text())["step"] == step
@@ -122,7 +122,7 @@ def test_damaged_checkpoints(command, pair_folder, tmp_path):
     for damaged in (content[:middle], content[:middle] + bytes(64) + content[middle + 64 :], b""):
         last.write_bytes(damaged)
         answer = command("train", "resume=run", "trainer.max_steps=9")
-        assert answer.code == 0 and "goes on from best.ckpt" in answer.out, answer.err
+        assert answer.code == 0 and "resumes from best.ckpt" in answer.out, answer.err
         assert weights(tmp_path / "run")[0] == 9
     for path in (last, best):
         path.write_bytes(content[:middle])

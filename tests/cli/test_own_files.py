@@ -93,7 +93,7 @@ def test_a_report_does_not_replace_what_it_reads(evaluate, command, tmp_path):
     assert evaluate(folder, "figures=0").code == 0
     before = (folder / "metrics.csv").read_bytes()
     answer = command("report", folder, f"output={folder}/metrics.csv")
-    assert answer.code == 2 and "is a file, and no page" in answer.err
+    assert answer.code == 2 and "is a file, but not an HTML page" in answer.err
     assert (folder / "metrics.csv").read_bytes() == before
     assert command("report", f"files={folder}", f"output={tmp_path}").code == 0
     assert (tmp_path / "report.html").is_file()

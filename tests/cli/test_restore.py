@@ -174,11 +174,11 @@ def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_
         and len(images["b_entropy.tif"]) > 99
     )
     answer, images, _ = do("seed=1", "draws=3")
-    assert len(done) == 9 and "seed 0, now 1" in answer.out and "draws 2, now 3" in answer.out
+    assert len(done) == 9 and "seed: 0 before, 1 now" in answer.out and "draws: 2 before, 3 now" in answer.out
     assert (
         "4 files were restored before with other settings" in answer.out and images["a.tif"] != first["a.tif"]
     )
-    assert "stay as they are" in answer.out and "a_draw_02.tif" in images
+    assert "left unchanged in" in answer.out and "a_draw_02.tif" in images
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_a_method_of_one_draw_has_no_spread(do, tmp_path, noisy):
     _, images, record = do(f"checkpoint={regression}", f"input={noisy}/a.tif", "preset=null")
     assert set(images) == {"a.tif"} and record["files"][0]["draws"] == 1
     answer, _, _ = do(f"checkpoint={regression}", "entropy=true", "preset=null", output="other", code=2)
-    assert "entropy=true: needs draws that differ" in answer.err
+    assert "entropy=true: needs several different draws" in answer.err
 
 
 def test_a_plan_says_what_the_job_costs_and_does_nothing(do, tmp_path):

@@ -52,11 +52,7 @@ def test_the_folder_of_another_machine_is_refused(command, verbs, tmp_path, verb
 def test_force_takes_it_and_says_so(command, verbs, tmp_path, verb):
     elsewhere(tmp_path / "out")
     answer = command(*verbs[verb], "force=true")
-    assert (
-        answer.code in (0, 3)
-        and "taken by force=true from process" in answer.err
-        and "cluster-7" in answer.err
-    )
+    assert answer.code in (0, 3) and "taken over from process" in answer.err and "cluster-7" in answer.err
     assert holder(tmp_path / "out") is None
     assert verb != "train" or "\nforce:" not in (tmp_path / "out" / "config.yaml").read_text()
 

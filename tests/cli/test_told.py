@@ -114,7 +114,7 @@ def test_other_verbs_say_what_an_interruption_leaves(command, tmp_path, monkeypa
     given = ["checkpoint=best.ckpt"] if verb == "evaluate" else ["data=folder", f"data.root={pair_folder}"]
     answer = command(verb, *given)
     assert answer.code == 130 and answer.err.endswith(f"with: ddpm-lightning {verb} {' '.join(given)}\n")
-    assert {"evaluate": "no results were written", "prepare": "is kept"}[verb] in answer.err
+    assert {"evaluate": "no results were written", "prepare": "are kept"}[verb] in answer.err
 
 
 def test_a_command_is_told_once_and_may_finish(tmp_path):
@@ -226,7 +226,7 @@ def test_a_report_takes_a_name_with_or_without_its_ending_or_a_folder(tmp_path):
         ("new/a", "new/a.html"),
     ):
         assert report._output(tmp_path / given) == tmp_path / page
-    with pytest.raises(UserError, match="no page"):
+    with pytest.raises(UserError, match="not an HTML page"):
         report._output(tmp_path / "scores.csv")
 
 

@@ -170,7 +170,7 @@ def test_a_centre_larger_than_the_images_is_refused(command, run, tmp_path):
 def test_a_run_is_not_made_shorter(command, run):
     before = (run / "config.yaml").read_bytes(), (run / "status.json").read_bytes()
     answer = command("train", f"resume={run}", "trainer.max_steps=1")
-    assert answer.code == 2 and "stands at step" in answer.err
+    assert answer.code == 2 and "is at step" in answer.err
     assert ((run / "config.yaml").read_bytes(), (run / "status.json").read_bytes()) == before
 
 

@@ -167,18 +167,18 @@ def test_any_array_of_numbers_is_restored(checkpoint, plane, form):
         (lambda image: image * 1j, "complex"),
         (lambda image: image > 40, "mask"),
         (lambda image: np.ma.array(image, mask=image > 40), "masked"),
-        (lambda image: np.where(image > 40, None, image), "no numbers"),
-        (lambda image: image.astype(str), "no numbers"),
-        (lambda image: image.astype("datetime64[s]"), "no numbers"),
-        (lambda image: [image, image[:-1]], "cannot be made an array"),
-        (lambda image: torch.zeros(40, 40, requires_grad=True), "cannot be made an array"),
-        (lambda image: None, "no numbers"),
+        (lambda image: np.where(image > 40, None, image), "not contain numbers"),
+        (lambda image: image.astype(str), "not contain numbers"),
+        (lambda image: image.astype("datetime64[s]"), "not contain numbers"),
+        (lambda image: [image, image[:-1]], "cannot be converted"),
+        (lambda image: torch.zeros(40, 40, requires_grad=True), "cannot be converted"),
+        (lambda image: None, "not contain numbers"),
         (colours, "colour"),
         (lambda image: np.stack([image] * 4, axis=-1), "colour"),
         (lambda image: np.stack([colours(image)] * 5), "colour"),
         (lambda image: image[:0], "empty"),
         (lambda image: np.zeros((0, 40, 40)), "empty"),
-        (lambda image: image.astype(float) * 1e30, "enormous"),
+        (lambda image: image.astype(float) * 1e30, "extremely large"),
         (lambda image: np.where(image > 40, np.inf, image), "infinite"),
         (lambda image: image[None, None, None, None], "dimensions"),
     ],
@@ -221,9 +221,8 @@ def test_constant_planes_are_returned_as_they_are(checkpoint, shape):
     restored = Restorer.load(checkpoint, "cpu").restore(np.full(shape, 7), 2)
     assert restored.mean.shape == shape and (restored.mean == 7).all() and not restored.std.any()
     planes = int(np.prod(shape[:-2]))
-    assert (
-        len(restored.blank) == planes and f"{planes} of {planes} planes are constant" in restored.warnings[-1]
-    )
+    assert len(restored.blank) == planes
+    assert f"{planes} of {planes} plane" in restored.warnings[-1] and "constant" in restored.warnings[-1]
     with pytest.raises(UserError, match="constant: every pixel is 7"):
         next(Restorer.load(checkpoint, "cpu").draws(np.full((40, 40), 7)))
 
