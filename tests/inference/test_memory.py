@@ -1,5 +1,7 @@
+import ctypes
 import multiprocessing
 import resource
+import sys
 
 import pytest
 import torch
@@ -25,9 +27,13 @@ def train_a_step(method, grown):
     grown.value = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 
-@pytest.mark.parametrize("base", [16, 48])
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the allocator of Linux")
+@pytest.mark.parametrize("base", [32, 64])
 def test_what_a_training_takes_is_about_what_the_system_measures(base):
     method = model("model=regression_small", f"model.network.base={base}")
+    ctypes.CDLL(None).malloc_trim(
+        0
+    )  # memory that earlier tests freed would be used again without being counted
     fork = multiprocessing.get_context("fork")
     grown = fork.Value("d", 0)
     child = fork.Process(target=train_a_step, args=(method, grown))
