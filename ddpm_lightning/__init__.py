@@ -1,7 +1,7 @@
 """Restoration of microscopy images with conditional diffusion models (arXiv 2409.12078)."""
 
-from ddpm_lightning import _torchvision_remedy
+from ddpm_lightning.utils import torchvision_remedy
 
 __version__ = "0.1.0"
 
-_torchvision_remedy.install()
+torchvision_remedy.install()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddpm_lightning.data.simulated import SimulatedPairs
-from ddpm_lightning.data.simulation.contact_sheet import contact_sheet
-from ddpm_lightning.data.simulation.twins import TWINS
+from ddpm_lightning.datasets.simulated import SimulatedPairs
+from ddpm_lightning.simulation.contact_sheet import contact_sheet
+from ddpm_lightning.simulation.twins import TWINS
 
 SIZE, SAMPLES, DPI = 192, 3, 110
 

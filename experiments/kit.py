@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
-from ddpm_lightning.data.folder import FolderPairs
 from ddpm_lightning.data.pairs import Pair, PairSource
-from ddpm_lightning.data.simulated import SimulatedPairs
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.datasets.folder import FolderPairs
+from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.evaluation.statistics import describe, fields_of
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import perceptual_metric, score
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build
 
 SPECIMENS = ("microtubules", "mitochondria", "synapses", "zebrafish")
 #: Pairs that this world shows were never trained on: shipped models and the benchmark know other worlds.

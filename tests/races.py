@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 import yaml
 
-from ddpm_lightning import lock
-from ddpm_lightning.callbacks.checkpoint_files import sound
+from ddpm_lightning.checkpoints.files import sound
 from ddpm_lightning.cli import benchmark, cells, main, prepare, restore, train  # noqa: F401  (once, for all forks)
-from ddpm_lightning.storage import print_of
+from ddpm_lightning.utils import lock
+from ddpm_lightning.utils.atomic import print_of
 from tests.conftest import write_pairs
-from tests.data.miniatures import write_zebrafish
+from tests.datasets.miniatures import write_zebrafish
 from tests.trained import TINY, write_checkpoint
 
 SMALL = [*TINY, "data=folder", "data.batch_size=4", "data.validation_crops=4", "trainer=cpu"]

@@ -9,16 +9,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.main import VERBS
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.data.simulation.degradations import degrade
 from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.diffusion.samplers import Sampler
 from ddpm_lightning.models.classical import Classical
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.regression import CARE
+from ddpm_lightning.simulation.degradations import degrade
+from ddpm_lightning.utils.instantiate import build
 
 CONF = compose.config_folder()
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))

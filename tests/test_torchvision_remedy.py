@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ddpm_lightning import _torchvision_remedy
+from ddpm_lightning.utils import torchvision_remedy
 
 HEAD = "import sys\nsys.path.insert(0, sys.argv[1])\nimport ddpm_lightning\nimport torchvision\n"
 
@@ -35,8 +35,8 @@ def test_a_healthy_torchvision_is_left_alone(tmp_path):
 
 
 def test_the_hook_is_installed_once_and_imports_nothing():
-    _torchvision_remedy.install()
-    _torchvision_remedy.install()
+    torchvision_remedy.install()
+    torchvision_remedy.install()
     assert sum(type(finder).__name__ == "_Finder" for finder in sys.meta_path) == 1
     light = "import sys, ddpm_lightning; assert not {'torch', 'torchvision', 'lightning', 'wandb'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", light]).returncode == 0

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
-from ddpm_lightning.evaluation.inputs import InputReference
+from ddpm_lightning.evaluation.distribution_shift import InputReference
+from ddpm_lightning.utils.instantiate import build
 
 TINY = [
     "model=ddpm_small",

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from ddpm_lightning.callbacks.checkpoint_files import sound
+from ddpm_lightning.checkpoints.files import sound
 
 __all__ = ["Checkpoints"]
 

@@ -14,9 +14,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
-from ddpm_lightning.callbacks.checkpoint_files import write_whole
 from ddpm_lightning.callbacks.checkpoints import Checkpoints
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.checkpoints.files import write_whole
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Divergence"]
 

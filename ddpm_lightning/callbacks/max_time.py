@@ -7,7 +7,7 @@ import lightning
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["MaxTime", "ended_by"]
 

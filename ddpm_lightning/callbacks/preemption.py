@@ -21,9 +21,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import distributed
 
-from ddpm_lightning import lock, signals
-from ddpm_lightning.errors import Interrupted
-from ddpm_lightning.paths import command_of
+from ddpm_lightning.utils import lock, signals
+from ddpm_lightning.utils.errors import Interrupted
+from ddpm_lightning.utils.paths import command_of
 
 __all__ = ["Preemption"]
 

@@ -16,7 +16,7 @@ from rich.progress import (
     Progress as Bar,
 )
 
-from ddpm_lightning.progress import EVERY, Remaining, so_far
+from ddpm_lightning.utils.progress import EVERY, Remaining, so_far
 
 __all__ = ["Progress"]
 

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ddpm_lightning.callbacks.max_time import ended_by
-from ddpm_lightning.errors import Interrupted, UserError
-from ddpm_lightning.storage import write_json
+from ddpm_lightning.utils.atomic import write_json
+from ddpm_lightning.utils.errors import Interrupted, UserError
 
 __all__ = ["Status"]
 

@@ -17,8 +17,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.storage import write_json
+from ddpm_lightning.utils.atomic import write_json
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["WandbLog"]
 

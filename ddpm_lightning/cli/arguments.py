@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from ddpm_lightning.paths import expanded
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["PATHS", "as_typed", "escaped", "paths_of", "quoted"]
 

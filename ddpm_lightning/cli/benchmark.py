@@ -22,15 +22,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from ddpm_lightning.benchmark.tables import write_benchmark
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.cells import Cell, command, perform
 from ddpm_lightning.cli.limits import Texts
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.evaluation.benchmark import write_benchmark
-from ddpm_lightning.lock import hold
 from ddpm_lightning.metrics.protocol import PROTOCOLS
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import read_json, remove_partials, write_json
+from ddpm_lightning.utils.atomic import read_json, remove_partials, write_json
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.lock import hold
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["run"]
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.child import run_command
 from ddpm_lightning.cli.evaluate import data_of
-from ddpm_lightning.clock import seconds
-from ddpm_lightning.data.centre import Centres
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.data.center_crop import Centres
 from ddpm_lightning.evaluation.run import restore_pair
-from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
-from ddpm_lightning.lock import check
-from ddpm_lightning.storage import read_json, remove_partials, whole, write_json
+from ddpm_lightning.utils.atomic import read_json, remove_partials, whole, write_json
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.lock import check
+from ddpm_lightning.utils.subprocesses import run_command
+from ddpm_lightning.utils.timing import seconds
 
 __all__ = ["Cell", "command", "perform"]
 

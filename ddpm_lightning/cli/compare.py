@@ -17,18 +17,18 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.errors import printable
 from ddpm_lightning.evaluation.comparison import compare, read_methods
-from ddpm_lightning.evaluation.comparison_tables import (
+from ddpm_lightning.evaluation.run import ESTIMATORS
+from ddpm_lightning.reporting.comparison_tables import (
     comparison_csv,
     comparison_latex,
     comparison_markdown,
     differences_csv,
 )
-from ddpm_lightning.evaluation.run import ESTIMATORS
-from ddpm_lightning.lock import hold
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import write_text
+from ddpm_lightning.utils.atomic import write_text
+from ddpm_lightning.utils.errors import printable
+from ddpm_lightning.utils.lock import hold
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["run", "spelled_out"]
 

@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 import ddpm_lightning
 from ddpm_lightning.cli.limits import check_values
-from ddpm_lightning.errors import UserError, nearest
-from ddpm_lightning.register import trusted_packages
+from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.registry import trusted_packages
 
 __all__ = ["check", "compose", "config_folder", "listed", "plain", "unknown"]
 

@@ -14,9 +14,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import write_json
+from ddpm_lightning.utils.atomic import write_json
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["definition", "run"]
 

@@ -19,13 +19,13 @@ import tifffile
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.evaluate import score_checkpoint
 from ddpm_lightning.cli.restore import restore_files
 from ddpm_lightning.cli.train import prepare, train
 from ddpm_lightning.evaluation.tables import summary_markdown
+from ddpm_lightning.utils.instantiate import build
 
 __all__ = ["run"]
 

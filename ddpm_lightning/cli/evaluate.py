@@ -33,30 +33,30 @@ import torch
 from omegaconf import DictConfig
 
 import ddpm_lightning
-from ddpm_lightning.build import build
+from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
-from ddpm_lightning.cli.meter import Meter
-from ddpm_lightning.data.centre import Centres
+from ddpm_lightning.data.center_crop import Centres
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
-from ddpm_lightning.data.simulation.cache import without_new_cache
-from ddpm_lightning.errors import UserError, printable
-from ddpm_lightning.evaluation.inputs import InputReference
-from ddpm_lightning.evaluation.page import summary_page
-from ddpm_lightning.evaluation.pictures import Pictures
-from ddpm_lightning.evaluation.results import diagnose, draw, summary_of, write_tables
+from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.run import Judged, Scoring, evaluate
-from ddpm_lightning.evaluation.share import Share, among_others, in_processes, joined, reproducible
 from ddpm_lightning.evaluation.summary import by_place, finite
 from ddpm_lightning.evaluation.tables import summary_markdown
-from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
-from ddpm_lightning.lock import check, hold
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import read_json, remove_partials, write_json, write_text
+from ddpm_lightning.reporting.results import diagnose, draw, summary_of, write_tables
+from ddpm_lightning.reporting.selected_panels import Pictures
+from ddpm_lightning.reporting.summary_page import summary_page
+from ddpm_lightning.simulation.cache import without_new_cache
+from ddpm_lightning.utils.atomic import read_json, remove_partials, write_json, write_text
+from ddpm_lightning.utils.distributed import Share, among_others, in_processes, joined, reproducible
+from ddpm_lightning.utils.errors import UserError, printable
+from ddpm_lightning.utils.instantiate import build
+from ddpm_lightning.utils.lock import check, hold
+from ddpm_lightning.utils.paths import expanded
+from ddpm_lightning.utils.tile_progress import Meter
 
 __all__ = ["data_of", "run", "score_checkpoint"]
 

@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from ddpm_lightning.checkpoints.load import Trained, load
+from ddpm_lightning.checkpoints.packed import SUFFIX, pack
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.evaluate import data_of
-from ddpm_lightning.data.tiff import read_image
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.bioimage import About, sample_of, specification, write_package
-from ddpm_lightning.inference.checkpoint import Trained, load
 from ddpm_lightning.inference.export import check_trained, divisor
-from ddpm_lightning.inference.packed import SUFFIX, pack
-from ddpm_lightning.paths import expanded
+from ddpm_lightning.io.tiff import read_image
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["run"]
 

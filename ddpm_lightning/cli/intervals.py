@@ -12,13 +12,13 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.evaluation.run import Judged
 from ddpm_lightning.evaluation.summary import conformal_of
-from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.metrics.conformal import Conformal
-from ddpm_lightning.paths import command_of, expanded
-from ddpm_lightning.storage import write_json
+from ddpm_lightning.utils.atomic import write_json
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import command_of, expanded
 
 __all__ = ["check_calibration", "intervals_file", "needed_intervals", "store_intervals", "stored_intervals"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["check_values"]
 

@@ -20,9 +20,10 @@ from types import ModuleType
 import hydra
 from omegaconf import DictConfig
 
-from ddpm_lightning import __version__, signals
+from ddpm_lightning import __version__
 from ddpm_lightning.cli import arguments, compose, streams, sweep, sweep_summary
-from ddpm_lightning.errors import Interrupted, UserError, is_out_of_memory
+from ddpm_lightning.utils import signals
+from ddpm_lightning.utils.errors import Interrupted, UserError, is_out_of_memory
 
 VERBS = {
     "prepare": "get a published data set and make pairs of it, or audit your own pairs",
@@ -41,12 +42,12 @@ VERBS = {
 
 #: What remains when a verb is interrupted, and what repeating the command does.
 LEFT = {
-    "prepare": ("what was downloaded and prepared is kept", "resume with"),
-    "train": ("the training had not begun, and nothing was saved", "start again with"),
-    "evaluate": ("no results were written, and earlier ones are as they were", "start again with"),
-    "restore": ("no file was restored yet, and earlier results are as they were", "resume with"),
-    "benchmark": ("the trainings and scores that are finished are kept", "resume with"),
-    "demo": ("a demo is not resumed", "start again with"),
+    "prepare": ("downloaded and prepared files are kept", "resume with"),
+    "train": ("the training had not started, and nothing was saved", "start again with"),
+    "evaluate": ("no results were written; earlier results are unchanged", "start again with"),
+    "restore": ("no file was restored yet; earlier results are unchanged", "resume with"),
+    "benchmark": ("finished training runs and scores are kept", "resume with"),
+    "demo": ("a demo cannot be resumed", "start again with"),
 }
 
 

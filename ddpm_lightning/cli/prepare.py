@@ -22,21 +22,21 @@ from omegaconf import DictConfig
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
-from ddpm_lightning.data.audit import audit
-from ddpm_lightning.data.audit_report import write_audit
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.data.preparation.download import Progress
-from ddpm_lightning.data.preparation.manifest import damage
-from ddpm_lightning.data.published import PublishedData
 from ddpm_lightning.data.splits import SPLITS
-from ddpm_lightning.errors import UserError, printable
-from ddpm_lightning.lock import hold
+from ddpm_lightning.datasets.audit import audit
+from ddpm_lightning.datasets.audit_report import write_audit
+from ddpm_lightning.datasets.preparation.download import Progress
+from ddpm_lightning.datasets.preparation.manifest import damage
+from ddpm_lightning.datasets.published import PublishedData
 from ddpm_lightning.metrics.backbone import fetch_backbone
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.progress import EVERY, Remaining, so_far
-from ddpm_lightning.storage import remove_partials
+from ddpm_lightning.utils.atomic import remove_partials
+from ddpm_lightning.utils.errors import UserError, printable
+from ddpm_lightning.utils.instantiate import build
+from ddpm_lightning.utils.lock import hold
+from ddpm_lightning.utils.paths import expanded
+from ddpm_lightning.utils.progress import EVERY, Remaining, so_far
 
 __all__ = ["run", "spelled_out"]
 

@@ -14,10 +14,10 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.compare import spelled_out
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.evaluation.report import read_evaluation, report_page
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import write_text
+from ddpm_lightning.reporting.html_report import read_evaluation, report_page
+from ddpm_lightning.utils.atomic import write_text
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["run", "spelled_out"]
 

@@ -35,17 +35,11 @@ import torch
 from omegaconf import DictConfig
 
 import ddpm_lightning
+from ddpm_lightning.checkpoints.card import training_of
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import needed_intervals
-from ddpm_lightning.cli.meter import Meter
 from ddpm_lightning.cli.reuse import draw_preview, in_words, kept_in_words, previews_alone, write_preview
-from ddpm_lightning.data.image import ImageInfo
-from ddpm_lightning.data.notes import KINDS, as_records, counted, total
-from ddpm_lightning.data.stacks import open_stack, stem
-from ddpm_lightning.errors import Interrupted, UserError, printable
-from ddpm_lightning.evaluation.share import Share, among_others, held, in_processes, joined, reproducible
-from ddpm_lightning.inference.card import training_of
-from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, results_of
 from ddpm_lightning.inference.records import Records, making
@@ -53,9 +47,15 @@ from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import HOT_PIXELS, Restorer, choose_device
 from ddpm_lightning.inference.sources import Found, Source, find_files
+from ddpm_lightning.io.image import ImageInfo
+from ddpm_lightning.io.notes import KINDS, as_records, counted, total
+from ddpm_lightning.io.stacks import open_stack, stem
 from ddpm_lightning.metrics.conformal import Conformal
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import DiskFull
+from ddpm_lightning.utils.atomic import DiskFull
+from ddpm_lightning.utils.distributed import Share, among_others, held, in_processes, joined, reproducible
+from ddpm_lightning.utils.errors import Interrupted, UserError, printable
+from ddpm_lightning.utils.paths import expanded
+from ddpm_lightning.utils.tile_progress import Meter
 
 __all__ = ["restore_files", "run"]
 

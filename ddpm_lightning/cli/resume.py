@@ -10,18 +10,18 @@ from typing import Any
 import torch
 from yaml import YAMLError
 
-from ddpm_lightning.callbacks.checkpoint_files import sound
 from ddpm_lightning.callbacks.checkpoints import Checkpoints
-from ddpm_lightning.cli import stages
-from ddpm_lightning.cli.config_file import read_config
+from ddpm_lightning.checkpoints.files import sound
 from ddpm_lightning.cli.limits import check_values
-from ddpm_lightning.cli.provenance import data_hash
-from ddpm_lightning.cli.run_config import check_groups
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.data.simulation.cache import without_new_cache
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.paths import command_of, expanded
-from ddpm_lightning.storage import read_json, whole
+from ddpm_lightning.simulation.cache import without_new_cache
+from ddpm_lightning.training import two_stage
+from ddpm_lightning.training.config_file import read_config
+from ddpm_lightning.training.provenance import data_hash
+from ddpm_lightning.training.run_config import check_groups
+from ddpm_lightning.utils.atomic import read_json, whole
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import command_of, expanded
 
 __all__ = ["checkpoint_of", "stored", "take_data"]
 
@@ -38,7 +38,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         UserError: If there is nothing to resume, its data are missing, or other settings are given.
     """
     path = folder / "config.yaml"
-    begun = [checkpoint_of(place, speaks=False) for place in (folder, folder / stages.FOLDER)]
+    begun = [checkpoint_of(place, speaks=False) for place in (folder, folder / two_stage.FOLDER)]
     if not path.is_file() or not any(begun):
         raise UserError(
             f"resume={folder}",
@@ -49,13 +49,13 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         settings = read_config(path)
         check_groups(settings)
         check_values(settings)
-        settings = stages.moved(settings, settings["run_folder"], str(folder))
+        settings = two_stage.moved(settings, settings["run_folder"], str(folder))
     except (YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(path, "is damaged", remedy="restore it from a backup, or start a new run") from error
     for key, value in values.items():
         if key == "trainer.max_steps":
             step = read_json(folder / "status.json").get("step")
-            reached = stages.first_steps(folder) + (step if isinstance(step, int) else 0)
+            reached = two_stage.first_steps(folder) + (step if isinstance(step, int) else 0)
             if not isinstance(value, int) or value < reached:
                 raise UserError(
                     f"trainer.max_steps={value}",

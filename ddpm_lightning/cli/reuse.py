@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.data.notes import counted
-from ddpm_lightning.data.stacks import open_stack
-from ddpm_lightning.evaluation.share import among_others
 from ddpm_lightning.inference.files import result_name
 from ddpm_lightning.inference.records import Records, Standing, making
 from ddpm_lightning.inference.sources import Source
+from ddpm_lightning.io.notes import counted
+from ddpm_lightning.io.stacks import open_stack
+from ddpm_lightning.utils.distributed import among_others
 
 __all__ = ["draw_preview", "in_words", "kept_in_words", "previews_alone", "write_preview"]
 
@@ -55,8 +55,8 @@ def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequenc
         if older := [name for one in again for name in one.older]:
             more = f" and {len(older) - 1} more" if len(older) > 1 else ""
             lines.append(
-                f"{older[0]}{more} in {folder} {'stay as they are: they were' if more else 'stays as it is: it was'} "
-                "made with the other settings (listed in restore.json under earlier)"
+                f"left unchanged in {folder}: {older[0]}{more}, made with the other settings "
+                "(listed in restore.json under earlier)"
             )
     if again := by["input"]:
         lines.append(f"{_files(again)} restored before and changed since: restored again")
@@ -117,7 +117,7 @@ def draw_preview(records: Records, source: Source, standing: Standing, channels:
 
 def write_preview(images: dict[str, np.ndarray], pixel_size: Sequence[float] | None, path: Path) -> None:
     """Writes a preview: the low image, the restored one, and the standard deviation if there is one."""
-    from ddpm_lightning.evaluation.figures import panel  # imported here because matplotlib is slow to load
+    from ddpm_lightning.reporting.panels import panel  # imported here because matplotlib is slow to load
 
     panel([images], path, pixel_size=pixel_size[1] if pixel_size else None, title=path.stem)
 

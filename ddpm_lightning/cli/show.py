@@ -14,14 +14,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ddpm_lightning.cli import compose, stages
+from ddpm_lightning.checkpoints.load import Trained, load
+from ddpm_lightning.checkpoints.packed import shipped_models
+from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.cli.run_folder import state_of
-from ddpm_lightning.errors import UserError, printable
-from ddpm_lightning.inference.checkpoint import Trained, load
-from ddpm_lightning.inference.packed import shipped_models
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import read_json
+from ddpm_lightning.training import two_stage
+from ddpm_lightning.training.run_folder import state_of
+from ddpm_lightning.utils.atomic import read_json
+from ddpm_lightning.utils.errors import UserError, printable
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["card_lines", "run", "spelled_out"]
 
@@ -79,8 +80,8 @@ def card_lines(path: Path, trust: Sequence[str] = ()) -> list[str]:
             remedy="copy it again",
         ) from error
     try:
-        first = read_json(folder / stages.FOLDER / "status.json")
-        lines += [f"  regressor      {_reached(first, state_of(folder / stages.FOLDER))}"] if first else []
+        first = read_json(folder / two_stage.FOLDER / "status.json")
+        lines += [f"  regressor      {_reached(first, state_of(folder / two_stage.FOLDER))}"] if first else []
         return [*lines, *(_state(status, state_of(folder)) if status else []), *_scores(folder)]
     except (AttributeError, KeyError, TypeError, ValueError):
         return [*lines, "  run            status.json or summary.json is damaged"]
@@ -116,7 +117,7 @@ def _steps(trained: Trained, total: int) -> str:
         return f"regressor {_taken(regressor['step'], regressor['steps'])}, flow {own}"
     if "steps" not in training and "mean_share" in model and model["mean"] is None:
         # Earlier versions did not note how far the regressor came.
-        return f"flow {_taken(trained.step, total - stages.shared(model, total))}"
+        return f"flow {_taken(trained.step, total - two_stage.shared(model, total))}"
     return _taken(trained.step, training.get("steps", total))
 
 

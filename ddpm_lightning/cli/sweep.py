@@ -15,10 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.cli.child import run_command
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.lock import hold
-from ddpm_lightning.storage import read_json, write_json
+from ddpm_lightning.utils.atomic import read_json, write_json
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.lock import hold
+from ddpm_lightning.utils.subprocesses import run_command
 
 __all__ = ["FAILED", "RECORD", "delegate", "is_job"]
 

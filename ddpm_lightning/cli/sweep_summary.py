@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli.sweep import RECORD
-from ddpm_lightning.storage import read_json, whole
+from ddpm_lightning.utils.atomic import read_json, whole
 
 __all__ = ["WriteSummary", "rows_of", "write_summary"]
 

@@ -36,28 +36,29 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 import ddpm_lightning
-from ddpm_lightning import signals
-from ddpm_lightning.build import build
-from ddpm_lightning.callbacks.checkpoint_files import AtomicCheckpointIO
 from ddpm_lightning.callbacks.max_time import MaxTime, ended_by
-from ddpm_lightning.cli import compose, consistency, initial, stages
+from ddpm_lightning.checkpoints.files import AtomicCheckpointIO
+from ddpm_lightning.checkpoints.load import CARD_FORMAT
+from ddpm_lightning.cli import compose, finetune
 from ddpm_lightning.cli.arguments import escaped
-from ddpm_lightning.cli.config_file import write_config
-from ddpm_lightning.cli.provenance import provenance
 from ddpm_lightning.cli.resume import checkpoint_of, stored, take_data
-from ddpm_lightning.cli.run_config import check_classes, check_model, check_places
-from ddpm_lightning.cli.run_folder import check_free, clear
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.errors import UserError, is_out_of_memory, printable
-from ddpm_lightning.evaluation.inputs import InputReference
+from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.inference.bfloat16 import is_native
-from ddpm_lightning.inference.checkpoint import CARD_FORMAT
-from ddpm_lightning.lock import hold
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.paths import command_of, expanded
-from ddpm_lightning.register import trusted_packages
-from ddpm_lightning.storage import remove_partials, write_json
+from ddpm_lightning.training import consistency, two_stage
+from ddpm_lightning.training.config_file import write_config
+from ddpm_lightning.training.provenance import provenance
+from ddpm_lightning.training.run_config import check_classes, check_model, check_places
+from ddpm_lightning.training.run_folder import check_free, clear
+from ddpm_lightning.utils import signals
+from ddpm_lightning.utils.atomic import remove_partials, write_json
+from ddpm_lightning.utils.errors import UserError, is_out_of_memory, printable
+from ddpm_lightning.utils.instantiate import build
+from ddpm_lightning.utils.lock import hold
+from ddpm_lightning.utils.paths import command_of, expanded
+from ddpm_lightning.utils.registry import trusted_packages
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -124,9 +125,9 @@ def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
         with prepare(config, names) as settings:
             yield settings
         return
-    origin = initial.loaded(config.init, trusted_packages(config.trust)).card
+    origin = finetune.loaded(config.init, trusted_packages(config.trust)).card
     with prepare(config, {**names, "model": origin["names"]["model"]}) as settings:
-        yield initial.inherit(settings, origin, hydra.overrides.task)
+        yield finetune.inherit(settings, origin, hydra.overrides.task)
 
 
 def held(folder: Path, force: bool) -> AbstractContextManager[Any]:
@@ -199,7 +200,9 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         UserError: If the data or the configuration cannot be used; the run folder then holds ``status.json`` at most.
     """
     folder = Path(config["run_folder"])
-    is_first = data is not None  # the first of two stages, which is no run to be resumed: the second follows
+    is_first = (
+        data is not None
+    )  # the first of two two_stage, which is no run to be resumed: the second follows
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     trust = config.get("trust", ())
     check_classes(config, trust)
@@ -221,11 +224,11 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     model.bounds = data.normalisation.target_bounds
     model.card = card(config, data)
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    first = stages.first_stage(config) if isinstance(model, PMRF) else None
+    first = two_stage.first_stage(config) if isinstance(model, PMRF) else None
     if config.get("init") and resume is None:
-        model.card["init"] = initial.take_weights(model, config["init"], trust)
+        model.card["init"] = finetune.take_weights(model, config["init"], trust)
     if isinstance(model, PMRF) and first is None and resume is None:
-        stages.take_mean(model, config["model"]["mean"], data, trust)
+        two_stage.take_mean(model, config["model"]["mean"], data, trust)
     settings = trainer_settings(config["trainer"], model, trust)
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]
@@ -251,11 +254,11 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
             steps = first["trainer"]["max_steps"], settings["max_steps"]
             print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
         began = time.monotonic()
-        stages.take_mean(model, train(first, data).best, data, trust)
+        two_stage.take_mean(model, train(first, data).best, data, trust)
         for timer in (one for one in trainer.callbacks if isinstance(one, MaxTime)):
             timer.spend(time.monotonic() - began, config["model"]["mean_share"])
     if first is not None:
-        model.card["training"]["regressor"] = regressor = stages.progress(folder, resume)
+        model.card["training"]["regressor"] = regressor = two_stage.progress(folder, resume)
         if resume is not None and regressor.get("step", 0) < regressor.get("steps", 0) and first_process():
             at = "step {step} of {steps}".format(**regressor)
             print(f"the regressor is kept as it was ({at}): only the flow is trained further")

@@ -1,1 +1,1 @@
-"""From files or physics to batches: image, tiff, pairs, normalise, augment, dataset, datamodule; then the sets."""
+"""From pairs of images to batches: pairs, splits, normalise, augment, dataset, datamodule."""

@@ -16,7 +16,7 @@ from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSamp
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.data.splits import SPLITS
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["PairDataModule"]
 

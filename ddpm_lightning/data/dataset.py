@@ -18,7 +18,7 @@ from ddpm_lightning.data.augment import SYMMETRIES, symmetry
 from ddpm_lightning.data.defects import Repairs, repairs_of
 from ddpm_lightning.data.normalise import PairNormalisation, Scale
 from ddpm_lightning.data.pairs import Pair, PairSource
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["CachedPairs", "CropDataset", "KeyedBatchSampler", "as_it_is"]
 

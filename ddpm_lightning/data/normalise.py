@@ -69,7 +69,7 @@ def noise_level(image: np.ndarray) -> float:
     """Returns the standard deviation of white noise that explains the diagonal details of an image.
 
     Structure that the optics have blurred adds little to details of 2 x 2 pixels; of those, the mean absolute value
-    counts, which few sharp edges hardly change: see :mod:`ddpm_lightning.metrics.inputs`.
+    counts, which few sharp edges hardly change: see :mod:`ddpm_lightning.metrics.input_statistics`.
 
     Args:
         image: Image with shape (H, W), in any unit.

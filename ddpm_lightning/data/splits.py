@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import natural
 
-__all__ = ["SPLITS", "Split", "assign", "check_split", "differences", "natural"]
+__all__ = ["SPLITS", "Split", "assign", "check_split", "differences"]
 
 SPLITS = ("train", "val", "test")
 
@@ -102,20 +103,6 @@ def differences(found: Mapping[str, int], published: Mapping[str, int]) -> list[
         for name, count in published.items()
         if found.get(name, 0) != count
     ]
-
-
-def natural(text: str) -> tuple:
-    """Key by which 2 comes before 10."""
-    parts, number = [], ""
-    for letter in f"{text}\0":
-        if letter.isdecimal():
-            number += letter
-            continue
-        if number:
-            parts.append((0, int(number), ""))
-            number = ""
-        parts.append((1, 0, letter))
-    return tuple(parts)
 
 
 def _few(fields: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""From a checkpoint and a data set to numbers and pictures: run, then tables and figures."""
+"""From a method and a data set to numbers: run, summary, statistics, comparison."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from ddpm_lightning.errors import UserError, nearest
 from ddpm_lightning.evaluation.run import ESTIMATORS, Row
 from ddpm_lightning.evaluation.statistics import (
     ALPHA,
@@ -24,7 +23,8 @@ from ddpm_lightning.evaluation.statistics import (
 )
 from ddpm_lightning.evaluation.tables import read_rows
 from ddpm_lightning.metrics.collection import METRICS
-from ddpm_lightning.paths import expanded
+from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["Comparison", "Method", "Pairing", "compare", "read_methods"]
 

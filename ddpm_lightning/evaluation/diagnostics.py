@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ddpm_lightning.evaluation.inputs import BANDS, InputReference
+from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
 from ddpm_lightning.evaluation.run import Judged
 
 __all__ = ["Diagnosis", "inconsistent_draws", "over_smoothing", "poor_generalisation"]

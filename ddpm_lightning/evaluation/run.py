@@ -17,12 +17,12 @@ from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import PairNormalisation, without_offset
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.diffusion.ensemble import Ensemble
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.evaluation.inputs import describe_input
+from ddpm_lightning.evaluation.distribution_shift import describe_input
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
-from ddpm_lightning.evaluation.spread import SpreadOfDraws, judge_spread
+from ddpm_lightning.evaluation.uncertainty import SpreadOfDraws, judge_spread
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, score
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["ESTIMATORS", "Judged", "Restored", "Row", "Scoring", "evaluate", "raw_on_target_scale"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
-from ddpm_lightning.evaluation.spread import EPSILON, SpreadOfDraws
 from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of, interval
+from ddpm_lightning.evaluation.uncertainty import EPSILON, SpreadOfDraws
 from ddpm_lightning.metrics.averaging_law import AveragingLaw
 from ddpm_lightning.metrics.calibration import LEVELS
 from ddpm_lightning.metrics.collection import METRICS

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
 from ddpm_lightning.metrics.collection import EXTRA_METRICS, METRICS, REFERENCE_METRICS, RESOLUTION_METRICS
-from ddpm_lightning.storage import whole
+from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = [
     "ARROWS",

@@ -1,1 +1,1 @@
-"""Trained models at work on new images: load (checkpoint), apply (tiling), restore arrays and files (restorer)."""
+"""Trained models applied to new images: arrays (restorer), files (restore_file), tile by tile (tiling)."""

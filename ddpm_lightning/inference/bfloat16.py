@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["BFloat16", "chosen", "is_native"]
 

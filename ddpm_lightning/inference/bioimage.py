@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.checkpoint import Trained
+from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.inference.export import Restoration, save, traced
-from ddpm_lightning.storage import disk_full_named, whole
+from ddpm_lightning.utils.atomic import disk_full_named, whole
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["About", "sample_of", "specification", "write_package"]
 

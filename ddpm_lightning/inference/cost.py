@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_lightning.data.image import ImageInfo
+from ddpm_lightning.checkpoints.presets import costs
 from ddpm_lightning.inference.memory import available_bytes
-from ddpm_lightning.inference.presets import costs
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.models.protocol import draws_of
 
 __all__ = ["Plan", "plan", "plane_cost"]

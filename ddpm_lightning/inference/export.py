@@ -15,11 +15,11 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.normalise import NO_FLOOR, FixedRange, Normaliser, Percentile
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.checkpoint import Trained
 from ddpm_lightning.models.protocol import draws_of
-from ddpm_lightning.storage import whole
+from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Restoration", "check_trained", "divisor", "save", "traced"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.data.stacks import stem
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.sources import Source
+from ddpm_lightning.io.stacks import stem
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Settings", "check_names", "result_name", "results_of"]
 

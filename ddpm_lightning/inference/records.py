@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.sources import Source
-from ddpm_lightning.lock import check
-from ddpm_lightning.storage import Print, noted, print_of, remove_partials, text_of, write_json
+from ddpm_lightning.utils.atomic import Print, noted, print_of, remove_partials, text_of, write_json
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.lock import check
 
 __all__ = ["Making", "Records", "Standing", "making"]
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_lightning.data.image import ImageInfo, to_dtype
-from ddpm_lightning.data.notes import Note, as_records, counted
-from ddpm_lightning.data.stacks import open_stack, open_writer, stem
-from ddpm_lightning.errors import UserError, printable
+from ddpm_lightning.inference.arrays import is_blank
 from ddpm_lightning.inference.files import Settings, result_name
-from ddpm_lightning.inference.planes import is_blank
 from ddpm_lightning.inference.precision import least_precise
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restorer import Restorer, replaced_pixels
 from ddpm_lightning.inference.sources import Source
+from ddpm_lightning.io.image import ImageInfo, to_dtype
+from ddpm_lightning.io.notes import Note, as_records, counted
+from ddpm_lightning.io.stacks import open_stack, open_writer, stem
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.utils.errors import UserError, printable
 
 __all__ = ["restore_file"]
 

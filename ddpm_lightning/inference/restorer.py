@@ -16,22 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import Scale, without_offset
-from ddpm_lightning.data.notes import counted
 from ddpm_lightning.diffusion.ensemble import Ensemble
-from ddpm_lightning.errors import UserError, nearest
+from ddpm_lightning.inference.arrays import as_image, as_pixel_size, checked, described_array, is_blank
 from ddpm_lightning.inference.bfloat16 import BFloat16, chosen
-from ddpm_lightning.inference.checkpoint import Trained, load
-from ddpm_lightning.inference.folded import Folded
+from ddpm_lightning.inference.distribution_shift import Trust
+from ddpm_lightning.inference.folded_weights import Folded
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
-from ddpm_lightning.inference.planes import as_image, as_pixel_size, checked, described_array, is_blank
 from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
-from ddpm_lightning.inference.trust import Trust
+from ddpm_lightning.io.notes import counted
 from ddpm_lightning.models.protocol import draws_of
-from ddpm_lightning.register import trusted_packages
+from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.registry import trusted_packages
 
 __all__ = ["HOT_PIXELS", "Restorer", "choose_device", "replaced_pixels"]
 
@@ -113,7 +113,7 @@ class Restorer:
         draws: int | None = None,
         **settings: Any,
     ) -> "Restorer":
-        """Loads a checkpoint; see :func:`ddpm_lightning.inference.checkpoint.load` for what can be wrong with it.
+        """Loads a checkpoint; see :func:`ddpm_lightning.checkpoints.load.load` for what can be wrong with it.
 
         Args:
             checkpoint: File written by ``ddpm-lightning train``.

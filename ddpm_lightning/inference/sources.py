@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from ddpm_lightning.data.listing import (
+from ddpm_lightning.io.listing import (
     PICTURES,
     below,
     endings_of,
@@ -25,11 +25,11 @@ from ddpm_lightning.data.listing import (
     left_aside,
     search,
 )
-from ddpm_lightning.data.notes import Note
-from ddpm_lightning.data.stacks import SUFFIXES, image_name, images_in, is_image
-from ddpm_lightning.data.zarr_paths import is_zarr, on_disk, store_of
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.paths import expanded
+from ddpm_lightning.io.notes import Note
+from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, is_image
+from ddpm_lightning.io.zarr_paths import is_zarr, on_disk, store_of
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["Found", "Source", "find_files"]
 

@@ -22,8 +22,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.memory import is_out_of_memory, release
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Tiler"]
 

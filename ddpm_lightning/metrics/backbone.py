@@ -31,9 +31,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ddpm_lightning.errors import UserError, is_out_of_memory, out_of_memory
-from ddpm_lightning.paths import expanded
-from ddpm_lightning.storage import write_bytes
+from ddpm_lightning.utils.atomic import write_bytes
+from ddpm_lightning.utils.errors import UserError, is_out_of_memory, out_of_memory
+from ddpm_lightning.utils.paths import expanded
 
 FILE_NAME = "alexnet_features_imagenet.safetensors"
 SHAPES = {

@@ -28,9 +28,9 @@ import lpips as lpips_package
 import torch
 from torch import Tensor
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.metrics.backbone import find_backbone, fingerprint, read_backbone
 from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair
+from ddpm_lightning.utils.errors import UserError
 
 MINIMUM_SIDE = 64
 

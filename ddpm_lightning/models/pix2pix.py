@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.losses import pix2pix_discriminator_loss, pix2pix_generator_loss
 from ddpm_lightning.models.protocol import Apply, whole
 from ddpm_lightning.networks.pix2pix import Pix2PixGenerator
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Pix2Pix", "canvas_channels", "level_noise"]
 

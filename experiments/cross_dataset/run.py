@@ -13,7 +13,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from ddpm_lightning.data.centre import Centres  # noqa: E402
+from ddpm_lightning.data.center_crop import Centres  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from experiments import kit  # noqa: E402

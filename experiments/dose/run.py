@@ -13,7 +13,7 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from ddpm_lightning.data.simulated import SimulatedPairs  # noqa: E402
+from ddpm_lightning.datasets.simulated import SimulatedPairs  # noqa: E402
 from ddpm_lightning.evaluation.statistics import ALPHA, bootstrap  # noqa: E402
 from ddpm_lightning.models.classical import FILTERS, affine_error  # noqa: E402
 from experiments import kit  # noqa: E402

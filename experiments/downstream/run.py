@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.data.simulated import SimulatedPairs
+from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.inference.restorer import Restorer
 from experiments import kit
 from experiments.downstream.filaments import FILAMENTS

@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from ddpm_lightning.data.folder import FolderData
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
+from ddpm_lightning.datasets.folder import FolderData
 
 PAIRS, SIDE, BATCH, ROUNDS = 64, 256, 8, 15
 ROLES = ("low", "high")

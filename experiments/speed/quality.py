@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddpm_lightning.build import build
-from ddpm_lightning.data.folder import FolderData
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.data.pairs import PairSource
-from ddpm_lightning.data.simulated import SimulatedPairs
-from ddpm_lightning.data.simulation.twins import TWINS
+from ddpm_lightning.datasets.folder import FolderData
+from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.evaluation.statistics import difference
 from ddpm_lightning.inference.bfloat16 import is_native
-from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.collection import perceptual_metric, score
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.models.presets import Preset
 from ddpm_lightning.models.protocol import draws_of
 from ddpm_lightning.networks.folding import fold
+from ddpm_lightning.simulation.twins import TWINS
+from ddpm_lightning.utils.instantiate import build
 
 #: Draws from which the spread is judged, at least.
 JUDGED = 8

@@ -33,7 +33,7 @@ NOISES = {
     ],
     "sCMOS": [
         "data/degradations=[camera_pattern]",
-        f"+{_CAMERA}._target_=ddpm_lightning.data.simulation.detector.Scmos",
+        f"+{_CAMERA}._target_=ddpm_lightning.simulation.detector.Scmos",
         *(
             f"+{_CAMERA}.{key}"
             for key in ("gain=12", "gain_spread=0.05", "offset_spread=6", "read_noise=0.5")

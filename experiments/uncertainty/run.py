@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.data.centre import Centres
+from ddpm_lightning.data.center_crop import Centres
 from ddpm_lightning.data.pairs import Pair, PairSource
-from ddpm_lightning.data.simulated import SimulatedPairs
-from ddpm_lightning.evaluation.spread import SpreadOfDraws, judge_spread
+from ddpm_lightning.datasets.simulated import SimulatedPairs
+from ddpm_lightning.evaluation.uncertainty import SpreadOfDraws, judge_spread
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.protocol import affine_fit

@@ -23,8 +23,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.storage import write_json, write_text
+from ddpm_lightning.utils.atomic import write_json, write_text
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Trial", "make_trials", "write_page"]
 

@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.statistics import describe, holm
+from ddpm_lightning.utils.errors import UserError
 from experiments.kit import table
 
 __all__ = ["Choice", "Preference", "choices_of", "is_answers", "is_key", "preferences", "read", "wilson"]

@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 from matplotlib.ticker import NullFormatter  # noqa: E402
 
-from ddpm_lightning.data.centre import Centres  # noqa: E402
+from ddpm_lightning.data.center_crop import Centres  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.evaluation.run import raw_on_target_scale  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402

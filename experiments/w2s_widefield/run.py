@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 from scipy import ndimage
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 from experiments import kit
 
 matplotlib.use("Agg")

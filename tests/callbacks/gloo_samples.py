@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import ddpm_lightning  # noqa: F401  (its remedy comes before Lightning)
-from ddpm_lightning.callbacks.samples import SampledValidation
+from ddpm_lightning.callbacks.restored_images import SampledValidation
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
 

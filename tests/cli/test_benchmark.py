@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.cli import benchmark, cells
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
+from ddpm_lightning.utils.errors import UserError
 from tests.command import call
 
 #: Seconds that a step of each method takes on the machine of these tests.

@@ -8,12 +8,12 @@ import pytest
 import tifffile
 import torch
 
-from ddpm_lightning.build import build
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose, evaluate, train
 from ddpm_lightning.cli.compare import spelled_out
 from ddpm_lightning.cli.intervals import intervals_file
 from ddpm_lightning.evaluation.tables import read_rows
-from ddpm_lightning.inference.checkpoint import load
+from ddpm_lightning.utils.instantiate import build
 from tests.conftest import write_pairs
 from tests.trained import TINY, write_checkpoint
 
@@ -112,6 +112,7 @@ def test_further_protocols_have_tables_of_their_own(scored):
     assert "Protocol `affine`" in (folder / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_intervals_are_calibrated_on_val_and_checked_on_test(scored):
     for number in range(12):
         rng = np.random.default_rng(number)

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 import torch
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.metrics.backbone import read_backbone
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 

@@ -11,11 +11,11 @@ import tifffile
 import torch
 import yaml
 
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose, export
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.export import Restoration, traced
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 MODELS = {

@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 
-from ddpm_lightning.build import build
+from ddpm_lightning.checkpoints.load import load
+from ddpm_lightning.checkpoints.packed import pack
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.resume import stored
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.checkpoint import load
-from ddpm_lightning.inference.packed import pack
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build
 from tests.trained import TINY, write_checkpoint
 
 #: What no file may cause: events of :mod:`sys.audit` that start processes, reach the network or change the disk.
@@ -71,25 +71,25 @@ def crafted(mark) -> dict[str, dict]:
     touch, mark = f"touch '{mark}'", str(mark)
     return {
         "a function of this package": {
-            "_target_": "ddpm_lightning.storage.write_text",
+            "_target_": "ddpm_lightning.utils.atomic.write_text",
             "path": mark,
             "text": "x",
         },
         "a factory of one": {
-            **{"_target_": "ddpm_lightning.storage.write_text", "_partial_": True},
+            **{"_target_": "ddpm_lightning.utils.atomic.write_text", "_partial_": True},
             "text": "x",
         },
         "a process of this package": {
-            **{"_target_": "ddpm_lightning.evaluation.share.in_processes", "arguments": [], "processes": 2},
+            **{"_target_": "ddpm_lightning.utils.distributed.in_processes", "arguments": [], "processes": 2},
             "function": {"_target_": "os.system", "_partial_": True},
         },
         "a module's module": {
-            "_target_": "ddpm_lightning.cli.provenance.subprocess.Popen",
+            "_target_": "ddpm_lightning.training.provenance.subprocess.Popen",
             "args": ["touch", mark],
         },
-        "a module's class": {"_target_": "ddpm_lightning.storage.Path", "path": mark},
+        "a module's class": {"_target_": "ddpm_lightning.utils.atomic.Path", "path": mark},
         "the builder's own": {
-            "_target_": "ddpm_lightning.build.importlib.import_module",
+            "_target_": "ddpm_lightning.utils.instantiate.importlib.import_module",
             "name": "antigravity",
         },
         "the command line": {"_target_": "ddpm_lightning.cli.main.main"},
@@ -98,7 +98,7 @@ def crafted(mark) -> dict[str, dict]:
         "torch.load": {"_target_": "torch.load", "f": mark, "weights_only": False},
         "torch.hub": {"_target_": "torch.hub.load", "repo_or_dir": mark, "model": "x", "source": "local"},
         "torch through this package": {
-            "_target_": "ddpm_lightning.inference.checkpoint.torch.save",
+            "_target_": "ddpm_lightning.checkpoints.load.torch.save",
             **{"obj": 1, "f": mark},
         },
         "a package that torch imports": {"_target_": "torch.optim.adamw.os.system", "command": touch},
@@ -119,7 +119,7 @@ def crafted(mark) -> dict[str, dict]:
         "Hydra's resolvers": {"_target_": "omegaconf.OmegaConf.register_new_resolver", "name": "x"},
         "a name in pieces": {"_target_": ["os", "system"], "command": touch},
         "a data set": {
-            "_target_": "ddpm_lightning.data.simulated_set.SimulatedData",
+            "_target_": "ddpm_lightning.datasets.simulated_set.SimulatedData",
             **{"specimen": "microtubules", "counts": {"test": 1}, "cache": mark},
         },
     }

@@ -6,11 +6,11 @@ import subprocess
 import pytest
 import torch
 
-from ddpm_lightning.lock import NAME
 from ddpm_lightning.models.ddpm import DDPM
+from ddpm_lightning.utils.lock import NAME
 from tests.cli.test_benchmark import Commands
 from tests.cli.test_verbs import TINY
-from tests.data.miniatures import write_zebrafish
+from tests.datasets.miniatures import write_zebrafish
 from tests.trained import write_checkpoint
 
 
@@ -79,6 +79,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
     assert torch.load(last, weights_only=True)["global_step"] == 12
 
 
+@pytest.mark.slow
 def test_verbs_that_score_and_restore(command, pair_folder, disk, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "model.ckpt")
     evaluate = ["evaluate", f"checkpoint={checkpoint}", "data=folder", f"data.root={pair_folder}", "draws=2"]

@@ -8,9 +8,9 @@ import time
 import pytest
 import torch
 
-from ddpm_lightning.lock import holder
 from ddpm_lightning.models.ddpm import DDPM
 from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.utils.lock import holder
 from tests.cli.test_resume import same
 from tests.cli.test_verbs import TINY
 
@@ -113,6 +113,7 @@ def test_a_second_signal_ends_it_at_once(command, pair_folder, tmp_path, monkeyp
     assert holder(tmp_path / "run") is None
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints(command, pair_folder, tmp_path):
     settings = [*SETTINGS, f"data.root={pair_folder}"]
     assert command("train", *settings, "trainer.max_steps=8", f"run_folder={tmp_path}/run").code == 0

@@ -10,9 +10,9 @@ import pytest
 
 import ddpm_lightning
 from ddpm_lightning.cli import intervals, train
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.lock import _myself
-from ddpm_lightning.paths import command_of
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.lock import _myself
+from ddpm_lightning.utils.paths import command_of
 
 
 @pytest.mark.parametrize(("normalisation", "protocol"), [("dataset", ""), ("image", " protocol=affine")])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.data.folder import FolderPairs
-from ddpm_lightning.data.simulation.degradations import Crosstalk
-from ddpm_lightning.data.simulation.degraded import DegradedPairs
+from ddpm_lightning.datasets.folder import FolderPairs
+from ddpm_lightning.simulation.degradations import Crosstalk
+from ddpm_lightning.simulation.degraded import DegradedPairs
 from tests.trained import write_checkpoint
 
 BLIND = ["model=noise2void_small", "trainer=cpu", "data.crop=32", "trainer.max_steps=2"]

@@ -23,6 +23,7 @@ def evaluate(command, checkpoint, pair_folder):
     return call
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_fails_leaves_the_earlier_one(evaluate, tmp_path):
     folder = tmp_path / "ev"
     assert evaluate(folder, "figures=2", "also=[paper]").code == 0

@@ -7,11 +7,11 @@ import pytest
 import requests
 import tifffile
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose, prepare
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build
 from tests.cli.test_verbs import TINY
-from tests.data.miniatures import Server, png, tree, write_zebrafish, zipped
+from tests.datasets.miniatures import Server, png, tree, write_zebrafish, zipped
 
 SMALL = ["data.preparation.size=64", "data.preparation.split={val:[3],test:[4]}"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import restore
-from ddpm_lightning.inference.checkpoint import load
 from tests.trained import TINY, write_checkpoint
 
 #: Few and small evaluations: three steps, planes of four tiles.

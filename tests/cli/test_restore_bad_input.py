@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.data.tiff import TiffStackWriter
+from ddpm_lightning.io.tiff import TiffStackWriter
 from tests.trained import write_checkpoint
 
 RNG = np.random.default_rng(0)

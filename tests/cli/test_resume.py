@@ -119,7 +119,7 @@ def assert_rows(whole, part):
     ("model", "at", "more"),
     [
         (DDPM, 8, []),
-        (DDPM, 5, []),
+        pytest.param(DDPM, 5, [], marks=SLOW),
         pytest.param(DDPM, 12, ["trainer.check_val_every_n_epoch=2"], marks=SLOW),
         pytest.param(DDPM, 6, ["+trainer.val_check_interval=2"], marks=SLOW),
         pytest.param(DDPM, 7, ["+trainer.limit_val_batches=0"], marks=SLOW),
@@ -154,14 +154,14 @@ def test_a_run_that_is_made_longer(command, pair_folder, tmp_path, best_at, mode
 @pytest.mark.parametrize(
     ("model", "how", "at", "more"),
     [
-        (DDPM, "time", 6, []),
+        pytest.param(DDPM, "time", 6, [], marks=SLOW),
         pytest.param(DDPM, "time", 8, [], marks=SLOW),
         pytest.param(DDPM, "time", 8, ["trainer.check_val_every_n_epoch=3"], marks=SLOW),
         pytest.param(DDPM, "time", 7, ["+trainer.limit_val_batches=0"], marks=SLOW),
         (DDPM, "signal", 8, []),
         pytest.param(NOISE2VOID, "time", 8, ["callbacks.ema=null"], marks=SLOW),
         pytest.param(PIX2PIX, "time", 7, [], marks=SLOW),
-        (PIX2PIX, "signal", 8, []),
+        pytest.param(PIX2PIX, "signal", 8, [], marks=SLOW),
     ],
 )
 def test_a_run_that_is_ended(
@@ -213,6 +213,7 @@ def test_a_run_in_two_stages(command, pair_folder, tmp_path, best_at, stopped, m
         assert_rows(tmp_path / "whole" / folder, tmp_path / "part" / folder)
 
 
+@pytest.mark.slow
 def test_folder_and_data_that_have_moved(command, pair_folder, tmp_path, best_at):
     best_at(4)
     settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=16", "callbacks.samples=null"]
@@ -260,7 +261,7 @@ def test_simulated_data_are_in_no_folder(command, tmp_path):
     settings += ["callbacks.samples=null", "trainer.precision=32-true", "data.validation_crops=2"]
     assert command("train", *settings, "trainer.max_steps=1", "run_folder=run").code == 0
     answer = command("train", "resume=run", "trainer.max_steps=2", f"data.root={tmp_path}")
-    assert answer.code == 2 and "data.root" in answer.err and "in no folder" in answer.err
+    assert answer.code == 2 and "data.root" in answer.err and "not in a folder" in answer.err
     assert command("train", "resume=run", "trainer.max_steps=2").code == 0
 
 

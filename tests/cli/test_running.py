@@ -5,9 +5,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from ddpm_lightning import lock
-from ddpm_lightning.cli.run_folder import state_of
-from ddpm_lightning.lock import NAME, holder
+from ddpm_lightning.training.run_folder import state_of
+from ddpm_lightning.utils import lock
+from ddpm_lightning.utils.lock import NAME, holder
 from tests.cli.test_verbs import TINY
 from tests.trained import write_checkpoint
 

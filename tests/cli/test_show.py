@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 
-from ddpm_lightning.cli.provenance import data_hash, provenance
+from ddpm_lightning.training.provenance import data_hash, provenance
 from tests.cli.test_verbs import TINY
 from tests.trained import write_checkpoint
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from ddpm_lightning.cli import sweep, sweep_summary
-from ddpm_lightning.errors import Interrupted
+from ddpm_lightning.utils.errors import Interrupted
 from tests.cli.test_verbs import TINY
 
 
@@ -43,6 +43,7 @@ def table(folder):
 GRID = ["train", "--multirun", "model.optimizer.lr=0.001,0.1", "seed=0,1,2", "hydra.sweep.dir=sweep"]
 
 
+@pytest.mark.slow
 def test_a_failed_job_ends_nothing_and_finished_jobs_are_left_alone(command, jobs, tmp_path):
     answer = command(*GRID)
     assert answer.code == 2 and "1 (failed), 4 (failed)" in answer.err and len(jobs) == 6
@@ -70,6 +71,7 @@ def test_a_failed_job_ends_nothing_and_finished_jobs_are_left_alone(command, job
     assert command(*GRID).code == 2 and len(jobs) == 1, "the one that always fails"
 
 
+@pytest.mark.slow
 def test_another_sweep_in_the_same_folder_is_refused(command, jobs, tmp_path):
     assert command("train", "-m", "seed=0,2", "hydra.sweep.dir=sweep").code == 0
     answer = command("train", "-m", "seed=5,2", "hydra.sweep.dir=sweep")

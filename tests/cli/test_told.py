@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ddpm_lightning.cli import evaluate, prepare, report, restore
-from ddpm_lightning.cli.child import run_command
-from ddpm_lightning.cli.config_file import read_config
-from ddpm_lightning.cli.meter import Meter
-from ddpm_lightning.errors import Interrupted, UserError
 from ddpm_lightning.inference.sources import Found
-from ddpm_lightning.progress import Remaining, so_far
+from ddpm_lightning.training.config_file import read_config
+from ddpm_lightning.utils.errors import Interrupted, UserError
+from ddpm_lightning.utils.progress import Remaining, so_far
+from ddpm_lightning.utils.subprocesses import run_command
+from ddpm_lightning.utils.tile_progress import Meter
 from tests.cli.test_verbs import TINY
 from tests.trained import write_checkpoint
 
@@ -137,6 +137,7 @@ def test_a_command_is_told_once_and_may_finish(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_ended_by_its_time_says_so_and_is_resumed(command, pair_folder, tmp_path):
     run = tmp_path / "ru n"
     times = ["+trainer.max_time=00:00:00:01", "trainer.max_steps=100000", "callbacks.samples=null"]

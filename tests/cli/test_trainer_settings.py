@@ -2,10 +2,10 @@
 
 import pytest
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.train import trainer_settings
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build
 
 
 def settings(name: str, *overrides: str) -> dict:

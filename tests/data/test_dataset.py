@@ -10,7 +10,7 @@ from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSamp
 from ddpm_lightning.data.defects import repaired, repairs_of
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation, Percentile
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 
 
 class Ramps:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from ddpm_lightning.data.folder import FolderData
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
-from tests.data.miniatures import tif
+from ddpm_lightning.datasets.folder import FolderData
+from tests.datasets.miniatures import tif
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments/speed/loader.py"
 
@@ -24,6 +24,7 @@ def script():
     return module
 
 
+@pytest.mark.slow
 def test_the_loader_is_four_times_as_fast_as_the_released_one(tmp_path, script, record_property):
     script.write_images(tmp_path, 32, "uint16")
     loaders = {
@@ -59,6 +60,7 @@ def test_the_recipe_makes_what_ours_makes(tmp_path, script):
         np.testing.assert_allclose(batch[role].numpy(), recipe[role].numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_crops_of_large_frames_cost_their_own_pixels(tmp_path):
     """A stack of 1024 x 1024 frames that is kept nowhere in memory trains in the speed class of one that is.
 

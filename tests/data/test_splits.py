@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from ddpm_lightning.data.splits import assign, differences, natural
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.data.splits import assign, differences
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.paths import natural
 
 FIELDS = [f"field_{number}" for number in range(345)]
 

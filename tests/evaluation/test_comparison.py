@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.comparison import compare, read_methods
-from ddpm_lightning.evaluation.comparison_tables import (
+from ddpm_lightning.evaluation.run import ESTIMATORS, Row
+from ddpm_lightning.evaluation.tables import write_rows
+from ddpm_lightning.reporting.comparison_tables import (
     comparison_csv,
     comparison_latex,
     comparison_markdown,
     differences_csv,
     in_words,
 )
-from ddpm_lightning.evaluation.run import ESTIMATORS, Row
-from ddpm_lightning.evaluation.tables import write_rows
+from ddpm_lightning.utils.errors import UserError
 
 rng = np.random.default_rng(0)
 BASE = rng.normal(30, 2, 12)

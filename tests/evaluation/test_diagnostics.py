@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.evaluation.diagnostics import inconsistent_draws, over_smoothing, poor_generalisation
-from ddpm_lightning.evaluation.inputs import InputReference
+from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.spectra import Spectra
 from tests.evaluation.gaussian import judge
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.evaluation.run import ESTIMATORS, Scoring, evaluate, raw_on_target_scale
 from ddpm_lightning.evaluation.summary import finite, summarise
 from ddpm_lightning.evaluation.tables import read_rows, summary_markdown, write_rows
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 SIZES = [(40, 48), (40, 48), (36, 61), (180, 180)]

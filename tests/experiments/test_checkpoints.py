@@ -74,6 +74,7 @@ class Enough(Exception):
     """Raised where an experiment would begin to score."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [("cross_dataset", "full"), ("structured_noise", "full"), ("dose", "small"), ("paper_table", "full")],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 from experiments.visual_assessment.page import make_trials, write_page
 from experiments.visual_assessment.preferences import choices_of
 

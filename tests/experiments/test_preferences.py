@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ddpm_lightning.errors import UserError
+from ddpm_lightning.utils.errors import UserError
 from experiments.visual_assessment.preferences import (
     choices_of,
     is_answers,

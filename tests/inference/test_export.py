@@ -5,12 +5,12 @@ import pytest
 import torch
 from scipy import ndimage
 
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.data.normalise import Percentile
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.bioimage import sample_of
-from ddpm_lightning.inference.checkpoint import load
 from ddpm_lightning.inference.export import Restoration, save, scale_of, traced
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 pytestmark = [
@@ -28,6 +28,7 @@ def noisy(*shape):
     return np.random.default_rng(1).poisson(30, shape).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "per_image"), [([], False), (FLOW, True)])
 def test_the_file_does_what_the_restorer_does_at_any_size(tmp_path, model, per_image):
     path = write_checkpoint(tmp_path / "best.ckpt", *model, per_image=per_image)
@@ -70,7 +71,7 @@ def test_a_filter_outside_of_torch_is_refused(tmp_path):
     trained = load(write_checkpoint(tmp_path / "best.ckpt"))
     type(trained.method).__module__, kept = "ddpm_lightning.models.classical", type(trained.method).__module__
     try:
-        with pytest.raises(UserError, match="computes outside of PyTorch"):
+        with pytest.raises(UserError, match="runs outside PyTorch"):
             traced(Restoration(trained, 1), torch.zeros(1, 1, 32, 32))
     finally:
         type(trained.method).__module__ = kept

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.data.tiff import read_info
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.files import Settings, check_names, result_name, results_of
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.sources import find_files
+from ddpm_lightning.io.tiff import read_info
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 

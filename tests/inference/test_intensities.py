@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.files import Settings
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 OFFSETS = [("uint32", 2_000_000_000), ("int32", -2_000_000_000), ("int64", 10**12), ("float64", 1e9)]

@@ -6,9 +6,10 @@ import sys
 import pytest
 import torch
 
-from ddpm_lightning.build import build
-from ddpm_lightning.cli import compose, consistency
+from ddpm_lightning.cli import compose
 from ddpm_lightning.inference.memory import training_bytes
+from ddpm_lightning.training import consistency
+from ddpm_lightning.utils.instantiate import build
 
 BATCH, CROP = 4, 128
 

@@ -3,9 +3,9 @@ import os
 
 import pytest
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.records import Records, making
-from ddpm_lightning.storage import whole
+from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.errors import UserError
 
 
 def restored(records, source, results=("a.tif",), content=b"123"):

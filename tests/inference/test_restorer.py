@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from ddpm_lightning.errors import UserError
-from ddpm_lightning.inference.checkpoint import load
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.inference.restorer import Restorer, choose_device
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 

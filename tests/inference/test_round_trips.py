@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.data.tiff import read_info
 from ddpm_lightning.inference.files import Settings, result_name
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.io.tiff import read_info
 from tests.trained import write_checkpoint
 
 

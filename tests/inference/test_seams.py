@@ -50,6 +50,7 @@ def model(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("model") / "best.ckpt")
 
 
+@pytest.mark.slow
 def test_single_draws_show_no_tiles(model):
     tiled, whole, pasted = [], [], []
     for seed in range(2):

@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 from scipy import ndimage
 
-from ddpm_lightning.data.folder import FolderPairs
-from ddpm_lightning.data.simulated_denoising import RecordedPairs
-from ddpm_lightning.inference.packed import shipped_models
+from ddpm_lightning.checkpoints.packed import shipped_models
+from ddpm_lightning.datasets.folder import FolderPairs
+from ddpm_lightning.datasets.simulated_denoising import RecordedPairs
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import score
 
@@ -52,6 +52,7 @@ def test_it_restores_what_it_learnt_better_than_any_blur(restorer):
         assert psnr(restorer.restore_plane(pair.low, image=pair.name).mean, pair.high) > best
 
 
+@pytest.mark.slow
 def test_real_zebrafish_cells_that_it_has_never_seen(restorer, shared):
     pairs = FolderPairs(shared / "data" / "fmd", "test")
     found = []

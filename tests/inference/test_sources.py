@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.files import Settings, check_names, results_of
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.sources import find_files
+from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.tiling import Tiler
+from ddpm_lightning.utils.errors import UserError
 
 
 class Local(nn.Module):

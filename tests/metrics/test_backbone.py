@@ -16,7 +16,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.metrics.backbone import (
     FILE_NAME,
     SHAPES,
@@ -28,6 +27,7 @@ from ddpm_lightning.metrics.backbone import (
     fingerprint,
     read_backbone,
 )
+from ddpm_lightning.utils.errors import UserError
 
 # A build backend that needs nothing, so that pip asks no index for one.
 BACKEND = """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ddpm_lightning.metrics.inputs import SeenInputs, describe_input
+from ddpm_lightning.metrics.input_statistics import SeenInputs, describe_input
 
 
 def image(seed, noise=0.1, side=96, gain=1.0):

@@ -9,10 +9,10 @@ import safetensors.torch
 import torch
 from skimage.io import imread
 
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.metrics.backbone import SHAPES
 from ddpm_lightning.metrics.collection import score
 from ddpm_lightning.metrics.lpips import LPIPS, Lpips
+from ddpm_lightning.utils.errors import UserError
 
 
 def random_features(seed: int = 0) -> dict[str, torch.Tensor]:

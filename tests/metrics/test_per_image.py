@@ -119,6 +119,7 @@ def test_shapes_that_do_not_match_are_named(one: tuple[int, ...], other: tuple[i
         checked_pair(prediction=torch.zeros(one), target=torch.zeros(other))
 
 
+@pytest.mark.slow
 def test_three_processes_with_unequal_shares_agree_with_one(tmp_path: Path) -> None:
     torch.save(pairs_of_many_sizes(), tmp_path / "pairs.pt")
     script = Path(__file__).with_name("gloo_gather.py")

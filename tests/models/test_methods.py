@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_lightning.build import build
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.train import train
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.protocol import PROTOCOLS
+from ddpm_lightning.utils.instantiate import build
 
 TINY = [
     "data=folder",

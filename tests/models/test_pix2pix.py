@@ -9,12 +9,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
-from ddpm_lightning.errors import UserError
 from ddpm_lightning.inference.tiling import Tiler
-from ddpm_lightning.models.optimisation import LinearFall, Plateau
 from ddpm_lightning.models.pix2pix import Pix2Pix, canvas_channels, level_noise
 from ddpm_lightning.models.protocol import draws_of
 from ddpm_lightning.networks.pix2pix import PatchDiscriminator, Pix2PixGenerator
+from ddpm_lightning.training.lr_schedules import LinearFall, Plateau
+from ddpm_lightning.utils.errors import UserError
 
 
 def adam(parameters):

@@ -1,0 +1,1 @@
+"""All methods on all data sets under one budget: jobs, tables, plots."""

@@ -1,0 +1,112 @@
+"""The benchmark as pictures: bars with intervals, the plane of distortion and perception, and the images themselves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import pyplot
+
+from ddpm_lightning.evaluation.comparison import Comparison
+from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.metrics.protocol import affine_fit
+from ddpm_lightning.reporting.panels import save
+
+__all__ = ["draw_bars", "draw_panel", "draw_plane"]
+
+#: Colours of Okabe and Ito by the kind of a row.
+COLOURS = {"raw": "#999999", "average": "#0072B2", "single": "#D55E00"}
+
+
+def draw_bars(comparison: Comparison, metrics: Sequence[str], path: Path, title: str) -> None:
+    """Draws the median of each row with its 95 % interval, a panel for each metric."""
+    names = [method.name for method in comparison.methods]
+    shown = [metric for metric in metrics if metric in comparison.metrics]
+    figure, axes = pyplot.subplots(
+        1,
+        len(shown),
+        figsize=(1.4 + 2.1 * len(shown), 0.28 * len(names) + 0.9),
+        sharey=True,
+        layout="constrained",
+    )
+    places = np.arange(len(names))[::-1]
+    for axis, metric in zip(np.atleast_1d(axes), shown, strict=True):
+        for place, method in zip(places, comparison.methods, strict=True):
+            if (found := comparison.estimates[method.name, metric]) is None:
+                continue
+            axis.plot(found.median, place, "o", color=COLOURS[method.estimator], markersize=4)
+            if found.median_interval:
+                axis.plot(
+                    found.median_interval, [place, place], color=COLOURS[method.estimator], linewidth=1.5
+                )
+        axis.set_title(f"{metric} {ARROWS[metric]}", fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.grid(axis="y", linewidth=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    np.atleast_1d(axes)[0].set_yticks(places, names, fontsize=8)
+    figure.suptitle(f"{title}: median and 95 % interval over images", fontsize=9)
+    save(figure, path)
+
+
+def draw_plane(comparison: Comparison, path: Path, title: str) -> None:
+    """Draws each row by its median distortion (PSNR) and perceptual distance (LPIPS); the best corner is top right."""
+    figure, axis = pyplot.subplots(figsize=(5.2, 4.2), layout="constrained")
+    drawn: dict[str, list[tuple[float, float]]] = {}
+    for method in comparison.methods:
+        found = [comparison.estimates.get((method.name, metric)) for metric in ("psnr", "lpips")]
+        if None in found:
+            continue
+        x, y = found[0].median, found[1].median
+        axis.plot(x, y, "o", color=COLOURS[method.estimator], markersize=5)
+        short = method.name.split(",")[0]
+        axis.annotate(short, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
+        drawn.setdefault(short, []).append((x, y))
+    for ends in drawn.values():
+        # From one draw to the average of draws: what is paid in perception for fidelity.
+        axis.plot(*zip(*ends, strict=True), color="black", linewidth=0.5, zorder=0)
+    axis.set_xlabel("PSNR (dB) → more faithful", fontsize=8)
+    axis.set_ylabel("LPIPS ← closer to how targets look", fontsize=8)
+    axis.invert_yaxis()
+    axis.tick_params(labelsize=7)
+    axis.spines[["top", "right"]].set_visible(False)
+    for kind, name in (
+        ("average", "one pass, or average of draws"),
+        ("single", "one draw"),
+        ("raw", "low image"),
+    ):
+        axis.plot([], [], "o", color=COLOURS[kind], label=name)
+    axis.legend(fontsize=7, frameon=False)
+    axis.set_title(title, fontsize=9)
+    save(figure, path)
+
+
+def draw_panel(rows: Sequence[Any], path: Path, title: str) -> None:
+    """Draws one image restored by each row, on the grey scale of the target.
+
+    Args:
+        rows: Entries of the table, each with ``name``, ``estimator`` and ``folder``; pictures lie in ``example.npz``
+            beside that folder.
+        path: File to write.
+        title: Text above all.
+    """
+    pictures: dict[str, np.ndarray] = {}
+    for row in rows:
+        with np.load(row.folder.parent / "example.npz") as example:
+            pictures[row.name] = example["low" if row.estimator == "raw" else row.estimator]
+            target = example["target"]
+    pictures["target"] = target
+    columns = 6
+    lines = -(-len(pictures) // columns)
+    figure, axes = pyplot.subplots(
+        lines, columns, figsize=(1.75 * columns, 2.0 * lines), layout="constrained"
+    )
+    low, high = np.percentile(target, (0.5, 99.7))
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
+        gain, offset = affine_fit(*(torch.from_numpy(image.astype(float)) for image in (picture, target)))
+        axis.imshow(gain * picture + offset, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axis.set_title(name, fontsize=7.5)
+    figure.suptitle(f"{title}: each with gain and offset fitted to the target", fontsize=9)
+    save(figure, path)

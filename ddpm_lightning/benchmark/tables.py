@@ -1,0 +1,331 @@
+"""The benchmark as tables: all methods on all sets, with intervals, ranks, costs and resolved differences.
+
+Every row is an estimator of a method: the image of a regressor, or the average of draws, or one draw. All rows are set
+beside the *reference* of the comparison, the average of ``pmrf`` where it is there: ▲ marks a row that is resolvably
+better, ▼ one that is resolvably worse, by the tests of ``comparison.py``. The rank of a row is the mean, over images
+and the five metrics, of its place among all rows on that image.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ddpm_lightning.benchmark.plots import draw_bars, draw_panel, draw_plane
+from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
+from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.utils.atomic import whole, write_text
+
+__all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
+
+METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
+REFERENCE = "pmrf"
+#: The row that all others are compared with in how they look.
+LOOKS = "pmrf_realistic"
+#: What is said of the spread: title, and the value of perfect draws.
+SPREAD = {
+    "ratio": ("sqrt(b/a): spread over what it should be", "1"),
+    "coverage": ("coverage of 90 % intervals", "0.9"),
+    "ece": ("expected calibration error", "0"),
+    "ence": ("ENCE", "0"),
+    "spread_skill": ("spread / error", "1"),
+    "crps": ("CRPS, share of the range", "least"),
+    "ause": ("AUSE", "0"),
+    "spearman": ("rank correlation of spread and error", "most"),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table on one set.
+
+    Attributes:
+        name: Name of the row.
+        method: Name of the method.
+        estimator: ``raw``, ``single`` or ``average``.
+        folder: Folder of the evaluation.
+        evaluations: Network evaluations for an image.
+        seconds: Seconds for an image of 256 x 256 pixels.
+    """
+
+    name: str
+    method: str
+    estimator: str
+    folder: Path
+    evaluations: int
+    seconds: float
+
+
+def entries_of(cells: Sequence[dict[str, Any]]) -> list[Entry]:
+    """Returns the rows of one set: the raw image, each method, and single draws of those that draw.
+
+    Args:
+        cells: Records of the finished cells of the set, each with its ``folder``.
+    """
+    averages, singles = [], []
+    for cell in cells:
+        place = Path(cell["folder"]) / "evaluation"
+        summary = _summary(place)
+        draws, each = summary["draws"], summary["evaluations_per_draw"]
+        name = cell["method"] + (f", average of {draws}" if draws > 1 else "")
+        # A row that makes one draw in several evaluations is a draw, not a mean.
+        kind = "single" if draws == 1 and each > 1 else "average"
+        common = (cell["method"], kind, place, each * draws, cell["seconds_per_draw"] * draws)
+        averages.append(Entry(name, *common))
+        if draws > 1:
+            one = (cell["method"], "single", place, each, cell["seconds_per_draw"])
+            singles.append(Entry(f"{cell['method']}, one draw", *one))
+    raw = Entry("raw", "raw", "raw", averages[0].folder, 0, 0.0)
+    return [raw, *averages, *singles]
+
+
+def write_benchmark(
+    cells: Sequence[dict[str, Any]], protocols: Sequence[str], about: Sequence[str], output: Path
+) -> None:
+    """Writes all tables and figures.
+
+    Args:
+        cells: Records of finished cells: set, method, folder, parameters, steps, training, seconds_per_draw.
+        protocols: Protocols of the evaluations; the first is that of the main table.
+        about: Sentences on how the numbers were made, for the head of the tables.
+        output: Folder of the tables.
+    """
+    sets = {
+        name: [cell for cell in cells if cell["data"] == name]
+        for name in dict.fromkeys(c["data"] for c in cells)
+    }
+    entries = {name: entries_of(chosen) for name, chosen in sets.items()}
+    numbers: list[list[Any]] = []
+    tests: list[list[Any]] = []
+    uncertainty: list[list[Any]] = []
+    for protocol in protocols:
+        pages, scores = [], []
+        for name, rows in entries.items():
+            average, draw = _references(rows)
+            comparison = _compared(rows, protocol, protocols, average, METRICS)
+            ranked = ranks(comparison)
+            pages += _section(name, rows, comparison, ranked, average)
+            tests += _tests(name, comparison, average)
+            if draw is not None and "lpips" in comparison.metrics:
+                looks = _compared(rows, protocol, protocols, draw, ["lpips"])
+                pages += [_looks(looks, draw), ""]
+                tests += _tests(name, looks, draw)
+            numbers += _numbers(name, comparison, rows, ranked)
+            scores += _scores(name, comparison)
+            if protocol == protocols[0]:
+                spreads = _spreads(sets[name])
+                pages += _spread_table(spreads)
+                uncertainty += [[name, m, *(v.get(key, "") for key in SPREAD)] for m, v in spreads.items()]
+                draw_bars(comparison, METRICS, output / "figures" / f"bars_{name}.png", name)
+                draw_plane(comparison, output / "figures" / f"plane_{name}.png", name)
+                draw_panel(rows, output / "figures" / f"images_{name}.png", name)
+        page = [*_head(protocol, about), *_methods(cells), *pages]
+        file = "table.md" if protocol == protocols[0] else f"table_{protocol}.md"
+        write_text(output / file, "\n".join(page) + "\n")
+        _csv(output / f"scores_{protocol}.csv", ["set", "row", "image", "field", *METRICS], scores)
+    head = ["set", "row", "protocol", "metric", "median", "low", "high", "mean", "images", "fields", "rank"]
+    _csv(output / "table.csv", [*head, "evaluations", "seconds"], numbers)
+    head = ["set", "protocol", "metric", "row", "reference", "difference", "low", "high", "p", "resolved"]
+    _csv(output / "differences.csv", head, tests)
+    _csv(output / "uncertainty.csv", ["set", "row", *SPREAD], uncertainty)
+
+
+def _compared(
+    rows: Sequence[Entry], protocol: str, protocols: Sequence[str], reference: str, metrics: Sequence[str]
+) -> Comparison:
+    file = "metrics.csv" if protocol == protocols[0] else f"metrics_{protocol}.csv"
+    files = [f"{row.folder / file}:{row.estimator}" for row in rows]
+    methods = read_methods(files, "average", [row.name for row in rows])
+    known = {metric for method in methods for row in method.rows.values() for metric in row.values}
+    return compare(methods, [metric for metric in metrics if metric in known], reference)
+
+
+def _references(rows: Sequence[Entry]) -> tuple[str, str | None]:
+    """Returns the names of the rows that others are compared with: in everything, and one draw in LPIPS."""
+    own = {row.estimator: row.name for row in rows if row.method == REFERENCE}
+    looks = next((row.name for row in rows if row.method == LOOKS), own.get("single"))
+    return own.get("average", rows[-1].name), looks
+
+
+def ranks(comparison: Comparison) -> dict[str, float]:
+    """Returns the mean rank of each method over images and metrics, 1 the best."""
+    places: dict[str, list[float]] = {method.name: [] for method in comparison.methods}
+    for metric in comparison.metrics:
+        for image in comparison.methods[0].rows:
+            values = [method.rows[image].values.get(metric) for method in comparison.methods]
+            if None in values:
+                continue
+            better = np.array(values) * (1 if ARROWS[metric] == "↓" else -1)
+            for name, place in zip(places, rankdata(better), strict=True):
+                places[name].append(float(place))
+    return {name: float(np.mean(found)) if found else float("nan") for name, found in places.items()}
+
+
+def _head(protocol: str, about: Sequence[str]) -> list[str]:
+    return [
+        f"# Benchmark, protocol `{protocol}`",
+        "",
+        "Written by `ddpm-lightning benchmark`. Median over images [95 % interval, by field of view]. ▲ and ▼: "
+        f"resolvably better and worse than the average of `{REFERENCE}` (paired bootstrap and Wilcoxon, Holm's "
+        "correction, 5 %). Rank: mean place over images and the five metrics. Evaluations: of networks, for an image.",
+        "",
+        *(f"- {sentence}" for sentence in about),
+        "",
+    ]
+
+
+def _methods(cells: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| method | parameters | steps | training, share of the budget | seconds a draw, 256 x 256 | draws |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in dict.fromkeys(cell["method"] for cell in cells):
+        chosen = [cell for cell in cells if cell["method"] == name]
+        cell = chosen[0]
+        seconds = np.median([c["seconds_per_draw"] for c in chosen])
+        steps = " + ".join(map(str, cell["steps"])) or "fitted"
+        lines.append(
+            f"| {name} | {cell['parameters']:,} | {steps} | {cell['training']:g} | {seconds:.2g} | {cell['preset']} |"
+        )
+    return [*lines, ""]
+
+
+def _section(
+    name: str, rows: Sequence[Entry], comparison: Comparison, ranked: dict[str, float], reference: str
+) -> list[str]:
+    marks = _marks(comparison, reference)
+    heads = [f"{metric} {ARROWS[metric]}" for metric in comparison.metrics]
+    lines = [
+        f"## {name}",
+        "",
+        f"{comparison.images} images of {comparison.fields} fields of view.",
+        "",
+        f"| | {' | '.join(heads)} | rank | evaluations |",
+        "| --- |" + " --- |" * (len(heads) + 2),
+    ]
+    for row in rows:
+        numbers = []
+        for metric in comparison.metrics:
+            found = comparison.estimates[row.name, metric]
+            if found is None:
+                numbers.append("absent")
+                continue
+            ends = found.median_interval
+            between = f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""
+            numbers.append(f"{found.median:.4g}{between}{marks.get((row.name, metric), '')}")
+        lines.append(f"| {row.name} | {' | '.join(numbers)} | {ranked[row.name]:.1f} | {row.evaluations} |")
+    return [*lines, ""]
+
+
+def _looks(comparison: Comparison, reference: str) -> str:
+    """Says which rows look at least as real as the reference."""
+    marks = _marks(comparison, reference)
+    others = [method.name for method in comparison.methods if method.name != reference]
+    better = [name for name in others if "▲" in marks.get((name, "lpips"), "")]
+    tied = [name for name in others if (name, "lpips") not in marks]
+    return (
+        f"In LPIPS, resolvably better than `{reference}`: {', '.join(better) or 'none'}; not told apart from it: "
+        f"{', '.join(tied) or 'none'}; worse: all others."
+    )
+
+
+def _marks(comparison: Comparison, reference: str) -> dict[tuple[str, str], str]:
+    """Returns the mark of each row and metric whose difference from the reference is resolved."""
+    marks = {}
+    for found in comparison.pairings:
+        if found.resolved:
+            first = found.first == reference
+            larger = (found.difference.mean < 0) == first
+            other = found.second if first else found.first
+            marks[other, found.metric] = " ▲" if larger == (ARROWS[found.metric] == "↑") else " ▼"
+    return marks
+
+
+def _spreads(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Returns how honest the spread of the draws is, by method; those with too few draws are left out."""
+    found = {}
+    for cell in cells:
+        summary = _summary(Path(cell["folder"]) / "evaluation")
+        if summary["calibration"] and summary["averaging"]:
+            numbers = {name: n["median"] for name, n in summary["calibration"]["numbers"].items() if n}
+            found[cell["method"]] = numbers | {"ratio": max(summary["averaging"]["ratio"], 0.0) ** 0.5}
+    return found
+
+
+def _spread_table(found: dict[str, dict[str, float]]) -> list[str]:
+    if not found:
+        return []
+    lines = [
+        "Spread of the draws, median over images; the value of draws from the true posterior in brackets:",
+        "",
+        f"| | {' | '.join(f'{title} ({ideal})' for title, ideal in SPREAD.values())} |",
+        "| --- |" + " --- |" * len(SPREAD),
+    ]
+    for method, values in found.items():
+        numbers = (f"{values[name]:.3g}" if values.get(name) is not None else "absent" for name in SPREAD)
+        lines.append(f"| {method} | {' | '.join(numbers)} |")
+    return [*lines, ""]
+
+
+def _numbers(
+    name: str, comparison: Comparison, rows: Sequence[Entry], ranked: dict[str, float]
+) -> list[list[Any]]:
+    lines = []
+    for row, method in zip(rows, comparison.methods, strict=True):
+        for metric in comparison.metrics:
+            if (found := comparison.estimates[row.name, metric]) is None:
+                continue
+            ends = found.median_interval or ("", "")
+            about = [found.median, *ends, found.mean, found.images, found.fields, ranked[row.name]]
+            lines.append([name, row.name, method.protocol, metric, *about, row.evaluations, row.seconds])
+    return lines
+
+
+def _tests(name: str, comparison: Comparison, reference: str) -> list[list[Any]]:
+    """Returns the differences of all rows from the reference, row minus reference."""
+    lines = []
+    for found in comparison.pairings:
+        sign = -1 if found.first == reference else 1
+        row = found.second if found.first == reference else found.first
+        ends = (
+            sorted(sign * end for end in found.difference.interval) if found.difference.interval else ("", "")
+        )
+        about = [
+            name,
+            comparison.methods[0].protocol,
+            found.metric,
+            row,
+            reference,
+            sign * found.difference.mean,
+            *ends,
+        ]
+        lines.append([*about, "" if found.p is None else found.p, "yes" if found.resolved else "no"])
+    return lines
+
+
+def _scores(name: str, comparison: Comparison) -> list[list[Any]]:
+    return [
+        [name, method.name, image, row.field, *(row.values.get(metric, "") for metric in METRICS)]
+        for method in comparison.methods
+        for image, row in method.rows.items()
+    ]
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+
+
+def _csv(path: Path, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows([_short(value) for value in line] for line in lines)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,181 @@
+"""Trained models from checkpoints, without executing anything that a checkpoint brings along.
+
+A checkpoint is read with ``weights_only=True``: it can hold tensors and plain containers, no code. What it says of its
+model (its card) is checked as a whole, then built by :mod:`ddpm_lightning.utils.instantiate`, from registered classes
+only.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ddpm_lightning.checkpoints.card import CARD_FORMAT, checked_card
+from ddpm_lightning.checkpoints.packed import SUFFIX, read_packed, shipped_models
+from ddpm_lightning.checkpoints.presets import choose
+from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
+from ddpm_lightning.data.normalise import PairNormalisation, Percentile
+from ddpm_lightning.models.protocol import Method
+from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
+from ddpm_lightning.utils.instantiate import build, check
+from ddpm_lightning.utils.paths import expanded
+
+__all__ = ["CARD_FORMAT", "Trained", "load"]
+
+#: An image may be so many times as noisy as the noisiest training image before its range is widened, and as noisy as
+#: this on the normalised scale in any case: models of clean images must not lose the contrast of all others.
+NOISE_MARGIN, ALWAYS_ALLOWED = 1.25, 0.25
+
+
+@dataclass
+class Trained:
+    """A trained method with all that its use needs.
+
+    Attributes:
+        method: The method, in evaluation mode, with its averaged weights.
+        normalisation: Fitted maps of low and high images.
+        card: What the checkpoint says of itself: names, model, data, normalisation, versions.
+        path: File it was read from.
+        sha256: Hash of that file.
+        preset: Name of the way of drawing, for results; ``custom`` where a sampler was given.
+        draws: Draws of each image, unless whoever restores says otherwise.
+        trust: Packages whose classes the file may name.
+        step: Optimiser steps that the weights have seen, in a flow those of the flow; ``None`` where it is not known.
+    """
+
+    method: Method
+    normalisation: PairNormalisation
+    card: dict[str, Any]
+    path: Path
+    sha256: str
+    preset: str = "custom"
+    draws: int = 15
+    trust: tuple[str, ...] = ()
+    step: int | None = None
+
+    @property
+    def way(self) -> str:
+        """How draws are made, in words: the sampler, and whether they see the image turned."""
+        turned = self.method.turned and not self.method.deterministic
+        return self.method.preset + (", turned" if turned else "")
+
+
+def load(
+    checkpoint: str | Path,
+    device: str | torch.device = "cpu",
+    sampler: dict[str, Any] | None = None,
+    preset: str | None = None,
+    draws: int | None = None,
+    turned: bool | None = None,
+    trust: Sequence[str] = (),
+) -> Trained:
+    """Loads a trained method.
+
+    Args:
+        checkpoint: File written by ``ddpm-lightning train``, a packed model, or the name of a shipped one.
+        device: Where the method shall compute.
+        sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
+        preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
+        draws: Draws of each image, if not as many as the preset says.
+        turned: Whether each draw sees the image turned another way; by default so where the model learnt on turned
+            images, unless the preset says otherwise.
+        trust: Top-level packages whose classes the file may use in addition to those registered by this program.
+
+    Raises:
+        UserError: If the file is missing, damaged, or not a checkpoint of this program, refers to a class that is not
+            allowed, if the preset is not available, or if memory is insufficient.
+    """
+    path = _found(checkpoint)
+    try:
+        content = read_packed(path) if path.suffix == SUFFIX else read_weights(path)
+        card = checked_card(content, path)
+        weights = checked_weights(content.get("state_dict"), path)
+        normalisation = _examined(card, weights, path, trust)
+        drawing = choose(card["model"], preset, sampler, draws, path, trust)
+        method = build(drawing.model, ("method",), trust)
+        _load_weights(method, weights, path)
+        if isinstance(normalisation.input, Percentile) and "inputs" in card:
+            normalisation.input.most_noise = max(ALWAYS_ALLOWED, NOISE_MARGIN * max(card["inputs"]["noise"]))
+        method.bounds = normalisation.target_bounds
+        learnt = bool(card["data"].get("augment"))
+        method.turned = learnt and drawing.turned if turned is None else turned
+        method = method.to(device, memory_format=torch.channels_last).eval()
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except Exception as error:
+        if not is_out_of_memory(error) or isinstance(error, UserError):
+            raise
+        raise UserError(
+            "memory",
+            f"does not suffice to load {path} ({path.stat().st_size / 1e6:.0f} MB)",
+            remedy="close other programs, or use device=cpu",
+        ) from error
+    step = content.get("global_step", card.get("training", {}).get("step"))
+    step = step if isinstance(step, int) else None
+    return Trained(
+        method, normalisation, card, path, sha256, drawing.preset, drawing.draws, tuple(trust), step
+    )
+
+
+def _examined(
+    card: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust: Sequence[str]
+) -> PairNormalisation:
+    """Returns the normalisation of a card after checking that its model can be built and fits the weights.
+
+    Raises:
+        UserError: If it cannot, or does not fit; the error names the file.
+    """
+    scaling = card["normalisation"]
+    try:
+        # All names are checked before anything is built, and the model is first built without allocating memory.
+        check(card["model"], ("method",), trust)
+        check(scaling["config"], ("normalisation",), trust)
+        with limited_to(weights, path), torch.device("meta"):
+            model = build(card["model"], ("method",), trust)
+        check_fit(model, weights, path)
+        normalisation = build(scaling["config"], ("normalisation",), trust)
+        normalisation.load_state(scaling["state"])
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            path, f"is damaged, or was not written by this program: {type(error).__name__}: {error}"
+        ) from error
+    except UserError as error:
+        subject = error.subject if error.subject == path else f"{path}: {error.subject}"
+        raise UserError(subject, error.found, error.allowed, error.remedy) from error
+    return normalisation
+
+
+def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    method.load_state_dict(weights, strict=True)
+    if broken := [name for name, weight in method.named_parameters() if not weight.isfinite().all()]:
+        raise UserError(
+            path,
+            f"has weights that are NaN or infinite ({len(broken)} tensors, {broken[0]} first): its training diverged",
+            remedy="train again with a smaller model.optimizer.lr",
+        )
+
+
+def _found(checkpoint: str | Path) -> Path:
+    """Returns the file that is meant: of that path, or of the shipped model of that name."""
+    path, shipped = expanded(checkpoint), shipped_models()
+    if path.is_file():
+        return path
+    if str(checkpoint) in shipped:
+        return shipped[str(checkpoint)]
+    best = path / "checkpoints" / "best.ckpt"
+    if best.is_file():
+        raise UserError(
+            f"checkpoint={checkpoint}",
+            "is the folder of a run",
+            remedy=f"pass {shlex.quote(f'checkpoint={best}')}",
+        )
+    allowed = "a file such as runs/demo/checkpoints/best.ckpt"
+    if shipped:
+        allowed += f", or the name of a shipped model: {', '.join(shipped)}"
+    near = nearest(str(checkpoint), shipped)
+    remedy = f"did you mean checkpoint={near[0]}?" if near else ""
+    raise UserError(f"checkpoint={checkpoint}", "no such file", allowed, remedy)

@@ -1,0 +1,119 @@
+"""Which sampler and how many draws a trained model is used with.
+
+A preset is a name for both (:mod:`ddpm_lightning.models.presets`). What is given explicitly wins over it; without
+anything given, the model's first preset is taken. The name is kept for every result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.instantiate import build
+
+__all__ = ["Drawing", "choose", "costs"]
+
+#: The sampler that the checkpoint was trained with, offered beside the presets of its model.
+STORED = "stored"
+#: Draws where nothing says how many (the paper's number).
+DRAWS = 15
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How draws are made.
+
+    Attributes:
+        preset: Name for results: that of a preset, with what differs from it, or ``custom``.
+        draws: Number of draws.
+        model: Description of the model with its sampler.
+        turned: Whether draws see the image turned, each another way, where the model learnt on turned images.
+    """
+
+    preset: str
+    draws: int
+    model: dict[str, Any]
+    turned: bool = True
+
+
+def choose(
+    model: dict[str, Any],
+    preset: str | None = None,
+    sampler: Mapping[str, Any] | None = None,
+    draws: int | None = None,
+    subject: object = "checkpoint",
+    trust: Sequence[str] = (),
+) -> Drawing:
+    """Decides how a model is used.
+
+    Args:
+        model: Description of the model.
+        preset: Name of a preset of the model, or ``stored``; ``None`` takes the first, unless a sampler is given.
+        sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
+        draws: Number of draws, if it is not that of the preset.
+        subject: What an error is about.
+        trust: Packages whose classes the model may name.
+
+    Raises:
+        UserError: If the model does not offer the preset, or has no sampler to be changed.
+    """
+    given = {key: value for key, value in (sampler or {}).items() if value is not None}
+    if given and "sampler" not in model:
+        settings = ", ".join(f"sampler.{key}={value}" for key, value in given.items() if key != "_target_")
+        raise UserError(
+            subject,
+            f"is a model without a sampler: it restores in one pass, so there is no {settings or 'sampler'}",
+            remedy="leave out sampler=… and sampler.KEY=…",
+        )
+    if given and preset is None:
+        return Drawing("custom", draws or DRAWS, _with_sampler(model, given))
+    with torch.device("meta"):  # the model is asked what it offers, at no cost
+        offered = _built(model, trust).presets
+    name = preset or next(iter(offered))
+    if name == STORED and "sampler" in model:
+        count, turned = draws or DRAWS, True
+    elif name in offered:
+        count, turned = draws or offered[name].draws, offered[name].turned
+        model = _with_sampler(model, offered[name].sampler)
+        name += f" (draws={count})" if count != offered[name].draws else ""
+    else:
+        raise _not_offered(name, model, offered)
+    if given:
+        return Drawing("custom", count, _with_sampler(model, given), turned)
+    return Drawing(name, count, model, turned)
+
+
+def costs(model: dict[str, Any], trust: Sequence[str] = ()) -> dict[str, tuple[int, str]]:
+    """Returns the network evaluations that each preset of a model spends on an image, and what it is good for."""
+    with torch.device("meta"):
+        return {
+            name: (preset.draws * _built(_with_sampler(model, preset.sampler), trust).evaluations, preset.use)
+            for name, preset in _built(model, trust).presets.items()
+        }
+
+
+def _built(model: dict[str, Any], trust: Sequence[str]) -> Any:
+    return build(model, ("method",), trust)
+
+
+def _with_sampler(model: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the description of a model with another sampler, or other settings of its own."""
+    if not settings:
+        return model
+    other = "_target_" in settings
+    return {**model, "sampler": dict(settings) if other else {**model["sampler"], **settings}}
+
+
+def _not_offered(name: str, model: dict[str, Any], offered: Mapping[str, Any]) -> UserError:
+    names = [*offered, *([STORED] if "sampler" in model else [])]
+    near = nearest(name, names)
+    kind = model["_target_"].rpartition(".")[2]
+    meanings = "; ".join(f"{key} ({value.use})" for key, value in offered.items())
+    return UserError(
+        f"preset={name}",
+        f"is not offered by this model ({kind})",
+        allowed=meanings + (f"; {STORED} (the sampler of the checkpoint)" if "sampler" in model else ""),
+        remedy=f"did you mean preset={near[0]}?" if near else "leave out preset=… for the first of these",
+    )

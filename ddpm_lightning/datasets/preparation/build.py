@@ -1,0 +1,334 @@
+"""Found pairs become crops on disk: registered, padded alike, cut, split by field of view, and written down.
+
+All is built in ``.partial`` inside of the root. A journal there has a line for each source pair that is done, so that
+an interrupted run goes on after the last of them and ends with the same bytes. At the end the splits are moved to their
+place and the manifest is written: until then there is no manifest, and nothing is read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.filters import threshold_otsu
+
+from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, differences
+from ddpm_lightning.datasets.preparation.download import Progress
+from ddpm_lightning.datasets.preparation.files import (
+    DiskError,
+    disk_errors,
+    require_space,
+    write_json,
+    write_whole,
+)
+from ddpm_lightning.datasets.preparation.images import check_pair, encode, read_planes
+from ddpm_lightning.datasets.preparation.layouts import Found, check_pattern
+from ddpm_lightning.datasets.preparation.manifest import FORMAT, MANIFEST
+from ddpm_lightning.datasets.preparation.registration import Registration, find_motion, move, pad_alike
+from ddpm_lightning.utils.atomic import remove_partials
+from ddpm_lightning.utils.errors import UserError
+
+__all__ = ["Crop", "Preparation", "build", "cut", "windows"]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How published images become pairs; the node ``data.preparation``.
+
+    Attributes:
+        register: Whether the clean images are moved onto the noisy ones.
+        largest_shift: Displacement in pixels beyond which a registration is not believed.
+        least_correlation: Correlation below which a registration is not believed.
+        size: Side of the crops in pixels.
+        crops_per_side: Crops along each side, evenly spread, overlapping where they must; by default as many as fit
+            without overlap.
+        least_foreground: Share of a clean crop that must be brighter than the threshold of its image (Otsu's); others
+            are left out as background. 0 keeps all.
+        most_saturation: Share of saturated pixels beyond which a pair is left out.
+        field_pattern: Regular expression whose first group is the field of view in a file name; by default each file
+            is one.
+        split: Shares of the fields, or names of fields; see :mod:`ddpm_lightning.data.splits`.
+        seed: Seed of the split by shares.
+    """
+
+    register: bool = False
+    largest_shift: float = 20.0
+    least_correlation: float = 0.2
+    size: int = 256
+    crops_per_side: int | None = None
+    least_foreground: float = 0.0
+    most_saturation: float = 0.25
+    field_pattern: str | None = None
+    split: Split = field(default_factory=lambda: {"train": 0.8, "val": 0.1, "test": 0.1})
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses, before anything is downloaded, what only the finished pairs would show to be wrong."""
+        check_pattern(self.field_pattern, "data.preparation.field_pattern")
+        check_split(self.split, "data.preparation.split")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A piece of a pair.
+
+    Attributes:
+        plane: Plane of the source files.
+        window: (top, left, height, width) in pixels.
+        low: Degraded piece with shape (H, W).
+        high: Clean piece with shape (H, W).
+    """
+
+    plane: int
+    window: tuple[int, int, int, int]
+    low: np.ndarray
+    high: np.ndarray
+
+
+def windows(
+    shape: tuple[int, int], size: int, per_side: int | None = None
+) -> list[tuple[int, int, int, int]]:
+    """Returns evenly spread square windows, as (top, left, height, width).
+
+    Args:
+        shape: Height and width of the image.
+        size: Side of the windows.
+        per_side: Windows along each side; by default as many as fit without overlap.
+    """
+    starts = []
+    for side in shape:
+        count = per_side or side // size
+        starts.append(
+            np.linspace(0, side - size, count).round().astype(int) if count > 1 else [(side - size) // 2]
+        )
+    return [(int(top), int(left), size, size) for top in starts[0] for left in starts[1]]
+
+
+def cut(
+    low: np.ndarray, high: np.ndarray, how: Preparation, registered: bool = False
+) -> tuple[list[Crop], Registration | None, int]:
+    """Registers the planes of a pair and cuts them.
+
+    One motion, found on the mean over the planes, moves all of them.
+
+    Args:
+        low: Degraded planes with shape (planes, H, W).
+        high: Clean planes with the same shape.
+        how: Settings.
+        registered: Whether they lie on each other already.
+
+    Returns:
+        The crops, the registration if there was one, and the number of crops left out as background.
+
+    Raises:
+        ValueError: If the registration cannot be believed, or the image is smaller than a crop; the text says why.
+    """
+    if min(low.shape[1:]) < how.size:
+        raise ValueError(f"is {low.shape[1]} x {low.shape[2]} pixels, smaller than the crops of {how.size}")
+    registration = None
+    if how.register and not registered:
+        registration = find_motion(low.mean(axis=0), high.mean(axis=0))
+        if reason := registration.distrust(how.largest_shift, how.least_correlation):
+            raise ValueError(f"cannot be registered to its partner: {reason}")
+    crops, background = [], 0
+    for plane, (noisy, clean) in enumerate(zip(low, high, strict=True)):
+        if registration and not registration.negligible:
+            clean, inside = move(clean, registration.motion)
+            noisy = pad_alike(noisy, inside)
+        threshold = threshold_otsu(clean) if how.least_foreground > 0 and clean.min() < clean.max() else None
+        for window in windows(clean.shape, how.size, how.crops_per_side):
+            top, left, height, width = window
+            pieces = [image[top : top + height, left : left + width] for image in (noisy, clean)]
+            if threshold is not None and (pieces[1] > threshold).mean() < how.least_foreground:
+                background += 1
+                continue
+            crops.append(Crop(plane, window, *pieces))
+    return crops, registration, background
+
+
+def build(
+    root: Path,
+    folder: Path,
+    found: Sequence[Found],
+    how: Preparation,
+    header: dict[str, Any],
+    on_error: str = "skip",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Builds the set, or goes on building it.
+
+    Args:
+        root: Where it goes.
+        folder: Where the found files are; their names are recorded relative to it.
+        found: Pairs in a fixed order.
+        how: Settings.
+        header: What the manifest says of the set: ``data``, ``source``, ``pixel_size``, ``published``.
+        on_error: Whether to ``skip`` pairs that cannot be used, or ``stop`` at the first.
+        progress: Called after each pair.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: If a pair cannot be used under ``stop``, a split is empty, or the disk is full.
+    """
+    assigned = _assigned(found, how)
+    header = {"format": FORMAT, **header, "settings": asdict(how)}
+    journal = _Journal(root / ".partial", {**header, "pairs": [_names(pair, folder) for pair in found]})
+    read = lru_cache(maxsize=2)(read_planes)
+    for number, pair in enumerate(found):
+        if number >= len(journal.entries):
+            try:
+                low, high = read(pair.low), read(pair.high)
+                check_pair(low, high, pair.low, pair.high, how.most_saturation)
+                if number == 0:
+                    require_space(root, (low.nbytes + high.nbytes) * len(found), "the prepared set")
+                entry = journal.write(low, high, pair, folder, assigned[number], how)
+            except DiskError:
+                raise
+            except UserError as error:
+                if on_error == "stop":
+                    raise
+                entry = {
+                    **_names(pair, folder),
+                    "reason": error.found.replace(str(folder) + os.sep, ""),
+                    "pairs": [],
+                }
+            journal.add(entry)
+        if progress:
+            progress("preparing", number + 1, len(found))
+    pairs = [record for entry in journal.entries for record in entry["pairs"]]
+    counts = Counter(record["split"] for record in pairs)
+    left_out = [
+        {k: v for k, v in entry.items() if k != "pairs"} for entry in journal.entries if "reason" in entry
+    ]
+    for split in SPLITS:
+        if not counts[split]:
+            raise UserError(
+                f"data set {header['data']}",
+                f"nothing is left for its split {split!r}: {len(left_out)} of {len(found)} pairs could not be used"
+                + (f"; the first: {left_out[0]['low']} {left_out[0]['reason']}" if left_out else ""),
+                remedy="mend the files, or change data.preparation",
+            )
+    manifest = {
+        **header,
+        "counts": {split: counts[split] for split in SPLITS},
+        "differences": differences(counts, header.get("published") or {}),
+        "background_crops": sum(entry.get("background", 0) for entry in journal.entries),
+        "left_out": left_out,
+        "pairs": sorted(pairs, key=lambda record: (SPLITS.index(record["split"]), record["name"])),
+    }
+    journal.finish(root, manifest)
+    return manifest
+
+
+def _assigned(found: Sequence[Found], how: Preparation) -> list[str]:
+    """Returns the split of each pair: the published one, else that of its field."""
+    key = "data.preparation.split"
+    open_fields = [pair.field for pair in found if pair.split is None]
+    by_field = assign(open_fields, how.split, how.seed, key) if open_fields else {}
+    assigned = [pair.split or by_field[pair.field] for pair in found]
+    for split in SPLITS:
+        if split not in assigned:
+            raise UserError(
+                key,
+                f"leaves the split {split!r} without any field of view",
+                allowed=f"at least one field for each of {', '.join(SPLITS)}",
+                remedy=f"name one, data.preparation.split.{split}=[{found[0].field}], or give it a share",
+            )
+    return assigned
+
+
+def _names(pair: Found, folder: Path) -> dict[str, str]:
+    return {
+        "low": pair.low.relative_to(folder).as_posix(),
+        "high": pair.high.relative_to(folder).as_posix(),
+        "field": pair.field,
+    }
+
+
+class _Journal:
+    """What is done already; the first line says of what.
+
+    Args:
+        folder: Folder in which the set grows.
+        header: Anything that decides the outcome; a journal with another header is dropped with all that it built.
+    """
+
+    def __init__(self, folder: Path, header: dict[str, Any]) -> None:
+        self.folder, self.path = folder, folder / "journal.jsonl"
+        self.pixel_size = header.get("pixel_size")
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
+        # The last line may have been cut off by the interruption.
+        lines = [line for line in lines if line.endswith(b"\n")]
+        first = (json.dumps(header, sort_keys=True) + "\n").encode()
+        if not lines or lines[0] != first:
+            shutil.rmtree(folder, ignore_errors=True)
+            lines = [first]
+        remove_partials(folder.glob("*/*"))
+        write_whole(self.path, b"".join(lines))
+        self.entries = [json.loads(line) for line in lines[1:]]
+        self.counts = Counter(record["split"] for entry in self.entries for record in entry["pairs"])
+
+    def write(
+        self, low: np.ndarray, high: np.ndarray, pair: Found, folder: Path, split: str, how: Preparation
+    ) -> dict[str, Any]:
+        """Writes the crops of a pair and returns its line."""
+        try:
+            crops, registration, background = cut(low, high, how, pair.registered)
+        except ValueError as error:
+            raise UserError(
+                pair.low,
+                str(error),
+                remedy="mend or remove the pair, or change data.preparation (largest_shift, least_correlation, size)",
+            ) from error
+        names, records = _names(pair, folder), []
+        for number, crop in enumerate(crops, self.counts[split]):
+            record: dict[str, Any] = {"split": split, "name": f"{number:05d}", **names, "plane": crop.plane}
+            record |= {"crop": crop.window, "motion": _motion(registration), "sha256": {}}
+            for role, image in (("low", crop.low), ("high", crop.high)):
+                content = encode(image, self.pixel_size)
+                write_whole(self.folder / split / role / f"{number:05d}.tif", content)
+                record["sha256"][role] = hashlib.sha256(content).hexdigest()
+            records.append(record)
+        return {**names, "background": background, "pairs": records}
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Writes the line of a pair, whose files are all there."""
+        with disk_errors(self.path), self.path.open("ab") as file:
+            file.write((json.dumps(entry) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.entries.append(entry)
+        self.counts.update(record["split"] for record in entry["pairs"])
+
+    def finish(self, root: Path, manifest: dict[str, Any]) -> None:
+        """Moves the splits to their place and writes the manifest; can be interrupted and repeated."""
+        with disk_errors(root):
+            (root / MANIFEST).unlink(missing_ok=True)
+            for split in SPLITS:
+                if (self.folder / split).is_dir():
+                    shutil.rmtree(root / split, ignore_errors=True)
+                    (self.folder / split).replace(root / split)
+            write_json(root / MANIFEST, manifest)
+            shutil.rmtree(self.folder)
+
+
+def _motion(registration: Registration | None) -> dict[str, Any] | None:
+    if registration is None:
+        return None
+    motion = registration.motion
+    return {
+        "down": round(motion.down, 4),
+        "right": round(motion.right, 4),
+        "angle": round(motion.angle, 5),
+        "correlation": [round(registration.before, 4), round(registration.after, 4)],
+        "applied": not registration.negligible,
+    }

@@ -1,0 +1,99 @@
+"""Simulated pairs: any number of them, with the truth behind each, and nothing to download.
+
+Every pair is drawn from its own seed sequence (seed, split, index), so it is the same whatever the order of
+access and the number of workers. The specimen and each of the noisy images have streams of their own: leaving
+out the extras or asking for another dose changes nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.data.splits import SPLITS
+from ddpm_lightning.simulation.degradations import Degradation, degrade
+from ddpm_lightning.simulation.lazy_pairs import DrawnPairs
+from ddpm_lightning.simulation.twins import TWINS, expose
+from ddpm_lightning.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class _Streams:
+    specimen: np.random.SeedSequence
+    low: np.random.SeedSequence
+    high: np.random.SeedSequence
+    low_second: np.random.SeedSequence
+    high_second: np.random.SeedSequence
+
+
+class SimulatedPairs(DrawnPairs):
+    """Pairs of one of the four simulated twins.
+
+    ``Pair.extra`` holds, unless ``extras`` is off,
+
+    - ``truth``: geometry in pixels, as described by the structure;
+    - ``emitters``: the clean image without noise with shape (H, W), float32, in the units of ``high``;
+    - ``low_second``, ``high_second``: second recordings with independent noise;
+    - ``parameters``: the drawn numbers.
+
+    Args:
+        specimen: ``microtubules``, ``mitochondria``, ``synapses`` or ``zebrafish``.
+        split: ``train``, ``val`` or ``test``; the splits share no image.
+        count: Number of pairs.
+        size: Side of the images in pixels.
+        seed: Seed of the whole set.
+        dose: Factor on the photons of the degraded image.
+        degradations: Degradations of the low image, in order; see ``simulation/degradations.py``.
+        cache: Folder that keeps the pairs once drawn, or ``None``.
+        extras: Whether to fill ``Pair.extra``; training does not need it.
+    """
+
+    def __init__(
+        self,
+        specimen: str,
+        split: str,
+        count: int,
+        size: int = 256,
+        seed: int = 0,
+        dose: float = 1.0,
+        degradations: Sequence[Degradation] = (),
+        cache: str | Path | None = None,
+        extras: bool = True,
+    ) -> None:
+        if specimen not in TWINS:
+            raise UserError("data.specimen", f"{specimen!r}", ", ".join(TWINS), "choose one of them")
+        if not dose > 0:
+            raise UserError(
+                f"data.dose={dose}", "is out of range", "a factor above 0", "1 is the dose of the set"
+            )
+        self.specimen, self.dose, self.degradations, self.extras = specimen, dose, tuple(degradations), extras
+        self.twin = TWINS[specimen]
+        recipe = (specimen, split, size, seed, dose, self.degradations, extras)
+        super().__init__(split, count, size, seed, recipe, cache, pixel_size=self.twin.pixel / 1000)
+
+    def _draw(self, index: int) -> dict[str, Any]:
+        root = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])
+        streams = _Streams(*root.spawn(5))
+        exposure = expose(self.twin, np.random.default_rng(streams.specimen), self.size, self.extras)
+        content = {
+            "low": self._low(exposure.low, streams.low),
+            "high": self._high(exposure.high, streams.high),
+        }
+        if self.extras:
+            content["truth"] = exposure.truth
+            content["emitters"] = self.twin.high.detector.expected(exposure.high).astype(np.float32)
+            content["low_second"] = self._low(exposure.low, streams.low_second)
+            content["high_second"] = self._high(exposure.high, streams.high_second)
+            content["parameters"] = exposure.parameters
+        return content
+
+    def _low(self, photons: np.ndarray, stream: np.random.SeedSequence) -> np.ndarray:
+        rng = np.random.default_rng(stream)
+        photons = degrade(self.dose * photons, self.degradations, rng, "photons")
+        image = self.twin.low.detector(photons, rng, self.twin.low.frames)
+        return degrade(image, self.degradations, rng, "image")
+
+    def _high(self, photons: np.ndarray, stream: np.random.SeedSequence) -> np.ndarray:
+        return self.twin.high.detector(photons, np.random.default_rng(stream), self.twin.high.frames)

@@ -1,0 +1,98 @@
+"""Simulated specimens under microscopes of all kinds: for models that shall denoise what they never saw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.data.splits import SPLITS
+from ddpm_lightning.simulation.any_microscope import AnyMicroscope
+from ddpm_lightning.simulation.lazy_pairs import DrawnPairs
+from ddpm_lightning.simulation.twins import TWINS
+from ddpm_lightning.utils.errors import UserError
+
+__all__ = ["RecordedPairs", "SimulatedDenoising"]
+
+
+class RecordedPairs(DrawnPairs):
+    """Noisy and clean images; the specimens take turns.
+
+    Every pair is drawn from its own seed sequence (world, split, index).
+
+    Args:
+        specimens: Names of twins.
+        split: ``train``, ``val`` or ``test``; the splits share no image.
+        count: Number of pairs.
+        size: Side of the images in pixels.
+        world: Seed of the whole set.
+        microscope: What is drawn, and from where.
+        cache: Folder that keeps the pairs once drawn, or ``None``.
+    """
+
+    def __init__(
+        self,
+        specimens: Sequence[str],
+        split: str,
+        count: int,
+        size: int = 256,
+        world: int = 0,
+        microscope: AnyMicroscope | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        for specimen in specimens:
+            if specimen not in TWINS:
+                raise UserError("data.specimens", f"{specimen!r}", ", ".join(TWINS), "choose among them")
+        self.specimens, self.microscope = list(specimens), microscope or AnyMicroscope()
+        recipe = ("denoising", self.specimens, split, size, world, asdict(self.microscope))
+        super().__init__(split, count, size, world, recipe, cache)
+
+    def _draw(self, index: int) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
+        low, high = self.microscope(self.specimens[index % len(self.specimens)], rng, self.size)
+        return {"low": low, "high": high}
+
+
+class SimulatedDenoising(PairDataModule):
+    """:class:`RecordedPairs` as a data module. Intensities have nothing in common: take the normalisation ``image``.
+
+    Args:
+        specimens: Names of simulated sets.
+        counts: Number of pairs of each split.
+        size: Side of the images in pixels.
+        microscope: Settings of :class:`AnyMicroscope`.
+        cache: Folder that keeps generated pairs, or ``None``.
+        world: Seed of the simulated world.
+        settings: Settings of :class:`PairDataModule`.
+    """
+
+    name = "simulated_denoising"
+
+    def __init__(
+        self,
+        specimens: Sequence[str],
+        counts: Mapping[str, int],
+        size: int = 256,
+        microscope: Mapping[str, Any] | None = None,
+        cache: str | Path | None = None,
+        world: int = 0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.specimens, self.counts, self.size = list(specimens), dict(counts), size
+        ranges = {name: tuple(value) for name, value in (microscope or {}).items()}
+        self.microscope, self.cache, self.world = AnyMicroscope(**ranges), cache, world
+
+    @property
+    def facts(self) -> str:
+        """What is known of the set, as Markdown."""
+        kinds = ", ".join(self.specimens)
+        return f"Simulated {kinds} under microscopes drawn at random, world {self.world}. No microscope was involved."
+
+    def source(self, split: str) -> RecordedPairs:
+        """Returns the pairs of a split."""
+        return RecordedPairs(
+            self.specimens, split, self.counts[split], self.size, self.world, self.microscope, self.cache
+        )

@@ -1,0 +1,64 @@
+"""Simulated twins of the published sets as a data module: any number of pairs, nothing to download."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.datasets.simulated import SimulatedPairs
+from ddpm_lightning.simulation.degrade import Degradations, in_order
+
+__all__ = ["SimulatedData"]
+
+
+class SimulatedData(PairDataModule):
+    """Pairs made from physics, seeded for each image.
+
+    Args:
+        specimen: ``microtubules``, ``mitochondria``, ``synapses`` or ``zebrafish``.
+        counts: Number of pairs of each split.
+        size: Side of the images in pixels.
+        dose: Factor on the photons of the low images.
+        degradations: Further degradations of the low images, in order, or by name. Those of the light come before
+            the detector, those of the electronics after it.
+        cache: Folder that keeps generated pairs, or ``None``.
+        world: Seed of the simulated world; apart from the seed of the run, so that all runs see the same images.
+        settings: Settings of :class:`PairDataModule`.
+    """
+
+    def __init__(
+        self,
+        specimen: str,
+        counts: Mapping[str, int],
+        size: int = 256,
+        dose: float = 1.0,
+        degradations: Degradations = (),
+        cache: str | Path | None = None,
+        world: int = 0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.specimen, self.counts, self.size, self.dose = specimen, dict(counts), size, dose
+        self.degradations, self.cache, self.world = in_order(degradations), cache, world
+        self.name = f"simulated_{specimen}"
+
+    @property
+    def facts(self) -> str:
+        """What is known of the set, as Markdown."""
+        return (
+            f"Simulated {self.specimen}, world {self.world}, dose {self.dose:g}: no microscope was involved."
+        )
+
+    def source(self, split: str) -> SimulatedPairs:
+        """Returns the pairs of a split."""
+        return SimulatedPairs(
+            self.specimen,
+            split,
+            self.counts[split],
+            self.size,
+            self.world,
+            self.dose,
+            self.degradations,
+            self.cache,
+            extras=split == "test",
+        )

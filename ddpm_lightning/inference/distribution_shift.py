@@ -1,0 +1,146 @@
+"""Warnings when an image is unlike those that a model was trained on.
+
+A model answers any image with something that looks restored. Its answer is worth something only where training has
+seen the like: the same range of intensities, noise level, pixel size and spectrum. What was seen travels in the
+checkpoint (:mod:`ddpm_lightning.metrics.input_statistics`); here it becomes sentences.
+"""
+
+from collections.abc import Iterable
+from copy import copy
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from ddpm_lightning.checkpoints.load import Trained
+from ddpm_lightning.data.normalise import noise_level
+from ddpm_lightning.metrics.input_statistics import BANDS, SeenInputs, describe_input
+
+__all__ = ["Trust", "structure"]
+
+#: Images are judged by their middle, up to this side in pixels: a spectrum of more costs memory and tells no more.
+SIDE = 1024
+#: Ratio of pixel sizes from which structures have another size in pixels than those seen in training.
+PIXEL_SIZE_RATIO = 1.25
+#: An image whose blurred copy varies less than so many times what blurred noise would is blank. Noise alone has 1, give
+#: or take 0.04 on 96 x 96 pixels; a correlation of neighbouring pixels raises it.
+BLANK = 1.3
+BLUR = 2.0
+INTENSITIES = {"mean": "mean", "dark": "darkest hundredth", "bright": "brightest hundredth"}
+
+
+class Trust:
+    """Compares images with what a model was trained on.
+
+    Args:
+        trained: A trained method; older checkpoints know the range of their training images and nothing else.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        state = trained.card.get("inputs")
+        self.seen = SeenInputs.load(state) if state else None
+        # Judged as training saw its images: not on the wider range that keeps the noise of a noisy image low.
+        self.normaliser = copy(trained.normalisation.input)
+        self.normaliser.most_noise = None
+        self.pixel_size: float | None = trained.card.get("pixel_size_um")
+        self.range = trained.normalisation.input_bounds
+
+    @property
+    def checks(self) -> list[str]:
+        """What can be checked: intensity always, the rest as far as the checkpoint knows it."""
+        found = ["intensity", "blank"]
+        if self.seen:
+            found += ["noise", "spectrum"]
+        return [*found, "pixel size"] if self.pixel_size else found
+
+    def describe(self, plane: np.ndarray) -> dict[str, float]:
+        """Returns the features of a plane with shape (H, W), in intensities, on the model's scale."""
+        middle = tuple(slice(max(0, (n - SIDE) // 2), max(0, (n - SIDE) // 2) + SIDE) for n in plane.shape)
+        image = self.normaliser.scale(plane).normalise(plane[middle])
+        empty = {"structure": structure(image)}
+        if self.seen:
+            return describe_input(image) | empty
+        return {"least": float(image.min()), "greatest": float(image.max())} | empty
+
+    def warnings(
+        self, described: Iterable[dict[str, float]], pixel_size: tuple[float, float] | None = None
+    ) -> list[str]:
+        """Returns what is unlike the training, a sentence for each kind of unlikeness.
+
+        Args:
+            described: Features of some planes of a file.
+            pixel_size: Size of a pixel in µm as (y, x), where it is known.
+        """
+        described = list(described)
+        found = [sentences for features in described if (sentences := self._of_plane(features))]
+        lines = {}
+        for kind in dict.fromkeys(kind for sentences in found for kind in sentences):
+            said = [sentences[kind] for sentences in found if kind in sentences]
+            some = f" (in {len(said)} of {len(described)} planes)" if len(described) > 1 else ""
+            lines[kind] = f"{kind}: {said[0]}{some}"
+        if pixel_size and self.pixel_size:
+            ratio = float(np.sqrt(pixel_size[0] * pixel_size[1])) / self.pixel_size
+            if not 1 / PIXEL_SIZE_RATIO < ratio < PIXEL_SIZE_RATIO:
+                lines["pixel size"] = (
+                    f"pixel size: {pixel_size[0]:.4g} x {pixel_size[1]:.4g} µm, training images had "
+                    f"{self.pixel_size:.4g} µm: structures are {1 / ratio:.2g} times as large in pixels"
+                )
+        return list(lines.values())
+
+    def _of_plane(self, features: dict[str, float]) -> dict[str, str]:
+        """Returns a sentence for each of intensity, noise and spectrum that is unlike the training, and for blanks."""
+        found = {}
+        if features["structure"] < BLANK:
+            found["blank"] = "nothing stands out of its noise, so what is restored is noise as well"
+        if self.seen is None:
+            low, high = self.range
+            ends = (features["least"], features["greatest"])
+            if beyond := [value for value in ends if not 2 * low - high <= value <= 2 * high - low]:
+                found["intensity"] = self._intensity("extreme", beyond[0], low, high)
+            return found
+        outside = self.seen.outside(features)
+        for name, words in INTENSITIES.items():
+            if name in outside:
+                found.setdefault("intensity", self._intensity(words, features[name], *self._range(name)))
+        if "noise" in outside:
+            low, high = self._range("noise")
+            above = features["noise"] > high
+            ratio = features["noise"] / max(high if above else low, 1e-9)
+            found["noise"] = (
+                f"{ratio:.2g} times that of the {'noisiest' if above else 'cleanest'} training image"
+            )
+        if bands := [name for name in outside if name.startswith("power_")]:
+            found["spectrum"] = self._spectrum(features, bands)
+        return found
+
+    @staticmethod
+    def _intensity(words: str, value: float, low: float, high: float) -> str:
+        return f"its {words} is at {value:.2f}, in training it was at {low:.2f} to {high:.2f} (-1 dark, 1 bright)"
+
+    def _spectrum(self, features: dict[str, float], bands: list[str]) -> str:
+        """Says where power is missing or too much, at the band that differs most."""
+        beyond = {}
+        for name in bands:
+            low, high = self._range(name)
+            beyond[name] = features[name] - (high if features[name] > high else low)
+        worst = max(bands, key=lambda name: abs(beyond[name]))
+        number = int(worst.removeprefix("power_"))
+        periods = f"{1 / BANDS[number + 1]:.2g} to {1 / BANDS[number]:.2g} pixels"
+        more = "more" if beyond[worst] > 0 else "less"
+        return (
+            f"{10 ** abs(beyond[worst]):.2g} times {more} power than ever in training at periods of {periods}"
+        )
+
+    def _range(self, name: str) -> tuple[float, float]:
+        return min(self.seen.features[name]), max(self.seen.features[name])
+
+
+def structure(image: np.ndarray) -> float:
+    """Returns how much more the blurred image varies than blurred white noise of its noise level would.
+
+    White noise of standard deviation s has one of s / (2 sqrt(pi) b) after a Gaussian blur of b pixels.
+
+    Args:
+        image: Image with shape (H, W), in any unit.
+    """
+    noise = noise_level(image) / (2 * np.sqrt(np.pi) * BLUR)
+    return float(gaussian_filter(image.astype(np.float64), BLUR, mode="reflect").std() / max(noise, 1e-12))

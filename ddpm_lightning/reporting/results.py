@@ -1,0 +1,192 @@
+"""From what was found out about each image to the files of an evaluation: tables, pictures, and a page to read."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.evaluation.diagnostics import (
+    Diagnosis,
+    inconsistent_draws,
+    over_smoothing,
+    poor_generalisation,
+)
+from ddpm_lightning.evaluation.distribution_shift import InputReference
+from ddpm_lightning.evaluation.run import Judged, Row
+from ddpm_lightning.evaluation.statistics import Difference, difference, fields_of
+from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
+from ddpm_lightning.evaluation.tables import write_rows, write_spread
+from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.reporting import plots
+from ddpm_lightning.reporting.panels import Zoom, draw_zoom
+from ddpm_lightning.reporting.perception_distortion import draw_realism, realism
+from ddpm_lightning.reporting.summary_page import (
+    against_raw_in_words,
+    averaging_in_words,
+    calibration_in_words,
+    gain_in_words,
+    range_in_words,
+)
+
+__all__ = ["diagnose", "draw", "summary_of", "write_tables"]
+
+
+def summary_of(
+    judged: Sequence[Judged],
+    about: dict[str, Any],
+    diagnoses: Sequence[Diagnosis],
+    conformal: Conformal | None = None,
+    conformal_split: str = "",
+) -> dict[str, Any]:
+    """Returns the content of ``summary.json``.
+
+    Args:
+        judged: What was found out about each image, by index.
+        about: What was evaluated, and how.
+        diagnoses: The three signatures of failure.
+        conformal: Calibrated intervals, or ``None``.
+        conformal_split: The split that they were calibrated on.
+    """
+    rows = [row for found in judged for row in found.rows]
+    spread = calibration(judged)
+    stored = None
+    if conformal is not None and spread is not None:
+        covered = conformal_coverage(judged, conformal)
+        stored = {**conformal.to_dict(), "split": conformal_split, "coverage": float(np.mean(covered))}
+    summary = {
+        **about,
+        "images": len(judged),
+        "data_range": _range(rows),
+        "resolution_unit": next(
+            (row.facts["resolution_unit"] for row in rows if "resolution_unit" in row.facts), ""
+        ),
+        "lpips_backbone": next(
+            (row.facts["lpips_backbone"] for row in rows if "lpips_backbone" in row.facts), None
+        ),
+        "estimators": summarise(rows),
+        "also": {
+            name: summarise([row for found in judged for row in found.also[name]]) for name in judged[0].also
+        },
+        "gain": _gains(rows, "single"),
+        "gain_over_raw": _gains(rows, "raw"),
+        "averaging": averaging(judged),
+        "realism": realism(judged),
+        "calibration": spread,
+        "no_calibration": next((found.no_spread for found in judged if found.no_spread), ""),
+        "conformal": stored,
+        "diagnostics": [asdict(diagnosis) for diagnosis in diagnoses],
+        "failed": {found.rows[0].image: found.failed for found in judged if found.failed},
+    }
+    gain, over_raw = (
+        Difference(**found) if (found := summary[name].get("psnr")) else None
+        for name in ("gain", "gain_over_raw")
+    )
+    useless = over_raw is not None and over_raw.mean <= 0
+    sentences = [
+        against_raw_in_words(over_raw, about["draws"]),
+        gain_in_words(gain, about["draws"]),
+        # Draws of a model that restores nothing obey the law of averaging all the same: it would sound like praise.
+        "" if useless else averaging_in_words(summary["averaging"]),
+        calibration_in_words(spread, stored),
+        range_in_words({found.rows[0].image: found.beyond for found in judged if not found.failed}),
+        *(f"{found.title}: {found.sentence}" for found in diagnoses if found.verdict == "suspect"),
+    ]
+    return {**summary, "in_words": [sentence for sentence in sentences if sentence]}
+
+
+def _range(rows: Sequence[Row]) -> dict[str, float] | None:
+    widths = [
+        row.facts["data_range"] for row in rows if row.estimator == "average" and "data_range" in row.facts
+    ]
+    if not widths:
+        return None
+    return {"median": float(np.median(widths)), "smallest": min(widths), "largest": max(widths)}
+
+
+def _gains(rows: Sequence[Row], estimator: str) -> dict[str, Any]:
+    """Returns the paired differences of the average and another estimator, by metric."""
+    single, average = ({r.image: r for r in rows if r.estimator == name} for name in (estimator, "average"))
+    gains = {}
+    for metric in sorted({name for row in rows for name in row.values}):
+        images = [
+            image for image in average if metric in average[image].values and metric in single[image].values
+        ]
+        if images:
+            fields = fields_of(images, [average[image].field for image in images])
+            values = ([table[image].values[metric] for image in images] for table in (average, single))
+            gains[metric] = asdict(difference(*values, fields))
+    return gains
+
+
+def write_tables(judged: Sequence[Judged], folder: Path) -> None:
+    """Writes ``metrics.csv``, ``metrics_PROTOCOL.csv`` for each further protocol, and ``uncertainty.csv``."""
+    write_rows([row for found in judged for row in found.rows], folder / "metrics.csv")
+    for protocol in judged[0].also:
+        write_rows(
+            [row for found in judged for row in found.also[protocol]], folder / f"metrics_{protocol}.csv"
+        )
+    if any(found.spread is not None for found in judged):
+        write_spread(judged, folder / "uncertainty.csv")
+
+
+def diagnose(
+    judged: Sequence[Judged], reference: InputReference | None, no_reference: str = ""
+) -> list[Diagnosis]:
+    """Looks for the three signatures of failure.
+
+    Args:
+        judged: What was found out about each image.
+        reference: Features of training images, or ``None``.
+        no_reference: Why there is no reference.
+    """
+    return [
+        over_smoothing(judged, _pixel_size(judged)),
+        inconsistent_draws(judged),
+        poor_generalisation(judged, reference, no_reference),
+    ]
+
+
+def _pixel_size(judged: Sequence[Judged]) -> float | None:
+    """Returns the size of a pixel in µm, if it is the same in all images."""
+    sizes = {image.pixel_size for image in judged if not image.failed}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def draw(
+    judged: Sequence[Judged],
+    summary: dict[str, Any],
+    zoom: Zoom | None,
+    reference: InputReference | None,
+    folder: Path,
+) -> list[str]:
+    """Draws all plots, and returns the names of the files that were written.
+
+    Args:
+        judged: What was found out about each image, by index.
+        summary: Content of ``summary.json``.
+        zoom: Where the draws disagree most, or ``None``.
+        reference: Features of training images, or ``None``.
+        folder: Folder of the figures.
+    """
+    drawn, pixel_size = ["scores.png"], _pixel_size(judged)
+    plots.draw_scores([row for found in judged for row in found.rows], folder / "scores.png")
+    if any(found.spectra is not None for found in judged):
+        plots.draw_spectrum(judged, pixel_size, folder / "spectrum.png")
+        drawn.append("spectrum.png")
+        if plots.draw_frc(judged, pixel_size, folder / "frc.png"):
+            drawn.append("frc.png")
+    if summary["averaging"]:
+        plots.draw_averaging(summary["averaging"], summary["protocol"], folder / "averaging.png")
+        plots.draw_calibration(summary["calibration"], folder / "calibration.png")
+        drawn += ["averaging.png", "calibration.png"]
+    if summary["realism"] and draw_realism(summary["realism"], summary["protocol"], folder / "realism.png"):
+        drawn.append("realism.png")
+    if zoom is not None:
+        draw_zoom(zoom, folder / "draws.png")
+        drawn.append("draws.png")
+    if reference is not None:
+        plots.draw_inputs(judged, reference, folder / "inputs.png")
+        drawn.append("inputs.png")
+    return drawn

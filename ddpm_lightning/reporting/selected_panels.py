@@ -1,0 +1,97 @@
+"""Which images are drawn while they pass by, so that none has to be kept or restored again."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ddpm_lightning.evaluation.run import Judged, Restored, granted
+from ddpm_lightning.reporting.panels import Zoom, panel, zoom_in
+from ddpm_lightning.reporting.viewer_images import View, write_view
+
+__all__ = ["Pictures"]
+
+
+@dataclass
+class Pictures:
+    """Draws some images, evenly spread over the split, and remembers where draws disagree most.
+
+    Attributes:
+        folder: Folder of the figures.
+        title: Name of the data set.
+        wanted: Number of images to draw; 0 draws and remembers nothing.
+        count: Number of images.
+        drawn: Index and file of each image that was drawn.
+        zoom: Where draws disagree most, of the images that passed by.
+        views: Index and pictures of each image that was drawn.
+    """
+
+    folder: Path
+    title: str
+    wanted: int
+    count: int
+    drawn: list[tuple[int, str]] = field(default_factory=list)
+    zoom: Zoom | None = None
+    views: list[tuple[int, View]] = field(default_factory=list)
+
+    def see(self, restored: Restored, judged: Judged) -> None:
+        """Looks at one image."""
+        if not self.wanted:
+            return
+        pair = restored.pair
+        if restored.draws > 1:
+            zoom = zoom_in(
+                pair.name,
+                pair.low,
+                restored.shown,
+                restored.average,
+                restored.std,
+                restored.high,
+                pair.pixel_size,
+            )
+            self.zoom = _larger([self.zoom, zoom])
+        places = np.linspace(0, self.count - 1, min(self.wanted, self.count)).round().astype(int)
+        if judged.index not in places:
+            return
+        # As scored: a gain and an offset that the protocol grants are no error to be shown. One fit serves all, since
+        # maps on different scales could not be compared.
+        gain, offset = granted(judged.rows)
+        average = gain * restored.average + offset
+        images = {
+            "low": pair.low,
+            "single": gain * restored.single + offset,
+            "average": average,
+            "target": restored.high,
+            "error": np.abs(average - restored.high),
+            "std": abs(gain) * restored.std,
+        }
+        psnr = {row.estimator: row.values["psnr"] for row in judged.rows if "psnr" in row.values}
+        captions = {name: f"PSNR {value:.2f} dB" for name, value in psnr.items()}
+        captions["low"] = captions.pop("raw", "")
+        shown = dict(images)
+        if restored.draws == 1:
+            # One pass has no spread, and an image of zeros would look like certainty.
+            del shown["single"], shown["average"], shown["std"]
+            shown = {"low": shown["low"], "restored": average, **shown}
+            captions["restored"] = captions.pop("average", "")
+        name = f"image_{pair.name}.png"
+        title = f"{self.title} {pair.name}, protocol {judged.rows[0].facts['protocol']}"
+        panel([shown], self.folder / name, [captions], pair.pixel_size, title)
+        self.drawn.append((judged.index, name))
+        del images["error"]
+        self.views.append((judged.index, write_view(images, pair.name, pair.pixel_size, self.folder.parent)))
+
+    def merge(self, others: Iterable["Pictures"]) -> None:
+        """Takes over what other processes drew and remember."""
+        for other in others:
+            self.drawn = sorted({*self.drawn, *other.drawn})
+            # By index alone: a process that has all of them is among the others.
+            self.views = sorted(dict([*self.views, *other.views]).items())
+            self.zoom = _larger([self.zoom, other.zoom])
+
+
+def _larger(zooms: Iterable[Zoom | None]) -> Zoom | None:
+    known = [zoom for zoom in zooms if zoom is not None]
+    # The name decides between equals, so that the order in which images pass by does not.
+    return max(known, key=lambda zoom: (zoom.spread, zoom.image), default=None)

@@ -1,0 +1,106 @@
+"""Versions of an image as plain 8-bit pictures, for whoever wants to look at them one upon the other.
+
+``low`` has a grey scale of its own; draw, average and target share that of the target. The spread of the draws is in
+colours (cividis), and the opacity of a pixel is its spread: laid over an image it covers what is not to be trusted.
+Large images are cut down to the central square, so that a page of them stays small.
+"""
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from ddpm_lightning.reporting.panels import limits
+from ddpm_lightning.utils.atomic import whole
+
+__all__ = ["View", "rescaled", "write_view"]
+
+#: Largest side of a view in pixels.
+SIDE = 512
+
+
+@dataclass(frozen=True)
+class View:
+    """Pictures of one image.
+
+    Attributes:
+        image: Name of the image.
+        files: File of each version, relative to the folder of the evaluation.
+        size: Rows and columns.
+        pixel_size: Size of a pixel in µm, or ``None``.
+        std_full: Spread that is fully opaque, in intensities; 0 where there is no spread.
+    """
+
+    image: str
+    files: dict[str, str]
+    size: tuple[int, int]
+    pixel_size: float | None
+    std_full: float
+
+
+def write_view(versions: dict[str, np.ndarray], image: str, pixel_size: float | None, folder: Path) -> View:
+    """Writes the pictures of one image as PNG.
+
+    Args:
+        versions: ``low``, ``single``, ``average``, ``target`` and ``std``, each with shape (H, W).
+        image: Name of the image.
+        pixel_size: Size of a pixel in µm, or ``None``.
+        folder: Folder of the evaluation; pictures go into ``views`` there.
+    """
+    (folder / "views").mkdir(parents=True, exist_ok=True)
+    cut = {name: _centre(version) for name, version in versions.items()}
+    grey, full = limits(cut["target"]), float(np.percentile(cut["std"], 99.8))
+    files = {}
+    for name, version in cut.items():
+        if name == "std":
+            if full <= 0:
+                continue
+            pixels = _coloured(version / full)
+        else:
+            low, high = limits(version) if name == "low" else grey
+            pixels = (255 * np.clip((version - low) / (high - low), 0, 1)).round().astype(np.uint8)
+        files[name] = f"views/{_file_name(image)}_{name}.png"
+        with whole(folder / files[name]) as partial:
+            Image.fromarray(pixels).save(partial, format="PNG", optimize=True)
+    return View(image, files, cut["target"].shape, pixel_size, max(full, 0.0))
+
+
+def rescaled(content: bytes, factor: float) -> bytes:
+    """Returns the picture of a spread as it is on a wider scale, so that those of several methods can be compared.
+
+    Args:
+        content: The picture, a PNG as :func:`write_view` leaves it.
+        factor: Its own spread that is fully opaque, as a share of that of the wider scale.
+
+    Raises:
+        ValueError: If it is no such picture.
+    """
+    try:
+        with Image.open(BytesIO(content), formats=["PNG"]) as picture:
+            if picture.mode != "RGBA" or max(picture.size) > SIDE:
+                raise ValueError("no picture of a spread")
+            share = np.asarray(picture)[..., 3] / 255
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError("no picture of a spread") from error
+    result = BytesIO()
+    Image.fromarray(_coloured(share * factor)).save(result, format="PNG", optimize=True)
+    return result.getvalue()
+
+
+def _coloured(share: np.ndarray) -> np.ndarray:
+    share = np.clip(share, 0, 1)
+    pixels = matplotlib.colormaps["cividis"](share, bytes=True)
+    pixels[..., 3] = (255 * share).round()
+    return pixels
+
+
+def _centre(version: np.ndarray) -> np.ndarray:
+    top, left = (max(0, (size - SIDE) // 2) for size in version.shape)
+    return version[top : top + SIDE, left : left + SIDE]
+
+
+def _file_name(image: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in image)

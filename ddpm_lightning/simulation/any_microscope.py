@@ -1,0 +1,125 @@
+"""Noisy and clean images of one specimen under a microscope that is drawn at random.
+
+The twins know one microscope each. Here magnification, blur, background, light and detector are drawn anew for every
+image, and both images of a pair share all but the noise: who learns from them learns to remove noise of any strength,
+and not to sharpen, for how blurred an image is by its own optics nothing in it tells.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ddpm_lightning.simulation.detector import Detector
+from ddpm_lightning.simulation.scene import log_uniform, smooth_field
+from ddpm_lightning.simulation.twins import TWINS, expose
+
+__all__ = ["AnyMicroscope"]
+
+#: Pixels around the field that interpolation and blur may spoil.
+MARGIN = 8
+#: Fall-off of the amplitude of textures with frequency: from fine grain to clouds.
+TEXTURE_EXPONENTS = (0.6, 2.0)
+
+
+@dataclass(frozen=True)
+class AnyMicroscope:
+    """Ranges that a microscope is drawn from; all but layers, background and excess are uniform in their logarithm.
+
+    Attributes:
+        layers: Fields of the specimen that lie over each other, each dimmer than the one before: how dense it is.
+        texture: Brightness of a texture with a power law for a spectrum, as a share of the brightest structures; half
+            of the images have one. Cells are full of what no model of filaments knows.
+        zoom: Magnification of the twin's own sampling.
+        blur: Standard deviation of a Gaussian blur, beyond that of the twin's own optics, in pixels.
+        photons: Photons at the brightest structures (99.5th percentile).
+        background: Background light as a share of the brightest structures.
+        read_noise: Standard deviation of the read noise in electrons.
+        excess: Excess noise factor F².
+        bits: Depths of detectors, one of which is drawn.
+    """
+
+    layers: tuple[int, int] = (1, 3)
+    texture: tuple[float, float] = (0.1, 3.0)
+    zoom: tuple[float, float] = (0.3, 2.5)
+    blur: tuple[float, float] = (0.15, 2.0)
+    photons: tuple[float, float] = (3.0, 500.0)
+    background: tuple[float, float] = (0.0, 0.5)
+    read_noise: tuple[float, float] = (0.1, 4.0)
+    excess: tuple[float, float] = (1.0, 1.5)
+    bits: tuple[int, ...] = (8, 12, 16)
+
+    def __call__(self, specimen: str, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws a specimen and records it.
+
+        Args:
+            specimen: Name of a twin.
+            rng: Source of everything random.
+            size: Side of the images in pixels.
+
+        Returns:
+            A noisy image as integers, and the mean of endlessly many of them, float32; both (size, size).
+        """
+        light = self._light(specimen, rng, size)
+        read_noise = float(log_uniform(rng, *self.read_noise))
+        bits, excess = int(rng.choice(self.bits)), float(rng.uniform(*self.excess))
+        offset = float(rng.uniform(2, 12)) * (1 if bits == 8 else 10)
+        # The brightest structures take a third to all of the detector's range: some images are clipped.
+        room = (2**bits - 1 - offset) * float(log_uniform(rng, 0.33, 1.1))
+        gain = room / max(float(light.max()), 10 * read_noise)
+        detector = Detector(gain=gain, offset=offset, read_noise=read_noise, excess=excess, bits=bits)
+        low = detector(light, rng)
+        clean = np.clip(detector.expected(light), 0, 2**bits - 1)
+        return low, clean.astype(np.float32)
+
+    def _light(self, specimen: str, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Returns the expected photons of a specimen."""
+        blur = float(log_uniform(rng, *self.blur))
+        layers = int(rng.integers(self.layers[0], self.layers[1] + 1))
+        image = sum(
+            float(log_uniform(rng, 0.3, 1)) * self._structures(specimen, rng, size) for _ in range(layers)
+        )
+        if rng.random() < 0.5:
+            image = image + float(log_uniform(rng, *self.texture)) * texture(rng, len(image))
+        image = np.maximum(ndimage.gaussian_filter(image, blur), 0)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+        image = image / max(float(np.percentile(image, 99.5)), 1e-6)
+        haze = np.exp(0.5 * smooth_field(rng, size, size / 3))
+        image = image + float(rng.uniform(*self.background)) * haze / haze.mean()
+        return float(log_uniform(rng, *self.photons)) * image
+
+    def _structures(self, specimen: str, rng: np.random.Generator, size: int) -> np.ndarray:
+        """Returns a field of the specimen and its margin, the brightest structures at about 1."""
+        zoom = float(log_uniform(rng, *self.zoom))
+        side = int(np.ceil((size + 2 * MARGIN) / zoom))
+        image = expose(TWINS[specimen], rng, max(side, 32), truth=False).high.astype(np.float32)
+        if zoom < 1:  # what is finer than a pixel would fold into patterns
+            image = ndimage.gaussian_filter(image, 0.5 / zoom)
+        image = ndimage.zoom(image, zoom, order=3, mode="reflect", grid_mode=True)
+        top, left = ((length - size - 2 * MARGIN) // 2 for length in image.shape)
+        image = image[top : top + size + 2 * MARGIN, left : left + size + 2 * MARGIN]
+        return image / max(float(np.percentile(image, 99.5)), 1e-6)
+
+
+def texture(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Returns a random texture: fine grain, clouds or bundles of fibres, often within the shape of a cell.
+
+    It is log-normal; the amplitude of its logarithm falls with frequency by a power law, more slowly across the fibres.
+
+    Args:
+        rng: Source of randomness.
+        size: Side in pixels.
+
+    Returns:
+        An image (size, size), float32, not negative, its 99.5th percentile at about 1.
+    """
+    angle, length = rng.uniform(0, np.pi), float(log_uniform(rng, 1, 10))
+    rows, columns = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+    along, across = (np.cos(turn) * columns + np.sin(turn) * rows for turn in (angle, angle + np.pi / 2))
+    frequency = np.maximum(np.hypot(length * along, across), 1 / size)
+    amplitude = frequency ** -rng.uniform(*TEXTURE_EXPONENTS)
+    field = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(size, size))) * amplitude, (size, size))
+    image = np.exp((field - field.mean()) / field.std() * rng.uniform(0.3, 1.0))
+    if rng.random() < 0.5:
+        shape = smooth_field(rng, size, size / rng.uniform(3, 10))
+        image = image / (1 + np.exp((rng.uniform(-0.5, 0.5) - shape) / rng.uniform(0.02, 0.2)))
+    return (image / np.percentile(image, 99.5)).astype(np.float32)

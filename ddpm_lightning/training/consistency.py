@@ -1,0 +1,141 @@
+"""Settings that are right one by one, and wrong together: looked for before anything is started."""
+
+from typing import Any
+
+import torch
+
+from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.inference.memory import available_bytes, training_bytes
+from ddpm_lightning.metrics.ssim import minimum_side
+from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.utils.errors import UserError
+
+__all__ = ["check", "check_partners", "memory_warning"]
+
+#: Maps of each pixel that a network holds at once while it draws, as multiples of its first level's channels; measured
+#: on none, meant to tell 1 GB from 100.
+MAPS = 40
+#: Pixels that are drawn at once at most (:func:`ddpm_lightning.models.protocol.draws_of`).
+PIXELS_AT_ONCE = 2**20
+
+
+def check(config: dict[str, Any], crop: int, multiple: int) -> None:
+    """Checks settings against each other.
+
+    Args:
+        config: Configuration of a run.
+        crop: Side of the training crops in pixels.
+        multiple: What the levels of the network divide the sides of images by.
+
+    Raises:
+        UserError: For the first pair of settings that cannot be together; it names both.
+    """
+    if crop % multiple:
+        near = max(crop // multiple, 1) * multiple
+        raise UserError(
+            "data.crop",
+            f"is {crop}; the levels of this network need multiples of {multiple}",
+            remedy=f"set data.crop={near}",
+        )
+    _check_batch(config)
+    _check_memory(config["callbacks"].get("samples"), config["model"])
+    _check_monitor(config)
+
+
+def check_partners(config: dict[str, Any], data: PairDataModule, model: Learner) -> None:
+    """Checks that there are clean images where they are needed.
+
+    Raises:
+        UserError: If the model, or what chooses its best checkpoint, needs clean images and there are none.
+    """
+    alone = [split for split in ("train", "val") if not data.paired(split)]
+    if alone and model.needs_clean:
+        raise UserError(
+            f"data set {data.name}",
+            f"has no clean images in its split {alone[0]!r}, and model={config['names']['model']} learns from them",
+            allowed="folders low/ and high/",
+            remedy="add them, or choose model=noise2void_small, n2v2_small or struct_n2v_small",
+        )
+    monitor = (config["callbacks"].get("checkpoint") or {}).get("monitor")
+    if "val" in alone and monitor not in (None, "val/loss"):
+        raise UserError(
+            "callbacks.checkpoint.monitor",
+            f"is {monitor}, and there are no clean images for validation",
+            remedy="leave it out: val/loss needs none",
+        )
+
+
+def memory_warning(model: Learner, pixels: int) -> str:
+    """Returns a warning if training on the CPU needs more than half of the free memory; else an empty text.
+
+    Args:
+        model: The model.
+        pixels: Pixels of all crops of a batch.
+    """
+    needed, free = training_bytes(model, pixels), available_bytes(torch.device("cpu"))
+    if needed < free / 2:
+        return ""
+    return (
+        f"warning: this training needs about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free; "
+        "a smaller data.batch_size or data.crop, or a model whose name ends in _small, needs less"
+    )
+
+
+def _check_batch(config: dict[str, Any]) -> None:
+    trainer, batch = config["trainer"], config["data"]["batch_size"]
+    devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
+    if devices in (-1, "-1", "auto"):
+        on_gpu = trainer.get("accelerator") in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+        devices = torch.cuda.device_count() if on_gpu else 1
+    if not isinstance(devices, int) or not isinstance(nodes, int) or devices < 1:
+        return
+    if batch % (devices * nodes):
+        raise UserError(
+            "data.batch_size",
+            f"is {batch}, to be shared by {devices * nodes} processes (trainer.devices x trainer.num_nodes)",
+            allowed=f"a multiple of {devices * nodes}; the batch is that of all processes together",
+            remedy=f"set data.batch_size={max(batch // (devices * nodes), 1) * devices * nodes}",
+        )
+
+
+def _check_memory(samples: dict[str, Any] | None, model: dict[str, Any]) -> None:
+    """Asks for a GPU that can hold what is drawn at once while the model trains."""
+    if not samples or not torch.cuda.is_available():
+        return
+    area = samples["crop"] ** 2
+    pixels = area * max(min(samples["draws"], PIXELS_AT_ONCE // area), 1)
+    needed = 4 * MAPS * (model.get("network") or {}).get("base", 64) * pixels
+    available = torch.cuda.get_device_properties(0).total_memory
+    if needed > available:
+        raise UserError(
+            "callbacks.samples.draws",
+            f"is {samples['draws']}, of {samples['crop']} pixels on a side (callbacks.samples.crop): that needs about"
+            f" {needed / 1e9:.0f} GB, and the GPU has {available / 1e9:.0f}",
+            remedy="set callbacks.samples.draws=2, or callbacks.samples.crop=192",
+        )
+
+
+def _check_monitor(config: dict[str, Any]) -> None:
+    """Looks at the metric that chooses the best checkpoint: it must be one that is computed, often enough."""
+    checkpoint = config["callbacks"].get("checkpoint") or {}
+    monitor, samples = checkpoint.get("monitor"), config["callbacks"].get("samples")
+    if monitor in (None, "val/loss") or not str(monitor).startswith("val/"):
+        return
+    if not samples:
+        raise UserError(
+            "callbacks.checkpoint.monitor",
+            f"is {monitor}, which callbacks.samples computes, and that is switched off",
+            remedy="set callbacks.checkpoint.monitor=val/loss, or leave callbacks.samples on",
+        )
+    if "ms_ssim" in monitor and samples["crop"] < (least := minimum_side()):
+        raise UserError(
+            "callbacks.samples.crop",
+            f"is {samples['crop']}, and {monitor} (callbacks.checkpoint.monitor) needs {least} pixels",
+            remedy=f"set callbacks.samples.crop={least} or more, or monitor val/loss",
+        )
+    if samples["every_n_epochs"] > 1:
+        raise UserError(
+            "callbacks.samples.every_n_epochs",
+            f"is {samples['every_n_epochs']}, and {monitor} (callbacks.checkpoint.monitor) is missing in between",
+            remedy="set callbacks.samples.every_n_epochs=1, or monitor val/loss",
+        )

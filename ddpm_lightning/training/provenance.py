@@ -1,0 +1,112 @@
+"""Where a run comes from: what is needed to make it again next year, or to find out why that fails."""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ddpm_lightning
+from ddpm_lightning.utils.atomic import read_json
+from ddpm_lightning.utils.paths import expanded
+
+__all__ = ["data_hash", "provenance"]
+
+PACKAGES = (
+    "torch",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "tifffile",
+    "wandb",
+)
+
+
+def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns commit, versions, data, command line, seed and machine of a run, in plain containers.
+
+    A run that goes on keeps where it comes from; when and how it went on is added under ``resumed``.
+    """
+    start = {
+        "began": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "folder": os.getcwd(),
+    }
+    if config.get("resume") and (origin := read_json(Path(config["resume"]) / "provenance.json")):
+        earlier = origin.get("resumed")
+        earlier = earlier if isinstance(earlier, list) else []
+        return {**origin, "resumed": [*earlier, {**start, "commit": _commit()}]}
+    return {
+        **start,
+        "seed": config["seed"],
+        "commit": _commit(),
+        "versions": {"ddpm_lightning": ddpm_lightning.__version__, "python": platform.python_version()}
+        | _versions(),
+        "data": data_hash(config["data"]),
+        "machine": {
+            "name": platform.node(),
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpus": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+        },
+    }
+
+
+def data_hash(data: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a hash that tells the data of a run from others, and what it was taken of.
+
+    It is that of ``manifest.json``, which holds a hash of each file; without one, that of names and sizes of all
+    files. Simulated sets are made from their settings.
+    """
+    root = expanded(str(data.get("root") or ""))
+    if not data.get("root") or not root.is_dir():
+        return {"of": "settings", "sha256": _sha256(repr(sorted(data.items(), key=str)).encode())}
+    manifest = root / "manifest.json"
+    if manifest.is_file():
+        return {"of": "manifest.json", "sha256": _sha256(manifest.read_bytes())}
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    listing = "\n".join(f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in files)
+    return {"of": "names and sizes of files", "sha256": _sha256(listing.encode())}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """Returns the commit of the checkout that this program runs from, if it is one; ``+`` says that it was changed."""
+    root = Path(ddpm_lightning.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit, changed = (
+            subprocess.run(
+                ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+            ).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.strip() + ("+" if changed.strip() else "")

@@ -1,0 +1,319 @@
+"""Atomic writes: files are written under a hidden name in the same folder, then renamed.
+
+The hidden name is random and must not exist, so no two processes write to the same file, and no existing link is
+followed. The content is flushed to the disk before the file is renamed.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from ddpm_lightning.utils.errors import UserError
+
+__all__ = [
+    "DiskFull",
+    "Draft",
+    "Print",
+    "disk_full_named",
+    "new_file",
+    "noted",
+    "print_of",
+    "read_json",
+    "remove_partials",
+    "text_of",
+    "whole",
+    "whole_zip",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+#: Pattern of the hidden names of this program, which :func:`_hidden` makes.
+PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
+#: Bytes of a name that its hidden name repeats, because names may have the maximum length.
+REPEATED = 200
+#: No record of this program is larger; a sparse file of any size takes no room.
+LARGEST_TEXT = 2**28
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+#: Size and hash of a file or folder: ``{"bytes": …, "sha256": …}``.
+Print = dict[str, Any]
+_noted: ContextVar[dict[str, Print] | None] = ContextVar("noted", default=None)
+
+
+class DiskFull(UserError):
+    """The disk is full, so writing other files would fail too."""
+
+
+@contextmanager
+def whole(path: str | Path, folder: bool = False, lasting: bool = True) -> Iterator[Path]:
+    """Gives the name under which to write a file, which takes its own name when the block ends without an error.
+
+    Until then, an existing file is kept. A process that is killed leaves the hidden file behind.
+
+    Args:
+        path: The file; its folder is created.
+        folder: Whether it is a folder, like Zarr images.
+        lasting: Whether to flush it to the disk; not needed for files that can be recreated and are verified when read.
+
+    Raises:
+        DiskFull: If the disk is full.
+        OSError: If the file cannot be written for another reason.
+    """
+    draft = Draft(path, folder, lasting)
+    try:
+        with disk_full_named(path):
+            yield draft.begin()
+            draft.keep()
+    finally:
+        draft.drop()
+
+
+class Draft:
+    """A file that is being written, for writers that do not fit one ``with`` block; otherwise use :func:`whole`.
+
+    Args:
+        path: The file.
+        folder: Whether it is a folder.
+        lasting: Whether to flush it to the disk.
+    """
+
+    def __init__(self, path: str | Path, folder: bool = False, lasting: bool = True) -> None:
+        self.path, self.folder, self.lasting = Path(path), folder, lasting
+        self._partial: Path | None = None
+
+    def begin(self) -> Path:
+        """Creates an empty file or folder under a hidden name, and returns its path."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.lstat(self.path)  # raises now, before any work, if the name is too long
+        partial = _hidden(self.path)
+        if self.folder:
+            partial.mkdir()
+        else:
+            os.close(new_file(partial))
+        self._partial = partial
+        return partial
+
+    def keep(self) -> None:
+        """Flushes the content to the disk and renames the file."""
+        if self.lasting:
+            _settle(self._partial)
+        if (prints := _noted.get()) is not None:
+            prints[os.path.abspath(self.path)] = print_of(self._partial)
+        if self.folder and self.path.is_dir() and not self.path.is_symlink():
+            # A folder can only replace an empty one, so the old one is moved away once everything is written.
+            aside = _hidden(self.path)
+            self.path.replace(aside)
+            self._partial.replace(self.path)
+            _remove(aside)
+        else:
+            self._partial.replace(self.path)
+        self._partial = None
+        if self.lasting:
+            _settle_names(self.path.parent)
+
+    def drop(self) -> None:
+        """Removes what was written, unless it was kept."""
+        if self._partial is not None:
+            _remove(self._partial)
+            self._partial = None
+
+
+def new_file(path: Path) -> int:
+    """Creates a new file with default permissions, and returns its descriptor.
+
+    Raises:
+        FileExistsError: If the path exists, even as a dangling link.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666)
+
+
+@contextmanager
+def disk_full_named(path: str | Path, size: int | None = None) -> Iterator[None]:
+    """Turns errors caused by a full disk, which vary and may not name the file, into :class:`DiskFull`.
+
+    Args:
+        path: What is written.
+        size: Its size in bytes, if known.
+
+    Raises:
+        DiskFull: If the disk is full; it names ``path``.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        # numpy reports a short write without an error number.
+        full = isinstance(error, OSError) and (error.errno in FULL or "requested and" in str(error))
+        # PyTorch and others only report a failed write; their partial file still exists, so the disk is still full.
+        if full or (not isinstance(error, MemoryError) and not _has_room(Path(path).parent)):
+            room = "some space" if size is None else f"{size / 1e6:.1f} MB of space"
+            remedy = f"free {room} and run the same command again, or choose another folder"
+            raise DiskFull(path, "the disk is full", remedy=remedy) from error
+        raise
+
+
+def _has_room(folder: Path) -> bool:
+    """Says whether there is space for a file in a folder; other errors, such as permissions, count as yes."""
+    probe = _hidden(folder / "probe")
+    try:
+        descriptor = new_file(probe)
+    except OSError as error:
+        return error.errno not in FULL
+    try:
+        os.write(descriptor, bytes(1 << 16))
+        os.fsync(descriptor)
+    except OSError as error:
+        return error.errno not in FULL
+    finally:
+        os.close(descriptor)
+        probe.unlink(missing_ok=True)
+    return True
+
+
+def _hidden(path: Path) -> Path:
+    name = os.fsdecode(os.fsencode(path.name)[:REPEATED])
+    return path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
+
+
+def _settle(partial: Path) -> None:
+    """Flushes a file, or all files of a folder, to the disk."""
+    for file in _files(partial):
+        descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _settle_names(folder: Path) -> None:
+    """Flushes the names in a folder to the disk, if the system supports it."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Removes an unfinished file or folder; a link is removed, not followed."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def remove_partials(folders: Iterable[Path]) -> None:
+    """Removes unfinished files of killed processes; call it only while no other process writes to the folders."""
+    for folder in folders:
+        if folder.is_dir():
+            for path in [path for path in folder.iterdir() if PARTIAL.fullmatch(path.name)]:
+                _remove(path)
+
+
+def print_of(path: Path) -> Print:
+    """Returns the size and SHA-256 of a file, or of all names and contents of a folder."""
+    if path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return {"bytes": file.tell(), "sha256": digest}
+    if not path.is_dir():
+        raise OSError(errno.EINVAL, "is neither a file nor a folder", str(path))
+    total, size = hashlib.sha256(), 0
+    for file in _files(path):
+        found = print_of(file)
+        size += found["bytes"]
+        total.update(f"{found['sha256']} {os.fsencode(file.relative_to(path)).hex()}\n".encode())
+    return {"bytes": size, "sha256": total.hexdigest()}
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+@contextmanager
+def noted() -> Iterator[dict[str, Print]]:
+    """Records size and hash of every file that :func:`whole` writes in this block, by absolute path.
+
+    They are those of the written content, even if the file changes afterwards.
+    """
+    prints: dict[str, Print] = {}
+    token = _noted.set(prints)
+    try:
+        yield prints
+    finally:
+        _noted.reset(token)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes bytes."""
+    with whole(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Writes plain containers; numbers must be finite."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def text_of(path: Path) -> str:
+    """Returns the text of a file in UTF-8 that may come from a stranger.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no ordinary file, which could be waited for without end, or gigantic, or no text.
+    """
+    if not path.is_file() and path.exists():
+        raise ValueError(f"{path} is not a file")
+    if path.stat().st_size > LARGEST_TEXT:
+        raise ValueError(f"{path} is larger than {LARGEST_TEXT} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file holds; nothing, if it is not there or was not written by us."""
+    try:
+        content = json.loads(text_of(path))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def whole_zip(path: Path) -> bool:
+    """Says whether a file is an intact ZIP archive of uncompressed parts, as PyTorch writes checkpoints.
+
+    Compressed or overlapping parts could be a thousand times as large as the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+            small = sum(part.file_size for part in parts) <= path.stat().st_size
+            return stored and small and archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError):
+        return False

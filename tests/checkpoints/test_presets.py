@@ -1,0 +1,116 @@
+"""Which sampler and how many draws: presets, what is given explicitly, and answers to what a model does not offer."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from ddpm_lightning.checkpoints.presets import choose
+from ddpm_lightning.cli import compose, evaluate, restore
+from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.models.presets import ONE_PASS, of_diffusion, of_flow
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build
+from tests.trained import write_checkpoint
+
+
+def description(model: str, *overrides: str) -> dict:
+    config = compose.compose("train", [f"model={model}", *overrides])
+    config.run_folder = "somewhere"
+    return compose.plain(config)["model"]
+
+
+def evaluations(drawing) -> int:
+    with torch.device("meta"):
+        return build(drawing.model).evaluations * drawing.draws
+
+
+@pytest.mark.parametrize(
+    ("model", "costs"),
+    [
+        (
+            "ddpm_small",
+            {"paper": 3000, "mean": 75, "uncertainty": 225, "realistic": 5, "fast": 10, "one_step": 1},
+        ),
+        ("ddpm", {"paper": 3000, "mean": 75, "uncertainty": 225, "realistic": 5, "fast": 10, "one_step": 1}),
+        ("pmrf_small", {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1}),
+        (
+            "residual_flow_small",
+            {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1, "uncertainty": 165},
+        ),
+        ("regression_small", {"one_pass": 1}),
+        ("care_probabilistic_small", {"one_pass": 15}),
+        ("noise2void_small", {"one_pass": 1}),
+        ("gaussian", {"one_pass": 1}),
+    ],
+)
+def test_each_model_offers_what_makes_sense_for_it(model, costs):
+    """Every preset can be built, whatever the model predicts: an epsilon model has grids of its own."""
+    node = description(model)
+    with torch.device("meta"):
+        offered = build(node).presets
+    assert {name: evaluations(choose(node, name)) for name in offered} == costs
+    assert all(preset.use for preset in offered.values())
+    assert choose(node).preset == next(iter(offered))
+
+
+def test_one_step_begins_at_pure_noise_where_that_was_trained():
+    assert choose(description("ddpm_small"), "one_step").model["sampler"]["at"] == 0.8
+    terminal = description("ddpm_small", "model.p_terminal=0.25")
+    assert choose(terminal, "one_step").model["sampler"]["at"] == 1.0
+
+
+def test_what_is_given_wins():
+    node = description("ddpm_small")
+    assert choose(node, "mean").preset == "mean" and choose(node, "mean", draws=15).preset == "mean"
+    fewer = choose(node, "mean", draws=4)
+    assert (fewer.preset, fewer.draws, evaluations(fewer)) == ("mean (draws=4)", 4, 20)
+    changed = choose(node, "uncertainty", {"steps": 7, "antithetic": None})
+    assert (changed.preset, changed.draws, evaluations(changed)) == ("custom", 15, 105)
+    assert changed.model["sampler"]["_target_"].endswith("DPMSolver")
+    own = choose(node, None, {"steps": 7})
+    assert own.preset == "custom" and own.model["sampler"]["_target_"].endswith("Ancestral")
+    stored = choose(node, "stored")
+    assert (stored.preset, evaluations(stored)) == ("stored", 300) and stored.model == node
+
+
+@pytest.mark.parametrize(
+    ("model", "preset", "words"),
+    [
+        (
+            "ddpm_small",
+            "meen",
+            r"not offered by this model \(DDPM\)(.|\n)*mean \(the least.*did you mean preset=mean",
+        ),
+        ("ddpm_small", "balanced", r"allowed: mean \(.*; stored \(the sampler of the checkpoint\)"),
+        ("pmrf_small", "uncertainty", r"not offered by this model \(PMRF\)"),
+        ("regression_small", "paper", r"allowed: one_pass \(the only way of this model\)\n"),
+        ("regression_small", "stored", "not offered by this model"),
+    ],
+)
+def test_names_that_are_not_offered_are_answered(model, preset, words):
+    with pytest.raises(UserError, match="(?s)" + words):
+        choose(description(model), preset)
+    with pytest.raises(UserError, match="without a sampler"):
+        choose(description("regression_small"), None, {"steps": 3})
+
+
+def test_a_restorer_takes_the_first_preset_or_the_named_one(tmp_path):
+    path = write_checkpoint(tmp_path / "best.ckpt")
+    plane = np.random.default_rng(0).poisson(30, (32, 32))
+    named = Restorer.load(path, "cpu", preset="fast")
+    assert named.trained.preset == "fast" and named.restore(plane).draws == 2
+    assert Restorer.load(path, "cpu").trained.preset == "mean"
+    by_hand = Restorer.load(path, "cpu", {"steps": 2})
+    assert (by_hand.trained.preset, by_hand.method.evaluations) == ("custom", 2)
+    assert json.dumps(named.restore(plane).precision)
+
+
+@pytest.mark.parametrize("verb", [restore, evaluate])
+def test_help_names_all_presets_and_samplers(verb):
+    presets = {*of_diffusion(False, False), *of_flow(True), *ONE_PASS}
+    samplers = {path.stem for path in (compose.config_folder() / "sampler").glob("*.yaml")}
+    words = set(re.split(r"[\s,;=]+", verb.__doc__))
+    assert presets | samplers <= words

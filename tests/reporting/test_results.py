@@ -1,0 +1,209 @@
+"""From judged images to summary, page and pictures."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib import image as images
+
+from ddpm_lightning.evaluation.distribution_shift import InputReference
+from ddpm_lightning.evaluation.statistics import difference
+from ddpm_lightning.evaluation.summary import averaging, calibration, finite
+from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.reporting.panels import zoom_in
+from ddpm_lightning.reporting.results import diagnose, draw, summary_of, write_tables
+from ddpm_lightning.reporting.summary_page import (
+    against_raw_in_words,
+    averaging_in_words,
+    calibration_in_words,
+    gain_in_words,
+    range_in_words,
+    summary_page,
+)
+from tests.evaluation.gaussian import Posterior, judge
+
+ABOUT = {
+    "protocol": "range",
+    "data": "gaussian",
+    "split": "test",
+    "draws": 15,
+    "preset": "exact",
+    "evaluations_per_draw": 1,
+    "seed": 0,
+    "bfloat16": False,
+    "align": False,
+    "checkpoint": {"file": "best.ckpt", "sha256": 64 * "a", "names": {"model": "exact", "data": "gaussian"}},
+    "versions": {"torch": "2"},
+}
+
+
+@pytest.fixture(scope="module")
+def judged():
+    return judge(images=9, side=64)
+
+
+@pytest.fixture(scope="module")
+def reference(judged):
+    return InputReference({name: [image.input[name] for image in judged] for name in judged[0].input})
+
+
+@pytest.fixture(scope="module")
+def summary(judged, reference):
+    conformal = Conformal(factor=1.8, level=0.9, epsilon=0.002, images=20)
+    return summary_of(judged, ABOUT, diagnose(judged, reference), conformal, "val")
+
+
+def test_the_summary_holds_everything_and_is_json(summary, judged):
+    content = json.loads(json.dumps(finite(summary), allow_nan=False))
+    assert content["images"] == 9 and content["estimators"]["average"]["psnr"]["fields"] == 9
+    gain = content["gain"]["psnr"]
+    values = [image.rows[2].values["psnr"] - image.rows[1].values["psnr"] for image in judged]
+    assert gain["mean"] == pytest.approx(np.mean(values)) and gain["wilcoxon"] == pytest.approx(2 / 2**9)
+    assert content["averaging"]["ratio"] == pytest.approx(1, rel=0.05)
+    assert 0.8 < content["conformal"]["coverage"] < 1 and content["conformal"]["split"] == "val"
+    assert [entry["title"] for entry in content["diagnostics"]] == [
+        "Fine structure",
+        "Spread in the wrong places",
+        "Inputs like the training images",
+    ]
+
+
+def test_the_page_can_be_read_alone(summary, judged, reference):
+    page = summary_page(summary, diagnose(judged, reference), ["averaging.png", "image_000.png"])
+    for words in (
+        "# exact on gaussian, split test",
+        "9 images",
+        "Protocol `range`: values as produced",
+        "15 of each image: exact",
+        "sha256 `aaaaaaaaaaaaaaaa",
+        "The average of 15 draws has +2.",
+        "over 9 fields of view; resolved",
+        "More draws still help",
+        "43 draws would come within 0.1 dB",
+        "close to 1, as for draws from the true posterior",
+        "should hold 90% of the pixels",
+        "honest",
+        "from 20 images of val",
+        "### Fine structure",
+        "### Spread in the wrong places",
+        "### Inputs like the training images",
+        "![Image 000](figures/image_000.png)",
+        "figures/averaging.png",
+        "- lpips: no backbone",
+    ):
+        assert words in page, words
+    assert "figures/frc.png" not in page, "it was not drawn"
+    assert "nan" not in page.lower().replace("finance", "")
+
+
+def test_all_pictures(summary, judged, reference, tmp_path):
+    pair = Posterior(1, 64)[0]
+    zoom = zoom_in("000", pair.low, [pair.low, pair.high], pair.low, abs(pair.high - 100), pair.high, 0.02)
+    drawn = draw(judged, summary, zoom, reference, tmp_path)
+    assert sorted(drawn) == sorted(path.name for path in tmp_path.iterdir())
+    assert sorted(drawn) == sorted(
+        f"{name}.png" for name in ("scores", "spectrum", "frc", "averaging", "calibration", "draws", "inputs")
+    )
+    for name in drawn:
+        content = images.imread(tmp_path / name)
+        assert content.shape[0] > 200 and content[..., :3].std() > 0.05, name
+
+
+def test_one_image_and_one_draw_are_enough(tmp_path):
+    judged = judge(images=1, draws=1, side=32)
+    summary = summary_of(judged, {**ABOUT, "draws": 1}, diagnose(judged, None, "none is here"))
+    page = summary_page(summary, diagnose(judged, None, "none is here"), [])
+    assert "- intervals: one image only" in page and "None: the spread needs at least 2 draws" in page
+    assert set(draw(judged, summary, None, None, tmp_path)) == {"scores.png", "spectrum.png", "frc.png"}
+    write_tables(judged, tmp_path)
+    assert not (tmp_path / "uncertainty.csv").exists()
+
+
+def test_inputs_beyond_the_range_of_the_training_are_named(judged):
+    assert range_in_words({"a": 0.0, "b": 0.0009}) == "", "a few hot pixels"
+    words = range_in_words({"a": 0.0, "b": 0.02, "c": 0.3})
+    assert "2 of 3 inputs leave the range" in words and "30.0% of the pixels (image c)" in words
+    hot = [replace(judged[0], beyond=0.5), *judged[1:]]
+    assert any("1 of 9 inputs leave" in text for text in summary_of(hot, ABOUT, [])["in_words"])
+
+
+def test_a_metric_that_loses_by_averaging_is_named(summary, judged):
+    assert "Not every metric" not in summary_page(summary, [], [])
+    against = {
+        **summary["averaging"]["metrics"],
+        "lpips": {1: 0.2, 2: 0.12, 15: 0.18},
+        "mae": {1: 2, 2: 1, 15: 1.001},
+    }
+    page = summary_page({**summary, "averaging": {**summary["averaging"], "metrics": against}}, [], [])
+    assert "lpips is best at 2. Averaging blurs" in page
+
+
+def test_units_and_meanings_stand_in_the_tables(summary):
+    estimators = {"average": {**summary["estimators"]["average"]}}
+    numbers = {"median": 1.5, "mean": 2.0, "median_interval": (1.0, 2.0)}
+    estimators["average"] |= {"resolution": numbers, "resolution_frc": numbers, "slope": numbers}
+    page = summary_page({**summary, "estimators": estimators, "resolution_unit": "nm", "centre": 128}, [], [])
+    assert (
+        "| psnr (dB) ↑ |" in page
+        and "| resolution (nm) |" in page
+        and "the centre of 128 px and once" in page
+    )
+    assert "| resolution_frc (nm) ↓ | 1.5 [1, 2] | finest period at which" in page
+    assert "| slope | 1.5 [1, 2] | gain against the target; ideal 1 |" in page
+
+
+def test_images_that_failed_are_listed(judged):
+    failed = replace(judged[8], rows=[replace(r, values={}) for r in judged[8].rows], failed="is truncated")
+    failed = replace(failed, spread=None, spectra=None, input={}, against_number={})
+    some = [*judged[:8], failed]
+    summary = summary_of(some, ABOUT, diagnose(some, None))
+    page = summary_page(summary, diagnose(some, None), [])
+    assert summary["failed"] == {"008": "is truncated"} and summary["averaging"]["ratio"] > 0
+    assert "**1 images could not be scored**" in page and "- image 008: is truncated" in page
+
+
+def test_the_zoom_finds_where_draws_disagree():
+    std = np.zeros((200, 150))
+    std[150:165, 20:35] = 1
+    target = np.random.default_rng(0).normal(size=std.shape)
+    zoom = zoom_in("a", target, [target], target, std, target)
+    assert zoom.corner == (125, 0) and zoom.versions["std"].shape == (64, 64)
+    assert zoom.versions["std"].sum() == std.sum() and zoom.spread == pytest.approx(1 / np.ptp(target))
+    tiny = zoom_in("a", target[:40, :30], [], target[:40, :30], std[:40, :30], target[:40, :30])
+    assert tiny.versions["std"].shape == (40, 30)
+
+
+def test_words_of_averaging(judged):
+    enough = averaging(judge(images=2, side=48, width=0.3))
+    assert "15 draws suffice" in averaging_in_words(enough) and "more alike" in averaging_in_words(enough)
+    wide = averaging(judge(images=2, side=48, width=2.0))
+    assert "More draws still help" in averaging_in_words(wide) and "scatter more" in averaging_in_words(wide)
+    assert averaging_in_words(None) == ""
+
+
+def test_words_of_calibration_and_gain():
+    narrow, wide = (calibration(judge(images=2, side=48, width=width)) for width in (0.5, 2.0))
+    assert "too narrow" in calibration_in_words(narrow) and "too wide" in calibration_in_words(wide)
+    assert "calibrate=true" in calibration_in_words(narrow)
+    assert calibration_in_words(None) == "" and gain_in_words(None, 15) == ""
+    equal = difference([1.0, 2.0, 3.0], [1.0, 2.5, 2.5], ["a", "b", "c"])
+    assert "not resolved" in gain_in_words(equal, 15)
+    assert "no interval" in gain_in_words(difference([1.0], [0.5], ["a"]), 15)
+
+
+def test_a_restoration_that_is_worse_than_its_input_is_called_so():
+    better, worse = (difference([value, value + 1], [20.0, 20.5], ["a", "b"]) for value in (22.0, 17.0))
+    assert against_raw_in_words(better, 15).startswith("The average of 15 draws has +2.25 dB")
+    assert "worse than its input" in against_raw_in_words(worse, 1) and "-2.75 dB" in against_raw_in_words(
+        worse, 1
+    )
+    assert against_raw_in_words(None, 1) == ""
+    judgements = judge(images=2, side=48)
+    # The low image is given the numbers of a nearly perfect one.
+    for found in judgements:
+        found.rows[0].values["psnr"] = 99.0
+    words = summary_of(judgements, ABOUT, [])["in_words"]
+    assert "worse than its input" in words[0] and not any(
+        "suffice" in line or "still help" in line for line in words
+    )

@@ -1,0 +1,223 @@
+"""The register: which names a file may use, held against every name that the package has."""
+
+import importlib
+import inspect
+import pkgutil
+import sys
+
+import lightning
+import pytest
+import torch
+import yaml
+
+import ddpm_lightning
+from ddpm_lightning.cli import compose
+from ddpm_lightning.utils import registry
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build, check
+from ddpm_lightning.utils.registry import HOLDS, REGISTER, kind_of, registered_class, trusted_packages
+
+NAMES = {name for names in REGISTER.values() for name in names}
+BASES = {
+    "method": "ddpm_lightning.models.learner.Learner",
+    "network": "torch.nn.Module",
+    "schedule": "ddpm_lightning.diffusion.schedule.Schedule",
+    "optimizer": "torch.optim.Optimizer",
+    "data": "ddpm_lightning.data.datamodule.PairDataModule",
+    "callback": "lightning.pytorch.callbacks.Callback",
+    "logger": "lightning.pytorch.loggers.Logger",
+    "strategy": "lightning.pytorch.strategies.Strategy",
+    "profiler": "lightning.pytorch.profilers.Profiler",
+}
+
+
+def modules():
+    for found in pkgutil.walk_packages(ddpm_lightning.__path__, "ddpm_lightning."):
+        if not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
+
+
+def passes(name) -> bool:
+    try:
+        return isinstance(registered_class(name), type)
+    except UserError:
+        return False
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Refusals without a search for the name that was meant."""
+    monkeypatch.setattr(registry, "nearest", lambda *_, **__: [])
+
+
+def test_of_all_names_of_the_package_only_registered_classes_pass(quick):
+    tried, passed = set(), set()
+    for module in modules():
+        tried.add(module.__name__)
+        for name, value in vars(module).items():
+            tried.add(f"{module.__name__}.{name}")
+            # One step further: what is reached through an imported module or a class.
+            if inspect.ismodule(value) or inspect.isclass(value):
+                tried |= {f"{module.__name__}.{name}.{inner}" for inner in dir(value)}
+    passed = {name for name in tried if passes(name)}
+    assert len(tried) > 10_000
+    assert passed == {name for name in NAMES if name.startswith("ddpm_lightning.")}
+
+
+@pytest.mark.parametrize("kind", REGISTER)
+def test_registered_names_are_classes_of_their_kind_at_their_own_place(kind):
+    for name in REGISTER[kind]:
+        found = registered_class(name)
+        assert inspect.isclass(found) and kind_of(name) == kind
+        if name.startswith("ddpm_lightning."):
+            assert f"{found.__module__}.{found.__qualname__}" == name
+        if kind in BASES:
+            module, _, base = BASES[kind].rpartition(".")
+            assert issubclass(found, getattr(importlib.import_module(module), base)), name
+
+
+def test_the_names_of_torch_and_lightning_that_pass_are_those_of_the_list(quick):
+    for module in (
+        torch.optim,
+        lightning.pytorch.callbacks,
+        lightning.pytorch.loggers,
+        torch,
+        lightning.pytorch,
+    ):
+        for name in dir(module):
+            full = f"{module.__name__}.{name}"
+            assert passes(full) == (full in NAMES), full
+
+
+def targets(node):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        for key, value in node.items():
+            if key != "hydra":  # Hydra's own: set by the program, and no part of any run
+                yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def test_every_class_that_the_configurations_name_is_registered():
+    folder = compose.config_folder()
+    found = {
+        target
+        for path in folder.rglob("*.yaml")
+        if path.relative_to(folder).parts[0] != "hydra"
+        for target in targets(yaml.safe_load(path.read_text(encoding="utf-8")))
+    }
+    assert len(found) > 40 and found <= NAMES, found - NAMES
+
+
+def test_kinds_hold_known_kinds():
+    assert set(HOLDS) <= set(REGISTER) and {kind for held in HOLDS.values() for kind in held} <= set(REGISTER)
+
+
+SGD = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
+DDIM = {"_target_": "ddpm_lightning.diffusion.samplers.DDIM", "steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("node", "kinds", "words"),
+    [
+        (SGD, ("sampler",), "is of the kind optimizer"),
+        ({**DDIM, "steps": SGD}, None, "plain values"),
+        ({**DDIM, "_partial_": True}, None, "_partial_"),
+        ({**SGD, "_partial_": "yes"}, None, "_partial_"),
+        ({"_partial_": True}, None, "_partial_"),
+        ({**DDIM, "_args_": [3]}, None, "_args_"),
+        ({**DDIM, "_recursive_": False}, None, "_recursive_"),
+        ({**DDIM, "_convert_": "all"}, None, "_convert_"),
+        ({**DDIM, 3: 4}, None, "3"),
+        ({**DDIM, "steps": "3"}, None, "steps"),
+        ({**DDIM, "steps": [3]}, None, "steps"),
+        ({**DDIM, "steps": -3}, None, "steps"),
+        ({**DDIM, "steps": 10**400}, None, "giant number"),
+        ({**DDIM, "eta": float("nan")}, None, "eta"),
+        ({**DDIM, "eta": True}, None, "eta"),
+        ({**DDIM, "antithetic": "yes"}, None, "antithetic"),
+        ({**DDIM, "steps": {"a": 1}}, None, "steps"),
+        ({**DDIM, "steps": object()}, None, "object"),
+        ({**DDIM, "colour": 1}, None, "no such setting"),
+        ({"_target_": None}, None, "None"),
+        ({"_target_": ["os", "system"]}, None, "os"),
+        ({"_target_": "ddpm_lightning.diffusion.samplers.DDIM "}, None, "not allowed"),
+        ({"_target_": "ddpm_lightning.diffusion..samplers.DDIM"}, None, "not allowed"),
+    ],
+)
+def test_what_no_description_may_hold(node, kinds, words):
+    with pytest.raises(UserError, match=words):
+        check(node, kinds)
+
+
+def test_size_and_depth_of_a_description_are_limited_and_it_may_hold_itself():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    many: list = []
+    for _ in range(40):  # 2^40 values, if they were counted one by one
+        many = [many, many]
+    turning: dict = {}
+    turning["again"] = turning
+    for node in (deep, many, turning, [0] * 200_000):
+        with pytest.raises(UserError, match="nested|more than"):
+            check({"a": node})
+    del deep[:]
+
+
+@pytest.fixture
+def mylab(tmp_path, monkeypatch):
+    """A package of somebody's own that leaves a mark when it is imported."""
+    (tmp_path / "mylab").mkdir()
+    (tmp_path / "mylab/__init__.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'imported')!r}).touch()\n"
+    )
+    (tmp_path / "mylab/nets.py").write_text(
+        "import os\nimport subprocess\nfrom subprocess import Popen\nfrom pathlib import Path\n"
+        "class Tiny:\n    def __init__(self, width):\n        self.width = width\n"
+        "def function():\n    return 1\nvalue = Tiny(3)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "imported"
+    for name in [name for name in sys.modules if name.split(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
+def test_a_package_is_not_even_imported_unless_it_is_trusted(mylab):
+    node = {"_target_": "mylab.nets.Tiny", "width": 4}
+    with pytest.raises(UserError, match="trust=mylab"):
+        build(node)
+    assert not mylab.exists()
+    assert build(node, trust=["mylab"]).width == 4 and mylab.exists()
+    assert build(node, ("network",), trust=["mylab"]).width == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["function", "value", "Popen", "subprocess.Popen", "os.system", "Path", "os", "Tiny.__init__", "none"],
+)
+def test_of_a_trusted_package_only_its_own_classes_pass(mylab, name):
+    with pytest.raises(UserError, match=r"not a class that mylab defines|cannot be found"):
+        build({"_target_": f"mylab.nets.{name}"}, trust=["mylab"])
+
+
+def test_trust_does_not_spread(mylab):
+    for name in ("os.system", "mylabs.Tiny", "mylab", "ddpm_lightning.utils.atomic.Draft", "torch.nn.Linear"):
+        with pytest.raises(UserError, match="not allowed"):
+            build({"_target_": name}, trust=["mylab"])
+
+
+def test_how_trust_is_written():
+    assert trusted_packages(None) == trusted_packages([]) == trusted_packages(()) == ()
+    assert trusted_packages("mylab") == ("mylab",)
+    assert trusted_packages("mylab, other") == trusted_packages(["mylab", "other"]) == ("mylab", "other")
+    for wrong in ("mylab.nets", "", "a b", 3, {"mylab": 1}, [1], "*"):
+        with pytest.raises(UserError, match="trust"):
+            trusted_packages(wrong)
+    assert compose.listed("trust=a,b") == "trust=[a,b]"
+    assert [compose.listed(text) for text in ("trust=a", "trust=[a,b]", "x=a,b", "trust=")] == [
+        *("trust=a", "trust=[a,b]", "x=a,b", "trust=")
+    ]
