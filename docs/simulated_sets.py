@@ -13,7 +13,7 @@ SIZE, SAMPLES, DPI = 192, 3, 110
 
 
 def main(picture: Path) -> None:
-    """Draws three pairs of each set and the truth behind them, in 128 colours to keep the file small."""
+    """Samples three pairs of each set and the truth behind them, in 128 colours to keep the file small."""
     sources = {f"simulated_{name}": SimulatedPairs(name, "test", SAMPLES, SIZE) for name in TWINS}
     drawn = io.BytesIO()
     contact_sheet(sources, SAMPLES, SIZE / DPI, truth=True).savefig(drawn, dpi=DPI)

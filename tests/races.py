@@ -27,7 +27,7 @@ from tests.datasets.miniatures import write_zebrafish
 from tests.trained import TINY, write_checkpoint
 
 SMALL = [*TINY, "data=folder", "data.batch_size=4", "data.validation_crops=4", "trainer=cpu"]
-SMALL += ["trainer.precision=32-true", "callbacks.samples=null"]
+SMALL += ["trainer.precision=32-true", "callbacks.images=null"]
 
 
 def begin(arguments, log):
@@ -76,7 +76,7 @@ class Restore:
             shutil.copy(path, self.input / f"{number}.tif")
 
     def command(self, folder):
-        settings = ["draws=3", "sampler.steps=2", f"output={folder}", "preview=true"]
+        settings = ["samples=3", "sampler.steps=2", f"output={folder}", "preview=true"]
         return ["restore", f"checkpoint={self.checkpoint}", f"input={self.input}", *settings]
 
     def check(self, folder):

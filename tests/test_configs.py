@@ -219,8 +219,8 @@ def test_rows_of_the_benchmark(name):
         mean = ["model.mean=some.ckpt"] if "mean" in about else []
         model = composed(*about.get("train", ()), *mean)["model"]
         assert build(model) is not None
-        evaluation = composed("checkpoint=a", "draws=15", *about.get("evaluate", ()), verb="evaluate")
-        assert evaluation["draws"] >= 1
+        evaluation = composed("checkpoint=a", "samples=15", *about.get("evaluate", ()), verb="evaluate")
+        assert evaluation["samples"] >= 1
 
 
 def test_every_file_is_covered_by_a_test_above():

@@ -17,11 +17,11 @@ from tests.trained import TINY, write_checkpoint
 ROOT = Path(__file__).parents[1]
 PAGES = [*(ROOT / "docs" / f"{name}.md" for name in ("train", "scores", "restore")), ROOT / "README.md"]
 TYPED = re.compile(r"^ddpm-lightning (.*?)(?:  +#.*)?$", re.MULTILINE)
-#: Trainings shrink to a few steps of a tiny network, evaluations to one draw.
+#: Trainings shrink to a few steps of a tiny network, evaluations to one sample.
 SMALLER = {
-    "train": [*TINY, "trainer.max_steps=2", "data.batch_size=2", "~callbacks.samples"],
-    "evaluate": ["draws=2", "sampler.steps=2", "figures=1"],
-    "restore": ["draws=2"],
+    "train": [*TINY, "trainer.max_steps=2", "data.batch_size=2", "~callbacks.images"],
+    "evaluate": ["samples=2", "sampler.steps=2", "figures=1"],
+    "restore": ["samples=2"],
 }
 
 
@@ -92,7 +92,7 @@ def test_every_command_works(desk, capsys, monkeypatch):
                 shutil.rmtree("runs/mine")
             smaller = SMALLER.get(verb, [])
             # Its networks are those of the file, or its method must be the one that is named.
-            if any(setting.startswith(("init=", "model=noise2void")) for setting in settings):
+            if any(setting.startswith(("finetune=", "model=noise2void")) for setting in settings):
                 smaller = [setting for setting in smaller if not setting.startswith("model")]
             answer = call(verb, *settings, *smaller, capsys=capsys, monkeypatch=monkeypatch)
             assert answer.code == 0, (verb, settings, answer.err)

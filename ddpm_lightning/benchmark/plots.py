@@ -13,14 +13,14 @@ from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.reporting.panels import save
 
-__all__ = ["draw_bars", "draw_panel", "draw_plane"]
+__all__ = ["plot_bars", "plot_panel", "plot_plane"]
 
 #: Colours of Okabe and Ito by the kind of a row.
 COLOURS = {"raw": "#999999", "average": "#0072B2", "single": "#D55E00"}
 
 
-def draw_bars(comparison: Comparison, metrics: Sequence[str], path: Path, title: str) -> None:
-    """Draws the median of each row with its 95 % interval, a panel for each metric."""
+def plot_bars(comparison: Comparison, metrics: Sequence[str], path: Path, title: str) -> None:
+    """Plots the median of each row with its 95 % interval, a panel for each metric."""
     names = [method.name for method in comparison.methods]
     shown = [metric for metric in metrics if metric in comparison.metrics]
     figure, axes = pyplot.subplots(
@@ -49,8 +49,8 @@ def draw_bars(comparison: Comparison, metrics: Sequence[str], path: Path, title:
     save(figure, path)
 
 
-def draw_plane(comparison: Comparison, path: Path, title: str) -> None:
-    """Draws each row by its median distortion (PSNR) and perceptual distance (LPIPS); the best corner is top right."""
+def plot_plane(comparison: Comparison, path: Path, title: str) -> None:
+    """Plots each row by its median distortion (PSNR) and perceptual distance (LPIPS); the best corner is top right."""
     figure, axis = pyplot.subplots(figsize=(5.2, 4.2), layout="constrained")
     drawn: dict[str, list[tuple[float, float]]] = {}
     for method in comparison.methods:
@@ -63,7 +63,7 @@ def draw_plane(comparison: Comparison, path: Path, title: str) -> None:
         axis.annotate(short, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
         drawn.setdefault(short, []).append((x, y))
     for ends in drawn.values():
-        # From one draw to the average of draws: what is paid in perception for fidelity.
+        # From one sample to the average of samples: what is paid in perception for fidelity.
         axis.plot(*zip(*ends, strict=True), color="black", linewidth=0.5, zorder=0)
     axis.set_xlabel("PSNR (dB) → more faithful", fontsize=8)
     axis.set_ylabel("LPIPS ← closer to how targets look", fontsize=8)
@@ -71,8 +71,8 @@ def draw_plane(comparison: Comparison, path: Path, title: str) -> None:
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
     for kind, name in (
-        ("average", "one pass, or average of draws"),
-        ("single", "one draw"),
+        ("average", "one pass, or average of samples"),
+        ("single", "one sample"),
         ("raw", "low image"),
     ):
         axis.plot([], [], "o", color=COLOURS[kind], label=name)
@@ -81,8 +81,8 @@ def draw_plane(comparison: Comparison, path: Path, title: str) -> None:
     save(figure, path)
 
 
-def draw_panel(rows: Sequence[Any], path: Path, title: str) -> None:
-    """Draws one image restored by each row, on the grey scale of the target.
+def plot_panel(rows: Sequence[Any], path: Path, title: str) -> None:
+    """Plots one image restored by each row, on the grey scale of the target.
 
     Args:
         rows: Entries of the table, each with ``name``, ``estimator`` and ``folder``; pictures lie in ``example.npz``

@@ -1,9 +1,9 @@
 """The benchmark as tables: all methods on all sets, with intervals, ranks, costs and resolved differences.
 
-Every row is an estimator of a method: the image of a regressor, or the average of draws, or one draw. All rows are set
-beside the *reference* of the comparison, the average of ``pmrf`` where it is there: ▲ marks a row that is resolvably
-better, ▼ one that is resolvably worse, by the tests of ``comparison.py``. The rank of a row is the mean, over images
-and the five metrics, of its place among all rows on that image.
+Every row is an estimator of a method: the image of a regressor, or the average of samples, or one sample. All rows are
+set beside the *reference* of the comparison, the average of ``pmrf`` where it is there: ▲ marks a row that is
+resolvably better, ▼ one that is resolvably worse, by the tests of ``comparison.py``. The rank of a row is the mean,
+over images and the five metrics, of its place among all rows on that image.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ddpm_lightning.benchmark.plots import draw_bars, draw_panel, draw_plane
+from ddpm_lightning.benchmark.plots import plot_bars, plot_panel, plot_plane
 from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.utils.atomic import whole, write_text
@@ -27,7 +27,7 @@ METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
 REFERENCE = "pmrf"
 #: The row that all others are compared with in how they look.
 LOOKS = "pmrf_realistic"
-#: What is said of the spread: title, and the value of perfect draws.
+#: What is said of the spread: title, and the value of perfect samples.
 SPREAD = {
     "ratio": ("sqrt(b/a): spread over what it should be", "1"),
     "coverage": ("coverage of 90 % intervals", "0.9"),
@@ -62,7 +62,7 @@ class Entry:
 
 
 def entries_of(cells: Sequence[dict[str, Any]]) -> list[Entry]:
-    """Returns the rows of one set: the raw image, each method, and single draws of those that draw.
+    """Returns the rows of one set: the raw image, each method, and single samples of those that sample.
 
     Args:
         cells: Records of the finished cells of the set, each with its ``folder``.
@@ -71,15 +71,15 @@ def entries_of(cells: Sequence[dict[str, Any]]) -> list[Entry]:
     for cell in cells:
         place = Path(cell["folder"]) / "evaluation"
         summary = _summary(place)
-        draws, each = summary["draws"], summary["evaluations_per_draw"]
-        name = cell["method"] + (f", average of {draws}" if draws > 1 else "")
-        # A row that makes one draw in several evaluations is a draw, not a mean.
-        kind = "single" if draws == 1 and each > 1 else "average"
-        common = (cell["method"], kind, place, each * draws, cell["seconds_per_draw"] * draws)
+        samples, each = summary["samples"], summary["evaluations_per_sample"]
+        name = cell["method"] + (f", average of {samples}" if samples > 1 else "")
+        # A row that makes one sample in several evaluations is a sample, not a mean.
+        kind = "single" if samples == 1 and each > 1 else "average"
+        common = (cell["method"], kind, place, each * samples, cell["seconds_per_sample"] * samples)
         averages.append(Entry(name, *common))
-        if draws > 1:
-            one = (cell["method"], "single", place, each, cell["seconds_per_draw"])
-            singles.append(Entry(f"{cell['method']}, one draw", *one))
+        if samples > 1:
+            one = (cell["method"], "single", place, each, cell["seconds_per_sample"])
+            singles.append(Entry(f"{cell['method']}, one sample", *one))
     raw = Entry("raw", "raw", "raw", averages[0].folder, 0, 0.0)
     return [raw, *averages, *singles]
 
@@ -90,7 +90,7 @@ def write_benchmark(
     """Writes all tables and figures.
 
     Args:
-        cells: Records of finished cells: set, method, folder, parameters, steps, training, seconds_per_draw.
+        cells: Records of finished cells: set, method, folder, parameters, steps, training, seconds_per_sample.
         protocols: Protocols of the evaluations; the first is that of the main table.
         about: Sentences on how the numbers were made, for the head of the tables.
         output: Folder of the tables.
@@ -106,24 +106,24 @@ def write_benchmark(
     for protocol in protocols:
         pages, scores = [], []
         for name, rows in entries.items():
-            average, draw = _references(rows)
+            average, sample = _references(rows)
             comparison = _compared(rows, protocol, protocols, average, METRICS)
             ranked = ranks(comparison)
             pages += _section(name, rows, comparison, ranked, average)
             tests += _tests(name, comparison, average)
-            if draw is not None and "lpips" in comparison.metrics:
-                looks = _compared(rows, protocol, protocols, draw, ["lpips"])
-                pages += [_looks(looks, draw), ""]
-                tests += _tests(name, looks, draw)
+            if sample is not None and "lpips" in comparison.metrics:
+                looks = _compared(rows, protocol, protocols, sample, ["lpips"])
+                pages += [_looks(looks, sample), ""]
+                tests += _tests(name, looks, sample)
             numbers += _numbers(name, comparison, rows, ranked)
             scores += _scores(name, comparison)
             if protocol == protocols[0]:
                 spreads = _spreads(sets[name])
                 pages += _spread_table(spreads)
                 uncertainty += [[name, m, *(v.get(key, "") for key in SPREAD)] for m, v in spreads.items()]
-                draw_bars(comparison, METRICS, output / "figures" / f"bars_{name}.png", name)
-                draw_plane(comparison, output / "figures" / f"plane_{name}.png", name)
-                draw_panel(rows, output / "figures" / f"images_{name}.png", name)
+                plot_bars(comparison, METRICS, output / "figures" / f"bars_{name}.png", name)
+                plot_plane(comparison, output / "figures" / f"plane_{name}.png", name)
+                plot_panel(rows, output / "figures" / f"images_{name}.png", name)
         page = [*_head(protocol, about), *_methods(cells), *pages]
         file = "table.md" if protocol == protocols[0] else f"table_{protocol}.md"
         write_text(output / file, "\n".join(page) + "\n")
@@ -146,7 +146,7 @@ def _compared(
 
 
 def _references(rows: Sequence[Entry]) -> tuple[str, str | None]:
-    """Returns the names of the rows that others are compared with: in everything, and one draw in LPIPS."""
+    """Returns the names of the rows that others are compared with: in everything, and one sample in LPIPS."""
     own = {row.estimator: row.name for row in rows if row.method == REFERENCE}
     looks = next((row.name for row in rows if row.method == LOOKS), own.get("single"))
     return own.get("average", rows[-1].name), looks
@@ -181,13 +181,13 @@ def _head(protocol: str, about: Sequence[str]) -> list[str]:
 
 def _methods(cells: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
-        "| method | parameters | steps | training, share of the budget | seconds a draw, 256 x 256 | draws |",
+        "| method | parameters | steps | training, share of the budget | seconds a sample, 256 x 256 | samples |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in dict.fromkeys(cell["method"] for cell in cells):
         chosen = [cell for cell in cells if cell["method"] == name]
         cell = chosen[0]
-        seconds = np.median([c["seconds_per_draw"] for c in chosen])
+        seconds = np.median([c["seconds_per_sample"] for c in chosen])
         steps = " + ".join(map(str, cell["steps"])) or "fitted"
         lines.append(
             f"| {name} | {cell['parameters']:,} | {steps} | {cell['training']:g} | {seconds:.2g} | {cell['preset']} |"
@@ -247,7 +247,7 @@ def _marks(comparison: Comparison, reference: str) -> dict[tuple[str, str], str]
 
 
 def _spreads(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Returns how honest the spread of the draws is, by method; those with too few draws are left out."""
+    """Returns how honest the spread of the samples is, by method; those with too few samples are left out."""
     found = {}
     for cell in cells:
         summary = _summary(Path(cell["folder"]) / "evaluation")
@@ -261,7 +261,7 @@ def _spread_table(found: dict[str, dict[str, float]]) -> list[str]:
     if not found:
         return []
     lines = [
-        "Spread of the draws, median over images; the value of draws from the true posterior in brackets:",
+        "Spread of the samples, median over images; the value of samples from the true posterior in brackets:",
         "",
         f"| | {' | '.join(f'{title} ({ideal})' for title, ideal in SPREAD.values())} |",
         "| --- |" + " --- |" * len(SPREAD),

@@ -12,9 +12,9 @@ __all__ = ["captioned", "show"]
 #: Versions of an image in the order of their panels, and what they are called.
 VERSIONS = {
     "low": "low",
-    "single": "one draw",
+    "single": "one sample",
     "average": "average",
-    "std": "std over draws",
+    "std": "std over samples",
     "target": "target",
 }
 

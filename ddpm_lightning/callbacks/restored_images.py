@@ -13,7 +13,7 @@ from torch import distributed
 from ddpm_lightning.callbacks.panels import show
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.metrics.collection import Score, perceptual_metric, score
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.reporting.panels import panel
 
 __all__ = ["SampledValidation"]
@@ -26,11 +26,12 @@ class SampledValidation(Callback):
     """Draws the centres of a few fixed validation images, with the averaged weights.
 
     Logs ``val/METRIC_single`` and ``val/METRIC_average`` as plain numbers (protocol ``range``, mean over the images),
-    and writes ``samples_STEP.png`` with low, one draw, average, target and spread. The images are shared out among the
-    processes, each to one of them; no number is kept from one time to the next. Why a metric is absent is said once.
-    Images without a clean partner are drawn alone.
+    and writes ``samples_STEP.png`` with low, one sample, average, target and spread. The images are shared out among
+    the processes, each to one of them; no number is kept from one time to the next. Why a metric is absent is said
+    once. Images without a clean partner are drawn alone.
 
-    Most of the cost is drawing: ``images * draws`` restorations of a crop each time. Scoring a crop of 192 pixels takes
+    Most of the cost is drawing: ``images * samples`` restorations of a crop each time. Scoring a crop of 192 pixels
+        takes
     0.01 s of one core, LPIPS 0.04 s more and 0.7 s to load it.
 
     Args:
@@ -38,7 +39,7 @@ class SampledValidation(Callback):
         every_n_epochs: Epochs between drawings; the last epoch of the run is drawn as well.
         images: Number of images.
         crop: Side of the centre in pixels; smaller images are taken whole.
-        draws: Draws of each image.
+        samples: Samples of each image.
         lpips: Whether LPIPS is among the numbers, if its backbone is on this machine.
     """
 
@@ -48,18 +49,18 @@ class SampledValidation(Callback):
         every_n_epochs: int = 5,
         images: int = 2,
         crop: int = 192,
-        draws: int = 4,
+        samples: int = 4,
         lpips: bool = True,
     ) -> None:
         self.folder = Path(folder)
-        self.every_n_epochs, self.images, self.crop, self.draws = every_n_epochs, images, crop, draws
+        self.every_n_epochs, self.images, self.crop, self.samples = every_n_epochs, images, crop, samples
         self.lpips = lpips
         self._told: set[str] = set()
 
     def on_validation_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Draws, logs and writes; while validation runs, the averaged weights are in place."""
+        """Samples, logs and writes; while validation runs, the averaged weights are in place."""
         last = trainer.global_step >= trainer.estimated_stepping_batches
         if trainer.sanity_checking or (trainer.current_epoch + 1) % self.every_n_epochs and not last:
             return
@@ -108,9 +109,9 @@ class SampledValidation(Callback):
             )
             canvas = torch.from_numpy(low)[None, None].to(pl_module.device)
             ensemble, single = Ensemble(), None
-            for draw in draws_of(pl_module, canvas, pair.name, range(self.draws)):
-                single = draw if single is None else single
-                ensemble.update(draw)
+            for sample in samples_of(pl_module, canvas, pair.name, range(self.samples)):
+                single = sample if single is None else single
+                ensemble.update(sample)
             # The metrics compute in float64, which MPS has not.
             device = pl_module.device if pl_module.device.type == "cuda" else torch.device("cpu")
             images = {"single": single.to(device), "average": ensemble.mean.float().to(device)}

@@ -71,7 +71,7 @@ def _check_parts(card: dict[str, Any]) -> None:
         bounds = state.get(f"{role}_bounds")
         pair = isinstance(bounds, list | tuple) and len(bounds) == 2 and all(map(_is_number, bounds))
         _wanted(pair and bounds[0] < bounds[1], f"normalisation.state.{role}_bounds", "two rising numbers")
-    for key in ("config", "provenance", "about", "versions", "init", "training"):
+    for key in ("config", "provenance", "about", "versions", "finetune", "training"):
         _wanted(isinstance(card.get(key, {}), Mapping), key, "named values")
     _wanted(isinstance(card.get("data_name", ""), str), "data_name", "a name")
     size = card.get("pixel_size_um")

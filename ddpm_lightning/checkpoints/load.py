@@ -42,7 +42,7 @@ class Trained:
         path: File it was read from.
         sha256: Hash of that file.
         preset: Name of the way of drawing, for results; ``custom`` where a sampler was given.
-        draws: Draws of each image, unless whoever restores says otherwise.
+        samples: Samples of each image, unless whoever restores says otherwise.
         trust: Packages whose classes the file may name.
         step: Optimiser steps that the weights have seen, in a flow those of the flow; ``None`` where it is not known.
     """
@@ -53,15 +53,15 @@ class Trained:
     path: Path
     sha256: str
     preset: str = "custom"
-    draws: int = 15
+    samples: int = 15
     trust: tuple[str, ...] = ()
     step: int | None = None
 
     @property
     def way(self) -> str:
-        """How draws are made, in words: the sampler, and whether they see the image turned."""
-        turned = self.method.turned and not self.method.deterministic
-        return self.method.preset + (", turned" if turned else "")
+        """How samples are made, in words: the sampler, and whether they see the image turned."""
+        tta = self.method.tta and not self.method.deterministic
+        return self.method.preset + (", turned" if tta else "")
 
 
 def load(
@@ -69,8 +69,8 @@ def load(
     device: str | torch.device = "cpu",
     sampler: dict[str, Any] | None = None,
     preset: str | None = None,
-    draws: int | None = None,
-    turned: bool | None = None,
+    samples: int | None = None,
+    tta: bool | None = None,
     trust: Sequence[str] = (),
 ) -> Trained:
     """Loads a trained method.
@@ -80,8 +80,8 @@ def load(
         device: Where the method shall compute.
         sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
-        draws: Draws of each image, if not as many as the preset says.
-        turned: Whether each draw sees the image turned another way; by default so where the model learnt on turned
+        samples: Samples of each image, if not as many as the preset says.
+        tta: Whether each sample sees the image turned another way; by default so where the model learnt on turned
             images, unless the preset says otherwise.
         trust: Top-level packages whose classes the file may use in addition to those registered by this program.
 
@@ -95,14 +95,14 @@ def load(
         card = checked_card(content, path)
         weights = checked_weights(content.get("state_dict"), path)
         normalisation = _examined(card, weights, path, trust)
-        drawing = choose(card["model"], preset, sampler, draws, path, trust)
+        drawing = choose(card["model"], preset, sampler, samples, path, trust)
         method = build(drawing.model, ("method",), trust)
         _load_weights(method, weights, path)
         if isinstance(normalisation.input, Percentile) and "inputs" in card:
             normalisation.input.most_noise = max(ALWAYS_ALLOWED, NOISE_MARGIN * max(card["inputs"]["noise"]))
         method.bounds = normalisation.target_bounds
         learnt = bool(card["data"].get("augment"))
-        method.turned = learnt and drawing.turned if turned is None else turned
+        method.tta = learnt and drawing.tta if tta is None else tta
         method = method.to(device, memory_format=torch.channels_last).eval()
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -117,7 +117,7 @@ def load(
     step = content.get("global_step", card.get("training", {}).get("step"))
     step = step if isinstance(step, int) else None
     return Trained(
-        method, normalisation, card, path, sha256, drawing.preset, drawing.draws, tuple(trust), step
+        method, normalisation, card, path, sha256, drawing.preset, drawing.samples, tuple(trust), step
     )
 
 

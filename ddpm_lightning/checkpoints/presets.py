@@ -13,46 +13,46 @@ import torch
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.instantiate import build
 
-__all__ = ["Drawing", "choose", "costs"]
+__all__ = ["Sampling", "choose", "costs"]
 
 #: The sampler that the checkpoint was trained with, offered beside the presets of its model.
 STORED = "stored"
-#: Draws where nothing says how many (the paper's number).
-DRAWS = 15
+#: Samples where nothing says how many (the paper's number).
+SAMPLES = 15
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How draws are made.
+class Sampling:
+    """How samples are made.
 
     Attributes:
         preset: Name for results: that of a preset, with what differs from it, or ``custom``.
-        draws: Number of draws.
+        samples: Number of samples.
         model: Description of the model with its sampler.
-        turned: Whether draws see the image turned, each another way, where the model learnt on turned images.
+        tta: Whether samples see the image turned, each another way, where the model learnt on turned images.
     """
 
     preset: str
-    draws: int
+    samples: int
     model: dict[str, Any]
-    turned: bool = True
+    tta: bool = True
 
 
 def choose(
     model: dict[str, Any],
     preset: str | None = None,
     sampler: Mapping[str, Any] | None = None,
-    draws: int | None = None,
+    samples: int | None = None,
     subject: object = "checkpoint",
     trust: Sequence[str] = (),
-) -> Drawing:
+) -> Sampling:
     """Decides how a model is used.
 
     Args:
         model: Description of the model.
         preset: Name of a preset of the model, or ``stored``; ``None`` takes the first, unless a sampler is given.
         sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
-        draws: Number of draws, if it is not that of the preset.
+        samples: Number of samples, if it is not that of the preset.
         subject: What an error is about.
         trust: Packages whose classes the model may name.
 
@@ -68,28 +68,31 @@ def choose(
             remedy="leave out sampler=… and sampler.KEY=…",
         )
     if given and preset is None:
-        return Drawing("custom", draws or DRAWS, _with_sampler(model, given))
+        return Sampling("custom", samples or SAMPLES, _with_sampler(model, given))
     with torch.device("meta"):  # the model is asked what it offers, at no cost
         offered = _built(model, trust).presets
     name = preset or next(iter(offered))
     if name == STORED and "sampler" in model:
-        count, turned = draws or DRAWS, True
+        count, tta = samples or SAMPLES, True
     elif name in offered:
-        count, turned = draws or offered[name].draws, offered[name].turned
+        count, tta = samples or offered[name].samples, offered[name].tta
         model = _with_sampler(model, offered[name].sampler)
-        name += f" (draws={count})" if count != offered[name].draws else ""
+        name += f" (samples={count})" if count != offered[name].samples else ""
     else:
         raise _not_offered(name, model, offered)
     if given:
-        return Drawing("custom", count, _with_sampler(model, given), turned)
-    return Drawing(name, count, model, turned)
+        return Sampling("custom", count, _with_sampler(model, given), tta)
+    return Sampling(name, count, model, tta)
 
 
 def costs(model: dict[str, Any], trust: Sequence[str] = ()) -> dict[str, tuple[int, str]]:
     """Returns the network evaluations that each preset of a model spends on an image, and what it is good for."""
     with torch.device("meta"):
         return {
-            name: (preset.draws * _built(_with_sampler(model, preset.sampler), trust).evaluations, preset.use)
+            name: (
+                preset.samples * _built(_with_sampler(model, preset.sampler), trust).evaluations,
+                preset.use,
+            )
             for name, preset in _built(model, trust).presets.items()
         }
 

@@ -29,7 +29,7 @@ __all__ = ["PATHS", "as_typed", "escaped", "paths_of", "quoted"]
 #: Keys of each verb that are paths.
 PATHS = {
     "prepare": ("output", "data.root", "data.archive", "data.cache", "metrics.lpips.backbone"),
-    "train": ("run_folder", "resume", "init", "data.root", "data.archive", "data.cache", "model.mean"),
+    "train": ("run_folder", "resume", "finetune", "data.root", "data.archive", "data.cache", "model.mean"),
     "evaluate": (
         *("checkpoint", "output", "data.root", "data.archive", "data.cache"),
         "metrics.lpips.backbone",
@@ -47,7 +47,7 @@ PATHS = {
 SEVERAL = ("input", "files")
 #: Keys that may be null.
 OPTIONAL = {
-    *("run_folder", "resume", "init", "data.archive", "data.cache", "model.mean", "sample"),
+    *("run_folder", "resume", "finetune", "data.archive", "data.cache", "model.mean", "sample"),
     "metrics.lpips.backbone",
 }
 #: Hydra's own folders: a reference such as ``${now:…}`` keeps its meaning in them.

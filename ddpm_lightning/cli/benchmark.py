@@ -193,7 +193,7 @@ def _cell(
     train = (
         [] if trained else [*sets[name], *about["train"], *_mean(about, folder / name), *settings["train"]]
     )
-    train += [] if trained else [f"seed={settings['seed']}", "~callbacks.samples"]
+    train += [] if trained else [f"seed={settings['seed']}", "~callbacks.images"]
     if method in steps:
         every = steps[method] // VALIDATIONS
         train += [f"trainer.max_steps={steps[method]}"]

@@ -71,7 +71,7 @@ class Cell:
         if not path.is_file():
             return None
         found = read_json(path)
-        complete = {"train", "evaluate", "parameters", "seconds_per_draw"} <= found.keys()
+        complete = {"train", "evaluate", "parameters", "seconds_per_sample"} <= found.keys()
         if not complete or not all(_are_texts(found[verb]) for verb in ("train", "evaluate")):
             raise UserError(path, "is damaged", remedy="remove it: its training is kept, and scored again")
         for verb in ("train", "evaluate"):
@@ -149,18 +149,18 @@ def _last_line(log: Path) -> str:
 
 
 def _measured(cell: Cell) -> dict[str, Any]:
-    """Returns parameters, and the seconds that a draw of an image of 256 x 256 pixels takes on one thread."""
+    """Returns parameters, and the seconds that a sample of an image of 256 x 256 pixels takes on one thread."""
     torch.set_num_threads(1)
     restorer = _restorer(cell)
     low = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
     taken = []
     for repeat in range(4):
         began = seconds(restorer.device)
-        next(restorer.draws(low, 1, f"measure {repeat}"))
+        next(restorer.samples(low, 1, f"measure {repeat}"))
         taken.append(seconds(restorer.device) - began)
     return {
         "parameters": sum(p.numel() for p in restorer.method.parameters()),
-        "seconds_per_draw": statistics.median(taken[1:]),
+        "seconds_per_sample": statistics.median(taken[1:]),
         "preset": restorer.method.preset,
     }
 
@@ -179,8 +179,8 @@ def _write_example(cell: Cell) -> None:
     restorer = _restorer(cell)
     source = data_of(restorer.trained).pairs("test").source
     pair = Centres(source, min(EXAMPLE, *source[0].high.shape))[0]
-    draws = json.loads((cell.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["draws"]
-    restored = restore_pair(restorer, pair, sorted({1, draws}))
+    samples = json.loads((cell.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["samples"]
+    restored = restore_pair(restorer, pair, sorted({1, samples}))
     images = {
         "low": restored.raw,
         "target": pair.high,

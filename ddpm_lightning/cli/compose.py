@@ -25,7 +25,7 @@ __all__ = ["check", "compose", "config_folder", "listed", "plain", "unknown"]
 
 
 #: Settings that are paths.
-PATHS = ("checkpoint", "input", "output", "run_folder", "resume", "init", "data.root")
+PATHS = ("checkpoint", "input", "output", "run_folder", "resume", "finetune", "data.root")
 #: Choices of Hydra that further packages bring, and the extra of ours that installs them.
 PLUGINS = {
     "optuna": "sweep",

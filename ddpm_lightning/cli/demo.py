@@ -33,22 +33,22 @@ __all__ = ["run"]
 def run(config: DictConfig) -> int:
     """Trains, evaluates, restores, and prints the table."""
     began = time.monotonic()
-    draws = config.draws
+    samples = config.samples
     choices = HydraConfig.get().runtime.choices
     with prepare(config, {kind: choices.get(kind) for kind in ("model", "data")}, overwrite=True) as settings:
-        _run(settings, draws, began)
+        _run(settings, samples, began)
     return 0
 
 
-def _run(settings: dict[str, Any], draws: int, began: float) -> None:
+def _run(settings: dict[str, Any], samples: int, began: float) -> None:
     folder = Path(settings["run_folder"])
     noisy = _write_example(settings, folder / "example")
     print("1/4  restoring a file with the model that comes with the package")
     _restore(noisy, folder / "default", ["checkpoint=default", "preview=true"])
     print(f"2/4  training {settings['names']['model']} on {settings['names']['data']}")
     finished = train(settings)
-    print("3/4  scoring raw images, single draws and their average on the test split")
-    common = [f"checkpoint={quoted(finished.best)}", f"draws={draws}", "bfloat16=auto"]
+    print("3/4  scoring raw images, single samples and their average on the test split")
+    common = [f"checkpoint={quoted(finished.best)}", f"samples={samples}", "bfloat16=auto"]
     # Not into the run folder itself: its metrics.csv is the learning curve.
     scores, summary = score_checkpoint(
         compose.plain(compose.compose("evaluate", [*common, f"output={quoted(folder / 'evaluation')}"]))

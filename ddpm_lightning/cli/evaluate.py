@@ -1,8 +1,8 @@
-"""Scores a trained model on a split: raw, a single draw, and the average of the draws.
+"""Scores a trained model on a split: raw, a single sample, and the average of the samples.
 
 Examples:
   ddpm-lightning evaluate checkpoint=runs/demo/checkpoints/best.ckpt
-  ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=DIR split=test draws=15 protocol=affine
+  ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=DIR split=test samples=15 protocol=affine
   ddpm-lightning evaluate checkpoint=CKPT also=[paper,affine] metrics.resolution=true processes=4
   ddpm-lightning evaluate checkpoint=CKPT split=val calibrate=true
   ddpm-lightning evaluate checkpoint=CKPT realism=[0,0.25,0.5,0.75,1]
@@ -10,14 +10,14 @@ Examples:
   ddpm-lightning evaluate checkpoint=CKPT sampler=ddim sampler.steps=10 output=evaluations/ddim
   torchrun --nproc_per_node 8 -m ddpm_lightning evaluate checkpoint=CKPT
 
-preset=NAME stands for a sampler and a number of draws: mean (the default), paper, uncertainty, realistic, fast and
-one_step for diffusion models; mean, realistic, balanced, fast, one_step, and uncertainty where draws are those of the
-posterior, for flows; one_pass for all others. draws=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
+preset=NAME stands for a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast and
+one_step for diffusion models; mean, realistic, balanced, fast, one_step, and uncertainty where samples are those of the
+posterior, for flows; one_pass for all others. samples=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
 stored (with sampler.steps=N and so on) win over it.
 
 Leaves in the output folder: summary.md (to read), summary.json, metrics.csv (a row for each image and estimator),
 metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true leaves CKPT.intervals.json
-beside the checkpoint; later evaluations of that checkpoint with as many draws say how many pixels its intervals hold.
+beside the checkpoint; later evaluations of that checkpoint with as many samples say how many pixels its intervals hold.
 Images that cannot be scored are listed, and the exit code is then 3.
 """
 
@@ -40,13 +40,13 @@ from ddpm_lightning.data.center_crop import Centres
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.evaluation.distribution_shift import InputReference
-from ddpm_lightning.evaluation.run import Judged, Scoring, evaluate
+from ddpm_lightning.evaluation.run import ImageScores, Scoring, evaluate
 from ddpm_lightning.evaluation.summary import by_place, finite
 from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
-from ddpm_lightning.reporting.results import diagnose, draw, summary_of, write_tables
+from ddpm_lightning.reporting.results import diagnose, plot_all, summary_of, write_tables
 from ddpm_lightning.reporting.selected_panels import Pictures
 from ddpm_lightning.reporting.summary_page import summary_page
 from ddpm_lightning.simulation.cache import without_new_cache
@@ -110,11 +110,11 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
         _device(settings["device"], share),
         settings["sampler"],
         settings["preset"],
-        settings["draws"],
-        settings["turned"],
+        settings["samples"],
+        settings["tta"],
         settings["trust"],
     )
-    settings = {**settings, "draws": trained.draws}
+    settings = {**settings, "samples": trained.samples}
     data = data_of(trained, settings.get("data"))
     source = data.pairs(
         settings["split"]
@@ -143,7 +143,7 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
         restorer.batch = 1  # rounding depends on the batch; on CPUs batches bring little
     scoring = Scoring(
         settings["protocol"],
-        1 if trained.method.deterministic else settings["draws"],
+        1 if trained.method.deterministic else settings["samples"],
         perceptual_metric(settings["metrics"]["lpips"]["backbone"]),
         settings["metrics"]["resolution"],
         tuple(dict.fromkeys(name for name in settings["also"] if name != settings["protocol"])),
@@ -163,7 +163,7 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
     folder = share.agree(folder)
     pictures = Pictures(folder / "figures", data.name, settings["figures"], count)
     mine = share.of(count)
-    cost = _cost(restorer, source, mine, scoring.draws)
+    cost = _cost(restorer, source, mine, scoring.samples)
     counters = torch.zeros(1, dtype=torch.int64)
     with Meter(cost * len(mine), counters, shown=share.first, doing="evaluating") as meter:
         restorer.tiler.on_tiles = meter.count
@@ -181,10 +181,10 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
         "data": data.name,
         "split": settings["split"],
         "centre": settings["centre"],
-        "draws": scoring.draws,
+        "samples": scoring.samples,
         "preset": trained.preset,
         "sampler": trained.way,
-        "evaluations_per_draw": trained.method.evaluations,
+        "evaluations_per_sample": trained.method.evaluations,
         "seed": settings["seed"],
         "bfloat16": restorer.bfloat16,
         "align": settings["align"],
@@ -196,7 +196,7 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
 
 def _write(
     folder: Path,
-    judged: list[Judged],
+    judged: list[ImageScores],
     pictures: Pictures,
     about: dict[str, Any],
     trained: Trained,
@@ -208,12 +208,12 @@ def _write(
     if settings["calibrate"]:
         intervals = store_intervals(judged, about, trained, settings["level"])
     else:
-        intervals = stored_intervals(trained, about["draws"])
+        intervals = stored_intervals(trained, about["samples"])
     summary = summary_of(judged, about, diagnoses, *intervals)
     summary["views"] = [asdict(view) for _, view in pictures.views]
     drawn = [name for _, name in pictures.drawn]
     if settings["figures"]:
-        drawn = [*draw(judged, summary, pictures.zoom, reference, pictures.folder), *drawn]
+        drawn = [*plot_all(judged, summary, pictures.zoom, reference, pictures.folder), *drawn]
     summary["figures"] = drawn
     check(folder)
     _clear(folder, keep=_pictures(summary))
@@ -269,11 +269,11 @@ def _pictures(summary: dict[str, Any]) -> set[str]:
     return views | {f"figures/{Path(name).name}" for name in summary["figures"]}
 
 
-def _cost(restorer: Restorer, source: PairSource, indices: Sequence[int], draws: int) -> int:
+def _cost(restorer: Restorer, source: PairSource, indices: Sequence[int], samples: int) -> int:
     """Returns how many tiles networks see for an image, going by the first that can be read."""
     for index in indices:
         with suppress(UserError):
-            return restorer.tiles(*source[index].low.shape) * draws * restorer.method.evaluations
+            return restorer.tiles(*source[index].low.shape) * samples * restorer.method.evaluations
     return 1
 
 
@@ -282,7 +282,9 @@ def _shares(values: Any) -> tuple[float, ...]:
     given = values if isinstance(values, list) else [values]
     for value in given:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise UserError("realism", f"holds {value!r}", allowed="numbers from 0 (the mean) to 1 (a draw)")
+            raise UserError(
+                "realism", f"holds {value!r}", allowed="numbers from 0 (the mean) to 1 (a sample)"
+            )
     return tuple(sorted({float(value) for value in given}))
 
 

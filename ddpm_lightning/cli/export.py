@@ -2,7 +2,7 @@
 
 Examples:
   ddpm-lightning export checkpoint=runs/demo/checkpoints/best.ckpt output=microtubules.zip authors='[A. Scientist]'
-  ddpm-lightning export checkpoint=CKPT output=model.zip draws=5 sample=noisy.tif name='Microtubules, low dose'
+  ddpm-lightning export checkpoint=CKPT output=model.zip samples=5 sample=noisy.tif name='Microtubules, low dose'
   bioimageio test microtubules.zip
   ddpm-lightning export checkpoint=CKPT output=microtubules.safetensors authors='[A. Scientist]'
 
@@ -11,9 +11,9 @@ place with the same results. half=true stores the weights in half precision, a t
 that differ by about a thousandth. It can be used but not trained further.
 
 NAME.zip is for other programs (deepImageJ, ilastik, napari, Fiji). It holds the restoration as a whole as TorchScript,
-from intensities to the mean and, of two draws or more, the standard deviation of a fixed number of draws, with a test
-image, a cover and a documentation that states its limits. Classical filters, such as model=gaussian, are not trained:
-there is nothing to export. Needs the extra `export`: pip install 'ddpm-lightning[export]'.
+from intensities to the mean and, of two samples or more, the standard deviation of a fixed number of samples, with a
+test image, a cover and a documentation that states its limits. Classical filters, such as model=gaussian, are not
+trained: there is nothing to export. Needs the extra `export`: pip install 'ddpm-lightning[export]'.
 """
 
 import shlex
@@ -53,7 +53,7 @@ def run(config: DictConfig) -> int:
     if path.suffix == SUFFIX:
         return _pack(settings, path)
     specification()  # what is missing is said before the work begins
-    ways = settings["sampler"], settings["preset"], settings["draws"]
+    ways = settings["sampler"], settings["preset"], settings["samples"]
     trained = load(settings["checkpoint"], "cpu", *ways, trust=settings["trust"])
     check_trained(trained.method)
     sample = sample_of(_sample(settings["sample"], trained), divisor(trained.method))
@@ -65,7 +65,7 @@ def run(config: DictConfig) -> int:
         settings["license"],
         tuple(settings["cite"].items()),
     )
-    write_package(trained, sample, trained.draws, about, path, settings["seed"])
+    write_package(trained, sample, trained.samples, about, path, settings["seed"])
     print(f"wrote {path}\ncheck it with: {shlex.join(['bioimageio', 'test', str(path)])}")
     print(f"the package is for other programs; for this one, export with output=NAME{SUFFIX}")
     return 0

@@ -29,13 +29,15 @@ def loaded(checkpoint: Any, trust: Sequence[str] = ()) -> Trained:
         UserError: If there is none of that name, or it cannot be used.
     """
     if not isinstance(checkpoint, str):
-        raise UserError("init", f"is {checkpoint}", allowed="a checkpoint, or the name of a shipped model")
+        raise UserError(
+            "finetune", f"is {checkpoint}", allowed="a checkpoint, or the name of a shipped model"
+        )
     try:
         return load(checkpoint, trust=trust)
     except UserError as error:
         # It speaks of the key by which other verbs take checkpoints.
         subject, remedy = (
-            str(text).replace("checkpoint=", "init=") for text in (error.subject, error.remedy)
+            str(text).replace("checkpoint=", "finetune=") for text in (error.subject, error.remedy)
         )
         raise UserError(subject, error.found, error.allowed, remedy) from error
 
@@ -57,7 +59,7 @@ def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequenc
     if chosen and settings["model"]["_target_"] != origin["model"]["_target_"]:
         raise UserError(
             chosen[-1],
-            f"but init={settings['init']} is a {origin['names']['model']}",
+            f"but finetune={settings['finetune']} is a {origin['names']['model']}",
             remedy="leave out model=NAME: the model is that of the checkpoint",
         )
     model = dict(origin["model"])
@@ -74,7 +76,7 @@ def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequenc
         except OmegaConfBaseException as error:
             raise UserError(
                 key,
-                f"is no setting of the model of init={settings['init']}",
+                f"is no setting of the model of finetune={settings['finetune']}",
                 allowed=", ".join(origin["model"]),
             ) from error
     data = settings["data"]
@@ -115,7 +117,7 @@ def take_weights(model: Learner, checkpoint: str, trust: Sequence[str] = ()) -> 
         model.load_state_dict(source.state_dict())
     except RuntimeError as error:
         raise UserError(
-            f"init={checkpoint}",
+            f"finetune={checkpoint}",
             f"has another network than this run: {str(error).splitlines()[-1].strip()}",
             remedy="leave out what changes the network, such as model.network.base",
         ) from error

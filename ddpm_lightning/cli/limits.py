@@ -112,7 +112,7 @@ PATH, MAYBE_PATH = Limit(str), Limit(str, optional=True)
 SWITCH = Limit(bool)
 LIMITS = {
     "seed": Limit(int, 0, 2**32 - 1),
-    "draws": MAYBE,
+    "samples": MAYBE,
     "preset": MAYBE_PATH,
     "tolerance": Limit(float, 0, 1, optional=True, above=True, below=True),
     "compiled": SWITCH,
@@ -135,7 +135,7 @@ LIMITS = {
     "bfloat16": SwitchOrAuto(),
     "std": SWITCH,
     "half": SWITCH,
-    "turned": Limit(bool, optional=True),
+    "tta": Limit(bool, optional=True),
     "entropy": SWITCH,
     "intervals": SWITCH,
     "single": SWITCH,
@@ -156,7 +156,7 @@ LIMITS = {
     "run_folder": MAYBE_PATH,
     "output": MAYBE_PATH,
     "resume": MAYBE_PATH,
-    "init": MAYBE_PATH,
+    "finetune": MAYBE_PATH,
     "metrics.resolution": SWITCH,
     "metrics.squirrel": SWITCH,
     "lpips.backbone": MAYBE_PATH,
@@ -179,7 +179,7 @@ LIMITS = {
     "data.pixel_size": Limit(float, 0, optional=True, above=True),
     "data.archive": MAYBE_PATH,
     "data.cache": MAYBE_PATH,
-    "data.world": FROM_ZERO,
+    "data.dataset_seed": FROM_ZERO,
     "data.split_seed": FROM_ZERO,
     "data.field_pattern": MAYBE_PATH,
     "preparation.field_pattern": MAYBE_PATH,
@@ -218,11 +218,11 @@ LIMITS = {
     "model.lr_schedule.warmup": FROM_ZERO,
     "callbacks.ema.decay": Limit(float, 0, 1, below=True),
     "callbacks.preemption.every_minutes": Limit(float, 0, optional=True, above=True),
-    "callbacks.samples.every_n_epochs": COUNT,
-    "callbacks.samples.images": COUNT,
-    "callbacks.samples.crop": COUNT,
-    "callbacks.samples.draws": COUNT,
-    "callbacks.samples.lpips": SWITCH,
+    "callbacks.images.every_n_epochs": COUNT,
+    "callbacks.images.images": COUNT,
+    "callbacks.images.crop": COUNT,
+    "callbacks.images.samples": COUNT,
+    "callbacks.images.lpips": SWITCH,
 }
 
 

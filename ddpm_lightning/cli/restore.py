@@ -2,23 +2,23 @@
 
 Examples:
   ddpm-lightning restore checkpoint=runs/demo/checkpoints/best.ckpt input=noisy.tif output=restored
-  ddpm-lightning restore checkpoint=CKPT input=FOLDER output=restored draws=15 preview=true
+  ddpm-lightning restore checkpoint=CKPT input=FOLDER output=restored samples=15 preview=true
   ddpm-lightning restore checkpoint=CKPT "input='day1/*.tif'" output=restored plan=true
   ddpm-lightning restore checkpoint=CKPT input=plate.zarr/A/1/0 output=restored
   ddpm-lightning restore checkpoint=CKPT input=[a.tif,b.tif] output=restored entropy=true single=true processes=2
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=fast channels=[1]
-  ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty draws=50 tolerance=0.01
+  ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty samples=50 tolerance=0.01
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored sampler=ddim sampler.steps=10
 
-preset=NAME stands for a sampler and a number of draws: mean (the default), paper, uncertainty, realistic, fast and
-one_step for diffusion models; mean, realistic, balanced, fast, one_step, and uncertainty where draws are those of the
-posterior, for flows; one_pass for all others. draws=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
+preset=NAME stands for a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast and
+one_step for diffusion models; mean, realistic, balanced, fast, one_step, and uncertainty where samples are those of the
+posterior, for flows; one_pass for all others. samples=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
 stored (with sampler.steps=N and so on) win over it.
 
 Writes to the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
-of the draws in units of the image, if there are two or more; restore.json with the model, the settings, and for each
+of the samples in units of the image, if there are two or more; restore.json with the model, the settings, and for each
 file clipped pixels, blank planes and warnings if it is unlike the training images. On request also NAME_entropy.tif,
-NAME_interval_low.tif and _high.tif (for a calibrated model), NAME_draw_01.tif …, preview/NAME.png.
+NAME_interval_low.tif and _high.tif (for a calibrated model), NAME_sample_01.tif …, preview/NAME.png.
 
 Repeating the same command resumes an interrupted job. A bad file among many is reported and skipped, and the exit
 code is then 3 (on_error=stop stops at it).
@@ -39,7 +39,7 @@ from ddpm_lightning.checkpoints.card import training_of
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import needed_intervals
-from ddpm_lightning.cli.reuse import draw_preview, in_words, kept_in_words, previews_alone, write_preview
+from ddpm_lightning.cli.reuse import in_words, kept_in_words, plot_preview, previews_alone, write_preview
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, results_of
 from ddpm_lightning.inference.records import Records, making
@@ -62,7 +62,7 @@ __all__ = ["restore_files", "run"]
 #: Settings that decide about pixels: results that were made with others are made again.
 DECISIVE = (
     "seed",
-    "draws",
+    "samples",
     "tolerance",
     "compiled",
     "channels",
@@ -74,7 +74,7 @@ DECISIVE = (
     "dtype",
 )
 #: Samples below which an entropy is commented on.
-FEW_DRAWS = 8
+FEW_SAMPLES = 8
 #: Choices of settings that are words.
 CHOICES = {"on_error": ("skip", "stop"), "hot_pixels": HOT_PIXELS, "dtype": ("same", "float32", "uint16")}
 
@@ -145,7 +145,7 @@ def _in_process(
     # Canvases by one thread, tiles side by side: the bytes do not depend on the number of threads.
     with joined() as share, reproducible(threads=1), held(folder, settings["force"], share):
         restorer = _restorer(settings, threads, share)
-        settings = {**settings, "draws": restorer.trained.draws}
+        settings = {**settings, "samples": restorer.trained.samples}
         return _restore(restorer, settings, found, folder, share, counters)
 
 
@@ -174,7 +174,7 @@ def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
         # Each process has a GPU of its own, as far as they go round.
         device = torch.device("cuda", share.rank % torch.cuda.device_count())
     names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin", "tolerance", "compiled", "hot_pixels")
-    ways = (settings[name] for name in ("sampler", "preset", "draws", "turned", "trust"))
+    ways = (settings[name] for name in ("sampler", "preset", "samples", "tta", "trust"))
     return Restorer(
         load(settings["checkpoint"], device, *ways),
         threads=threads,
@@ -184,27 +184,27 @@ def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
 
 def _how(restorer: Restorer, settings: dict[str, Any]) -> Settings:
     """Returns which results are written."""
-    several = not restorer.method.deterministic and settings["draws"] > 1
+    several = not restorer.method.deterministic and settings["samples"] > 1
     if (settings["entropy"] or settings["intervals"]) and not several:
         asked = "entropy" if settings["entropy"] else "intervals"
         raise UserError(
             f"{asked}=true",
-            "needs several different draws, but only one is computed for each image",
-            remedy="leave it out, or set draws=15 with a probabilistic model",
+            "needs several different samples, but only one is computed for each image",
+            remedy="leave it out, or set samples=15 with a probabilistic model",
         )
     if settings["tolerance"] is not None and (settings["single"] or settings["intervals"]):
         asked = "single" if settings["single"] else "intervals"
         raise UserError(
             f"{asked}=true",
-            "needs a known number of draws; tolerance=… ends them early",
+            "needs a known number of samples; tolerance=… ends them early",
             remedy="leave one out",
         )
     intervals = None
     if settings["intervals"]:
-        intervals = needed_intervals(restorer.trained, settings["draws"])
-    draws = settings["draws"] if several else 1
+        intervals = needed_intervals(restorer.trained, settings["samples"])
+    samples = settings["samples"] if several else 1
     return Settings(
-        draws,
+        samples,
         settings["channels"],
         settings["std"],
         settings["entropy"],
@@ -240,15 +240,15 @@ def _restore(
         for line in in_words(standing, folder, _changed(records.before, about)):
             print(printable(line))
         drawn = [source for source in files if previews_alone(standing[source])]
-        done |= {source: draw_preview(records, source, standing[source], how.channels) for source in drawn}
+        done |= {source: plot_preview(records, source, standing[source], how.channels) for source in drawn}
     done = share.agree(done)
     waiting = [source for source in files if source not in done]
-    if share.first and waiting and how.std and how.draws == 1:
+    if share.first and waiting and how.std and how.samples == 1:
         print("one sample of each image: there is no standard deviation, and none is written")
-    if share.first and waiting and settings["entropy"] and how.draws < FEW_DRAWS:
-        print(f"the entropy of {how.draws} samples takes few values and tells little: make about 15")
+    if share.first and waiting and settings["entropy"] and how.samples < FEW_SAMPLES:
+        print(f"the entropy of {how.samples} samples takes few values and tells little: make about 15")
     infos = {source: _info(source, how) for source in waiting}
-    cost = {source: plane_cost(restorer, info, how.draws) if info else 0 for source, info in infos.items()}
+    cost = {source: plane_cost(restorer, info, how.samples) if info else 0 for source, info in infos.items()}
     total = sum(cost[source] * info.plane_count for source, info in infos.items() if info)
     mine: dict[Path, dict[str, Any]] = {}
     # Under torchrun there is no memory to share, and each process counts for itself.
@@ -333,7 +333,7 @@ def _plan(settings: dict[str, Any]) -> str:
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     with reproducible(threads=1):
         restorer = _restorer(settings, threads, Share())
-        settings = {**settings, "draws": restorer.trained.draws}
+        settings = {**settings, "samples": restorer.trained.samples}
         how, infos, lines = _how(restorer, settings), [], [note.text for note in found.notes]
         for source in found.sources:
             try:
@@ -346,7 +346,7 @@ def _plan(settings: dict[str, Any]) -> str:
                 lines.append(f"cannot be restored: {error}")
         if not infos:
             raise UserError(f"input={settings['input']}", "none of the files can be read")
-        return printable("\n".join([str(plan(restorer, infos, restorer.trained.draws)), *lines]))
+        return printable("\n".join([str(plan(restorer, infos, restorer.trained.samples)), *lines]))
 
 
 def _about(
@@ -372,7 +372,7 @@ def _about(
         },
         "preset": trained.preset,
         "sampler": trained.way,
-        "evaluations_per_draw": trained.method.evaluations,
+        "evaluations_per_sample": trained.method.evaluations,
         "checked_against_training": restorer.trust.checks,
         "settings": settings,
         "version": ddpm_lightning.__version__,

@@ -14,7 +14,7 @@ from ddpm_lightning.io.notes import counted
 from ddpm_lightning.io.stacks import open_stack
 from ddpm_lightning.utils.distributed import among_others
 
-__all__ = ["draw_preview", "in_words", "kept_in_words", "previews_alone", "write_preview"]
+__all__ = ["plot_preview", "in_words", "kept_in_words", "previews_alone", "write_preview"]
 
 
 def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequence[str]) -> list[str]:
@@ -88,7 +88,7 @@ def previews_alone(standing: Standing) -> bool:
     return standing.record is not None and bool(standing.missing) and all(map(_is_preview, standing.missing))
 
 
-def draw_preview(records: Records, source: Source, standing: Standing, channels: Any) -> dict[str, Any]:
+def plot_preview(records: Records, source: Source, standing: Standing, channels: Any) -> dict[str, Any]:
     """Draws the preview of a file from its results, and returns its record.
 
     Args:

@@ -8,7 +8,7 @@ Examples:
   ddpm-lightning train trainer.max_steps=500 seed=1 run_folder=runs/try
   ddpm-lightning train resume=runs/try                       goes on where that run stopped
   ddpm-lightning train resume=NEW/try data.root=DIR          the same, if its folder and its data have moved
-  ddpm-lightning train init=default data=folder data.root=DIR trainer=cpu
+  ddpm-lightning train finetune=default data=folder data.root=DIR trainer=cpu
                                                              a trained model, here the shipped one, learns your images
   ddpm-lightning train --multirun seed=0,1,2                 a run for each value
   ddpm-lightning train sweep=optuna experiment=demo trainer.max_steps=60 data.counts.train=64
@@ -121,11 +121,11 @@ def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
             yield {**settings, "trust": list(trusted_packages(config.trust))}
         return
     names = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
-    if config.init is None:
+    if config.finetune is None:
         with prepare(config, names) as settings:
             yield settings
         return
-    origin = finetune.loaded(config.init, trusted_packages(config.trust)).card
+    origin = finetune.loaded(config.finetune, trusted_packages(config.trust)).card
     with prepare(config, {**names, "model": origin["names"]["model"]}) as settings:
         yield finetune.inherit(settings, origin, hydra.overrides.task)
 
@@ -212,7 +212,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     data = data or build(config["data"], ("data",), trust)
     # Convolutions run faster with channels last: 1.5 times on CPUs.
     model: Learner = build(config["model"], ("method",), trust).to(memory_format=torch.channels_last)
-    consistency.check(config, data.crop, model.multiple)
+    consistency.check(config, data.crop, model.size_divisor)
     data.setup("fit")
     if first_process():
         for split in ("train", "val"):
@@ -225,8 +225,8 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     model.card = card(config, data)
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     first = two_stage.first_stage(config) if isinstance(model, PMRF) else None
-    if config.get("init") and resume is None:
-        model.card["init"] = finetune.take_weights(model, config["init"], trust)
+    if config.get("finetune") and resume is None:
+        model.card["finetune"] = finetune.take_weights(model, config["finetune"], trust)
     if isinstance(model, PMRF) and first is None and resume is None:
         two_stage.take_mean(model, config["model"]["mean"], data, trust)
     settings = trainer_settings(config["trainer"], model, trust)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.simulation.degradations import Degradation, degrade
-from ddpm_lightning.simulation.lazy_pairs import DrawnPairs
+from ddpm_lightning.simulation.lazy_pairs import LazyPairs
 from ddpm_lightning.simulation.twins import TWINS, expose
 from ddpm_lightning.utils.errors import UserError
 
@@ -28,7 +28,7 @@ class _Streams:
     high_second: np.random.SeedSequence
 
 
-class SimulatedPairs(DrawnPairs):
+class SimulatedPairs(LazyPairs):
     """Pairs of one of the four simulated twins.
 
     ``Pair.extra`` holds, unless ``extras`` is off,

@@ -10,14 +10,14 @@ import numpy as np
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.simulation.any_microscope import AnyMicroscope
-from ddpm_lightning.simulation.lazy_pairs import DrawnPairs
+from ddpm_lightning.simulation.lazy_pairs import LazyPairs
 from ddpm_lightning.simulation.twins import TWINS
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["RecordedPairs", "SimulatedDenoising"]
 
 
-class RecordedPairs(DrawnPairs):
+class RecordedPairs(LazyPairs):
     """Noisy and clean images; the specimens take turns.
 
     Every pair is drawn from its own seed sequence (world, split, index).
@@ -27,7 +27,7 @@ class RecordedPairs(DrawnPairs):
         split: ``train``, ``val`` or ``test``; the splits share no image.
         count: Number of pairs.
         size: Side of the images in pixels.
-        world: Seed of the whole set.
+        dataset_seed: Seed of the whole set.
         microscope: What is drawn, and from where.
         cache: Folder that keeps the pairs once drawn, or ``None``.
     """
@@ -38,7 +38,7 @@ class RecordedPairs(DrawnPairs):
         split: str,
         count: int,
         size: int = 256,
-        world: int = 0,
+        dataset_seed: int = 0,
         microscope: AnyMicroscope | None = None,
         cache: str | Path | None = None,
     ) -> None:
@@ -46,8 +46,8 @@ class RecordedPairs(DrawnPairs):
             if specimen not in TWINS:
                 raise UserError("data.specimens", f"{specimen!r}", ", ".join(TWINS), "choose among them")
         self.specimens, self.microscope = list(specimens), microscope or AnyMicroscope()
-        recipe = ("denoising", self.specimens, split, size, world, asdict(self.microscope))
-        super().__init__(split, count, size, world, recipe, cache)
+        recipe = ("denoising", self.specimens, split, size, dataset_seed, asdict(self.microscope))
+        super().__init__(split, count, size, dataset_seed, recipe, cache)
 
     def _draw(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
@@ -64,7 +64,7 @@ class SimulatedDenoising(PairDataModule):
         size: Side of the images in pixels.
         microscope: Settings of :class:`AnyMicroscope`.
         cache: Folder that keeps generated pairs, or ``None``.
-        world: Seed of the simulated world.
+        dataset_seed: Seed of the simulated world.
         settings: Settings of :class:`PairDataModule`.
     """
 
@@ -77,13 +77,13 @@ class SimulatedDenoising(PairDataModule):
         size: int = 256,
         microscope: Mapping[str, Any] | None = None,
         cache: str | Path | None = None,
-        world: int = 0,
+        dataset_seed: int = 0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.specimens, self.counts, self.size = list(specimens), dict(counts), size
         ranges = {name: tuple(value) for name, value in (microscope or {}).items()}
-        self.microscope, self.cache, self.world = AnyMicroscope(**ranges), cache, world
+        self.microscope, self.cache, self.dataset_seed = AnyMicroscope(**ranges), cache, dataset_seed
 
     @property
     def facts(self) -> str:
@@ -94,5 +94,11 @@ class SimulatedDenoising(PairDataModule):
     def source(self, split: str) -> RecordedPairs:
         """Returns the pairs of a split."""
         return RecordedPairs(
-            self.specimens, split, self.counts[split], self.size, self.world, self.microscope, self.cache
+            self.specimens,
+            split,
+            self.counts[split],
+            self.size,
+            self.dataset_seed,
+            self.microscope,
+            self.cache,
         )

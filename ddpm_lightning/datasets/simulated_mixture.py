@@ -55,7 +55,7 @@ class SimulatedMixture(PairDataModule):
         size: Side of the images in pixels.
         degradations: Further degradations of the low images.
         cache: Folder that keeps generated pairs, or ``None``.
-        world: Seed of the simulated world.
+        dataset_seed: Seed of the simulated world.
         settings: Settings of :class:`PairDataModule`.
 
     Raises:
@@ -72,12 +72,12 @@ class SimulatedMixture(PairDataModule):
         size: int = 256,
         degradations: Degradations = (),
         cache: str | Path | None = None,
-        world: int = 0,
+        dataset_seed: int = 0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.kinds = list(product(doses, specimens))
-        self.counts, self.size, self.world = dict(counts), size, world
+        self.counts, self.size, self.dataset_seed = dict(counts), size, dataset_seed
         self.degradations, self.cache = in_order(degradations), cache
         for split, count in self.counts.items():
             if not self.kinds or count < 1 or count % len(self.kinds):
@@ -104,7 +104,7 @@ class SimulatedMixture(PairDataModule):
                     each,
                     self.size,
                     # Another world for each kind: the same specimen at two doses would teach less than two specimens.
-                    self.world * len(self.kinds) + number,
+                    self.dataset_seed * len(self.kinds) + number,
                     dose,
                     self.degradations,
                     self.cache,

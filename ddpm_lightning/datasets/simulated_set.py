@@ -22,7 +22,7 @@ class SimulatedData(PairDataModule):
         degradations: Further degradations of the low images, in order, or by name. Those of the light come before
             the detector, those of the electronics after it.
         cache: Folder that keeps generated pairs, or ``None``.
-        world: Seed of the simulated world; apart from the seed of the run, so that all runs see the same images.
+        dataset_seed: Seed of the simulated world; apart from the seed of the run, so that all runs see the same images.
         settings: Settings of :class:`PairDataModule`.
     """
 
@@ -34,12 +34,12 @@ class SimulatedData(PairDataModule):
         dose: float = 1.0,
         degradations: Degradations = (),
         cache: str | Path | None = None,
-        world: int = 0,
+        dataset_seed: int = 0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.specimen, self.counts, self.size, self.dose = specimen, dict(counts), size, dose
-        self.degradations, self.cache, self.world = in_order(degradations), cache, world
+        self.degradations, self.cache, self.dataset_seed = in_order(degradations), cache, dataset_seed
         self.name = f"simulated_{specimen}"
 
     @property
@@ -56,7 +56,7 @@ class SimulatedData(PairDataModule):
             split,
             self.counts[split],
             self.size,
-            self.world,
+            self.dataset_seed,
             self.dose,
             self.degradations,
             self.cache,

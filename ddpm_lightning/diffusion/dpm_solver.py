@@ -42,7 +42,7 @@ class DPMSolver(Sampler):
 
     Args:
         steps: Number of network evaluations; ``None`` takes all of the schedule.
-        antithetic: Whether draws come in pairs of opposite noise.
+        antithetic: Whether samples come in pairs of antithetic noise.
         start: Where the grid begins, as a share of T.
     """
 

@@ -34,7 +34,7 @@ def interpolate(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
 def training_times(uniform: Tensor, at_start: float = 0.02) -> Tensor:
     """Turns uniform numbers into times for training: uniform in [0, 1], and a share of exactly 0.
 
-    Every draw passes through time 0, which a uniform time never hits.
+    Every sample passes through time 0, which a uniform time never hits.
 
     Args:
         uniform: Numbers in [0, 1) with shape (B,).
@@ -52,9 +52,9 @@ class Euler:
 
     Args:
         steps: Number of network evaluations.
-        antithetic: Whether draws come in pairs that start from opposite noise.
-        realism: Share λ of the way from the mean to the draw that is kept: mean + λ (draw - mean). 1 is the draw and 0
-            the mean; the error is that of the average of 1 / λ² draws, at the price of one.
+        antithetic: Whether samples come in pairs that start from antithetic noise.
+        realism: Share λ of the way from the mean to the sample that is kept: mean + λ (sample - mean). 1 is the sample
+            and 0 the mean; the error is that of the average of 1 / λ² samples, at the price of one.
 
     Raises:
         ValueError: If there is no step, or realism lies outside [0, 1].
@@ -64,12 +64,12 @@ class Euler:
         if not 1 <= steps <= MOST_STEPS:
             raise ValueError(f"sampler.steps is {steps}; allowed: a whole number from 1 to {MOST_STEPS}")
         if not 0 <= realism <= 1:
-            raise ValueError(f"sampler.realism is {realism}; allowed: 0 (the mean) to 1 (the draw)")
+            raise ValueError(f"sampler.realism is {realism}; allowed: 0 (the mean) to 1 (the sample)")
         self.steps, self.antithetic, self.realism = steps, antithetic, realism
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one draw; the mean alone needs none."""
+        """Network evaluations of one sample; the mean alone needs none."""
         return self.steps if self.realism else 0
 
     def __call__(self, velocity: Velocity, start: Tensor) -> Tensor:
@@ -80,6 +80,6 @@ class Euler:
             state = state + velocity(state, t) / self.steps
         return state
 
-    def blend(self, mean: Tensor, draw: Tensor) -> Tensor:
-        """Returns mean + λ (draw - mean)."""
-        return torch.lerp(mean, draw, self.realism)
+    def blend(self, mean: Tensor, sample: Tensor) -> Tensor:
+        """Returns mean + λ (sample - mean)."""
+        return torch.lerp(mean, sample, self.realism)

@@ -1,8 +1,8 @@
-r"""Noise as a pure function of its key (seed, image, draw, step).
+r"""Noise as a pure function of its key (seed, image, sample, step).
 
 A stateful generator gives numbers that depend on what was drawn before: on the batch, the tile, the process, and on
 whether a job was interrupted. Here the noise of one pixel is the value of a counter-based generator, Philox4x32-10,
-at a counter made of the pixel and the step, under a 64-bit key hashed from (seed, image, draw). It can be computed
+at a counter made of the pixel and the step, under a 64-bit key hashed from (seed, image, sample). It can be computed
 anywhere, in any order, on any device, and is always the same.
 
 Uniform integers become normal numbers by the Box-Muller transform in float64.
@@ -50,56 +50,60 @@ def philox4x32(counter: Sequence[Tensor], key: Sequence[Tensor], rounds: int = 1
 
 
 class KeyedNoise:
-    """Standard normal noise for a batch of draws, keyed by (seed, image, draw, step).
+    """Standard normal noise for a batch of samples, keyed by (seed, image, sample, step).
 
     Args:
         seed: Seed of the run.
         images: Identity of the image of each row of the batch.
-        draws: Number of the draw of each row of the batch.
+        samples: Number of the sample of each row of the batch.
 
     Raises:
-        ValueError: If there are not as many images as draws.
+        ValueError: If there are not as many images as samples.
     """
 
-    def __init__(self, seed: int, images: Sequence[str], draws: Sequence[int]) -> None:
-        if len(images) != len(draws):
-            raise ValueError(f"{len(images)} images but {len(draws)} draws: each row of a batch needs both")
-        self.seed, self.images, self.draws = seed, list(images), list(draws)
-        words = [self._words(seed, image, draw) for image, draw in zip(self.images, self.draws, strict=True)]
+    def __init__(self, seed: int, images: Sequence[str], samples: Sequence[int]) -> None:
+        if len(images) != len(samples):
+            raise ValueError(
+                f"{len(images)} images but {len(samples)} samples: each row of a batch needs both"
+            )
+        self.seed, self.images, self.samples = seed, list(images), list(samples)
+        words = [
+            self._words(seed, image, sample) for image, sample in zip(self.images, self.samples, strict=True)
+        ]
         self._key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
-        self._mirrored = torch.zeros(len(self.draws), 1, dtype=torch.bool)
-        self._which = [0] * len(self.draws)
+        self._mirrored = torch.zeros(len(self.samples), 1, dtype=torch.bool)
+        self._which = [0] * len(self.samples)
 
-    def turned(self, which: Sequence[int]) -> "KeyedNoise":
+    def oriented(self, which: Sequence[int]) -> "KeyedNoise":
         """Returns this noise for images that are turned, each in its own way: it turns with them.
 
         Args:
             which: Symmetry of each row (:func:`ddpm_lightning.diffusion.symmetry.turn`), all odd or all even.
         """
-        turned = KeyedNoise(self.seed, self.images, self.draws)
-        turned._key, turned._mirrored, turned._which = self._key, self._mirrored, list(which)
-        return turned
+        oriented = KeyedNoise(self.seed, self.images, self.samples)
+        oriented._key, oriented._mirrored, oriented._which = self._key, self._mirrored, list(which)
+        return oriented
 
     def antithetic(self) -> "KeyedNoise":
-        """Returns this noise in pairs: all noise of draw 2k + 1 is minus that of draw 2k.
+        """Returns this noise in pairs: all noise of sample 2k + 1 is minus that of sample 2k.
 
-        A sampler without other noise turns the pair into two draws whose mean is free of all that is odd in the
-        noise. Partners are not independent of each other: what needs independent draws must count pairs.
+        A sampler without other noise turns the pair into two samples whose mean is free of all that is odd in the
+        noise. Partners are not independent of each other: what needs independent samples must count pairs.
         """
-        paired = KeyedNoise(self.seed, self.images, [draw - draw % 2 for draw in self.draws])
-        paired.draws, paired._which = self.draws, self._which
-        paired._mirrored = torch.tensor([[draw % 2 == 1] for draw in self.draws], dtype=torch.bool).reshape(
-            -1, 1
-        )
+        paired = KeyedNoise(self.seed, self.images, [sample - sample % 2 for sample in self.samples])
+        paired.samples, paired._which = self.samples, self._which
+        paired._mirrored = torch.tensor(
+            [[sample % 2 == 1] for sample in self.samples], dtype=torch.bool
+        ).reshape(-1, 1)
         return paired
 
     @staticmethod
-    def _words(seed: int, image: str, draw: int) -> tuple[int, int]:
-        digest = hashlib.blake2b(f"{seed}\0{image}\0{draw}".encode(), digest_size=8).digest()
+    def _words(seed: int, image: str, sample: int) -> tuple[int, int]:
+        digest = hashlib.blake2b(f"{seed}\0{image}\0{sample}".encode(), digest_size=8).digest()
         return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
     def __len__(self) -> int:
-        return len(self.draws)
+        return len(self.samples)
 
     def __call__(self, step: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Returns the noise of one step.

@@ -52,8 +52,8 @@ class Sampler:
 
     Args:
         steps: Number of network evaluations, between 1 and the schedule's T; ``None`` takes all.
-        antithetic: Whether draws come in pairs of opposite noise. Their mean is free of all that is odd in the noise:
-            a pair of a deterministic sampler is worth about eight independent draws.
+        antithetic: Whether samples come in pairs of antithetic noise. Their mean is free of all that is odd in the
+            noise: a pair of a deterministic sampler is worth about eight independent samples.
         start: Where the grid begins, as a share of T.
     """
 
@@ -73,7 +73,7 @@ class Sampler:
         return schedule.times(self.steps, self.start)
 
     def evaluations(self, schedule: Schedule) -> int:
-        """Returns the number of network evaluations of one draw."""
+        """Returns the number of network evaluations of one sample."""
         return len(self.times(schedule)) - 1
 
     def check(self, schedule: Schedule, objective: Objective) -> None:
@@ -186,7 +186,7 @@ class DDIM(Sampler):
     Args:
         steps: Number of network evaluations; ``None`` takes all of the schedule.
         eta: Share of the ancestral noise that is added anew at each step, in [0, 1].
-        antithetic: Whether draws come in pairs of opposite noise.
+        antithetic: Whether samples come in pairs of antithetic noise.
         start: Where the grid begins, as a share of T.
 
     Raises:
@@ -231,7 +231,7 @@ class OneStep(Sampler):
 
     Args:
         at: The level, as a share of T.
-        antithetic: Whether draws come in pairs of opposite noise.
+        antithetic: Whether samples come in pairs of antithetic noise.
     """
 
     deterministic = True

@@ -1,7 +1,7 @@
 """Three signatures of failure that the mean numbers hide, each with a verdict in a plain sentence.
 
 - *Over-smoothing*: the restoration lacks power at fine scales, compared with the target, or has too much of it.
-- *Inconsistent draws*: what the draws disagree about is not what they get wrong.
+- *Inconsistent samples*: what the samples disagree about is not what they get wrong.
 - *Poor generalisation*: the inputs are of a kind that the model was not trained on.
 
 They are those that arXiv 2409.12078 warns of. Titles follow from the numbers, as verdicts do. A verdict is a hint where
@@ -16,15 +16,15 @@ from typing import Any, Literal
 import numpy as np
 
 from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
-from ddpm_lightning.evaluation.run import Judged
+from ddpm_lightning.evaluation.run import ImageScores
 
-__all__ = ["Diagnosis", "inconsistent_draws", "over_smoothing", "poor_generalisation"]
+__all__ = ["Diagnosis", "inconsistent_samples", "over_smoothing", "poor_generalisation"]
 
 Verdict = Literal["fine", "suspect", "unknown"]
 
 #: A version has too little, or too much, fine power below and above these parts of the target's.
 LITTLE, MUCH = 0.5, 1.5
-#: Spread over error of calibrated draws is 1; outside of this range the draws are inconsistent with their error.
+#: Spread over error of calibrated samples is 1; outside of this range the samples are inconsistent with their error.
 NARROW, WIDE = 0.67, 1.5
 #: Rank correlation of spread and error over pixels, below which the spread points to the wrong places.
 WEAK = 0.3
@@ -60,8 +60,8 @@ class Diagnosis:
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-def over_smoothing(judged: Sequence[Judged], pixel_size: float | None = None) -> Diagnosis:
-    """Compares the power of single draws and of their average with that of the target, in its finest octave.
+def over_smoothing(judged: Sequence[ImageScores], pixel_size: float | None = None) -> Diagnosis:
+    """Compares the power of single samples and of their average with that of the target, in its finest octave.
 
     Args:
         judged: What was found out about each image.
@@ -77,24 +77,24 @@ def over_smoothing(judged: Sequence[Judged], pixel_size: float | None = None) ->
     ratio = {name: float(np.median([spectra.octave_ratio[name] for spectra in having])) for name in names}
     periods = _lengths(high, low, pixel_size)
     place = f"At the finest scales where the target stands out from its noise (periods of {periods})"
-    shares = f"a single draw has {ratio['single']:.0%} of the target's power and the average {ratio['average']:.0%}"
+    shares = f"a single sample has {ratio['single']:.0%} of the target's power and the average {ratio['average']:.0%}"
     if max(ratio.values()) > MUCH:
         title, verdict, word = (
             "Too much fine structure",
             "suspect",
-            "draws hold more fine structure than the target: noise is left, or detail invented",
+            "samples hold more fine structure than the target: noise is left, or detail invented",
         )
     elif ratio["single"] < LITTLE:
         title, verdict, word = (
             "Over-smoothing",
             "suspect",
-            "already the single draws are too smooth: the model does not make fine structure",
+            "already the single samples are too smooth: the model does not make fine structure",
         )
     elif ratio["average"] < LITTLE:
         title, verdict, word = (
             "Over-smoothing by averaging",
             "suspect",
-            "draws have fine structure, but disagree about it: the average blurs it away",
+            "samples have fine structure, but disagree about it: the average blurs it away",
         )
     else:
         title, verdict, word = "Fine structure", "fine", "no over-smoothing"
@@ -102,14 +102,14 @@ def over_smoothing(judged: Sequence[Judged], pixel_size: float | None = None) ->
     return Diagnosis(title, verdict, f"{place} {shares}: {word}.", picture, numbers)
 
 
-def inconsistent_draws(judged: Sequence[Judged]) -> Diagnosis:
-    """Compares the spread of the draws with their error, in size and in place."""
-    picture = "draws.png"
+def inconsistent_samples(judged: Sequence[ImageScores]) -> Diagnosis:
+    """Compares the spread of the samples with their error, in size and in place."""
+    picture = "samples.png"
     having = [found for found in judged if found.spread is not None]
     if not having:
-        reason = next((found.no_spread for found in judged if found.no_spread), "there are no draws")
-        sentence = f"The draws cannot be compared with each other: {reason}."
-        return Diagnosis("Consistency of the draws", "unknown", sentence, picture)
+        reason = next((found.no_spread for found in judged if found.no_spread), "there are no samples")
+        sentence = f"The samples cannot be compared with each other: {reason}."
+        return Diagnosis("Consistency of the samples", "unknown", sentence, picture)
     values = [found.spread.uncertainty.values() for found in having]
     medians = {}
     for name in ("spread", "skill", "spread_skill", "spearman"):
@@ -119,22 +119,22 @@ def inconsistent_draws(judged: Sequence[Judged]) -> Diagnosis:
     worst = max(having, key=lambda found: (found.spread.uncertainty.spread_skill.spread, -found.index))
     ratio, rank = medians["spread_skill"], medians["spearman"]
     sizes = (
-        f"Going by their spread, the average of the draws should be off by {medians['spread']:.1%} of the target's "
+        f"Going by their spread, the average of the samples should be off by {medians['spread']:.1%} of the target's "
         f"range, and it is off by {medians['skill']:.1%} (ratio {ratio:.2f})"
     )
     if ratio < NARROW:
-        title, verdict = "Overconfident draws", "suspect"
-        word = "the draws agree more than they are right: they are overconfident"
+        title, verdict = "Overconfident samples", "suspect"
+        word = "the samples agree more than they are right: they are overconfident"
     elif ratio > WIDE:
-        title, verdict, word = "Underconfident draws", "suspect", "the draws scatter more than they err"
+        title, verdict, word = "Underconfident samples", "suspect", "the samples scatter more than they err"
     else:
-        title, verdict, word = "Consistent draws", "fine", "the spread is about as large as the error"
+        title, verdict, word = "Consistent samples", "fine", "the spread is about as large as the error"
     place = f"Spread and error go together over the pixels with a rank correlation of {rank:.2f}"
     if not rank >= WEAK:
         title = "Spread in the wrong places" if verdict == "fine" else f"{title}, spread in the wrong places"
         verdict, place = "suspect", f"{place}: the spread is large in the wrong places"
     where = (
-        f"Half of the variance sits in {share:.1%} of the pixels; the draws disagree most in image "
+        f"Half of the variance sits in {share:.1%} of the pixels; the samples disagree most in image "
         f"{worst.rows[0].image}, shown in the picture"
     )
     numbers = {**medians, "half_of_variance_in": share, "most_in": worst.rows[0].image}
@@ -142,7 +142,7 @@ def inconsistent_draws(judged: Sequence[Judged]) -> Diagnosis:
 
 
 def poor_generalisation(
-    judged: Sequence[Judged], reference: InputReference | None, no_reference: str = ""
+    judged: Sequence[ImageScores], reference: InputReference | None, no_reference: str = ""
 ) -> Diagnosis:
     """Compares the inputs with those of the training set.
 
@@ -190,7 +190,7 @@ def poor_generalisation(
     return Diagnosis(title, verdict, f"{'; '.join(parts)}: {advice}.", picture, numbers)
 
 
-def _compared(name: str, judged: Sequence[Judged], reference: InputReference) -> str:
+def _compared(name: str, judged: Sequence[ImageScores], reference: InputReference) -> str:
     """Says what a feature is here and what it was in training."""
     here = np.median([found.input[name] for found in judged])
     low, middle, high = np.quantile(reference.features[name], (0, 0.5, 1))

@@ -1,7 +1,7 @@
 """Scores a trained method on the images of a split, each by itself and whole.
 
 Three estimators stand side by side: ``raw`` (the low image itself, on the target's scale), ``single`` (the first
-draw) and ``average`` (the mean of all draws). An image that cannot be read, restored or scored has rows without
+sample) and ``average`` (the mean of all samples). An image that cannot be read, restored or scored has rows without
 numbers, with the reason: it does not end the evaluation of the others.
 """
 
@@ -19,17 +19,17 @@ from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.evaluation.distribution_shift import describe_input
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
-from ddpm_lightning.evaluation.uncertainty import SpreadOfDraws, judge_spread
+from ddpm_lightning.evaluation.uncertainty import SampleSpread, judge_spread
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, score
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["ESTIMATORS", "Judged", "Restored", "Row", "Scoring", "evaluate", "raw_on_target_scale"]
+__all__ = ["ESTIMATORS", "ImageScores", "Restored", "Row", "Scoring", "evaluate", "raw_on_target_scale"]
 
 ESTIMATORS = ("raw", "single", "average")
-#: Draws that are kept whole for pictures.
+#: Samples that are kept whole for pictures.
 SHOWN = 3
-#: Pixels of each draw that are kept to judge their spread; larger images are thinned on a regular grid.
+#: Pixels of each sample that are kept to judge their spread; larger images are thinned on a regular grid.
 KEPT_PIXELS = 2**18
 
 
@@ -39,7 +39,7 @@ class Scoring:
 
     Attributes:
         protocol: ``paper``, ``range`` or ``affine``.
-        draws: Draws of each image.
+        samples: Samples of each image.
         lpips: The loaded perceptual metric, or ``None``.
         resolution: Whether the resolution is estimated.
         also: Further protocols.
@@ -48,11 +48,11 @@ class Scoring:
         level: Nominal coverage of intervals.
         preset: Name of the way of drawing; it stands beside the numbers.
         curves: Whether spectra and correlations by frequency are computed.
-        realism: Values of λ at which the way from the mean to a draw is scored.
+        realism: Values of λ at which the way from the mean to a sample is scored.
     """
 
     protocol: str = "range"
-    draws: int = 15
+    samples: int = 15
     lpips: Any = None
     resolution: bool = False
     also: tuple[str, ...] = ()
@@ -65,8 +65,10 @@ class Scoring:
 
     @property
     def numbers(self) -> list[int]:
-        """How many draws are averaged to see what averaging brings: powers of two, and all."""
-        return sorted({2**k for k in range(self.draws.bit_length()) if 2**k < self.draws} | {self.draws})
+        """How many samples are averaged to see what averaging brings: powers of two, and all."""
+        return sorted(
+            {2**k for k in range(self.samples.bit_length()) if 2**k < self.samples} | {self.samples}
+        )
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,11 @@ class Restored:
         offset: What was subtracted from all others but ``pair`` and ``low``, because float32 could not hold it with
             their contrast; 0 for nearly all images.
         raw: The low image.
-        means: Mean of the first N draws, by N.
-        std: Population standard deviation over all draws.
-        draws: Number of draws.
-        shown: The first few draws.
-        thinned: All draws on a regular grid of pixels, with shape (N, h, w).
+        means: Mean of the first N samples, by N.
+        std: Population standard deviation over all samples.
+        samples: Number of samples.
+        shown: The first few samples.
+        thinned: All samples on a regular grid of pixels, with shape (N, h, w).
         stride: Distance of the pixels of that grid.
         gain: Intensities for each unit of the normalised scale.
     """
@@ -117,7 +119,7 @@ class Restored:
     raw: np.ndarray
     means: dict[int, np.ndarray]
     std: np.ndarray
-    draws: int
+    samples: int
     shown: list[np.ndarray]
     thinned: np.ndarray
     stride: int
@@ -125,31 +127,31 @@ class Restored:
 
     @property
     def single(self) -> np.ndarray:
-        """The first draw."""
+        """The first sample."""
         return self.means[1]
 
     @property
     def average(self) -> np.ndarray:
-        """The mean of all draws."""
-        return self.means[self.draws]
+        """The mean of all samples."""
+        return self.means[self.samples]
 
 
 @dataclass(frozen=True)
-class Judged:
+class ImageScores:
     """Everything that is found out about one image; small enough to be sent from process to process.
 
     Attributes:
         index: Number of the pair in its split.
         rows: A row for each estimator, under the protocol of the evaluation.
         also: The same for each further protocol.
-        against_number: Numbers of the mean of the first N draws, by N.
-        spread: What the draws say of their own error, or ``None``.
+        against_number: Numbers of the mean of the first N samples, by N.
+        spread: What the samples say of their own error, or ``None``.
         no_spread: Why there is none.
         spectra: Power and agreement with the target by spatial frequency, or ``None``.
         input: Features of the normalised low image.
         beyond: Share of the pixels of the low image outside of the range that the normalisation was fitted on.
         pixel_size: Size of a pixel in µm, or ``None``.
-        against_realism: Numbers on the way from the mean to a draw, by λ; see ``realism.py``.
+        against_realism: Numbers on the way from the mean to a sample, by λ; see ``realism.py``.
         failed: Why the image could not be restored; empty where it could.
         target: Hash of the clean image: equal ones show the same place.
     """
@@ -158,7 +160,7 @@ class Judged:
     rows: list[Row]
     also: dict[str, list[Row]] = field(default_factory=dict)
     against_number: dict[int, dict[str, float]] = field(default_factory=dict)
-    spread: SpreadOfDraws | None = None
+    spread: SampleSpread | None = None
     no_spread: str = ""
     spectra: Spectra | None = None
     input: dict[str, float] = field(default_factory=dict)
@@ -175,20 +177,20 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
     Args:
         restorer: A loaded model.
         pair: The pair.
-        numbers: How many draws are averaged, in rising order; the last is the number of draws.
+        numbers: How many samples are averaged, in rising order; the last is the number of samples.
     """
     low, _ = restorer.prepared(pair.low)
     high, offset = without_offset(pair.high)
     ensemble, means, shown, thinned = Ensemble(), {}, [], []
     stride = int(np.ceil(np.sqrt(pair.low.size / KEPT_PIXELS)))
-    for draw in restorer.draws(pair.low, numbers[-1], pair.name):
-        draw = (draw - offset).astype(np.float32)
-        ensemble.update(torch.from_numpy(draw))
+    for sample in restorer.samples(pair.low, numbers[-1], pair.name):
+        sample = (sample - offset).astype(np.float32)
+        ensemble.update(torch.from_numpy(sample))
         if ensemble.count in numbers or restorer.method.deterministic:
             means[ensemble.count] = ensemble.mean.float().numpy()
         if len(shown) < SHOWN:
-            shown.append(draw)
-        thinned.append(draw[::stride, ::stride])
+            shown.append(sample)
+        thinned.append(sample[::stride, ::stride])
     scale = restorer.normalisation.input.scale(low)
     raw = raw_on_target_scale(restorer.normalisation, pair, low)
     return Restored(
@@ -234,8 +236,8 @@ def evaluate(
     source: PairSource,
     scoring: Scoring,
     indices: range,
-    on_image: Callable[[Restored, Judged], None] = lambda restored, judged: None,
-) -> Iterator[Judged]:
+    on_image: Callable[[Restored, ImageScores], None] = lambda restored, judged: None,
+) -> Iterator[ImageScores]:
     """Yields what is found out about each image.
 
     Args:
@@ -259,7 +261,7 @@ def evaluate(
         yield judged
 
 
-def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> Judged:
+def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> ImageScores:
     """Scores all versions of one image."""
     pair = restored.pair
     target = torch.from_numpy(restored.high)[None, None]
@@ -295,12 +297,12 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         return found
 
     main = rows(scoring.protocol)
-    against_number = {1: dict(main[1].values), restored.draws: dict(main[2].values)}
+    against_number = {1: dict(main[1].values), restored.samples: dict(main[2].values)}
     for number in sorted(restored.means.keys() - against_number.keys()):
         mean = torch.from_numpy(restored.means[number])[None, None]
         against_number[number] = score(mean, target, scoring.protocol, **common).values
     against_realism = {}
-    if scoring.realism and restored.draws > 1:
+    if scoring.realism and restored.samples > 1:
         centre = _centre(restorer, restored)
         for share in scoring.realism:
             image = torch.from_numpy(centre + np.float32(share) * (restored.single - centre))[None, None]
@@ -308,7 +310,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
     spread, no_spread = None, ""
     try:
         spread = judge_spread(
-            draws=restored.thinned,
+            samples=restored.thinned,
             target=restored.high[:: restored.stride, :: restored.stride],
             antithetic=restorer.method.antithetic,
             level=scoring.level,
@@ -321,7 +323,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
     versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": restored.high}
     normalised = restorer.trust.normaliser.scale(restored.low).normalise(restored.low)
     low, high = restorer.normalisation.input_bounds
-    return Judged(
+    return ImageScores(
         index,
         main,
         {protocol: rows(protocol) for protocol in scoring.also},
@@ -344,24 +346,24 @@ def granted(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def _centre(restorer: Restorer, restored: Restored) -> np.ndarray:
-    """Returns where the way to a draw begins: the mean that the model knows of, else the average of all draws."""
+    """Returns where the way to a sample begins: the mean that the model knows of, else the average of all samples."""
     sampler = getattr(restorer.method, "sampler", None)
     if not hasattr(sampler, "realism"):
         return restored.average
     given, sampler.realism = sampler.realism, 0.0
     try:
-        centre = next(restorer.draws(restored.pair.low, 1, restored.pair.name))
+        centre = next(restorer.samples(restored.pair.low, 1, restored.pair.name))
         return (centre - restored.offset).astype(np.float32)
     finally:
         sampler.realism = given
 
 
-def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> Judged:
+def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> ImageScores:
     def rows(protocol: str) -> list[Row]:
         absent = dict.fromkeys(METRICS, reason)
         return [Row(image, field, estimator, {}, absent, {"protocol": protocol}) for estimator in ESTIMATORS]
 
-    return Judged(
+    return ImageScores(
         index,
         rows(scoring.protocol),
         {name: rows(name) for name in scoring.also},

@@ -1,7 +1,7 @@
 r"""What the numbers of some images say of all images: intervals, and tests of differences.
 
 Images of one field of view are not independent: they share specimen, focus and brightness. Everything here therefore
-goes by fields. The bootstrap draws *fields* with replacement, each with all of its images; Wilcoxon's test sees one
+goes by fields. The bootstrap samples *fields* with replacement, each with all of its images; Wilcoxon's test sees one
 number for each field. An image whose field is not known is a field of its own.
 
 A difference between two methods is *resolved* if both tests of the paired differences say so after Holm's correction

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
+from ddpm_lightning.evaluation.run import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of, interval
-from ddpm_lightning.evaluation.uncertainty import EPSILON, SpreadOfDraws
+from ddpm_lightning.evaluation.uncertainty import EPSILON, SampleSpread
 from ddpm_lightning.metrics.averaging_law import AveragingLaw
 from ddpm_lightning.metrics.calibration import LEVELS
 from ddpm_lightning.metrics.collection import METRICS
@@ -27,7 +27,7 @@ __all__ = [
     "summarise",
 ]
 
-#: What may remain to be gained for a number of draws to suffice, in dB.
+#: What may remain to be gained for a number of samples to suffice, in dB.
 TOLERANCE = 0.1
 #: Fewest images that a correlation between images is computed from.
 FEWEST = 5
@@ -44,7 +44,7 @@ def finite(content: Any) -> Any:
     return content
 
 
-def by_place(judged: Sequence[Judged]) -> list[Judged]:
+def by_place(judged: Sequence[ImageScores]) -> list[ImageScores]:
     """Returns the images with one field of view for those whose clean images are equal.
 
     Several noisy images of one place are no independent evidence, whatever their files are called.
@@ -53,7 +53,7 @@ def by_place(judged: Sequence[Judged]) -> list[Judged]:
     for image in judged:
         fields.setdefault(image.target, image.rows[0].field)
 
-    def placed(image: Judged, rows: list[Row]) -> list[Row]:
+    def placed(image: ImageScores, rows: list[Row]) -> list[Row]:
         return [replace(row, field=fields[image.target]) if image.target else row for row in rows]
 
     return [
@@ -102,22 +102,22 @@ def _described(rows: Sequence[Row], values: list[float]) -> dict[str, Any]:
     return content | ({"no_interval": found.no_interval} if found.no_interval else {})
 
 
-def averaging(judged: Sequence[Judged]) -> dict[str, Any] | None:
-    """Returns what averaging draws brings: the law of the split, and the numbers of the mean of N draws.
+def averaging(judged: Sequence[ImageScores]) -> dict[str, Any] | None:
+    """Returns what averaging samples brings: the law of the split, and the numbers of the mean of N samples.
 
     The law MSE(K) = a + b / K holds for the means of a and b over the images, in squared units of the target's range;
-    K counts draws, or pairs of opposite noise.
+    K counts samples, or pairs of antithetic noise.
     """
     having = [found for found in judged if found.spread is not None]
     if not having:
         return None
     spreads = [found.spread for found in having]
     laws, together = [spread.uncertainty.law for spread in spreads], spreads[0].together
-    draws = min(len(spread.error) for spread in spreads)
+    samples = min(len(spread.error) for spread in spreads)
     law = AveragingLaw(float(np.mean([law.a for law in laws])), float(np.mean([law.b for law in laws])))
-    number = draws // together
+    number = samples // together
     numbers = sorted(set.intersection(*(set(found.against_number) for found in having)))
-    # The resolution is estimated for one draw and for the average alone.
+    # The resolution is estimated for one sample and for the average alone.
     known = {name for found in having for name in found.against_number[numbers[0]]} - {"resolution"}
     metrics = [name for name in METRICS if name in known]
     against = {
@@ -134,9 +134,9 @@ def averaging(judged: Sequence[Judged]) -> dict[str, Any] | None:
     }
     needed = law.needed(TOLERANCE)
     return {
-        "counts": "pairs of opposite noise" if together == 2 else "draws",
+        "counts": "pairs of antithetic noise" if together == 2 else "samples",
         "together": together,
-        "draws": draws,
+        "samples": samples,
         "a": law.a,
         "b": law.b,
         "ratio": law.ratio,
@@ -147,14 +147,16 @@ def averaging(judged: Sequence[Judged]) -> dict[str, Any] | None:
         "gain_db": law.gain(number),
         "remaining_db": law.remaining(number),
         "tolerance_db": TOLERANCE,
-        "draws_needed": int(needed) * together if isfinite(needed) else None,
+        "samples_needed": int(needed) * together if isfinite(needed) else None,
         "suffices": law.suffices(number, TOLERANCE),
-        "mse": {n: float(np.mean([spread.error[n] for spread in spreads])) for n in range(1, draws + 1)},
+        "mse": {n: float(np.mean([spread.error[n] for spread in spreads])) for n in range(1, samples + 1)},
         "metrics": against,
     }
 
 
-def _ratio_interval(judged: Sequence[Judged], laws: Sequence[AveragingLaw]) -> tuple[float, float] | None:
+def _ratio_interval(
+    judged: Sequence[ImageScores], laws: Sequence[AveragingLaw]
+) -> tuple[float, float] | None:
     fields = fields_of([found.rows[0].image for found in judged], [found.rows[0].field for found in judged])
     if len(set(fields)) < 2:
         return None
@@ -167,8 +169,8 @@ def _decibel(error: float) -> float | None:
     return -10 * log10(error) if error > 0 else None
 
 
-def calibration(judged: Sequence[Judged]) -> dict[str, Any] | None:
-    """Returns how good the spread of the draws is: numbers with intervals, and curves averaged over the images."""
+def calibration(judged: Sequence[ImageScores]) -> dict[str, Any] | None:
+    """Returns how good the spread of the samples is: numbers with intervals, and curves averaged over the images."""
     having = [found for found in judged if found.spread is not None]
     if not having:
         return None
@@ -191,7 +193,7 @@ def calibration(judged: Sequence[Judged]) -> dict[str, Any] | None:
         between = association(error=skills, uncertainty=spreads).spearman
     return {
         "unit": "range of the target",
-        "draws": min(measure.draws for measure in measures),
+        "samples": min(measure.samples for measure in measures),
         "level": measures[0].level,
         "numbers": numbers,
         "spearman_between_images": between,
@@ -209,11 +211,11 @@ def calibration(judged: Sequence[Judged]) -> dict[str, Any] | None:
     }
 
 
-def _scores(judged: Sequence[Judged]) -> list[SpreadOfDraws]:
+def _scores(judged: Sequence[ImageScores]) -> list[SampleSpread]:
     return [found.spread for found in judged if found.spread is not None]
 
 
-def conformal_of(judged: Sequence[Judged], level: float) -> Conformal:
+def conformal_of(judged: Sequence[ImageScores], level: float) -> Conformal:
     """Returns the factor that gives intervals of a stated coverage, from the images of a calibration split.
 
     Raises:
@@ -222,6 +224,6 @@ def conformal_of(judged: Sequence[Judged], level: float) -> Conformal:
     return calibrate([spread.scores for spread in _scores(judged)], level=level, epsilon=EPSILON)
 
 
-def conformal_coverage(judged: Sequence[Judged], conformal: Conformal) -> list[float]:
+def conformal_coverage(judged: Sequence[ImageScores], conformal: Conformal) -> list[float]:
     """Returns the coverage of conformal intervals in each image."""
     return [(spread.scores <= conformal.factor).double().mean().item() for spread in _scores(judged)]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
+from ddpm_lightning.evaluation.run import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.metrics.collection import EXTRA_METRICS, METRICS, REFERENCE_METRICS, RESOLUTION_METRICS
 from ddpm_lightning.utils.atomic import whole
 from ddpm_lightning.utils.errors import UserError
@@ -17,7 +17,7 @@ __all__ = [
     "UNITS",
     "absent_in_words",
     "cell",
-    "drawn_by",
+    "sampled_by",
     "estimator_table",
     "further_table",
     "heading",
@@ -77,10 +77,10 @@ def write_rows(rows: list[Row], path: Path) -> None:
     _write(path, lines)
 
 
-def write_spread(judged: Sequence[Judged], path: Path) -> None:
-    """Writes ``uncertainty.csv``: what the draws of each image say of their error, in units of the target's range."""
+def write_spread(judged: Sequence[ImageScores], path: Path) -> None:
+    """Writes ``uncertainty.csv``: what the samples of each image say of their error, in units of the target's range."""
     names = list(next(found.spread.uncertainty.values() for found in judged if found.spread is not None))
-    lines = [["image", "field", "draws", *names, "absent"]]
+    lines = [["image", "field", "samples", *names, "absent"]]
     for found in judged:
         row = found.rows[0]
         if found.spread is None:
@@ -88,7 +88,7 @@ def write_spread(judged: Sequence[Judged], path: Path) -> None:
         else:
             values = found.spread.uncertainty.values()
             numbers = [values[name] if values[name] == values[name] else "" for name in names]
-            lines.append([row.image, row.field, found.spread.uncertainty.draws, *numbers, ""])
+            lines.append([row.image, row.field, found.spread.uncertainty.samples, *numbers, ""])
     _write(path, lines)
 
 
@@ -241,7 +241,7 @@ def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     return names
 
 
-def drawn_by(summary: dict[str, Any]) -> str:
+def sampled_by(summary: dict[str, Any]) -> str:
     """Returns the name of the preset and what it stands for."""
     return ": ".join(part for part in (summary["preset"], summary.get("sampler", "")) if part)
 
@@ -252,7 +252,7 @@ def summary_markdown(summary: dict[str, Any]) -> str:
     lines = [
         f"# {summary['data']}, split {summary['split']}",
         "",
-        f"{summary['images']} images, {summary['draws']} draws each ({drawn_by(summary)}), protocol "
+        f"{summary['images']} images, {summary['samples']} samples each ({sampled_by(summary)}), protocol "
         f"`{summary['protocol']}`. Median over images and its 95 % interval.",
         "",
         *estimator_table(estimators, summary.get("resolution_unit", "")),

@@ -1,9 +1,9 @@
-r"""What the draws of one image say of their own error, and what averaging them brings.
+r"""What the samples of one image say of their own error, and what averaging them brings.
 
 Everything is measured in units of the target's range, so that images of different brightness count alike.
 
-Draws from pairs of opposite noise (``antithetic``) are not independent of each other. Their spread is judged on every
-second draw; what averaging brings is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K` for K pairs.
+Samples from pairs of antithetic noise (``antithetic``) are not independent of each other. Their spread is judged on
+every second sample; what averaging brings is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K` for K pairs.
 """
 
 from dataclasses import dataclass, replace
@@ -14,24 +14,24 @@ from torch import Tensor
 
 from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.conformal import conformal_scores
-from ddpm_lightning.metrics.uncertainty import Uncertainty, judge_draws
+from ddpm_lightning.metrics.uncertainty import Uncertainty, judge_samples
 
-__all__ = ["EPSILON", "SpreadOfDraws", "judge_spread"]
+__all__ = ["EPSILON", "SampleSpread", "judge_spread"]
 
 #: Added to standard deviations on the normalised scale, a thousandth of [-1, 1]: no interval has width zero.
 EPSILON = 0.002
 
 
 @dataclass(frozen=True)
-class SpreadOfDraws:
-    """The spread of the draws of one image, judged.
+class SampleSpread:
+    """The spread of the samples of one image, judged.
 
     Attributes:
         uncertainty: All measures, in units of the target's range; the averaging law as well.
-        together: Draws that the law counts as one: 2 for pairs of opposite noise, else 1.
-        error: Squared error of the mean of the first N draws by N, in squared units of the target's range.
+        together: Samples that the law counts as one: 2 for pairs of antithetic noise, else 1.
+        error: Squared error of the mean of the first N samples by N, in squared units of the target's range.
         scores: Errors in standard deviations, as conformal calibration needs them, on the normalised scale.
-        concentration: Smallest share of the pixels that holds half of the variance of the draws.
+        concentration: Smallest share of the pixels that holds half of the variance of the samples.
     """
 
     uncertainty: Uncertainty
@@ -43,24 +43,24 @@ class SpreadOfDraws:
 
 def judge_spread(
     *,
-    draws: np.ndarray,
+    samples: np.ndarray,
     target: np.ndarray,
     antithetic: bool,
     level: float,
     gain: float,
     full_range: float,
     fit: tuple[float, float] = (1.0, 0.0),
-) -> SpreadOfDraws:
-    """Judges the draws of one image.
+) -> SampleSpread:
+    """Judges the samples of one image.
 
     Args:
-        draws: Draws with shape (N, H, W), in intensities.
+        samples: Samples with shape (N, H, W), in intensities.
         target: Clean image with shape (H, W), in intensities.
-        antithetic: Whether draws 2k and 2k + 1 come from opposite noise.
+        antithetic: Whether samples 2k and 2k + 1 come from antithetic noise.
         level: Nominal coverage of intervals.
         gain: Intensities for each unit of the normalised scale.
         full_range: Range of the target in intensities.
-        fit: Gain and offset that the protocol grants the draws. The scores are without them: intervals are for
+        fit: Gain and offset that the protocol grants the samples. The scores are without them: intervals are for
             restored files, whose target nobody has.
 
     Raises:
@@ -69,22 +69,22 @@ def judge_spread(
     if not full_range > 0:
         raise ValueError("the target is constant: there is no range to measure in")
     together = 2 if antithetic else 1
-    if len(draws) < 2 * together:
-        raise ValueError(f"the spread needs at least {2 * together} draws, got {len(draws)}")
-    unfitted = torch.from_numpy(draws).double()[:, None] / full_range
+    if len(samples) < 2 * together:
+        raise ValueError(f"the spread needs at least {2 * together} samples, got {len(samples)}")
+    unfitted = torch.from_numpy(samples).double()[:, None] / full_range
     samples = fit[0] * unfitted + fit[1] / full_range
     truth = torch.from_numpy(target.astype(np.float64))[None] / full_range
-    uncertainty = judge_draws(draws=samples[::together], target=truth, level=level)
+    uncertainty = judge_samples(samples=samples[::together], target=truth, level=level)
     if antithetic:
         pairs = samples[: len(samples) // 2 * 2].unflatten(0, (-1, 2)).mean(dim=1)
-        uncertainty = replace(uncertainty, law=averaging_law(draws=pairs, target=truth))
+        uncertainty = replace(uncertainty, law=averaging_law(samples=pairs, target=truth))
     means = samples.cumsum(dim=0) / torch.arange(1, len(samples) + 1).view(-1, 1, 1, 1)
     errors = (means - truth).square().mean(dim=(1, 2, 3))
     mean, std = unfitted.mean(dim=0), unfitted.std(dim=0, correction=0)
     scores = conformal_scores(mean=mean, std=std, target=truth, epsilon=EPSILON * gain / full_range)
     variance = std.square().flatten().sort(descending=True).values.cumsum(dim=0)
     half = int((variance < variance[-1] / 2).sum()) + 1
-    return SpreadOfDraws(
+    return SampleSpread(
         uncertainty,
         together,
         {number: errors[number - 1].item() for number in range(1, len(samples) + 1)},

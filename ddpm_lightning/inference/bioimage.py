@@ -64,14 +64,14 @@ def specification() -> ModuleType:
     return v0_5
 
 
-def sample_of(image: np.ndarray, multiple: int) -> np.ndarray:
+def sample_of(image: np.ndarray, size_divisor: int) -> np.ndarray:
     """Returns the middle of an image as a test input with shape (1, 1, h, w), float32.
 
     Raises:
         UserError: If it is too small.
     """
-    sides = [min(SAMPLE, length) // multiple * multiple for length in image.shape]
-    if min(sides) < max(multiple, 32):
+    sides = [min(SAMPLE, length) // size_divisor * size_divisor for length in image.shape]
+    if min(sides) < max(size_divisor, 32):
         raise UserError(
             "sample",
             f"is {image.shape[0]} x {image.shape[1]} pixels",
@@ -83,17 +83,17 @@ def sample_of(image: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def write_package(
-    trained: Trained, sample: np.ndarray, draws: int, about: About, path: Path, seed: int = 0
+    trained: Trained, sample: np.ndarray, samples: int, about: About, path: Path, seed: int = 0
 ) -> None:
     """Writes the package.
 
     Args:
         trained: A trained method, on the CPU.
         sample: Test input; see :func:`sample_of`.
-        draws: Draws that are averaged.
+        samples: Samples that are averaged.
         about: What the package says of itself.
         path: The zip to write.
-        seed: Seed of the draws.
+        seed: Seed of the samples.
 
     Raises:
         UserError: If the model cannot be exported, or the validator's classes refuse what is said of it.
@@ -102,7 +102,7 @@ def write_package(
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
 
-    restoration = Restoration(trained, draws, seed)
+    restoration = Restoration(trained, samples, seed)
     module = traced(restoration, torch.from_numpy(sample))
     with tempfile.TemporaryDirectory() as name, disk_full_named(name):
         folder = Path(name)
@@ -110,8 +110,8 @@ def write_package(
         # What is stored is what the stored weights do.
         with torch.no_grad():
             made = torch.jit.load(str(folder / "weights.pt"))(torch.from_numpy(sample))
-        # A single draw has no standard deviation.
-        outputs = dict(zip(OUTPUTS, made if restoration.draws > 1 else (made,), strict=False))
+        # A single sample has no standard deviation.
+        outputs = dict(zip(OUTPUTS, made if restoration.samples > 1 else (made,), strict=False))
         np.save(folder / "low.npy", sample)
         for output, values in outputs.items():
             np.save(folder / f"{output}.npy", values.numpy())
@@ -132,7 +132,7 @@ def _description(trained: Trained, restoration: Restoration, about: About, folde
     spec = specification()
     pixel_size = trained.card.get("pixel_size_um")
     scale = {"scale": pixel_size, "unit": "micrometer"} if pixel_size else {}
-    step = restoration.multiple
+    step = restoration.size_divisor
     # A reflected margin must be narrower than the image.
     least = -(-max(32, restoration.margin + 1) // step) * step
 
@@ -159,10 +159,10 @@ def _description(trained: Trained, restoration: Restoration, about: About, folde
         data=spec.IntervalOrRatioDataDescr(type="float32"),
     )
     meanings = {"restored": "restored image, in intensities"}
-    if restoration.draws > 1:
+    if restoration.samples > 1:
         meanings = {
-            "restored": f"mean of {restoration.draws} draws, in intensities",
-            "std": "standard deviation over the draws, in intensities",
+            "restored": f"mean of {restoration.samples} samples, in intensities",
+            "std": "standard deviation over the samples, in intensities",
         }
     outputs = [
         spec.OutputTensorDescr(
@@ -209,7 +209,7 @@ def _citation(spec: ModuleType, text: str, source: str) -> Any:
 
 
 def _cover(images: dict[str, np.ndarray], path: Path) -> None:
-    """Draws images side by side, each on a scale of its own."""
+    """Plots images side by side, each on a scale of its own."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -231,8 +231,8 @@ def _documentation(trained: Trained, restoration: Restoration, about: About) -> 
     pixel_size = trained.card.get("pixel_size_um")
     seen = f"a pixel size of {pixel_size:g} µm" if pixel_size else "a pixel size that was not recorded"
     drawn = (
-        f"the mean of {restoration.draws} draws ({method.preset}), and their standard deviation"
-        if restoration.draws > 1
+        f"the mean of {restoration.samples} samples ({method.preset}), and their standard deviation"
+        if restoration.samples > 1
         else f"a single result ({method.preset}), which has no standard deviation"
     )
     return f"""# {about.name}
@@ -241,7 +241,7 @@ def _documentation(trained: Trained, restoration: Restoration, about: About) -> 
 
 Restores a noisy grey image with `{names.get("model", "a model")}`, trained on `{names.get("data", "pairs")}` at
 {seen}, by ddpm-lightning. The TorchScript file is the whole restoration, from intensities to intensities: {drawn}.
-The noise of the draws is part of the file, so that the same image always gives the same result.
+The noise of the samples is part of the file, so that the same image always gives the same result.
 
 Checkpoint: sha256 `{trained.sha256}`.
 

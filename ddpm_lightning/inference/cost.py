@@ -12,7 +12,7 @@ from ddpm_lightning.checkpoints.presets import costs
 from ddpm_lightning.inference.memory import available_bytes
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.io.image import ImageInfo
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 
 __all__ = ["Plan", "plan", "plane_cost"]
 
@@ -20,9 +20,9 @@ __all__ = ["Plan", "plan", "plane_cost"]
 CANVAS_BYTES = 100
 
 
-def plane_cost(restorer: Restorer, info: ImageInfo, draws: int) -> int:
+def plane_cost(restorer: Restorer, info: ImageInfo, samples: int) -> int:
     """Returns how many tiles networks see for one plane of a file."""
-    count = 1 if restorer.method.deterministic else draws
+    count = 1 if restorer.method.deterministic else samples
     return restorer.tiles(*info.plane_shape) * count * restorer.method.evaluations
 
 
@@ -35,8 +35,8 @@ class Plan:
         planes: Planes in them.
         evaluations: Tiles that networks see.
         tile: Side of the tiles in pixels, or ``None`` for whole planes.
-        draws: Draws of each plane.
-        steps: Network evaluations of each draw.
+        samples: Samples of each plane.
+        steps: Network evaluations of each sample.
         seconds_per_evaluation: Measured on one tile, with all threads at work.
         memory: Bytes for networks and the largest canvas.
         free: Bytes that are free.
@@ -47,7 +47,7 @@ class Plan:
     planes: int
     evaluations: int
     tile: int | None
-    draws: int
+    samples: int
     steps: int
     seconds_per_evaluation: float
     memory: int
@@ -61,17 +61,17 @@ class Plan:
 
     def cheaper(self) -> dict[str, tuple[float, str]]:
         """Returns settings that cost less, the dearest first: their seconds, and what they are good for."""
-        each = self.draws * self.steps
+        each = self.samples * self.steps
         found = {f"preset={name}": cost for name, cost in self.presets.items()}
-        fewer = [draws for draws in (8, 5, 1) if draws < self.draws]
-        found |= {f"draws={draws}": (draws * self.steps, "a noisier mean and std") for draws in fewer}
+        fewer = [samples for samples in (8, 5, 1) if samples < self.samples]
+        found |= {f"samples={samples}": (samples * self.steps, "a noisier mean and std") for samples in fewer}
         less = {name: (self.seconds * n / each, use) for name, (n, use) in found.items() if n < each}
         return dict(sorted(less.items(), key=lambda item: -item[1][0]))
 
     def __str__(self) -> str:
         tiles = f"tiles of {self.tile} pixels" if self.tile else "whole planes"
         lines = [
-            f"{self.files} files, {self.planes} planes, {self.draws} draws of {self.steps} steps: "
+            f"{self.files} files, {self.planes} planes, {self.samples} samples of {self.steps} steps: "
             f"{self.evaluations} network evaluations on {tiles}",
             f"  time    {_duration(self.seconds)} at {self.seconds_per_evaluation:.3g} s each",
             f"  memory  {self.memory / 1e9:.2g} GB of {self.free / 1e9:.3g} GB that are free",
@@ -84,27 +84,28 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(restorer: Restorer, infos: Sequence[ImageInfo], draws: int) -> Plan:
+def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
     """Measures one network evaluation and reckons what all files will cost.
 
     Args:
         restorer: A loaded model.
         infos: Descriptions of the files.
-        draws: Draws of each plane.
+        samples: Samples of each plane.
     """
     restorer.fit_memory()
     largest = max((info.plane_shape for info in infos), key=lambda shape: shape[0] * shape[1])
     side = restorer.tiler.tile or max(largest)
     shape = [
-        -(-min(side, length) // restorer.method.multiple) * restorer.method.multiple for length in largest
+        -(-min(side, length) // restorer.method.size_divisor) * restorer.method.size_divisor
+        for length in largest
     ]
-    tiles = sum(plane_cost(restorer, info, draws) * info.plane_count for info in infos)
+    tiles = sum(plane_cost(restorer, info, samples) * info.plane_count for info in infos)
     return Plan(
         len(infos),
         sum(info.plane_count for info in infos),
         tiles,
         restorer.tiler.tile,
-        1 if restorer.method.deterministic else draws,
+        1 if restorer.method.deterministic else samples,
         restorer.method.evaluations,
         _seconds(restorer, *shape),
         restorer.tile_bytes * restorer.tiler.at_once(restorer.device)
@@ -129,7 +130,7 @@ def _seconds(restorer: Restorer, height: int, width: int) -> float:
 
     low = torch.zeros(1, 1, height, width, device=restorer.device)
     try:
-        next(draws_of(restorer.method, low, "", range(count), apply=apply, batch=count))
+        next(samples_of(restorer.method, low, "", range(count), apply=apply, batch=count))
     except _Enough:
         pass
     return min(taken) / count

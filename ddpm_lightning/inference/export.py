@@ -1,8 +1,8 @@
-"""A trained model as one TorchScript file: an image in intensities goes in, its mean and the spread of draws come out.
+"""A trained model as one TorchScript file: an image in intensities goes in, its mean and standard deviation come out.
 
-What is exported is the restoration as a whole, with its normalisation, its sampler and a fixed number of draws, not a
-network that somebody would still have to wrap. The noise of the draws is part of the file (keyed by seed and draw), so
-the same image gives the same result everywhere. The trace holds for images of any size.
+What is exported is the restoration as a whole, with its normalisation, its sampler and a fixed number of samples, not a
+network that somebody would still have to wrap. The noise of the samples is part of the file (keyed by seed and sample),
+so the same image gives the same result everywhere. The trace holds for images of any size.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.normalise import NO_FLOOR, FixedRange, Normaliser, Percentile
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.utils.atomic import whole
 from ddpm_lightning.utils.errors import UserError
 
@@ -46,54 +46,56 @@ def check_trained(method: nn.Module) -> None:
 
 
 class Restoration(nn.Module):
-    """Mean and standard deviation of draws as a function of an image; of a single draw, the draw alone.
+    """Mean and standard deviation of samples as a function of an image; of a single sample, the sample alone.
 
     Args:
         trained: A trained method.
-        draws: Number of draws; a deterministic method makes one.
-        seed: Seed of the draws.
+        samples: Number of samples; a deterministic method makes one.
+        seed: Seed of the samples.
         margin: Reflected pixels around the image, rounded up to what the network takes.
 
     Attributes:
-        multiple: Sides of images must be divisible by it.
+        size_divisor: Sides of images must be divisible by it.
     """
 
-    def __init__(self, trained: Trained, draws: int, seed: int = 0, margin: int = 16) -> None:
+    def __init__(self, trained: Trained, samples: int, seed: int = 0, margin: int = 16) -> None:
         super().__init__()
         method = trained.method.requires_grad_(False)
         # The trace finds weights among the children.
         self.parts = nn.ModuleList(_networks(method))
         self._method, self._normalisation = [method], [trained.normalisation]
-        self.draws, self.seed = 1 if method.deterministic else draws, seed
-        self.multiple: int = divisor(method)
-        self.margin = -(-margin // self.multiple) * self.multiple
+        self.samples, self.seed = 1 if method.deterministic else samples, seed
+        self.size_divisor: int = divisor(method)
+        self.margin = -(-margin // self.size_divisor) * self.size_divisor
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Restores an image.
 
         Args:
-            image: Low image with shape (1, 1, H, W), in intensities; both sides divisible by ``multiple`` and larger
+            image: Low image with shape (1, 1, H, W), in intensities; both sides divisible by ``size_divisor`` and larger
                 than ``margin``.
 
         Returns:
-            Mean and population standard deviation over the draws with shape (1, 1, H, W), in intensities; a single draw
-            has no standard deviation, and is returned alone.
+            Mean and population standard deviation over the samples with shape (1, 1, H, W), in intensities; a single
+            sample has no standard deviation, and is returned alone.
         """
         (method,), (normalisation,) = self._method, self._normalisation
         low, high = scale_of(normalisation.input, image)
         normalised = (image - low) * (2 / (high - low)) - 1
         # Padded here, by a fixed number of pixels: what depends on the size of the image does not survive a trace.
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
-        made = torch.cat(list(draws_of(method, padded, "", range(self.draws), self.seed, batch=self.draws)))
-        draws = functional.pad(made, (-self.margin,) * 4).double()
+        made = torch.cat(
+            list(samples_of(method, padded, "", range(self.samples), self.seed, batch=self.samples))
+        )
+        samples = functional.pad(made, (-self.margin,) * 4).double()
         if normalisation.target is not None and not normalisation.target.per_image:
             low, high = scale_of(normalisation.target, image)
         gain = (high - low) / 2
-        mean = draws.mean(0, keepdim=True)
+        mean = samples.mean(0, keepdim=True)
         restored = ((mean + 1) * gain + low).float()
-        if self.draws == 1:
+        if self.samples == 1:
             return restored
-        std = (draws - mean).square().mean(0, keepdim=True).sqrt()
+        std = (samples - mean).square().mean(0, keepdim=True).sqrt()
         return restored, (std * gain).float()
 
 
@@ -103,7 +105,7 @@ def divisor(method: nn.Module) -> int:
     A network that pads its input itself (``stride``) pads each size in its own way, which a trace cannot.
     """
     strides = [getattr(part, "stride", 1) for part in _networks(method)]
-    return max(method.multiple, *(stride for stride in strides if isinstance(stride, int)))
+    return max(method.size_divisor, *(stride for stride in strides if isinstance(stride, int)))
 
 
 def _networks(method: nn.Module) -> Iterator[nn.Module]:

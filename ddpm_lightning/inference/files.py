@@ -1,8 +1,8 @@
 """What the results of a file are called.
 
-Beside each ``NAME.tif`` stand ``NAME_std.tif``, the spread of the draws in the units of the image (float32) where there
-are several, and what else was asked for: ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_interval_high.tif``,
-``NAME_draw_01.tif``.
+Beside each ``NAME.tif`` stand ``NAME_std.tif``, the spread of the samples in the units of the image (float32) where
+there are several, and what else was asked for: ``NAME_entropy.tif``, ``NAME_interval_low.tif``,
+``NAME_interval_high.tif``, ``NAME_sample_01.tif``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,19 @@ class Settings:
     """How files are restored.
 
     Attributes:
-        draws: Draws of each plane.
+        samples: Samples of each plane.
         channels: Channels to restore, by number or name; all by default.
-        std: Whether the spread is written too; a single draw has none.
-        entropy: Whether the entropy of the draws is written too; a single draw has none.
+        std: Whether the spread is written too; a single sample has none.
+        entropy: Whether the entropy of the samples is written too; a single sample has none.
         intervals: Calibration of the intervals that are written too, or ``None``.
-        single: Whether every draw is written, in the type of the image.
-        dtype: Type of the pixels of the image and of single draws: ``same`` as the source, or the name of a type.
+        single: Whether every sample is written, in the type of the image.
+        dtype: Type of the pixels of the image and of single samples: ``same`` as the source, or the name of a type.
 
     Raises:
-        UserError: If intervals are asked for of a single draw.
+        UserError: If intervals are asked for of a single sample.
     """
 
-    draws: int = 15
+    samples: int = 15
     channels: Any = None
     std: bool = True
     entropy: bool = False
@@ -44,13 +44,13 @@ class Settings:
     dtype: str = "same"
 
     def __post_init__(self) -> None:
-        if self.intervals is not None and self.draws < 2:
-            raise UserError("intervals", "need at least two draws, and one is made of each image")
+        if self.intervals is not None and self.samples < 2:
+            raise UserError("intervals", "need at least two samples, and one is made of each image")
 
     @property
     def maps(self) -> list[str]:
         """Names of the float32 maps that are written beside the image."""
-        several = self.draws > 1
+        several = self.samples > 1
         wanted = {"std": self.std and several, "entropy": self.entropy and several}
         wanted |= dict.fromkeys(("interval_low", "interval_high"), self.intervals is not None)
         return [name for name, there in wanted.items() if there]
@@ -64,7 +64,7 @@ def result_name(source: Path | Source, part: str = "") -> str:
 
 def results_of(source: Path | Source, settings: Settings) -> list[str]:
     """Returns the names of all results of a file, relative to the folder of the results."""
-    single = [f"draw_{number + 1:02d}" for number in range(settings.draws)] if settings.single else []
+    single = [f"draw_{number + 1:02d}" for number in range(settings.samples)] if settings.single else []
     return [result_name(source, part) for part in ("", *settings.maps, *single)]
 
 

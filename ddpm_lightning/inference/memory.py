@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_lightning.models.protocol import Method, draws_of
+from ddpm_lightning.models.protocol import Method, samples_of
 from ddpm_lightning.utils.errors import is_out_of_memory
 
 __all__ = ["available_bytes", "bytes_per_pixel", "is_out_of_memory", "release", "training_bytes"]
@@ -67,7 +67,7 @@ def training_bytes(method: Method, pixels: int) -> int:
 
 
 def _probe(method: Method) -> int:
-    return -(-PROBE // method.multiple) * method.multiple
+    return -(-PROBE // method.size_divisor) * method.size_divisor
 
 
 def _peak(method: Method, side: int, device: torch.device, training: bool) -> int:
@@ -83,7 +83,7 @@ def _peak(method: Method, side: int, device: torch.device, training: bool) -> in
         raise _Enough
 
     try:
-        next(draws_of(method, torch.zeros(1, 1, side, side, device=device), "", [0], apply=apply))
+        next(samples_of(method, torch.zeros(1, 1, side, side, device=device), "", [0], apply=apply))
     except _Enough:
         pass
     return counted.peak

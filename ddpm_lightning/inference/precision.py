@@ -1,11 +1,11 @@
-r"""How precise the mean of the draws is, and when there are enough of them.
+r"""How precise the mean of the samples is, and when there are enough of them.
 
 The precision of an image is the median, over its foreground, of the standard error of the mean, as a share of the
 image's range. Foreground are the pixels above the mean intensity; the range reaches from the 0.1 to the 99.9
-percentile. Draws in pairs of opposite noise are not independent of each other, so pairs are counted, not draws.
+percentile. Samples in pairs of antithetic noise are not independent of each other, so pairs are counted, not samples.
 
-What more draws would bring follows from the law MSE(N) = a + b / N (:mod:`ddpm_lightning.metrics.averaging_law`). The
-variance b of a draw is seen; the error a that no averaging removes is not, without the truth. Draws of the true
+What more samples would bring follows from the law MSE(N) = a + b / N (:mod:`ddpm_lightning.metrics.averaging_law`). The
+variance b of a sample is seen; the error a that no averaging removes is not, without the truth. Samples of the true
 posterior have a = b and those of trained models scatter less, so what is said is the most that can be gained.
 """
 
@@ -21,16 +21,16 @@ __all__ = ["Precision", "least_precise"]
 
 #: Pixels from which the precision is estimated; larger images are thinned on a regular grid.
 SEEN_PIXELS = 2**18
-#: Pairs or draws without which there is no standard error to speak of.
+#: Pairs or samples without which there is no standard error to speak of.
 FEWEST = 3
 
 
 class Precision:
-    """Watches draws as they come.
+    """Watches samples as they come.
 
     Args:
-        ensemble: Statistics of the draws, to which each draw is added.
-        together: Draws that count as one: 2 for pairs of opposite noise, else 1.
+        ensemble: Statistics of the samples, to which each sample is added.
+        together: Samples that count as one: 2 for pairs of antithetic noise, else 1.
     """
 
     def __init__(self, ensemble: Ensemble, together: int = 1) -> None:
@@ -38,15 +38,15 @@ class Precision:
         self._units = ensemble if together == 1 else Ensemble()
         self._half: Tensor | None = None
 
-    def update(self, draw: Tensor) -> None:
-        """Adds a draw with shape (H, W)."""
-        self.ensemble.update(draw)
+    def update(self, sample: Tensor) -> None:
+        """Adds a sample with shape (H, W)."""
+        self.ensemble.update(sample)
         if self.together == 1:
             return
         if self._half is None:
-            self._half = draw
+            self._half = sample
         else:
-            self._units.update((self._half + draw) / 2)
+            self._units.update((self._half + sample) / 2)
             self._half = None
 
     @property
@@ -56,7 +56,7 @@ class Precision:
 
     @property
     def standard_error(self) -> float | None:
-        """Median standard error in the foreground as a share of the range; ``None`` for too few draws."""
+        """Median standard error in the foreground as a share of the range; ``None`` for too few samples."""
         if self.units < FEWEST:
             return None
         stride = max(1, round(sqrt(self._units.mean.numel() / SEEN_PIXELS)))
@@ -78,19 +78,19 @@ class Precision:
         return error is not None and error < tolerance
 
     def record(self) -> dict[str, float | None]:
-        """Returns what results say: the standard error, and the gain in dB that more draws bring at most."""
+        """Returns what results say: the standard error, and the gain in dB that more samples bring at most."""
         twice = endless = None
         if self.units >= 2:
-            of_units, of_draws = (e.std.square().mean().item() for e in (self._units, self.ensemble))
+            of_units, of_samples = (e.std.square().mean().item() for e in (self._units, self.ensemble))
             # Of what remains, as a share of a when a = b.
-            remains = of_units / max(of_draws, 1e-30) / self.units
+            remains = of_units / max(of_samples, 1e-30) / self.units
             twice = round(10 * log10((1 + remains) / (1 + remains / 2)), 3)
             endless = round(10 * log10(1 + remains), 3)
         error = self.standard_error
         return {
             "standard_error": None if error is None else round(error, 6),
-            "gain_of_twice_as_many_draws_db": twice,
-            "gain_of_endless_draws_db": endless,
+            "gain_of_twice_as_many_samples_db": twice,
+            "gain_of_endless_samples_db": endless,
         }
 
 

@@ -102,7 +102,7 @@ class Records:
         # A job that was stopped may have written a result and not its note: then they are taken to be its own.
         if not self.notes.is_dir():
             jobs = [self.before, *self.before.get("earlier", [])]
-            # What was made of a file by other settings lies there too, such as single draws.
+            # What was made of a file by other settings lies there too, such as single samples.
             own = {record["file"] for job in jobs for record in job.get("files", []) if "results" in record}
             names = [name for source in results if source.name not in own for name in results[source]]
             if foreign := [name for name in names if os.path.exists(self.folder / name)]:
@@ -198,7 +198,7 @@ class Records:
         if self.before:
             earlier.append({key: value for key, value in self.before.items() if key != "earlier"})
         # Other files that were restored to this folder keep their records, and so does what other settings left of
-        # these: single draws, say.
+        # these: single samples, say.
         kept = [
             {**job, "files": [left for one in job.get("files", []) if (left := self._left(one, now))]}
             for job in earlier

@@ -16,27 +16,27 @@ class Restoration:
     """A restored plane or stack, in intensities.
 
     Attributes:
-        mean: Mean of the draws with the shape of the input, float32; float64 where float32 cannot hold the contrast on
-            its offset, such as 800 grey levels on 10^9.
-        std: Population standard deviation over the draws, float32, ``None`` for a single draw, of which there is
+        mean: Mean of the samples with the shape of the input, float32; float64 where float32 cannot hold the contrast
+            on its offset, such as 800 grey levels on 10^9.
+        std: Population standard deviation over the samples, float32, ``None`` for a single sample, of which there is
             none. Planes of a stack that are constant are returned as they are, with 0.
-        draws: Number of draws; of a stack, that of its last plane.
+        sample_count: Number of samples; of a stack, that of its last plane.
         gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
-        entropy: Entropy in nats of the draws' 8-bit values, float32, or ``None`` if it was not asked for or there is
-            a single draw.
-        samples: The single draws with shape (draws, …), float32, or ``None`` if they were not asked for.
+        entropy: Entropy in nats of the samples' 8-bit values, float32, or ``None`` if it was not asked for or there is
+            a single sample.
+        samples: The single samples with shape (samples, …), float32, or ``None`` if they were not asked for.
         warnings: What is unlike the images that the model was trained on.
         blank: Names of planes of a stack that are constant; they are what they were.
         axes: Axes of the arrays, ending in ``YX``.
         pixel_size: Size of a pixel in µm as (y, x), or ``None``.
-        precision: Standard error of the mean, and what more draws would bring; of a stack, that of the least
+        precision: Standard error of the mean, and what more samples would bring; of a stack, that of the least
             precise plane.
         replaced: Number of hot and dead pixels that were replaced before the network saw the image.
     """
 
     mean: np.ndarray
     std: np.ndarray | None
-    draws: int
+    sample_count: int
     gain: float = 1.0
     entropy: np.ndarray | None = None
     samples: np.ndarray | None = None
@@ -68,7 +68,7 @@ class Restoration:
         return cls(
             stacked("mean"),
             stacked("std"),
-            planes[-1].draws,
+            planes[-1].sample_count,
             float(np.mean([plane.gain for plane in planes])),
             stacked("entropy"),
             stacked("samples", axis=1),

@@ -59,7 +59,7 @@ def restore_file(
         # Names determine the noise, and appear in records that other programs read.
         raise UserError(source.path, "has a name that is not UTF-8", remedy="rename the file")
     if restorer.method.deterministic:
-        settings = replace(settings, draws=1)
+        settings = replace(settings, samples=1)
     with ExitStack() as files:
         stack = files.enter_context(open_stack(source.path, settings.channels))
         stack.check_bits()
@@ -72,23 +72,23 @@ def restore_file(
         }
         single = [
             files.enter_context(open_writer(folder / result_name(source, f"draw_{number + 1:02d}"), written))
-            for number in range(settings.draws * settings.single)
+            for number in range(settings.samples * settings.single)
         ]
 
-        clipped, clipped_draws, replaced, levels = np.zeros(2, int), 0, 0, []
+        clipped, clipped_samples, replaced, levels = np.zeros(2, int), 0, 0, []
 
-        def write_draw(number: int, pixels: np.ndarray) -> None:
-            nonlocal clipped_draws
+        def write_sample(number: int, pixels: np.ndarray) -> None:
+            nonlocal clipped_samples
             converted, low, high = to_dtype(pixels, written.dtype, written.bits)
             single[number].write(converted)
-            clipped_draws += low + high
+            clipped_samples += low + high
 
         blank, described, drawn = [], [], []
         for place in info.planes():
             plane = stack.plane(place.number)
             if len(stack) > 1 and is_blank(plane):
                 blank.append(place.label or str(place.number))
-                restored = restorer.unchanged(plane, settings.draws, settings.entropy, samples=False)
+                restored = restorer.unchanged(plane, settings.samples, settings.entropy, keep_samples=False)
                 pixels, low, high = to_dtype(plane, written.dtype)
                 for writer in single:
                     writer.write(pixels)
@@ -97,15 +97,15 @@ def restore_file(
                 try:
                     restored = restorer.restore_plane(
                         plane,
-                        settings.draws,
+                        settings.samples,
                         key,
                         entropy=settings.entropy,
-                        on_draw=write_draw if single else None,
+                        on_sample=write_sample if single else None,
                     )
                 except UserError as error:
                     where = f"{source.path} ({place.label})" if place.label else source.path
                     raise UserError(where, error.found, error.allowed, error.remedy) from error
-                drawn.append((restored.draws, restored.precision))
+                drawn.append((restored.sample_count, restored.precision))
                 pixels, low, high = to_dtype(restored.mean, written.dtype, written.bits)
                 replaced += restored.replaced
                 levels.append(_levels(restored.mean, written.dtype))
@@ -121,7 +121,7 @@ def restore_file(
         notes = [*stack.notes]
         if replaced:
             notes.append(Note("replaced", replaced, replaced_pixels(replaced)))
-        notes += _clipped(clipped, clipped_draws, written)
+        notes += _clipped(clipped, clipped_samples, written)
         notes += _rounded(np.array(levels), info, written)
     return {
         "file": source.name,
@@ -132,10 +132,10 @@ def restore_file(
         **({"source_dtype": str(info.dtype)} if written.dtype != info.dtype else {}),
         "pixel_size_um": list(info.pixel_size) if info.pixel_size else None,
         "planes": len(stack),
-        "draws": max(number for number, _ in drawn),
-        "fewest_draws": min(number for number, _ in drawn),
+        "samples": max(number for number, _ in drawn),
+        "fewest_samples": min(number for number, _ in drawn),
         "precision": least_precise([precision for _, precision in drawn]),
-        **({"no_std": "one sample: no standard deviation"} if settings.draws == 1 else {}),
+        **({"no_std": "one sample: no standard deviation"} if settings.samples == 1 else {}),
         "clipped_below": int(clipped[0]),
         "clipped_above": int(clipped[1]),
         "replaced_pixels": replaced,
@@ -148,8 +148,8 @@ def restore_file(
     }
 
 
-def _clipped(clipped: np.ndarray, draws: int, written: ImageInfo) -> list[Note]:
-    """Returns notes on clipped pixels of the image (below and above the range) and of its single draws."""
+def _clipped(clipped: np.ndarray, samples: int, written: ImageInfo) -> list[Note]:
+    """Returns notes on clipped pixels of the image (below and above the range) and of its single samples."""
     limits = f"{written.bits} bits" if written.bits else str(written.dtype)
     notes = []
     if total := int(clipped.sum()):
@@ -157,10 +157,10 @@ def _clipped(clipped: np.ndarray, draws: int, written: ImageInfo) -> list[Note]:
         pixels = counted(total, "pixel was", "pixels were")
         text = f"{pixels} clipped to the range of {limits} ({below} below, {above} above)"
         notes.append(Note("clipped", total, text))
-    if draws:
-        pixels = counted(draws, "pixel of single draws was", "pixels of single draws were")
+    if samples:
+        pixels = counted(samples, "pixel of single samples was", "pixels of single samples were")
         text = f"{pixels} clipped to the range of {limits}"
-        notes.append(Note("clipped", draws, text))
+        notes.append(Note("clipped", samples, text))
     return notes
 
 

@@ -1,7 +1,7 @@
 """A trained model as a function of arrays.
 
 >>> restorer = Restorer.load("runs/demo/checkpoints/best.ckpt")                    # doctest: +SKIP
->>> restored = restorer.restore(noisy, draws=15)                                   # doctest: +SKIP
+>>> restored = restorer.restore(noisy, samples=15)                                   # doctest: +SKIP
 >>> restored.mean, restored.std                                                    # doctest: +SKIP
 >>> volume = restorer.restore(stack, axes="TCZYX", pixel_size=(0.1, 0.1))          # doctest: +SKIP
 >>> volume.warnings                                                                # doctest: +SKIP
@@ -29,7 +29,7 @@ from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
 from ddpm_lightning.io.notes import counted
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.registry import trusted_packages
 
@@ -55,16 +55,17 @@ class Restorer:
         tile: Side in pixels of the tiles that networks see, halved where memory falls short; ``None`` shows them whole
             planes.
         overlap: Pixels that neighbouring tiles share.
-        seed: Seed of the draws.
+        seed: Seed of the samples.
         bfloat16: Whether networks compute in bfloat16: about twice as fast if the processor supports it, far slower if
-            not; ``auto`` finds out. Draws differ from those in float32 by a few hundredths of their standard deviation.
-        batch: Draws that are computed together; by default as many as make a million pixels. On a GPU the batch moves
-            the last digits of draws by rounding; on a CPU it does not.
-        threads: Tiles or draws that a CPU computes side by side; by default as many as PyTorch has threads. The
+            not; ``auto`` finds out. Samples differ from those in float32 by a few hundredths of their standard
+            deviation.
+        batch: Samples that are computed together; by default as many as make a million pixels. On a GPU the batch moves
+            the last digits of samples by rounding; on a CPU it does not.
+        threads: Tiles or samples that a CPU computes side by side; by default as many as PyTorch has threads. The
             result does not depend on it.
-        margin: Reflected pixels around a plane, without which draws disagree too much at its border.
-        tolerance: Draws end before their number is reached once the standard error of their mean is below this share of
-            the image's range (:mod:`ddpm_lightning.inference.precision`).
+        margin: Reflected pixels around a plane, without which samples disagree too much at its border.
+        tolerance: Samples end before their number is reached once the standard error of their mean is below this share
+            of the image's range (:mod:`ddpm_lightning.inference.precision`).
         compiled: Whether networks are compiled, on a GPU with CUDA graphs; worth its minutes for large jobs only.
         hot_pixels: ``replace`` replaces hot and dead pixels, cosmic rays, dead rows and columns by the median of the
             intact pixels around them (:mod:`ddpm_lightning.data.defects`), before the range of the image is measured
@@ -99,7 +100,7 @@ class Restorer:
         self.tolerance, self.folded = tolerance, Folded(self.bfloat16, compiled)
         at_once = max(1, PIXELS_AT_ONCE // (tile or SMALLEST_TILE) ** 2)
         threads = threads or torch.get_num_threads()
-        self.tiler = Tiler(tile, overlap, self.method.multiple, at_once, threads, say=log.warning)
+        self.tiler = Tiler(tile, overlap, self.method.size_divisor, at_once, threads, say=log.warning)
         self._bytes_per_pixel: float | None = None
 
     @classmethod
@@ -110,7 +111,7 @@ class Restorer:
         sampler: dict[str, Any] | None = None,
         preset: str | None = None,
         trust: Sequence[str] = (),
-        draws: int | None = None,
+        samples: int | None = None,
         **settings: Any,
     ) -> "Restorer":
         """Loads a checkpoint; see :func:`ddpm_lightning.checkpoints.load.load` for what can be wrong with it.
@@ -121,7 +122,7 @@ class Restorer:
             sampler: Settings that replace those of the sampler.
             preset: Name of a preset of the model, or ``stored``; by default its first, unless a sampler is given.
             trust: Top-level packages whose classes the file may name, beside those that this program registers.
-            draws: Draws of each image, if not as many as the preset says; :meth:`restore` may be told otherwise.
+            samples: Samples of each image, if not as many as the preset says; :meth:`restore` may be told otherwise.
             settings: Settings of :class:`Restorer`.
 
         Raises:
@@ -132,30 +133,30 @@ class Restorer:
             near = nearest(unknown[0], known)
             remedy = f"did you mean {near[0]}=?" if near else ""
             raise UserError(unknown[0], "is no setting of Restorer", ", ".join(known), remedy)
-        if draws is not None and (isinstance(draws, bool) or not isinstance(draws, int) or draws < 1):
-            raise UserError("draws", f"is {draws!r}", allowed="a whole number of at least 1")
+        if samples is not None and (isinstance(samples, bool) or not isinstance(samples, int) or samples < 1):
+            raise UserError("samples", f"is {samples!r}", allowed="a whole number of at least 1")
         packages = trusted_packages(trust)
-        trained = load(checkpoint, choose_device(device), sampler, preset, draws, trust=packages)
+        trained = load(checkpoint, choose_device(device), sampler, preset, samples, trust=packages)
         return cls(trained, **settings)
 
-    def draws(self, plane: np.ndarray, draws: int | None = None, image: str = "") -> Iterator[np.ndarray]:
+    def samples(self, plane: np.ndarray, samples: int | None = None, image: str = "") -> Iterator[np.ndarray]:
         """Yields restored versions of a plane one by one, in intensities.
 
         Args:
             plane: Low image with shape (H, W), finite, of any dtype.
-            draws: Number of draws, by default as the preset says; a deterministic method makes one.
-            image: Identity of the plane: it keys the noise, so equal names give equal draws.
+            samples: Number of samples, by default as the preset says; a deterministic method makes one.
+            image: Identity of the plane: it keys the noise, so equal names give equal samples.
 
         Yields:
-            Draws with shape (H, W), float32, or float64 if float32 cannot represent contrast and offset together.
+            Samples with shape (H, W), float32, or float64 if float32 cannot represent contrast and offset together.
 
         Raises:
             UserError: If the plane cannot be restored.
         """
         plane, _ = self.prepared(plane)
         scale = self.normalisation.input.scale(plane)
-        for draw in self._normalised(plane, scale, draws, image):
-            yield self.normalisation.output_scale(scale).restore(draw[0, 0].cpu().numpy())
+        for sample in self._normalised(plane, scale, samples, image):
+            yield self.normalisation.output_scale(scale).restore(sample[0, 0].cpu().numpy())
 
     def prepared(self, plane: np.ndarray) -> tuple[np.ndarray, int]:
         """Returns a plane as the network and its normalisation see it, and the number of replaced pixels.
@@ -169,50 +170,52 @@ class Restorer:
     def restore(
         self,
         array: Any,
-        draws: int | None = None,
+        samples: int | None = None,
         image: str = "",
         axes: str | None = None,
         pixel_size: Any = None,
         *,
         entropy: bool = False,
-        samples: bool = False,
+        keep_samples: bool = False,
     ) -> Restoration:
-        """Restores a plane or a stack, each plane by itself, by the mean of draws.
+        """Restores a plane or a stack, each plane by itself, by the mean of samples.
 
         A constant plane contains nothing to restore: it is returned unchanged, with a warning.
 
         Args:
             array: Low images with shape (…, H, W), of any real dtype, finite, without masked pixels.
-            draws: Number of draws, by default as the preset says; a deterministic method makes one.
-            image: Identity of the image: it keys the noise, so equal names give equal draws.
+            samples: Number of samples, by default as the preset says; a deterministic method makes one.
+            image: Identity of the image: it keys the noise, so equal names give equal samples.
             axes: A letter for each axis, ending in ``YX``: ``ZYX``, ``TCZYX``; they enter the names of planes.
             pixel_size: Size of a pixel in µm, or a sequence or array of two numbers (y, x), to be compared with that
                 of the training images.
-            entropy: Whether the entropy is computed; it costs a byte for each pixel and draw.
-            samples: Whether single draws are kept.
+            entropy: Whether the entropy is computed; it costs a byte for each pixel and sample.
+            keep_samples: Whether single samples are kept.
 
         Raises:
-            UserError: If the array cannot be restored, or single draws of a stack are asked for with a tolerance, by
-                which planes have different numbers of draws.
+            UserError: If the array cannot be restored, or single samples of a stack are asked for with a tolerance, by
+                which planes have different numbers of samples.
         """
         array, size = as_image(array), as_pixel_size(pixel_size)
         info = described_array(array, axes, size)
-        if samples and self.tolerance is not None and info.plane_count > 1:
+        if keep_samples and self.tolerance is not None and info.plane_count > 1:
             raise UserError(
-                "samples=True",
-                f"needs equally many draws of all {info.plane_count} planes; tolerance={self.tolerance} ends them"
+                "keep_samples=True",
+                f"needs equally many samples of all {info.plane_count} planes; tolerance={self.tolerance} ends them"
                 " early",
                 remedy="leave one out, or restore plane by plane",
             )
         planes, described, blank = [], [], []
         for place, plane in zip(info.planes(), array.reshape(-1, *info.plane_shape), strict=True):
             if is_blank(plane):
-                planes.append(self.unchanged(plane, draws, entropy, samples))
+                planes.append(self.unchanged(plane, samples, entropy, keep_samples))
                 blank.append(place.label or str(place.number))
                 continue
             key = "_".join(part for part in (image, place.label) if part)
             try:
-                planes.append(self.restore_plane(plane, draws, key, entropy=entropy, samples=samples))
+                planes.append(
+                    self.restore_plane(plane, samples, key, entropy=entropy, keep_samples=keep_samples)
+                )
             except UserError as error:
                 where = f"{error.subject} ({place.label})" if place.label else error.subject
                 raise UserError(where, error.found, error.allowed, error.remedy) from error
@@ -235,22 +238,22 @@ class Restorer:
     def restore_plane(
         self,
         plane: np.ndarray,
-        draws: int | None = None,
+        samples: int | None = None,
         image: str = "",
         *,
         entropy: bool = False,
-        samples: bool = False,
-        on_draw: Callable[[int, np.ndarray], None] | None = None,
+        keep_samples: bool = False,
+        on_sample: Callable[[int, np.ndarray], None] | None = None,
     ) -> Restoration:
-        """Restores a plane by the mean of draws, of which one at a time is in memory.
+        """Restores a plane by the mean of samples, of which one at a time is in memory.
 
         Args:
             plane: Low image with shape (H, W), finite, of any real dtype.
-            draws: Number of draws, by default as the preset says; a deterministic method makes one.
+            samples: Number of samples, by default as the preset says; a deterministic method makes one.
             image: Identity of the plane.
             entropy: Whether the entropy is computed.
-            samples: Whether single draws are kept.
-            on_draw: Called with the number of each draw and the draw itself, with shape (H, W), float32.
+            keep_samples: Whether single samples are kept.
+            on_sample: Called with the number of each sample and the sample itself, with shape (H, W), float32.
 
         Raises:
             UserError: If the plane cannot be restored.
@@ -261,13 +264,13 @@ class Restorer:
         ensemble, kept = Ensemble(self.method.bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
         try:
-            for number, draw in enumerate(self._normalised(plane, scale, draws, image)):
-                precision.update(draw[0, 0].cpu())
-                if on_draw or samples:
-                    pixels = output.restore(draw[0, 0].cpu().numpy())
-                    if on_draw:
-                        on_draw(number, pixels)
-                    if samples:
+            for number, sample in enumerate(self._normalised(plane, scale, samples, image)):
+                precision.update(sample[0, 0].cpu())
+                if on_sample or keep_samples:
+                    pixels = output.restore(sample[0, 0].cpu().numpy())
+                    if on_sample:
+                        on_sample(number, pixels)
+                    if keep_samples:
                         kept.append(pixels)
                 if precision.suffices(self.tolerance):
                     break
@@ -279,7 +282,7 @@ class Restorer:
             raise UserError("memory", found, remedy=remedy) from error
         if not ensemble.mean.isfinite().all():
             raise UserError("image", "was restored to NaN or infinite values", remedy="check its intensities")
-        # For a single draw both would be 0 everywhere, as if the model were certain.
+        # For a single sample both would be 0 everywhere, as if the model were certain.
         several = ensemble.count > 1
         return Restoration(
             output.restore(ensemble.mean.float().numpy()),
@@ -287,19 +290,21 @@ class Restorer:
             ensemble.count,
             output.gain,
             ensemble.entropy.float().numpy() if entropy and several else None,
-            np.stack(kept) if samples else None,
+            np.stack(kept) if keep_samples else None,
             precision=None if self.method.deterministic else precision.record(),
             replaced=replaced,
         )
 
-    def unchanged(self, plane: np.ndarray, draws: int | None, entropy: bool, samples: bool) -> Restoration:
+    def unchanged(
+        self, plane: np.ndarray, samples: int | None, entropy: bool, keep_samples: bool
+    ) -> Restoration:
         """Returns a blank plane as its own restoration: there is nothing to restore, and nothing is invented."""
-        count = 1 if self.method.deterministic else draws or self.trained.draws
+        count = 1 if self.method.deterministic else samples or self.trained.samples
         plane = checked(as_image(plane), blank=True)
         _, offset = without_offset(plane)
         mean, zero = plane.astype(np.float64 if offset else np.float32), np.zeros(plane.shape, np.float32)
         gain = self.normalisation.output_scale(self.normalisation.input.scale(plane)).gain
-        kept = np.repeat(mean[None], count, axis=0) if samples else None
+        kept = np.repeat(mean[None], count, axis=0) if keep_samples else None
         std = zero if count > 1 else None
         return Restoration(mean, std, count, gain, std if entropy else None, kept)
 
@@ -307,7 +312,8 @@ class Restorer:
         """Returns how many tiles of a plane a network sees at each of its evaluations."""
         margin = min(self.margin, height - 1, width - 1)
         padded = (
-            -(-(n + 2 * margin) // self.method.multiple) * self.method.multiple for n in (height, width)
+            -(-(n + 2 * margin) // self.method.size_divisor) * self.method.size_divisor
+            for n in (height, width)
         )
         return self.tiler.count(*padded)
 
@@ -318,7 +324,7 @@ class Restorer:
             return
         self._bytes_per_pixel = bytes_per_pixel(self.method, self.device)
         budget = MEMORY_SHARE * available_bytes(self.device)
-        while self.tile_bytes > budget and tiler.tile // 2 >= max(SMALLEST_TILE, self.method.multiple):
+        while self.tile_bytes > budget and tiler.tile // 2 >= max(SMALLEST_TILE, self.method.size_divisor):
             tiler.shrink_tile()
         if tiler.tile != wanted:
             tiler.say(
@@ -333,15 +339,17 @@ class Restorer:
         return int((self._bytes_per_pixel or 0) * (self.tiler.tile or 0) ** 2)
 
     def _normalised(
-        self, plane: np.ndarray, scale: Scale, draws: int | None, image: str
+        self, plane: np.ndarray, scale: Scale, samples: int | None, image: str
     ) -> Iterator[torch.Tensor]:
-        draws = self.trained.draws if draws is None else draws
-        if draws < 1:
-            raise UserError("draws", f"is {draws}", allowed="a whole number of at least 1")
+        samples = self.trained.samples if samples is None else samples
+        if samples < 1:
+            raise UserError("samples", f"is {samples}", allowed="a whole number of at least 1")
         if self._bytes_per_pixel is None:
             self.fit_memory()
         low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
-        return draws_of(self.method, low, image, range(draws), self.seed, self.apply, self.batch, self.margin)
+        return samples_of(
+            self.method, low, image, range(samples), self.seed, self.apply, self.batch, self.margin
+        )
 
     def apply(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         """Applies a network tile by tile, folded, in bfloat16 if asked for."""

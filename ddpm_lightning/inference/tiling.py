@@ -11,8 +11,8 @@ The window is 0 over the outermost quarter of an overlap, where a network sees t
 that quarter gives the same image with any tiles.
 
 On CPUs every tile is computed by itself and by one thread, several of them side by side: the result is the same to the
-last bit for any number of threads and any batch of draws. Sums over overlaps are made in float64, in which their order
-does not matter at the precision of the result.
+last bit for any number of threads and any batch of samples. Sums over overlaps are made in float64, in which their
+order does not matter at the precision of the result.
 """
 
 from collections import deque
@@ -40,7 +40,7 @@ class Tiler:
     Args:
         tile: Side of the tiles in pixels; canvases up to this side are not cut. ``None`` cuts none.
         overlap: Least number of pixels that neighbouring tiles share.
-        multiple: Tiles start at, and their side is, a multiple of this: the network's ``multiple``.
+        size_divisor: Tiles start at, and their side is, a multiple of this: the network's ``size_divisor``.
         batch: Tiles that a GPU computes together.
         threads: Tiles that a CPU computes side by side.
         on_tiles: Called with the number of tiles whenever some were computed.
@@ -54,7 +54,7 @@ class Tiler:
         self,
         tile: int | None,
         overlap: int,
-        multiple: int = 1,
+        size_divisor: int = 1,
         batch: int = 8,
         threads: int = 1,
         on_tiles: Callable[[int], None] = lambda tiles: None,
@@ -64,25 +64,27 @@ class Tiler:
             raise UserError(
                 "tile", f"is {tile} with an overlap of {overlap}", allowed="a tile above twice the overlap"
             )
-        self.overlap, self.multiple, self.batch, self.threads = overlap, multiple, batch, threads
+        self.overlap, self.size_divisor, self.batch, self.threads = overlap, size_divisor, batch, threads
         self.on_tiles, self.say = on_tiles, say
         self.tile = None if tile is None else self._rounded(tile)
         self._pool: ThreadPoolExecutor | None = None
 
     def _rounded(self, tile: int) -> int:
         """Returns the side of tiles that networks can take and that leaves a step between neighbours."""
-        return -(-max(tile, self.overlap + self.multiple) // self.multiple) * self.multiple
+        return -(-max(tile, self.overlap + self.size_divisor) // self.size_divisor) * self.size_divisor
 
     def side(self, length: int) -> int:
         """Returns the side of tiles along a side of a canvas."""
         return length if self.tile is None else min(self.tile, length)
 
     def starts(self, length: int) -> list[int]:
-        """Returns where tiles start along a side, evenly spread, at multiples of ``multiple``."""
+        """Returns where tiles start along a side, evenly spread, at multiples of ``size_divisor``."""
         last = length - self.side(length)
-        stride = (self.side(length) - self.overlap) // self.multiple * self.multiple
+        stride = (self.side(length) - self.overlap) // self.size_divisor * self.size_divisor
         count = 1 + (-(-last // stride) if last else 0)
-        return [round(last * k / max(count - 1, 1) / self.multiple) * self.multiple for k in range(count)]
+        return [
+            round(last * k / max(count - 1, 1) / self.size_divisor) * self.size_divisor for k in range(count)
+        ]
 
     def count(self, height: int, width: int) -> int:
         """Returns the number of tiles of a canvas."""
@@ -93,7 +95,7 @@ class Tiler:
 
         Args:
             network: Maps images (B, C, h, w), and per-image inputs (B,), to images (B, C', h, w).
-            inputs: Canvases with shape (B, C, H, W), sides divisible by ``multiple``, and per-image inputs (B,).
+            inputs: Canvases with shape (B, C, H, W), sides divisible by ``size_divisor``, and per-image inputs (B,).
 
         Raises:
             UserError: If memory does not suffice for the smallest tile.
@@ -115,7 +117,7 @@ class Tiler:
             self.batch //= 2
         elif self.threads > 1:
             self.threads //= 2
-        elif side > max(SMALLEST_TILE, self.multiple):
+        elif side > max(SMALLEST_TILE, self.size_divisor):
             self.tile = side
             self.shrink_tile()
         else:

@@ -1,13 +1,13 @@
-r"""What averaging more draws still brings.
+r"""What averaging more samples still brings.
 
 With independent draws the error of their mean falls as
 
 .. math:: \mathrm{MSE}(N) = a + b / N
 
 where :math:`a` is the error that no averaging removes (that of the posterior mean) and :math:`b` the variance
-of a draw. If the draws come from the true posterior, :math:`b = a`: one draw has twice the error of the
-posterior mean, averaging gains at most 3.01 dB, and 15 draws gain 2.73 dB of it. A ratio :math:`b / a` below
-1 means that the draws are too similar, above 1 that they scatter more than they should. No parameter is
+of a sample. If the samples come from the true posterior, :math:`b = a`: one sample has twice the error of the
+posterior mean, averaging gains at most 3.01 dB, and 15 samples gain 2.73 dB of it. A ratio :math:`b / a` below
+1 means that the samples are too similar, above 1 that they scatter more than they should. No parameter is
 chosen in this test.
 
 For :math:`n` given draws the average over all their subsets of size :math:`N` is known in closed form, with
@@ -17,7 +17,7 @@ the mean :math:`m` and the unbiased variance :math:`u^2` of each pixel:
 \right)
 
 so :func:`averaging_law` reads :math:`a` and :math:`b` off without a fit and without bias.
-:func:`fit_averaging_law` fits errors that were measured, where clamping, rounding or dependent draws may
+:func:`fit_averaging_law` fits errors that were measured, where clamping, rounding or dependent samples may
 break the law; its residual tells.
 """
 
@@ -28,7 +28,7 @@ from math import ceil, inf, log10, nan
 import numpy as np
 from torch import Tensor
 
-from ddpm_lightning.metrics.calibration import checked_draws
+from ddpm_lightning.metrics.calibration import checked_samples
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class AveragingLaw:
 
     Attributes:
         a: Squared error as N goes to infinity, in the squared unit of the image.
-        b: Variance of one draw, in the squared unit of the image.
+        b: Variance of one sample, in the squared unit of the image.
         residual: Largest relative deviation of the measured errors from the law; 0 where it was not fitted.
     """
 
@@ -47,22 +47,22 @@ class AveragingLaw:
 
     @property
     def ratio(self) -> float:
-        """Ratio b / a: 1 for draws from the true posterior; NaN where the estimate of a is not positive."""
+        """Ratio b / a: 1 for samples from the true posterior; NaN where the estimate of a is not positive."""
         return self.b / self.a if self.a > 0 else nan
 
     def error(self, number: float) -> float:
-        """Returns the mean squared error of the mean of some draws.
+        """Returns the mean squared error of the mean of some samples.
 
         Args:
-            number: How many draws are averaged; may be ``math.inf``.
+            number: How many samples are averaged; may be ``math.inf``.
         """
         return self.a + self.b / number
 
     def gain(self, number: float) -> float:
-        """Returns what averaging gains over one draw, in dB of PSNR; NaN where the law has no positive error.
+        """Returns what averaging gains over one sample, in dB of PSNR; NaN where the law has no positive error.
 
         Args:
-            number: How many draws are averaged; may be ``math.inf``.
+            number: How many samples are averaged; may be ``math.inf``.
         """
         return _decibel(self.error(1), self.error(number))
 
@@ -70,12 +70,12 @@ class AveragingLaw:
         """Returns what endless averaging would still gain, in dB of PSNR; NaN where a is not positive.
 
         Args:
-            number: How many draws are averaged already.
+            number: How many samples are averaged already.
         """
         return _decibel(self.error(number), self.a)
 
     def needed(self, tolerance: float = 0.1) -> float:
-        """Returns how many draws come within a tolerance of the limit; infinite where a is not positive.
+        """Returns how many samples come within a tolerance of the limit; infinite where a is not positive.
 
         Args:
             tolerance: What may remain to be gained, in dB.
@@ -85,26 +85,26 @@ class AveragingLaw:
         return max(1, ceil(self.b / self.a / (10 ** (tolerance / 10) - 1) - 1e-9))
 
     def suffices(self, number: int, tolerance: float = 0.1) -> bool:
-        """Returns whether a number of draws comes within a tolerance of the limit.
+        """Returns whether a number of samples comes within a tolerance of the limit.
 
         Args:
-            number: How many draws are averaged.
+            number: How many samples are averaged.
             tolerance: What may remain to be gained, in dB.
         """
         return number >= self.needed(tolerance)
 
 
-def averaging_law(*, draws: Tensor, target: Tensor) -> AveragingLaw:
-    """Returns the law of one image from its draws.
+def averaging_law(*, samples: Tensor, target: Tensor) -> AveragingLaw:
+    """Returns the law of one image from its samples.
 
     The estimate of ``a`` is unbiased, so for few pixels it may be negative by chance. The law of a data set
     is the mean of ``a`` and the mean of ``b`` over its images.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W).
-        target: The clean image with shape (C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
     """
-    samples, truth = checked_draws(draws=draws, target=target)
+    samples, truth = checked_samples(samples=samples, target=target)
     b = samples.var(dim=0).mean().item()
     return AveragingLaw((samples.mean(dim=0) - truth).square().mean().item() - b / len(samples), b)
 
@@ -113,13 +113,13 @@ def fit_averaging_law(numbers: Sequence[float], errors: Sequence[float]) -> Aver
     """Fits the law to measured errors by least squares.
 
     Args:
-        numbers: How many draws were averaged, at least two different numbers.
+        numbers: How many samples were averaged, at least two different numbers.
         errors: Mean squared error for each of them.
     """
     inverse, measured = 1 / np.asarray(numbers, dtype=float), np.asarray(errors, dtype=float)
     if inverse.shape != measured.shape or len(np.unique(inverse)) < 2:
         raise ValueError(
-            "the law has two parameters: give the errors of at least two different numbers of draws"
+            "the law has two parameters: give the errors of at least two different numbers of samples"
         )
     b, a = np.polyfit(inverse, measured, 1)
     residual = np.abs(measured - a - b * inverse).max() / np.abs(measured).max() if measured.any() else 0.0

@@ -1,17 +1,17 @@
-r"""Is the spread of the draws as large as their error?
+r"""Is the spread of the samples as large as their error?
 
-For :math:`n` draws :math:`s_1, \dots, s_n` of a pixel with the true value :math:`y`, the mean :math:`m` and
-the unbiased variance :math:`u^2`: if truth and draws come from the same distribution, then
+For :math:`n` samples :math:`s_1, \dots, s_n` of a pixel with the true value :math:`y`, the mean :math:`m` and
+the unbiased variance :math:`u^2`: if truth and samples come from the same distribution, then
 
 .. math:: \mathbb{E}\,(m - y)^2 = (1 + 1/n)\, \mathbb{E}\, u^2
 
-The factor :math:`1 + 1/n` is the error of a mean of finitely many draws, and every measure here has it. For a
+The factor :math:`1 + 1/n` is the error of a mean of finitely many samples, and every measure here has it. For a
 Gaussian :math:`(y - m) / (u \sqrt{1 + 1/n})` follows Student's distribution with :math:`n - 1` degrees of
 freedom, so an interval from its quantiles has exactly its nominal coverage for any :math:`n`. (The range of
-15 draws covers 14/16 of a matched distribution: sample quantiles cannot give 95 %.)
+15 samples covers 14/16 of a matched distribution: sample quantiles cannot give 95 %.)
 
 The rank histogram and the CRPS assume no shape of the distribution. Binning by :math:`u^2` (ENCE, UCE) has a
-floor above zero even for perfect draws, because the variance of few draws is itself uncertain: compare it
+floor above zero even for perfect samples, because the variance of few samples is itself uncertain: compare it
 between methods at equal :math:`n`.
 
 If the target is noisy its noise enters every error: calibration then describes noisy targets.
@@ -70,56 +70,56 @@ class SpreadSkill(NamedTuple):
     """Spread and error of a whole image in its unit.
 
     Attributes:
-        spread: Root of the mean of (1 + 1/n) times the variance of the draws.
-        skill: Root-mean-square error of the mean of the draws.
+        spread: Root of the mean of (1 + 1/n) times the variance of the samples.
+        skill: Root-mean-square error of the mean of the samples.
     """
 
     spread: float
     skill: float
 
 
-def checked_draws(*, draws: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns draws with shape (N, P) and target with shape (P,), both in float64.
+def checked_samples(*, samples: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns samples with shape (N, P) and target with shape (P,), both in float64.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W), N at least 2.
-        target: The clean image with shape (C, H, W), or (1, C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W), N at least 2.
+        target: The clean image with shape (C, H, W), or (1, C, H, W), in the unit of the samples.
     """
-    if len(draws) < 2:
-        raise ValueError(f"the spread needs at least 2 draws, got {len(draws)}")
-    if draws[0].numel() != target.numel() or target.shape[-2:] != draws.shape[-2:]:
+    if len(samples) < 2:
+        raise ValueError(f"the spread needs at least 2 samples, got {len(samples)}")
+    if samples[0].numel() != target.numel() or target.shape[-2:] != samples.shape[-2:]:
         raise ValueError(
-            f"draws have shape {tuple(draws.shape)}, target {tuple(target.shape)}: images differ"
+            f"samples have shape {tuple(samples.shape)}, target {tuple(target.shape)}: images differ"
         )
-    return draws.detach().double().flatten(1), target.detach().double().flatten()
+    return samples.detach().double().flatten(1), target.detach().double().flatten()
 
 
-def prediction_interval(*, draws: Tensor, target: Tensor, level: float = 0.9) -> Interval:
+def prediction_interval(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Interval:
     """Judges the central interval m ± t u √(1 + 1/n) with Student's quantile t.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W).
-        target: The clean image with shape (C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
         level: Nominal coverage in (0, 1).
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: it must lie between 0 and 1")
-    error, spread, number = _error_and_spread(draws, target)
+    error, spread, number = _error_and_spread(samples, target)
     half = student.ppf((1 + level) / 2, number - 1) * spread
     outside = (error - half).clamp(min=0)
     score = 2 * half.mean() + 2 / (1 - level) * outside.mean()
     return Interval((error <= half).double().mean().item(), 2 * half.mean().item(), score.item())
 
 
-def coverage_curve(*, draws: Tensor, target: Tensor, levels: tuple[float, ...] = LEVELS) -> Tensor:
+def coverage_curve(*, samples: Tensor, target: Tensor, levels: tuple[float, ...] = LEVELS) -> Tensor:
     """Returns the empirical coverage of the central intervals of several levels, with shape (len(levels),).
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W).
-        target: The clean image with shape (C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
         levels: Nominal coverages in (0, 1).
     """
-    error, spread, number = _error_and_spread(draws, target)
+    error, spread, number = _error_and_spread(samples, target)
     halves = (float(student.ppf((1 + level) / 2, number - 1)) * spread for level in levels)
     return torch.stack([(error <= half).double().mean() for half in halves])
 
@@ -134,15 +134,15 @@ def quantile_calibration_error(coverage: Tensor, *, levels: tuple[float, ...] = 
     return (coverage - torch.tensor(levels, dtype=coverage.dtype, device=coverage.device)).abs().mean().item()
 
 
-def binned_calibration(*, draws: Tensor, target: Tensor, bins: int = 15) -> BinnedCalibration:
+def binned_calibration(*, samples: Tensor, target: Tensor, bins: int = 15) -> BinnedCalibration:
     """Compares error and predicted spread in bins of equal count.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W).
-        target: The clean image with shape (C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
         bins: Number of bins.
     """
-    error, spread, _ = _error_and_spread(draws, target)
+    error, spread, _ = _error_and_spread(samples, target)
     order = torch.argsort(spread, stable=True)
     parts = order.tensor_split(min(bins, len(order)))
     spreads = torch.stack([spread[part].square().mean().sqrt() for part in parts])
@@ -155,30 +155,30 @@ def binned_calibration(*, draws: Tensor, target: Tensor, bins: int = 15) -> Binn
     return BinnedCalibration(spreads, errors, (weights * difference).sum().item(), relative.item())
 
 
-def spread_skill(*, draws: Tensor, target: Tensor) -> SpreadSkill:
-    """Returns spread and error of one image; equal for calibrated draws.
+def spread_skill(*, samples: Tensor, target: Tensor) -> SpreadSkill:
+    """Returns spread and error of one image; equal for calibrated samples.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W).
-        target: The clean image with shape (C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
     """
-    error, spread, _ = _error_and_spread(draws, target)
+    error, spread, _ = _error_and_spread(samples, target)
     return SpreadSkill(spread.square().mean().sqrt().item(), error.square().mean().sqrt().item())
 
 
-def crps(*, draws: Tensor, target: Tensor) -> float:
+def crps(*, samples: Tensor, target: Tensor) -> float:
     r"""Returns the fair continuous ranked probability score, mean over pixels, in the unit of the image.
 
     .. math:: \frac{1}{n} \sum_i |s_i - y| - \frac{1}{2 n (n - 1)} \sum_{i \ne j} |s_i - s_j|
 
-    Fair: its expectation does not depend on the number of draws. Smaller is better; for one draw it would be
+    Fair: its expectation does not depend on the number of samples. Smaller is better; for one sample it would be
         the MAE.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W).
-        target: The clean image with shape (C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
     """
-    samples, truth = checked_draws(draws=draws, target=target)
+    samples, truth = checked_samples(samples=samples, target=target)
     number = len(samples)
     distance = (samples - truth).abs().mean()
     # The sum over pairs of sorted values is a weighted sum of the values.
@@ -187,17 +187,17 @@ def crps(*, draws: Tensor, target: Tensor) -> float:
     return (distance - pairs / (number * (number - 1))).item()
 
 
-def rank_histogram(*, draws: Tensor, target: Tensor) -> Tensor:
-    """Returns how often the truth has each rank among the draws, as fractions with shape (N + 1,).
+def rank_histogram(*, samples: Tensor, target: Tensor) -> Tensor:
+    """Returns how often the truth has each rank among the samples, as fractions with shape (N + 1,).
 
-    Flat for calibrated draws, a valley for too little spread, a hill for too much, a slope for a bias. A
-    truth that equals some draws counts evenly for all ranks that it could have.
+    Flat for calibrated samples, a valley for too little spread, a hill for too much, a slope for a bias. A
+    truth that equals some samples counts evenly for all ranks that it could have.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W).
-        target: The clean image with shape (C, H, W), in the unit of the draws.
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
     """
-    samples, truth = checked_draws(draws=draws, target=target)
+    samples, truth = checked_samples(samples=samples, target=target)
     below = (samples < truth).sum(dim=0)
     ties = (samples == truth).sum(dim=0)
     share = 1 / (ties + 1).double()
@@ -217,8 +217,8 @@ def rank_divergence(histogram: Tensor) -> float:
     return torch.special.xlogy(histogram, histogram * len(histogram)).sum().item()
 
 
-def _error_and_spread(draws: Tensor, target: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Returns |m - y| and its predicted standard deviation with shape (P,), and the number of draws."""
-    samples, truth = checked_draws(draws=draws, target=target)
+def _error_and_spread(samples: Tensor, target: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Returns |m - y| and its predicted standard deviation with shape (P,), and the number of samples."""
+    samples, truth = checked_samples(samples=samples, target=target)
     number = len(samples)
     return (samples.mean(dim=0) - truth).abs(), samples.std(dim=0) * sqrt(1 + 1 / number), number

@@ -50,8 +50,8 @@ class Conformal:
         """Returns lower and upper bound of every pixel.
 
         Args:
-            mean: Mean of the draws with any shape, in the unit of the calibration images.
-            std: Standard deviation of the draws with the same shape.
+            mean: Mean of the samples with any shape, in the unit of the calibration images.
+            std: Standard deviation of the samples with the same shape.
         """
         half = self.factor * (std + self.epsilon)
         return mean - half, mean + half
@@ -60,8 +60,8 @@ class Conformal:
         """Returns the fraction of the pixels of one image inside their intervals.
 
         Args:
-            mean: Mean of the draws with any shape.
-            std: Standard deviation of the draws with the same shape.
+            mean: Mean of the samples with any shape.
+            std: Standard deviation of the samples with the same shape.
             target: The clean image with the same shape.
         """
         low, high = self.interval(mean=mean, std=std)
@@ -78,8 +78,8 @@ def conformal_scores(*, mean: Tensor, std: Tensor, target: Tensor, epsilon: floa
     All images have the same number of quantiles, so that each counts once whatever its size.
 
     Args:
-        mean: Mean of the draws with any shape.
-        std: Standard deviation of the draws with the same shape.
+        mean: Mean of the samples with any shape.
+        std: Standard deviation of the samples with the same shape.
         target: The clean image with the same shape, in the unit of the mean.
         epsilon: What is added to the standard deviation, so that pixels without spread do not decide
             everything: a thousandth of the data range, for one.

@@ -17,7 +17,7 @@ Which two images makes four different statements:
   of a network it measures smoothness and nothing else;
 * :func:`frc_binomial`: two halves of the photons of one image, exact for photon counts.
 
-Between two draws of a diffusion model it measures agreement, not truth: shared hallucinations correlate.
+Between two samples of a diffusion model it measures agreement, not truth: shared hallucinations correlate.
 
 References:
     Measuring image resolution in optical nanoscopy (Nieuwenhuizen et al., 2013),

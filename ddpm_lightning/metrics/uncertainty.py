@@ -1,4 +1,4 @@
-"""Everything about the spread of the draws of one image, in one call.
+"""Everything about the spread of the samples of one image, in one call.
 
 The measures live in files of their own: ``calibration.py`` (is the spread as large as the error?),
 ``sparsification.py`` (is it large in the right places?), ``averaging_law.py`` (what does averaging bring?),
@@ -16,7 +16,7 @@ from ddpm_lightning.metrics.calibration import (
     Interval,
     SpreadSkill,
     binned_calibration,
-    checked_draws,
+    checked_samples,
     coverage_curve,
     crps,
     prediction_interval,
@@ -30,23 +30,23 @@ from ddpm_lightning.metrics.sparsification import Association, Sparsification, a
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """How good the spread of the draws of one image is.
+    """How good the spread of the samples of one image is.
 
     Attributes:
-        draws: Number of draws.
+        samples: Number of samples.
         level: Nominal coverage of the interval.
         interval: Coverage, width and score of that interval.
         coverage: Empirical coverage at the levels of ``calibration.LEVELS`` with shape (19,).
         binned: Error against spread in bins of equal count, with UCE and ENCE.
         crps: Fair continuous ranked probability score, in the unit of the image.
-        ranks: Rank histogram with shape (draws + 1,).
+        ranks: Rank histogram with shape (samples + 1,).
         spread_skill: Spread and error of the whole image.
         sparsification: Curves with AUSE and AURG.
         association: Correlation of error and spread over the pixels.
         law: Averaging law.
     """
 
-    draws: int
+    samples: int
     level: float
     interval: Interval
     coverage: Tensor
@@ -83,21 +83,21 @@ class Uncertainty:
         }
 
 
-def judge_draws(*, draws: Tensor, target: Tensor, level: float = 0.9) -> Uncertainty:
-    """Judges the draws of one image by every measure.
+def judge_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Uncertainty:
+    """Judges the samples of one image by every measure.
 
     Args:
-        draws: Independent restorations of one image with shape (N, C, H, W), N at least 2, finite.
-        target: The clean image with shape (C, H, W), in the unit of the draws, finite.
+        samples: Independent restorations of one image with shape (N, C, H, W), N at least 2, finite.
+        target: The clean image with shape (C, H, W), in the unit of the samples, finite.
         level: Nominal coverage of the interval.
     """
-    samples, truth = checked_draws(draws=draws, target=target)
+    samples, truth = checked_samples(samples=samples, target=target)
     if not (samples.isfinite().all() and truth.isfinite().all()):
-        raise ValueError("draws or target have pixels that are NaN or infinite")
-    images = {"draws": draws, "target": target}
+        raise ValueError("samples or target have pixels that are NaN or infinite")
+    images = {"samples": samples, "target": target}
     maps = {"error": (samples.mean(dim=0) - truth).abs(), "uncertainty": samples.std(dim=0)}
     return Uncertainty(
-        draws=len(samples),
+        samples=len(samples),
         level=level,
         interval=prediction_interval(**images, level=level),
         coverage=coverage_curve(**images),

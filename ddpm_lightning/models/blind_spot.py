@@ -43,7 +43,7 @@ class Pixels(NamedTuple):
 
 
 def stratified_pixels(planes: int, height: int, width: int, percent: float, generator: Generator) -> Pixels:
-    """Draws about one pixel for each box of side sqrt(100 / percent).
+    """Samples about one pixel for each box of side sqrt(100 / percent).
 
     Args:
         planes: Number of planes, each drawn for itself.

@@ -92,7 +92,7 @@ class Classical(Learner):
         ValueError: If there is no such filter, or no strength.
     """
 
-    multiple = 1
+    size_divisor = 1
     evaluations = 1
     averaged = False
 
@@ -140,6 +140,6 @@ class Classical(Learner):
         error = self.error(batch, self.strength.item()).mean()
         self.log("val/loss", error, prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)
 
-    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
         return apply(lambda images: apply_filter(self.filter, images, self.strength.item()), low)

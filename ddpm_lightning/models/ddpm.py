@@ -1,7 +1,7 @@
 r"""The paper's method: a conditional denoising diffusion model.
 
-The network sees the diffused clean image y_t beside the low image x, and is told the noise level. Draws from the model
-are draws from its idea of p(y | x); their mean is DDPM-avg (arXiv 2409.12078, section 3).
+The network sees the diffused clean image y_t beside the low image x, and is told the noise level. Samples from the
+model are samples from its idea of p(y | x); their mean is DDPM-avg (arXiv 2409.12078, section 3).
 """
 
 from typing import Any
@@ -36,12 +36,12 @@ class DDPM(Learner):
         network: Maps (B, 2, H, W) = state beside low image, and labels (B,), to (B, 1, H, W).
         schedule: The forward process.
         objective: What the network predicts.
-        sampler: How draws are made; it may be replaced after training.
+        sampler: How samples are made; it may be replaced after training.
         label: ``alpha_bar`` (the paper) or ``log_snr`` (a quarter of it, which tells low noise levels apart).
         continuous: Whether training levels lie between the entries of the schedule's table.
         validation_levels: Number of fixed levels at which the validation loss is computed.
         p_terminal: Share of training samples at pure noise, t = T, where a network without them is hardly trained:
-            with a quarter, its estimate there is nearly the mean of all draws (sampler ``one_step`` with ``at`` 1).
+            with a quarter, its estimate there is nearly the mean of all samples (sampler ``one_step`` with ``at`` 1).
         settings: Settings of :class:`Learner`.
 
     Raises:
@@ -76,12 +76,12 @@ class DDPM(Learner):
             raise ValueError(f"model.label is {label!r}; allowed: {', '.join(LABELS)}")
         self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
         self.label, self.continuous, self.validation_levels = label, continuous, validation_levels
-        self.p_terminal, self.multiple = p_terminal, network.multiple
+        self.p_terminal, self.size_divisor = p_terminal, network.size_divisor
         sampler.check(schedule, objective)  # a grid that cannot be is refused now, not at the first drawing
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one draw."""
+        """Network evaluations of one sample."""
         return self.sampler.evaluations(self.schedule)
 
     @property
@@ -132,8 +132,8 @@ class DDPM(Learner):
         losses = self.losses(batch, alpha_bar, keyed(IMAGE, shape, self.device))
         self.log("val/loss", losses.mean(), prog_bar=True, batch_size=len(names), sync_dist=True)
 
-    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Draws clean images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Samples clean images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
 
         def predict_start(y_t: Tensor, alpha_bar: Tensor) -> Tensor:
             return self.objective.start(self.predict(y_t, alpha_bar, low, apply), y_t, alpha_bar)

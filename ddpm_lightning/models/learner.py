@@ -28,15 +28,15 @@ class Learner(lightning.LightningModule):
     Attributes:
         bounds: Range of clean images on the normalised scale; set by whoever knows the data.
         card: What a reader of the checkpoint needs: model, normalisation, data, versions; plain containers only.
-        deterministic: Whether all draws are equal.
+        deterministic: Whether all samples are equal.
         averaged: Whether the average of the weights over the steps (EMA) may stand for them. Networks with batch
             normalisation say no: their running statistics belong to the weights of the moment.
         needs_clean: Whether it learns from clean images, and is validated with them.
-        turned: Whether each draw sees the image turned another way; set by whoever knows that training did so.
+        tta: Whether each sample sees the image turned another way; set by whoever knows that training did so.
     """
 
     deterministic = True
-    turned = False
+    tta = False
     averaged = True
     needs_clean = True
 
@@ -50,13 +50,15 @@ class Learner(lightning.LightningModule):
 
     @property
     def antithetic(self) -> bool:
-        """Whether draws come in pairs of opposite noise: as the sampler says, where there is one."""
+        """Whether samples come in pairs of antithetic noise: as the sampler says, where there is one."""
         return getattr(getattr(self, "sampler", None), "antithetic", False)
 
     @property
     def presets(self) -> dict[str, Preset]:
         """Named ways of drawing, the default first."""
-        return ONE_PASS if self.deterministic else {"one_pass": Preset(15, "draws of the only kind there is")}
+        return (
+            ONE_PASS if self.deterministic else {"one_pass": Preset(15, "samples of the only kind there is")}
+        )
 
     @property
     def step_seed(self) -> int:

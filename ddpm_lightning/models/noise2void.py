@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from ddpm_lightning.models.blind_spot import hide_pixels, line_structure
 from ddpm_lightning.models.losses import blind_spot_loss
 from ddpm_lightning.models.protocol import Apply, whole
-from ddpm_lightning.models.regression import OnePass, from_unit, to_unit
+from ddpm_lightning.models.regression import DeterministicRegressor, from_unit, to_unit
 
 __all__ = ["Noise2Void"]
 
 
-class Noise2Void(OnePass):
+class Noise2Void(DeterministicRegressor):
     """Self-supervised denoiser.
 
     Args:

@@ -1,8 +1,8 @@
 r"""pix2pix: a conditional GAN whose only noise is its dropout.
 
 A discriminator learns to tell clean images from generated ones, beside the low image; the generator learns to deceive
-it and to stay near the clean image (mean absolute error, weight 100). Dropout stays on after training: draws differ by
-their dropout masks, which are keyed like all noise here, and can be averaged.
+it and to stay near the clean image (mean absolute error, weight 100). Dropout stays on after training: samples differ
+by their dropout masks, which are keyed like all noise here, and can be averaged.
 
 The generator ends in tanh. Its range is stretched over the bounds of the clean images of the training set, so that the
 brightest pixels can be reached; losses are computed on the scale on which most pixels fill [-1, 1].
@@ -36,7 +36,7 @@ class Pix2Pix(Learner):
     """Generator and discriminator with an optimiser each, stepped by hand.
 
     A step of the run is one batch: both optimisers step in it, the discriminator first, but only the generator's step
-    is counted. The checkpoint with the best validation loss is the one with the least absolute error of a draw; the
+    is counted. The checkpoint with the best validation loss is the one with the least absolute error of a sample; the
     authors take the last.
 
     Args:
@@ -67,7 +67,7 @@ class Pix2Pix(Learner):
             raise ValueError(f"model.test_mode is {test_mode!r}; allowed: {', '.join(TEST_MODES)}")
         self.generator, self.discriminator = generator, discriminator
         self.l1_weight, self.test_mode = l1_weight, test_mode
-        self.multiple = generator.multiple
+        self.size_divisor = generator.size_divisor
         self.deterministic = test_mode == "eval" or not generator.dropout_levels
         self.automatic_optimization = False
 
@@ -126,14 +126,14 @@ class Pix2Pix(Learner):
         return loss.detach()
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Logs the mean absolute error of one draw of each crop, with the same dropout in every epoch."""
+        """Logs the mean absolute error of one sample of each crop, with the same dropout in every epoch."""
         names = batch["name"]
-        restored = self.draw(batch["low"], KeyedNoise(0, names, [0] * len(names)))
+        restored = self.sample(batch["low"], KeyedNoise(0, names, [0] * len(names)))
         loss = functional.l1_loss(restored, batch["high"])
         self.log("val/loss", loss, prog_bar=True, batch_size=len(names), sync_dist=True)
 
-    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
         if self.test_mode == "eval":
             return self.stretch(apply(self.generator, low))
         shape = canvas_channels(self.generator), *low.shape[-2:]

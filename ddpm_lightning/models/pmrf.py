@@ -4,13 +4,13 @@ A frozen regressor gives :math:`\mu(x) ≈ E[y | x]`. A second network learns th
 (:mod:`ddpm_lightning.diffusion.flow`) from :math:`z_0 = \mu + \sigma_s \epsilon` to y.
 
 =====================  ===============  ================================================================================
-condition              name             what the flow sees, and what its draws are
+condition              name             what the flow sees, and what its samples are
 =====================  ===============  ================================================================================
 ``none``               pmrf             its own state only: it carries the distribution of means to that of clean images
-                                        by short ways. Draws look real at little cost in error; their spread is *not*
+                                        by short ways. Samples look real at little cost in error; their spread is *not*
                                         that of the posterior.
-``input_and_mean``     residual_flow    the low image and the mean as well: draws are draws of the posterior, and their
-                                        spread is an uncertainty.
+``input_and_mean``     residual_flow    the low image and the mean as well: samples are samples of the posterior, and
+                                        their spread is an uncertainty.
 =====================  ===============  ================================================================================
 
 :math:`\sigma_s` is the root mean square error of the regressor, measured on the validation crops before the first step
@@ -30,7 +30,7 @@ from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.presets import Preset, of_flow
 from ddpm_lightning.models.protocol import Apply, whole
-from ddpm_lightning.models.regression import Regression, contrasted
+from ddpm_lightning.models.regression import Regression, scale_input
 
 __all__ = ["PMRF"]
 
@@ -77,7 +77,7 @@ class PMRF(Learner):
         self.regression = regression.requires_grad_(False)
         self.network, self.sampler, self.condition = network, sampler, condition
         self.sigma_factor, self.mean, self.mean_share = sigma_factor, mean, mean_share
-        self.multiple = max(network.multiple, regression.multiple)
+        self.size_divisor = max(network.size_divisor, regression.size_divisor)
         self.register_buffer("sigma", torch.zeros(()))
 
     @property
@@ -87,7 +87,7 @@ class PMRF(Learner):
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one draw: the mean, and the steps of the flow."""
+        """Network evaluations of one sample: the mean, and the steps of the flow."""
         return 1 + self.sampler.evaluations
 
     @property
@@ -123,9 +123,9 @@ class PMRF(Learner):
 
     def velocity(self, state: Tensor, t: Tensor, low: Tensor, mean: Tensor, apply: Apply = whole) -> Tensor:
         """Returns the velocity at states (B, 1, H, W) and times (B,), float32."""
-        seen = contrasted(state)
+        seen = scale_input(state)
         if self.condition == "input_and_mean":
-            seen = torch.cat([(state - mean) / self.sigma, contrasted(low), contrasted(mean)], dim=1)
+            seen = torch.cat([(state - mean) / self.sigma, scale_input(low), scale_input(mean)], dim=1)
         # The network resolves labels of a few units; times between -2 and 2 use what it has.
         return self.sigma * apply(self.network, seen, 4 * t - 2).float()
 
@@ -152,14 +152,14 @@ class PMRF(Learner):
         loss = self.loss(batch, KeyedNoise(0, names, [0] * len(names)))
         self.log("val/loss", loss, prog_bar=True, batch_size=len(names), sync_dist=True)
 
-    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
-        # Draws of one image share its canvas, and so its mean.
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
+        # Samples of one image share its canvas, and so its mean.
         rows = low[:1] if low.stride(0) == 0 else low
         mean = self.regression.estimate(rows, apply).expand_as(low)
         if self.sampler.realism == 0:
             return mean
         noise = noise.antithetic() if self.sampler.antithetic else noise
         start = mean + self.sigma * noise(START, low.shape[1:], low.device)
-        draw = self.sampler(lambda state, t: self.velocity(state, t, low, mean, apply), start)
-        return self.sampler.blend(mean, draw)
+        sample = self.sampler(lambda state, t: self.velocity(state, t, low, mean, apply), start)
+        return self.sampler.blend(mean, sample)

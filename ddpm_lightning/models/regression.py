@@ -1,7 +1,7 @@
 r"""Methods that restore in one pass: the plain regressor, and CARE.
 
 The regressor is the very network of the diffusion model, trained to the least squared error: it estimates the posterior
-mean :math:`E[y | x]`, to which the average of many draws tends. CARE is a U-Net trained to the least absolute error
+mean :math:`E[y | x]`, to which the average of many samples tends. CARE is a U-Net trained to the least absolute error
 (the posterior median), or, if probabilistic, to the greatest likelihood of a Laplace distribution in each pixel.
 
 References:
@@ -19,10 +19,10 @@ from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.losses import laplace_nll
 from ddpm_lightning.models.protocol import Apply, whole
 
-__all__ = ["CARE", "OnePass", "Regression", "contrasted", "from_unit", "to_unit"]
+__all__ = ["CARE", "DeterministicRegressor", "Regression", "scale_input", "from_unit", "to_unit"]
 
 
-def contrasted(images: Tensor) -> Tensor:
+def scale_input(images: Tensor) -> Tensor:
     """Maps [-1, 1] to [0, 8]: microscopy images, dark for the most part, then have zero background and unit variance.
 
     Magnitude-preserving layers are made for such inputs. On simulated microtubules a regressor had an eighth less
@@ -41,8 +41,8 @@ def from_unit(images: Tensor) -> Tensor:
     return 2 * images - 1
 
 
-class OnePass(Learner):
-    """Base of the methods that apply a network once and have one draw.
+class DeterministicRegressor(Learner):
+    """Base of the methods that apply a network once and have one sample.
 
     A subclass says how a low image is restored (:meth:`estimate`) and what is minimised (:meth:`loss`).
 
@@ -57,7 +57,7 @@ class OnePass(Learner):
     def __init__(self, network: nn.Module, **settings: Any) -> None:
         super().__init__(**settings)
         self.network = network
-        self.multiple = network.multiple
+        self.size_divisor = network.size_divisor
 
     def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
         """Returns restored images, float32, for low images with shape (B, 1, H, W)."""
@@ -77,12 +77,12 @@ class OnePass(Learner):
         """Logs the loss."""
         self.log("val/loss", self.loss(batch), prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)
 
-    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
         return self.estimate(low, apply)
 
 
-class Regression(OnePass):
+class Regression(DeterministicRegressor):
     """Least squares with the network of the diffusion model, whose label is always 0.
 
     The network starts at 0, which stands for a dark image (-1).
@@ -94,19 +94,19 @@ class Regression(OnePass):
 
     def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
         """Returns estimates of the posterior mean, float32, for low images with shape (B, 1, H, W)."""
-        return apply(self.network, contrasted(low), low.new_zeros(len(low))).float() - 1
+        return apply(self.network, scale_input(low), low.new_zeros(len(low))).float() - 1
 
     def loss(self, batch: dict) -> Tensor:
         """Returns the mean squared error."""
         return functional.mse_loss(self.estimate(batch["low"]), batch["high"])
 
 
-class CARE(OnePass):
+class CARE(DeterministicRegressor):
     """Content-aware restoration.
 
-    With a probabilistic network the prediction is a Laplace distribution for each pixel, and draws are drawn from it,
-    in pairs of opposite noise: the average of an even number is the mean that was predicted, and their spread the
-    standard deviation, √2 times the scale. Pixels are independent, so a single draw is the restored image with noise
+    With a probabilistic network the prediction is a Laplace distribution for each pixel, and samples are drawn from it,
+    in pairs of antithetic noise: the average of an even number is the mean that was predicted, and their spread the
+    standard deviation, √2 times the scale. Pixels are independent, so a single sample is the restored image with noise
     on it.
 
     Args:
@@ -128,7 +128,7 @@ class CARE(OnePass):
 
     @property
     def antithetic(self) -> bool:
-        """Draws from the Laplace distribution come in pairs."""
+        """Samples from the Laplace distribution come in pairs."""
         return self.probabilistic
 
     def predict(self, low: Tensor, apply: Apply = whole) -> tuple[Tensor, Tensor | None]:
@@ -150,8 +150,8 @@ class CARE(OnePass):
             return laplace_nll(mean, scale, batch["high"])
         return {"mae": functional.l1_loss, "mse": functional.mse_loss}[self.error](mean, batch["high"])
 
-    def draw(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.draw`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
+        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
         mean, scale = self.predict(low, apply)
         if scale is None:
             return mean

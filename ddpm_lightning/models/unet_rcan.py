@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from ddpm_lightning.models.losses import unet_rcan_loss
 from ddpm_lightning.models.protocol import Apply, whole
-from ddpm_lightning.models.regression import OnePass, from_unit, to_unit
+from ddpm_lightning.models.regression import DeterministicRegressor, from_unit, to_unit
 
 __all__ = ["UNetRCANRegression"]
 
 
-class UNetRCANRegression(OnePass):
+class UNetRCANRegression(DeterministicRegressor):
     """Deep supervision of both stages by root mean square errors of the image and of its edges.
 
     The authors divide every image and patch by its own maximum and so lose absolute intensity; here images keep the

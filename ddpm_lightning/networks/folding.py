@@ -143,14 +143,14 @@ class FoldedUNet(nn.Module):
         dtype: Precision of weights and activations; embeddings, norms and outputs stay float32.
 
     Attributes:
-        multiple: Sides of the images must be divisible by this number.
+        size_divisor: Sides of the images must be divisible by this number.
     """
 
     @torch.no_grad()
     def __init__(self, network: MPUNet, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.dtype = dtype or network.input.weight.dtype
-        self.patch, self.multiple = network.patch, network.multiple
+        self.patch, self.size_divisor = network.patch, network.size_divisor
         self.fourier = network.fourier
         self.register_buffer("embed", network.embed.unit_weight())
         blocks = [*network.encoder, *network.bottleneck, *network.decoder]
@@ -171,12 +171,12 @@ class FoldedUNet(nn.Module):
         """Maps images (B, C_in, H, W) and labels (B,) to images (B, C_out, H, W), float32.
 
         Raises:
-            ValueError: If a side is not divisible by ``multiple``.
+            ValueError: If a side is not divisible by ``size_divisor``.
         """
         height, width = x.shape[-2:]
-        if height % self.multiple or width % self.multiple:
+        if height % self.size_divisor or width % self.size_divisor:
             raise ValueError(
-                f"images are {height} x {width}; this network needs sides divisible by {self.multiple}"
+                f"images are {height} x {width}; this network needs sides divisible by {self.size_divisor}"
             )
         embedding = mp_silu(functional.linear(self.fourier(label), self.embed))
         modulations = functional.linear(embedding, self.modulations, self.ones).to(self.dtype)

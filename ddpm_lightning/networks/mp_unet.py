@@ -114,7 +114,7 @@ class MPUNet(nn.Module):
         patch: Side of the square of pixels that is folded into channels at the input and unfolded at the output.
 
     Attributes:
-        multiple: Sides of the images must be divisible by this number.
+        size_divisor: Sides of the images must be divisible by this number.
 
     Raises:
         ValueError: If a level named for attention does not exist.
@@ -141,7 +141,7 @@ class MPUNet(nn.Module):
         if unknown := set(attention_levels) - set(range(levels)):
             raise ValueError(f"attention_levels names {sorted(unknown)}; the levels are 0 to {levels - 1}")
         self.patch = patch
-        self.multiple = patch * 2 ** (levels - 1)
+        self.size_divisor = patch * 2 ** (levels - 1)
         channels = [base * m for m in multipliers]
         features = max(channels)
 
@@ -185,12 +185,12 @@ class MPUNet(nn.Module):
         """Maps images (B, C_in, H, W) and labels (B,) to images (B, C_out, H, W).
 
         Raises:
-            ValueError: If a side is not divisible by ``multiple``.
+            ValueError: If a side is not divisible by ``size_divisor``.
         """
         height, width = x.shape[-2:]
-        if height % self.multiple or width % self.multiple:
+        if height % self.size_divisor or width % self.size_divisor:
             raise ValueError(
-                f"images are {height} x {width}; this network needs sides divisible by {self.multiple}"
+                f"images are {height} x {width}; this network needs sides divisible by {self.size_divisor}"
             )
         embedding = mp_silu(self.embed(self.fourier(label)))
         x = functional.pixel_unshuffle(x, self.patch)

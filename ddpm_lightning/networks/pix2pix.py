@@ -1,7 +1,7 @@
 """The two networks of pix2pix: a U-Net generator G(x, z) and a patch discriminator D(x, y).
 
 The noise z is nothing but the dropout of G's decoder. It can be handed to the generator, which then is a
-function of the image and the noise, and a draw can be repeated whatever the batch it is computed in.
+function of the image and the noise, and a sample can be repeated whatever the batch it is computed in.
 
 All convolutions are 4 x 4 with padding 1; without bias, but in G's last and D's first and last. With N
 downsamplings and F filters, level i = 1 (outermost) to N of G has F min(2^(i - 1), 8) channels:
@@ -72,7 +72,7 @@ class Pix2PixGenerator(nn.Module):
         dropout_probability: Probability that an activation is dropped in the levels with dropout.
 
     Attributes:
-        multiple: The sides of the input must be divisible by this, 2^num_downs.
+        size_divisor: The sides of the input must be divisible by this, 2^num_downs.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Pix2PixGenerator(nn.Module):
             raise ValueError(f"num_downs must be 5 to {MOST_LEVELS}, not {num_downs}")
         if not 0 <= dropout_probability < 1:
             raise ValueError(f"dropout_probability must lie in [0, 1), not {dropout_probability}")
-        self.multiple = 2**num_downs
+        self.size_divisor = 2**num_downs
         self.dropout_probability = dropout_probability
         widths = [filters * min(2**i, 8) for i in range(num_downs)]
         # Counted from 0, innermost first: the order in which the decoder runs.
@@ -153,10 +153,10 @@ class Pix2PixGenerator(nn.Module):
         return x
 
     def _check_size(self, height: int, width: int) -> None:
-        if height % self.multiple or width % self.multiple:
+        if height % self.size_divisor or width % self.size_divisor:
             raise ValueError(
                 f"an image of {height} x {width} pixels does not fit this pix2pix generator: both sides must "
-                f"be divisible by {self.multiple} (2^num_downs); pad or crop it, or take fewer num_downs"
+                f"be divisible by {self.size_divisor} (2^num_downs); pad or crop it, or take fewer num_downs"
             )
 
 
@@ -170,11 +170,11 @@ class PatchDiscriminator(nn.Module):
         layers: Number of convolutions with stride 2.
 
     Attributes:
-        multiple: 1; any size from :attr:`min_size` on will do.
+        size_divisor: 1; any size from :attr:`min_size` on will do.
         min_size: The smallest side that leaves one logit.
     """
 
-    multiple = 1
+    size_divisor = 1
 
     def __init__(
         self, condition_channels: int = 1, image_channels: int = 1, *, filters: int = 64, layers: int = 3

@@ -45,7 +45,7 @@ def glorot_uniform_(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
+def reflect_to_multiple(x: Tensor, size_divisor: int) -> Tensor:
     """Extends the bottom and right by reflection until both sides are divisible by `multiple`.
 
     The edge pixel is not repeated, and the reflection goes back and forth where the image is smaller than
@@ -53,14 +53,14 @@ def reflect_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
     Args:
         x: Images with shape (B, C, H, W).
-        multiple: What the sides shall be divisible by.
+        size_divisor: What the sides shall be divisible by.
 
     Returns:
         Images with shape (B, C, H + p, W + q), 0 <= p, q < multiple.
     """
     for dim in (-2, -1):
         side = x.shape[dim]
-        missing = -side % multiple
+        missing = -side % size_divisor
         if missing:
             period = max(2 * (side - 1), 1)
             index = torch.arange(side + missing, device=x.device) % period
@@ -128,10 +128,10 @@ class UNet(nn.Module):
             distribution is softplus + 1e-3; the residual goes to the mean only.
 
     Attributes:
-        multiple: 1, because the network pads its input itself.
+        size_divisor: 1, because the network pads its input itself.
     """
 
-    multiple = 1
+    size_divisor = 1
 
     def __init__(
         self,

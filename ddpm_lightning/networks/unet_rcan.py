@@ -207,7 +207,7 @@ class UNetRCAN(nn.Module):
         dropout: Dropout probability of both stages.
 
     Attributes:
-        multiple: The sides of the input must be divisible by this.
+        size_divisor: The sides of the input must be divisible by this.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class UNetRCAN(nn.Module):
             raise ValueError(f"kernel_size must be odd and positive, not {kernel_size}")
         if not 1 <= len(filters) <= MOST_LEVELS:
             raise ValueError(f"filters names {len(filters)} levels; allowed: 1 to {MOST_LEVELS}")
-        self.multiple = 2 ** len(filters)
+        self.size_divisor = 2 ** len(filters)
         self.unet = UNetStage(in_channels, out_channels, filters, kernel_size, attention_channels, dropout)
         self.rcan = RCANStage(
             out_channels + in_channels,
@@ -253,10 +253,10 @@ class UNetRCAN(nn.Module):
             the prediction.
         """
         height, width = x.shape[-2:]
-        if height % self.multiple or width % self.multiple:
+        if height % self.size_divisor or width % self.size_divisor:
             raise ValueError(
                 f"an image of {height} x {width} pixels does not fit this UNet-RCAN: both sides must be "
-                f"divisible by {self.multiple}; pad or crop it"
+                f"divisible by {self.size_divisor}; pad or crop it"
             )
         coarse = self.unet(x)
         return coarse, self.rcan(torch.cat([coarse, x], dim=1))

@@ -35,11 +35,11 @@ ADDRESS = "data:image/png;base64,"
 FIGURES = {
     "scores.png": "scores of all images",
     "averaging.png": "what averaging brings",
-    "realism.png": "between the mean and a draw",
+    "realism.png": "between the mean and a sample",
     "calibration.png": "is the spread honest",
     "spectrum.png": "power by spatial frequency",
     "frc.png": "agreement with the target by spatial frequency",
-    "draws.png": "where the draws disagree most",
+    "samples.png": "where the samples disagree most",
     "inputs.png": "inputs against those of the training",
 }
 
@@ -98,11 +98,11 @@ def _check(summary: dict[str, Any]) -> None:
         "split",
         "images",
         "preset",
-        "evaluations_per_draw",
+        "evaluations_per_sample",
         "seed",
     ):
         _ = summary[key]
-    _ = summary["checkpoint"]["sha256"] + summary["checkpoint"]["file"], summary["draws"] + 0
+    _ = summary["checkpoint"]["sha256"] + summary["checkpoint"]["file"], summary["samples"] + 0
     _ = summary["protocol"] + "", summary["images"] + 0
     _ = dict(summary["versions"]), [sentence + "" for sentence in summary.get("in_words", [])]
     for view in summary.get("views", []):
@@ -142,7 +142,7 @@ def _first(evaluations: Sequence[Evaluation]) -> str:
     """Says first of all where no difference can be resolved; empty where some can."""
     try:
         comparison = _compared(evaluations, averages_alone=len(evaluations) > 1)
-        # A page of one evaluation asks whether its average differs from the noisy image, and from one draw.
+        # A page of one evaluation asks whether its average differs from the noisy image, and from one sample.
         methods, pairs = (2, 1) if len(evaluations) == 1 else (len(comparison.methods), comparison.pairs)
         found = [too_few_fields(comparison.fields, methods, pairs)]
     except UserError:
@@ -167,7 +167,8 @@ def _numbers(evaluations: Sequence[Evaluation]) -> str:
         reason = f'<p class="note">Not in one table: {html.escape(str(error))}</p>'
         return reason + "".join(_table(_compared([one]), one.name) for one in evaluations)
     resolved, others = [], []
-    # Every further pair makes the tests stricter, and nobody asks whether a restoration differs from its input or draw.
+    # Every further pair makes the tests stricter, and nobody asks whether a restoration differs from its input or
+    # sample.
     for line in in_words(_compared(evaluations, averages_alone=True)):
         (resolved if "better" in line or "larger" in line else others).append(f"<li>{html.escape(line)}</li>")
     found = f"<ul>{''.join(resolved)}</ul>" if resolved else "<p>None.</p>"
@@ -180,15 +181,15 @@ def _numbers(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _compared(evaluations: Sequence[Evaluation], averages_alone: bool = False) -> Comparison:
-    """Compares averages, with the noisy images and single draws beside them unless averages alone are wanted."""
+    """Compares averages, with the noisy images and single samples beside them unless averages alone are wanted."""
     first = evaluations[0]
     chosen = [] if averages_alone else [("raw", f"{first.folder / 'metrics.csv'}:raw")]
     for one in evaluations:
-        draws = one.summary["draws"]
-        name = f"{one.name}, average of {draws}" if draws > 1 else one.name
+        samples = one.summary["samples"]
+        name = f"{one.name}, average of {samples}" if samples > 1 else one.name
         chosen.append((name, f"{one.folder / 'metrics.csv'}:average"))
-        if draws > 1 and not averages_alone:
-            chosen.append((f"{one.name}, one draw", f"{one.folder / 'metrics.csv'}:single"))
+        if samples > 1 and not averages_alone:
+            chosen.append((f"{one.name}, one sample", f"{one.folder / 'metrics.csv'}:single"))
     methods = read_methods([file for _, file in chosen], "average", [name for name, _ in chosen])
     return compare(methods)
 
@@ -282,7 +283,8 @@ def _how(evaluation: Evaluation) -> str:
         "model": (summary["checkpoint"].get("names") or {}).get("model") or "unknown",
         "data": f"{summary['data']}, split {summary['split']}, {summary['images']} images",
         "protocol": summary["protocol"],
-        "draws": f"{summary['draws']}, {summary['preset']}, {summary['evaluations_per_draw']} network evaluations each",
+        "samples": f"{summary['samples']}, {summary['preset']}, "
+        f"{summary['evaluations_per_sample']} network evaluations each",
         "seed": summary["seed"],
         "checkpoint": f"{summary['checkpoint']['file']}, sha256 {summary['checkpoint']['sha256'][:16]}…",
         "LPIPS backbone": summary.get("lpips_backbone") or "absent",

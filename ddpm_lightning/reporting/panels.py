@@ -1,4 +1,4 @@
-"""Pictures of images: all versions side by side, and draws that disagree."""
+"""Pictures of images: all versions side by side, and samples that disagree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there
 from matplotlib.font_manager import FontProperties  # noqa: E402
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # noqa: E402
 
-__all__ = ["Zoom", "draw_zoom", "limits", "panel", "save", "zoom_in"]
+__all__ = ["Zoom", "plot_zoom", "limits", "panel", "save", "zoom_in"]
 
 TITLES = {
     "low": "low",
-    "single": "one draw",
+    "single": "one sample",
     "average": "average",
     "restored": "restored",
     "target": "target",
     "error": "|restored − target|",
-    "std": "std over draws",
+    "std": "std over samples",
 }
 #: Versions that are errors: they share a colour map that is even in lightness, so that colour-blind people can read it.
 ERRORS = ("error", "std")
@@ -41,10 +41,10 @@ def panel(
     title: str = "",
     unit: str = "intensity",
 ) -> None:
-    """Draws images side by side: a row for each image, a column for each of its versions.
+    """Plots images side by side: a row for each image, a column for each of its versions.
 
     ``single``, ``average`` and ``target`` share the grey scale of the target, so that brightness can be compared;
-    ``low`` has its own. ``error`` and ``std`` share theirs: where the draws know their error, the two look alike.
+    ``low`` has its own. ``error`` and ``std`` share theirs: where the samples know their error, the two look alike.
 
     Args:
         rows: For each image its versions with shape (H, W), by the names in ``TITLES``.
@@ -106,7 +106,7 @@ def limits(image: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Zoom:
-    """The part of an image where its draws disagree most.
+    """The part of an image where its samples disagree most.
 
     Attributes:
         image: Name of the image.
@@ -126,20 +126,20 @@ class Zoom:
 def zoom_in(
     image: str,
     low: np.ndarray,
-    draws: Sequence[np.ndarray],
+    samples: Sequence[np.ndarray],
     average: np.ndarray,
     std: np.ndarray,
     target: np.ndarray,
     pixel_size: float | None = None,
 ) -> Zoom:
-    """Finds the part of an image where its draws disagree most.
+    """Finds the part of an image where its samples disagree most.
 
     Args:
         image: Name of the image.
         low: Low image with shape (H, W), as all that follow.
-        draws: Some of the draws.
-        average: Mean of all draws.
-        std: Standard deviation over all draws.
+        samples: Some of the samples.
+        average: Mean of all samples.
+        std: Standard deviation over all samples.
         target: Clean image.
         pixel_size: Size of a pixel in µm.
     """
@@ -149,15 +149,15 @@ def zoom_in(
         int(np.clip(c - ZOOM // 2, 0, max(s - ZOOM, 0))) for c, s in zip(centre, std.shape, strict=True)
     )
     part = np.s_[corner[0] : corner[0] + ZOOM, corner[1] : corner[1] + ZOOM]
-    named = {"low": low, **{f"draw {k + 1}": draw for k, draw in enumerate(draws)}}
+    named = {"low": low, **{f"sample {k + 1}": sample for k, sample in enumerate(samples)}}
     named |= {"average": average, "target": target, "error": np.abs(average - target), "std": std}
     spread = float(local.max()) / max(float(np.ptp(target)), 1e-12)
     return Zoom(image, spread, corner, {name: version[part] for name, version in named.items()}, pixel_size)
 
 
-def draw_zoom(zoom: Zoom, path: Path) -> None:
-    """Draws the part of an image where its draws disagree most."""
-    title = f"image {zoom.image}, from row {zoom.corner[0]}, column {zoom.corner[1]}: where the draws disagree most"
+def plot_zoom(zoom: Zoom, path: Path) -> None:
+    """Plots the part of an image where its samples disagree most."""
+    title = f"image {zoom.image}, from row {zoom.corner[0]}, column {zoom.corner[1]}: where the samples disagree most"
     panel([zoom.versions], path, pixel_size=zoom.pixel_size, title=title)
 
 
@@ -169,7 +169,7 @@ def save(figure: pyplot.Figure, path: Path) -> None:
 
 
 def _scale_bar(axis: matplotlib.axes.Axes, pixel_size: float) -> None:
-    """Draws a bar of a round length, a quarter of the image wide at most, on a dark ground: legible on any image."""
+    """Plots a bar of a round length, a quarter of the image wide at most, on a dark ground: legible on any image."""
     width, height = (abs(end - start) for start, end in (axis.get_xlim(), axis.get_ylim()))
     wanted = width * pixel_size / 4
     power = 10 ** np.floor(np.log10(wanted))

@@ -1,10 +1,10 @@
-r"""The way from the mean to a draw: what each step of it costs in fidelity and brings in realism.
+r"""The way from the mean to a sample: what each step of it costs in fidelity and brings in realism.
 
-.. math:: y(\lambda) = \mu + \lambda\,(\mathrm{draw} - \mu), \qquad 0 \le \lambda \le 1
+.. math:: y(\lambda) = \mu + \lambda\,(\mathrm{sample} - \mu), \qquad 0 \le \lambda \le 1
 
-The error of y(λ) is that of the mean of 1/λ² draws, at the price of one. :math:`\mu` is the mean that a model knows of
-(that of ``pmrf`` and ``residual_flow``, for whom ``sampler.realism=λ`` then gives y(λ) in every command), else the
-average of all draws.
+The error of y(λ) is that of the mean of 1/λ² samples, at the price of one. :math:`\mu` is the mean that a model knows
+of (that of ``pmrf`` and ``residual_flow``, for whom ``sampler.realism=λ`` then gives y(λ) in every command), else the
+average of all samples.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot
 
-from ddpm_lightning.evaluation.run import Judged
+from ddpm_lightning.evaluation.run import ImageScores
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.reporting.panels import save
 
-__all__ = ["draw_realism", "realism", "realism_table"]
+__all__ = ["plot_realism", "realism", "realism_table"]
 
 METRICS = ("psnr", "ms_ssim", "lpips", "nrmse", "pearson")
 
 
-def realism(judged: Sequence[Judged]) -> dict[str, dict[float, float]] | None:
+def realism(judged: Sequence[ImageScores]) -> dict[str, dict[float, float]] | None:
     """Returns the mean over images by metric and λ, or ``None`` where the way was not walked."""
     having = [found for found in judged if found.against_realism]
     if not having:
@@ -45,7 +45,7 @@ def realism_table(means: dict[str, dict[float, float]]) -> list[str]:
     """Returns the table in Markdown."""
     shares = list(next(iter(means.values())))
     lines = [
-        "| λ | as the mean of N draws | "
+        "| λ | as the mean of N samples | "
         + " | ".join(f"{metric} {ARROWS[metric]}" for metric in means)
         + " |",
         "| --- | --- |" + " --- |" * len(means),
@@ -57,8 +57,8 @@ def realism_table(means: dict[str, dict[float, float]]) -> list[str]:
     return lines
 
 
-def draw_realism(means: dict[str, dict[float, float]], protocol: str, path: Path) -> bool:
-    """Draws the way in the plane of fidelity (PSNR) and realism (LPIPS); returns whether both are there."""
+def plot_realism(means: dict[str, dict[float, float]], protocol: str, path: Path) -> bool:
+    """Plots the way in the plane of fidelity (PSNR) and realism (LPIPS); returns whether both are there."""
     if not {"psnr", "lpips"} <= means.keys():
         return False
     shares = [share for share in means["psnr"] if share in means["lpips"]]
@@ -74,6 +74,6 @@ def draw_realism(means: dict[str, dict[float, float]], protocol: str, path: Path
     axis.set_ylabel("LPIPS (axis reversed) → looks more like targets", fontsize=8)
     axis.tick_params(labelsize=7)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_title("from the mean (λ = 0) to one draw (λ = 1)", fontsize=9)
+    axis.set_title("from the mean (λ = 0) to one sample (λ = 1)", fontsize=9)
     save(figure, path)
     return True

@@ -12,13 +12,13 @@ from matplotlib import pyplot
 
 from ddpm_lightning.evaluation.diagnostics import feature_name
 from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
-from ddpm_lightning.evaluation.run import ESTIMATORS, Judged, Row
+from ddpm_lightning.evaluation.run import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.evaluation.spectra import FREQUENCIES
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.metrics.collection import METRICS
 from ddpm_lightning.reporting.panels import save
 
-__all__ = ["draw_averaging", "draw_calibration", "draw_frc", "draw_inputs", "draw_scores", "draw_spectrum"]
+__all__ = ["plot_averaging", "plot_calibration", "plot_frc", "plot_inputs", "plot_scores", "plot_spectrum"]
 
 STYLES: dict[str, dict[str, Any]] = {
     "raw": {"color": "#999999", "linestyle": ":"},
@@ -26,7 +26,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "average": {"color": "#0072B2", "linestyle": "-"},
     "target": {"color": "black", "linestyle": "-"},
 }
-NAMES = {"raw": "low image", "single": "one draw", "average": "average", "target": "target"}
+NAMES = {"raw": "low image", "single": "one sample", "average": "average", "target": "target"}
 IDEAL = {"color": "black", "linewidth": 0.8, "linestyle": (0, (5, 4))}
 UNITS = {"psnr": " (dB)"}
 SIZE = 3.3
@@ -50,8 +50,8 @@ def _label(axis: pyplot.Axes, title: str, x: str, y: str) -> None:
         axis.legend(fontsize=7, frameon=False)
 
 
-def draw_calibration(calibration: dict[str, Any], path: Path) -> None:
-    """Draws coverage, error against spread, rank histogram and sparsification.
+def plot_calibration(calibration: dict[str, Any], path: Path) -> None:
+    """Plots coverage, error against spread, rank histogram and sparsification.
 
     Args:
         calibration: Result of :func:`ddpm_lightning.evaluation.summary.calibration`.
@@ -78,7 +78,7 @@ def draw_calibration(calibration: dict[str, Any], path: Path) -> None:
     ranks.axhline(1, **IDEAL)
     _label(
         ranks,
-        "rank of the truth among the draws",
+        "rank of the truth among the samples",
         "rank (valley: spread too small; slope: bias)",
         "share / ideal share",
     )
@@ -93,8 +93,8 @@ def draw_calibration(calibration: dict[str, Any], path: Path) -> None:
     save(figure, path)
 
 
-def draw_averaging(averaging: dict[str, Any], protocol: str, path: Path) -> None:
-    """Draws the error of the mean of N draws with the law and its limit, and the metrics against N.
+def plot_averaging(averaging: dict[str, Any], protocol: str, path: Path) -> None:
+    """Plots the error of the mean of N samples with the law and its limit, and the metrics against N.
 
     Args:
         averaging: Result of :func:`ddpm_lightning.evaluation.summary.averaging`.
@@ -120,13 +120,13 @@ def draw_averaging(averaging: dict[str, Any], protocol: str, path: Path) -> None
         law.axhline(averaging["psnr_limit"], label=f"limit {averaging['psnr_limit']:.2f} dB", **IDEAL)
     law.set_xscale("log")
     _ticks(law, [*averaging["metrics"].get("psnr", {}), 4 * int(numbers[-1])])
-    _label(law, "error of the mean of N draws", "draws N", "1 / MSE, range of the target (dB)")
+    _label(law, "error of the mean of N samples", "samples N", "1 / MSE, range of the target (dB)")
     for name, axis in zip(metrics, others, strict=True):
         found = averaging["metrics"][name]
         axis.plot(list(found), list(found.values()), marker="o", markersize=3.5, color=blue)
         axis.set_xscale("log")
         _ticks(axis, list(found))
-        _label(axis, f"{name}{UNITS.get(name, '')} {ARROWS[name]}, protocol {protocol}", "draws N", "")
+        _label(axis, f"{name}{UNITS.get(name, '')} {ARROWS[name]}, protocol {protocol}", "samples N", "")
     save(figure, path)
 
 
@@ -135,8 +135,8 @@ def _ticks(axis: pyplot.Axes, numbers: Sequence[int]) -> None:
     axis.minorticks_off()
 
 
-def draw_spectrum(judged: Sequence[Judged], pixel_size: float | None, path: Path) -> None:
-    """Draws the radial power of all versions, and what part of the target's power they hold.
+def plot_spectrum(judged: Sequence[ImageScores], pixel_size: float | None, path: Path) -> None:
+    """Plots the radial power of all versions, and what part of the target's power they hold.
 
     Args:
         judged: What was found out about each image.
@@ -180,8 +180,8 @@ def draw_spectrum(judged: Sequence[Judged], pixel_size: float | None, path: Path
     save(figure, path)
 
 
-def draw_frc(judged: Sequence[Judged], pixel_size: float | None, path: Path) -> bool:
-    """Draws the Fourier ring correlation of all versions with the target; says whether any image was large enough.
+def plot_frc(judged: Sequence[ImageScores], pixel_size: float | None, path: Path) -> bool:
+    """Plots the Fourier ring correlation of all versions with the target; says whether any image was large enough.
 
     Args:
         judged: What was found out about each image.
@@ -248,8 +248,8 @@ def _periods(axis: pyplot.Axes, pixel_size: float | None) -> None:
     axis.set_xlim(0, 0.5)
 
 
-def draw_inputs(judged: Sequence[Judged], reference: InputReference, path: Path) -> None:
-    """Draws the features of the inputs over those of the training images.
+def plot_inputs(judged: Sequence[ImageScores], reference: InputReference, path: Path) -> None:
+    """Plots the features of the inputs over those of the training images.
 
     Args:
         judged: What was found out about each image.
@@ -307,8 +307,8 @@ def _strip(
     axis.plot(place + spread, values, marker, color=color, markersize=3, alpha=0.7, label=label or None)
 
 
-def draw_scores(rows: Sequence[Row], path: Path) -> None:
-    """Draws the numbers of every image for each estimator, those of one image joined by a line.
+def plot_scores(rows: Sequence[Row], path: Path) -> None:
+    """Plots the numbers of every image for each estimator, those of one image joined by a line.
 
     Args:
         rows: A row for each image and estimator.
@@ -328,7 +328,7 @@ def draw_scores(rows: Sequence[Row], path: Path) -> None:
                 axis.hlines(
                     np.nanmedian(values[:, place]), place - 0.3, place + 0.3, color=color, linewidth=2
                 )
-        axis.set_xticks(range(len(ESTIMATORS)), ["raw", "draw", "mean"], fontsize=8)
+        axis.set_xticks(range(len(ESTIMATORS)), ["raw", "sample", "mean"], fontsize=8)
         axis.set_xlim(-0.5, len(ESTIMATORS) - 0.5)
         _label(axis, f"{name}{UNITS.get(name, '')} {ARROWS[name]}".strip(), "", "")
     figure.suptitle(

@@ -9,19 +9,19 @@ import numpy as np
 
 from ddpm_lightning.evaluation.diagnostics import (
     Diagnosis,
-    inconsistent_draws,
+    inconsistent_samples,
     over_smoothing,
     poor_generalisation,
 )
 from ddpm_lightning.evaluation.distribution_shift import InputReference
-from ddpm_lightning.evaluation.run import Judged, Row
+from ddpm_lightning.evaluation.run import ImageScores, Row
 from ddpm_lightning.evaluation.statistics import Difference, difference, fields_of
 from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
 from ddpm_lightning.evaluation.tables import write_rows, write_spread
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.reporting import plots
-from ddpm_lightning.reporting.panels import Zoom, draw_zoom
-from ddpm_lightning.reporting.perception_distortion import draw_realism, realism
+from ddpm_lightning.reporting.panels import Zoom, plot_zoom
+from ddpm_lightning.reporting.perception_distortion import plot_realism, realism
 from ddpm_lightning.reporting.summary_page import (
     against_raw_in_words,
     averaging_in_words,
@@ -30,11 +30,11 @@ from ddpm_lightning.reporting.summary_page import (
     range_in_words,
 )
 
-__all__ = ["diagnose", "draw", "summary_of", "write_tables"]
+__all__ = ["diagnose", "plot_all", "summary_of", "write_tables"]
 
 
 def summary_of(
-    judged: Sequence[Judged],
+    judged: Sequence[ImageScores],
     about: dict[str, Any],
     diagnoses: Sequence[Diagnosis],
     conformal: Conformal | None = None,
@@ -85,9 +85,9 @@ def summary_of(
     )
     useless = over_raw is not None and over_raw.mean <= 0
     sentences = [
-        against_raw_in_words(over_raw, about["draws"]),
-        gain_in_words(gain, about["draws"]),
-        # Draws of a model that restores nothing obey the law of averaging all the same: it would sound like praise.
+        against_raw_in_words(over_raw, about["samples"]),
+        gain_in_words(gain, about["samples"]),
+        # Samples of a model that restores nothing obey the law of averaging all the same: it would sound like praise.
         "" if useless else averaging_in_words(summary["averaging"]),
         calibration_in_words(spread, stored),
         range_in_words({found.rows[0].image: found.beyond for found in judged if not found.failed}),
@@ -120,7 +120,7 @@ def _gains(rows: Sequence[Row], estimator: str) -> dict[str, Any]:
     return gains
 
 
-def write_tables(judged: Sequence[Judged], folder: Path) -> None:
+def write_tables(judged: Sequence[ImageScores], folder: Path) -> None:
     """Writes ``metrics.csv``, ``metrics_PROTOCOL.csv`` for each further protocol, and ``uncertainty.csv``."""
     write_rows([row for found in judged for row in found.rows], folder / "metrics.csv")
     for protocol in judged[0].also:
@@ -132,7 +132,7 @@ def write_tables(judged: Sequence[Judged], folder: Path) -> None:
 
 
 def diagnose(
-    judged: Sequence[Judged], reference: InputReference | None, no_reference: str = ""
+    judged: Sequence[ImageScores], reference: InputReference | None, no_reference: str = ""
 ) -> list[Diagnosis]:
     """Looks for the three signatures of failure.
 
@@ -143,50 +143,50 @@ def diagnose(
     """
     return [
         over_smoothing(judged, _pixel_size(judged)),
-        inconsistent_draws(judged),
+        inconsistent_samples(judged),
         poor_generalisation(judged, reference, no_reference),
     ]
 
 
-def _pixel_size(judged: Sequence[Judged]) -> float | None:
+def _pixel_size(judged: Sequence[ImageScores]) -> float | None:
     """Returns the size of a pixel in µm, if it is the same in all images."""
     sizes = {image.pixel_size for image in judged if not image.failed}
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def draw(
-    judged: Sequence[Judged],
+def plot_all(
+    judged: Sequence[ImageScores],
     summary: dict[str, Any],
     zoom: Zoom | None,
     reference: InputReference | None,
     folder: Path,
 ) -> list[str]:
-    """Draws all plots, and returns the names of the files that were written.
+    """Plots all plots, and returns the names of the files that were written.
 
     Args:
         judged: What was found out about each image, by index.
         summary: Content of ``summary.json``.
-        zoom: Where the draws disagree most, or ``None``.
+        zoom: Where the samples disagree most, or ``None``.
         reference: Features of training images, or ``None``.
         folder: Folder of the figures.
     """
     drawn, pixel_size = ["scores.png"], _pixel_size(judged)
-    plots.draw_scores([row for found in judged for row in found.rows], folder / "scores.png")
+    plots.plot_scores([row for found in judged for row in found.rows], folder / "scores.png")
     if any(found.spectra is not None for found in judged):
-        plots.draw_spectrum(judged, pixel_size, folder / "spectrum.png")
+        plots.plot_spectrum(judged, pixel_size, folder / "spectrum.png")
         drawn.append("spectrum.png")
-        if plots.draw_frc(judged, pixel_size, folder / "frc.png"):
+        if plots.plot_frc(judged, pixel_size, folder / "frc.png"):
             drawn.append("frc.png")
     if summary["averaging"]:
-        plots.draw_averaging(summary["averaging"], summary["protocol"], folder / "averaging.png")
-        plots.draw_calibration(summary["calibration"], folder / "calibration.png")
+        plots.plot_averaging(summary["averaging"], summary["protocol"], folder / "averaging.png")
+        plots.plot_calibration(summary["calibration"], folder / "calibration.png")
         drawn += ["averaging.png", "calibration.png"]
-    if summary["realism"] and draw_realism(summary["realism"], summary["protocol"], folder / "realism.png"):
+    if summary["realism"] and plot_realism(summary["realism"], summary["protocol"], folder / "realism.png"):
         drawn.append("realism.png")
     if zoom is not None:
-        draw_zoom(zoom, folder / "draws.png")
-        drawn.append("draws.png")
+        plot_zoom(zoom, folder / "samples.png")
+        drawn.append("samples.png")
     if reference is not None:
-        plots.draw_inputs(judged, reference, folder / "inputs.png")
+        plots.plot_inputs(judged, reference, folder / "inputs.png")
         drawn.append("inputs.png")
     return drawn

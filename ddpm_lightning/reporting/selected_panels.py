@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_lightning.evaluation.run import Judged, Restored, granted
+from ddpm_lightning.evaluation.run import ImageScores, Restored, granted
 from ddpm_lightning.reporting.panels import Zoom, panel, zoom_in
 from ddpm_lightning.reporting.viewer_images import View, write_view
 
@@ -15,7 +15,7 @@ __all__ = ["Pictures"]
 
 @dataclass
 class Pictures:
-    """Draws some images, evenly spread over the split, and remembers where draws disagree most.
+    """Plots some images, evenly spread over the split, and remembers where samples disagree most.
 
     Attributes:
         folder: Folder of the figures.
@@ -23,7 +23,7 @@ class Pictures:
         wanted: Number of images to draw; 0 draws and remembers nothing.
         count: Number of images.
         drawn: Index and file of each image that was drawn.
-        zoom: Where draws disagree most, of the images that passed by.
+        zoom: Where samples disagree most, of the images that passed by.
         views: Index and pictures of each image that was drawn.
     """
 
@@ -35,12 +35,12 @@ class Pictures:
     zoom: Zoom | None = None
     views: list[tuple[int, View]] = field(default_factory=list)
 
-    def see(self, restored: Restored, judged: Judged) -> None:
+    def see(self, restored: Restored, judged: ImageScores) -> None:
         """Looks at one image."""
         if not self.wanted:
             return
         pair = restored.pair
-        if restored.draws > 1:
+        if restored.samples > 1:
             zoom = zoom_in(
                 pair.name,
                 pair.low,
@@ -70,7 +70,7 @@ class Pictures:
         captions = {name: f"PSNR {value:.2f} dB" for name, value in psnr.items()}
         captions["low"] = captions.pop("raw", "")
         shown = dict(images)
-        if restored.draws == 1:
+        if restored.samples == 1:
             # One pass has no spread, and an image of zeros would look like certainty.
             del shown["single"], shown["average"], shown["std"]
             shown = {"low": shown["low"], "restored": average, **shown}

@@ -9,10 +9,10 @@ from ddpm_lightning.evaluation.tables import (
     ARROWS,
     absent_in_words,
     cell,
-    drawn_by,
     estimator_table,
     further_table,
     heading,
+    sampled_by,
 )
 from ddpm_lightning.reporting.perception_distortion import realism_table
 
@@ -32,7 +32,7 @@ PROTOCOLS = {
     "affine": "gain and offset of each restored image fitted to its target first, alike for every method; data range "
     "= 0.1 to 99.9 percentile of the target; NRMSE = RMSE / standard deviation of the target",
 }
-#: Ratio b / a below and above which draws are too similar, or scatter too much.
+#: Ratio b / a below and above which samples are too similar, or scatter too much.
 ALIKE, SCATTERED = 0.8, 1.25
 #: Coverage may miss its nominal value by so much and still count as right.
 SLACK = 0.03
@@ -42,11 +42,11 @@ BEYOND = 0.001
 WORSE = 0.01
 
 
-def gain_in_words(gain: Difference | None, draws: int) -> str:
-    """Says how much better the average is than one draw, in PSNR; empty where there is no average."""
-    if gain is None or draws < 2:
+def gain_in_words(gain: Difference | None, samples: int) -> str:
+    """Says how much better the average is than one sample, in PSNR; empty where there is no average."""
+    if gain is None or samples < 2:
         return ""
-    text = f"The average of {draws} draws has {gain.mean:+.2f} dB PSNR against one draw"
+    text = f"The average of {samples} samples has {gain.mean:+.2f} dB PSNR against one sample"
     if gain.interval is None:
         return f"{text} (one field of view: no interval)."
     text += f" (95 % interval {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f} dB over {gain.fields} fields of view"
@@ -54,16 +54,16 @@ def gain_in_words(gain: Difference | None, draws: int) -> str:
     return f"{text}; {'resolved' if resolved else 'not resolved'}, Wilcoxon p = {gain.wilcoxon:.2g})."
 
 
-def against_raw_in_words(gain: Difference | None, draws: int) -> str:
+def against_raw_in_words(gain: Difference | None, samples: int) -> str:
     """Says what the restoration brings over the low image, in PSNR; empty where there is no number.
 
     Args:
         gain: The restored image minus the low one.
-        draws: Draws of each image.
+        samples: Samples of each image.
     """
     if gain is None:
         return ""
-    name = f"The average of {draws} draws" if draws > 1 else "The restored image"
+    name = f"The average of {samples} samples" if samples > 1 else "The restored image"
     ends = f" (95 % interval {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f} dB)" if gain.interval else ""
     text = f"{name} has {gain.mean:+.2f} dB PSNR against the low image{ends}"
     if gain.mean > 0:
@@ -72,34 +72,34 @@ def against_raw_in_words(gain: Difference | None, draws: int) -> str:
 
 
 def averaging_in_words(averaging: dict[str, Any] | None) -> str:
-    """Says whether averaging more draws still helps; empty where there is nothing to say."""
+    """Says whether averaging more samples still helps; empty where there is nothing to say."""
     if averaging is None:
         return ""
-    draws, ratio = averaging["draws"], averaging["ratio"]
+    samples, ratio = averaging["samples"], averaging["ratio"]
     if averaging["psnr_limit"] is None or not ratio == ratio:
-        return f"The error of the mean of {draws} draws is all due to their scatter: no limit can be estimated yet."
-    remaining, needed = averaging["remaining_db"], averaging["draws_needed"]
+        return f"The error of the mean of {samples} samples is all due to their scatter: no limit can be estimated yet."
+    remaining, needed = averaging["remaining_db"], averaging["samples_needed"]
     more = f"endless averaging would bring another {remaining:.2f} dB"
     if averaging["suffices"]:
-        verdict = f"{draws} draws suffice: {more} (less than {averaging['tolerance_db']:g} dB)"
+        verdict = f"{samples} samples suffice: {more} (less than {averaging['tolerance_db']:g} dB)"
     else:
         near = f"{averaging['tolerance_db']:g} dB"
-        verdict = f"More draws still help: {more}; {needed} draws would come within {near} of it"
+        verdict = f"More samples still help: {more}; {needed} samples would come within {near} of it"
     interval = averaging["ratio_interval"]
     spread = f"b/a = {ratio:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
     if ratio < ALIKE:
-        meaning = "below 1: the draws are more alike than draws from the true posterior would be"
+        meaning = "below 1: the samples are more alike than samples from the true posterior would be"
     elif ratio > SCATTERED:
-        meaning = "above 1: the draws scatter more than draws from the true posterior would"
+        meaning = "above 1: the samples scatter more than samples from the true posterior would"
     else:
-        meaning = "close to 1, as for draws from the true posterior"
+        meaning = "close to 1, as for samples from the true posterior"
     if averaging["together"] == 2:
-        return f"{verdict}. Draws come in pairs of opposite noise, and the law counts pairs ({spread})."
+        return f"{verdict}. Samples come in pairs of antithetic noise, and the law counts pairs ({spread})."
     return f"{verdict}. {spread}, {meaning}."
 
 
 def calibration_in_words(calibration: dict[str, Any] | None, conformal: dict[str, Any] | None = None) -> str:
-    """Says whether the spread of the draws is an honest error bar; empty where there is nothing to say."""
+    """Says whether the spread of the samples is an honest error bar; empty where there is nothing to say."""
     if calibration is None:
         return ""
     numbers, level = calibration["numbers"], calibration["level"]
@@ -108,7 +108,8 @@ def calibration_in_words(calibration: dict[str, Any] | None, conformal: dict[str
         verdict = "honest"
     else:
         verdict = "too narrow" if found < level else "too wide"
-    text = f"Intervals from the spread of draws should hold {level:.0%} of the pixels, and hold {found:.1%}: {verdict}."
+    text = f"Intervals from the spread of samples should hold {level:.0%} of the pixels, and hold "
+    text += f"{found:.1%}: {verdict}."
     if conformal:
         text += (
             f" With the factor calibrated for {conformal['level']:.0%} ({conformal['factor']:.2f} standard deviations, "
@@ -183,7 +184,7 @@ def _numbers(summary: dict[str, Any]) -> list[str]:
         "",
         f"Protocol `{summary['protocol']}`: {PROTOCOLS[summary['protocol']]}{_range(summary)}. Median over "
         f"{summary['images']} images [95 % bootstrap interval over {fields} fields of view]. `raw` is the low image on "
-        "the scale of the target, `single` the first draw, `average` the mean of all draws.",
+        "the scale of the target, `single` the first sample, `average` the mean of all samples.",
         "",
         *estimator_table(estimators, length),
     ]
@@ -210,12 +211,12 @@ def _averaging(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
         "",
         averaging_in_words(averaging),
         f"The law MSE(K) = a + b/K, with K {averaging['counts']}: a = {averaging['a']:.4g}, b = {averaging['b']:.4g} "
-        "in squared units of the target's range. b/a = 1 for draws from the true posterior, whose averaging gains "
+        "in squared units of the target's range. b/a = 1 for samples from the true posterior, whose averaging gains "
         "3.01 dB at most.",
         "",
         f"Mean over images, protocol `{summary['protocol']}`:",
         "",
-        "| draws | " + " | ".join(heading(metric) for metric in metrics) + " |",
+        "| samples | " + " | ".join(heading(metric) for metric in metrics) + " |",
         "| --- |" + " --- |" * len(metrics),
     ]
     for number in numbers:
@@ -223,23 +224,23 @@ def _averaging(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
         lines.append(f"| {number} | " + " | ".join(cells) + " |")
     if worse := _worse_by_averaging(averaging["metrics"]):
         lines += ["", worse]
-    return lines + _picture("averaging.png", "Error and metrics of the mean of N draws", pictures)
+    return lines + _picture("averaging.png", "Error and metrics of the mean of N samples", pictures)
 
 
 def _realism(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
     lines = [
-        "## Between the mean and a draw",
+        "## Between the mean and a sample",
         "",
-        "mean + λ (draw − mean), mean over images: as faithful as the mean of 1/λ² draws, at the price of one "
+        "mean + λ (sample − mean), mean over images: as faithful as the mean of 1/λ² samples, at the price of one "
         "(`sampler.realism=λ` for `pmrf` and `residual_flow`).",
         "",
         *realism_table(summary["realism"]),
     ]
-    return lines + _picture("realism.png", "PSNR and LPIPS between the mean and a draw", pictures)
+    return lines + _picture("realism.png", "PSNR and LPIPS between the mean and a sample", pictures)
 
 
 def _worse_by_averaging(metrics: dict[str, dict[int, float]]) -> str:
-    """Names the metrics that are best at fewer draws than all; empty where none is."""
+    """Names the metrics that are best at fewer samples than all; empty where none is."""
     best = []
     for name, found in metrics.items():
         if not (arrow := ARROWS[name]):
@@ -249,7 +250,7 @@ def _worse_by_averaging(metrics: dict[str, dict[int, float]]) -> str:
             best.append(f"{name} is best at {number}")
     if not best:
         return ""
-    return f"Not every metric gains from all draws: {', '.join(best)}. Averaging blurs what draws disagree about."
+    return f"Not every metric gains from all samples: {', '.join(best)}. Averaging blurs what samples disagree about."
 
 
 def _calibration(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
@@ -257,7 +258,7 @@ def _calibration(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
     explained = {
         "coverage": f"share of pixels in their {calibration['level']:.0%} interval; ideal {calibration['level']:g}",
         "ece": "mean distance of found and stated coverage; ideal 0",
-        "ence": "relative distance of spread and error in bins; ideal 0, above 0 for few draws",
+        "ence": "relative distance of spread and error in bins; ideal 0, above 0 for few samples",
         "spread_skill": "spread / error; ideal 1, below is overconfident",
         "spearman": "rank correlation of spread and error over pixels; ideal 1",
         "ause": "area between the curves of sparsification; ideal 0",
@@ -269,7 +270,7 @@ def _calibration(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
         "## Can the uncertainty be trusted?",
         "",
         calibration_in_words(calibration, summary["conformal"]),
-        f"Judged on {calibration['draws']} draws of each image.",
+        f"Judged on {calibration['samples']} samples of each image.",
         "",
         "| measure | median [95 % interval] | meaning |",
         "| --- | --- | --- |",
@@ -277,7 +278,7 @@ def _calibration(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
     ]
     if (between := calibration["spearman_between_images"]) is not None:
         lines += ["", f"Between images, spread and error have a rank correlation of {between:.2f}."]
-    return lines + _picture("calibration.png", "Calibration of the spread of the draws", pictures)
+    return lines + _picture("calibration.png", "Calibration of the spread of the samples", pictures)
 
 
 def _diagnoses(diagnoses: Sequence[Diagnosis], pictures: Sequence[str]) -> list[str]:
@@ -318,8 +319,9 @@ def _how(summary: dict[str, Any]) -> list[str]:
         "checkpoint": f"`{checkpoint['file']}`, sha256 `{checkpoint['sha256'][:16]}…`",
         "trained on": checkpoint["names"].get("data") or "unknown",
         "scored on": f"{summary['data']}, split {summary['split']}, {summary['images']} images, each {part} and once",
-        "draws": f"{summary['draws']} of each image: {drawn_by(summary)}, {summary['evaluations_per_draw']} network "
-        f"evaluations each, seed {summary['seed']}" + (", in bfloat16" if summary["bfloat16"] else ""),
+        "samples": f"{summary['samples']} of each image: {sampled_by(summary)}, "
+        f"{summary['evaluations_per_sample']} network evaluations each, seed {summary['seed']}"
+        + (", in bfloat16" if summary["bfloat16"] else ""),
         "re-alignment": "shifts undone before scoring" if summary["align"] else "none",
         "LPIPS": f"AlexNet backbone `{summary['lpips_backbone'][:16]}…`, grey repeated to three channels, clamped"
         if summary["lpips_backbone"]

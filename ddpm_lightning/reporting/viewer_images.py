@@ -1,7 +1,7 @@
 """Versions of an image as plain 8-bit pictures, for whoever wants to look at them one upon the other.
 
-``low`` has a grey scale of its own; draw, average and target share that of the target. The spread of the draws is in
-colours (cividis), and the opacity of a pixel is its spread: laid over an image it covers what is not to be trusted.
+``low`` has a grey scale of its own; sample, average and target share that of the target. The spread of the samples is
+in colours (cividis), and the opacity of a pixel is its spread: laid over an image it covers what is not to be trusted.
 Large images are cut down to the central square, so that a page of them stays small.
 """
 

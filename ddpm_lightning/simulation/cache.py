@@ -37,13 +37,13 @@ class PairCache:
         """File of one entry."""
         return self.folder / f"{index:05d}.npz"
 
-    def get(self, index: int, draw: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
-        """Reads an entry, or draws and keeps it."""
+    def get(self, index: int, make: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+        """Reads an entry, or samples and keeps it."""
         path = self.path(index)
         try:
             return read(path)
         except Exception:  # absent, or damaged in one of many ways, each with an error of its own
-            content = draw(index)
+            content = make(index)
         try:
             write(path, content)
         except OSError as error:

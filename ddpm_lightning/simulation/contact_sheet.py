@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ddpm_lightning.data.pairs import PairSource
-from ddpm_lightning.simulation.truth_overlay import draw_truth
+from ddpm_lightning.simulation.truth_overlay import plot_truth
 
 
 def contact_sheet(
     sources: Mapping[str, PairSource], samples: int = 3, side: float = 1.8, truth: bool = False
 ) -> Figure:
-    """Draws low and high images of each set in a row, each stretched from its 0.5th to 99.8th percentile.
+    """Samples low and high images of each set in a row, each stretched from its 0.5th to 99.8th percentile.
 
     Args:
         sources: Sets by the name that is written beside their row.
@@ -38,7 +38,7 @@ def contact_sheet(
                 low, high = np.percentile(image, [0.5, 99.8])
                 axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1), interpolation="nearest")
             if truth:
-                draw_truth(panels[2], pair.extra["truth"], pair.low.shape)
+                plot_truth(panels[2], pair.extra["truth"], pair.low.shape)
         if pair.pixel_size:
             _scale_bar(row[0], pair.low.shape, pair.pixel_size)
     for number, axis in enumerate(axes[0]):

@@ -9,7 +9,7 @@ from ddpm_lightning.simulation.cache import PairCache
 from ddpm_lightning.utils.errors import UserError
 
 
-class DrawnPairs:
+class LazyPairs:
     """Base of the simulated pairs; each is a field of view of its own, named by its number.
 
     A subclass says how pair ``index`` is drawn, whatever was drawn before (:meth:`_draw`).
@@ -63,4 +63,4 @@ class DrawnPairs:
 
     def _draw(self, index: int) -> dict[str, Any]:
         """Returns ``low`` and ``high`` with shape (H, W), and what belongs into ``Pair.extra``."""
-        raise NotImplementedError(f"{type(self).__name__} draws nothing")
+        raise NotImplementedError(f"{type(self).__name__} samples nothing")

@@ -44,7 +44,7 @@ class Tubes:
 
 
 def mitochondria(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scene:
-    """Draws part of a mitochondrial network.
+    """Samples part of a mitochondrial network.
 
     Args:
         rng: Source of randomness.

@@ -94,7 +94,7 @@ class Scene:
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, size: int | None = None) -> Any:
-    """Draws numbers whose logarithm is uniform between those of ``low`` and ``high``."""
+    """Samples numbers whose logarithm is uniform between those of ``low`` and ``high``."""
     return np.exp(rng.uniform(np.log(low), np.log(high), size))
 
 

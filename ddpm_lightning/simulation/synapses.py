@@ -35,7 +35,7 @@ class Sites:
 
 
 def synapses(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scene:
-    """Draws synapses in a slice of brain tissue.
+    """Samples synapses in a slice of brain tissue.
 
     Args:
         rng: Source of randomness.

@@ -5,13 +5,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
-__all__ = ["draw_truth"]
+__all__ = ["plot_truth"]
 
 LINES, FAINT, FILL = "#8fd3ff", "#35607a", "#6f5a9e"
 FIRST, SECOND, LONELY = "#ff8c42", "#5ee27a", "#b0b0b0"
 
 
-def draw_truth(axis: Axes, truth: dict[str, Any], shape: tuple[int, int]) -> None:
+def plot_truth(axis: Axes, truth: dict[str, Any], shape: tuple[int, int]) -> None:
     """Draws the truth of any of the four specimens.
 
     Lines are blue, and dark where they are out of focus; tubes have an outline, nuclei are filled, junctions are orange

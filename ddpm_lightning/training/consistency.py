@@ -19,22 +19,22 @@ MAPS = 40
 PIXELS_AT_ONCE = 2**20
 
 
-def check(config: dict[str, Any], crop: int, multiple: int) -> None:
+def check(config: dict[str, Any], crop: int, size_divisor: int) -> None:
     """Checks settings against each other.
 
     Args:
         config: Configuration of a run.
         crop: Side of the training crops in pixels.
-        multiple: What the levels of the network divide the sides of images by.
+        size_divisor: What the levels of the network divide the sides of images by.
 
     Raises:
         UserError: For the first pair of settings that cannot be together; it names both.
     """
-    if crop % multiple:
-        near = max(crop // multiple, 1) * multiple
+    if crop % size_divisor:
+        near = max(crop // size_divisor, 1) * size_divisor
         raise UserError(
             "data.crop",
-            f"is {crop}; the levels of this network need multiples of {multiple}",
+            f"is {crop}; the levels of this network need multiples of {size_divisor}",
             remedy=f"set data.crop={near}",
         )
     _check_batch(config)
@@ -98,44 +98,44 @@ def _check_batch(config: dict[str, Any]) -> None:
         )
 
 
-def _check_memory(samples: dict[str, Any] | None, model: dict[str, Any]) -> None:
+def _check_memory(images: dict[str, Any] | None, model: dict[str, Any]) -> None:
     """Asks for a GPU that can hold what is drawn at once while the model trains."""
-    if not samples or not torch.cuda.is_available():
+    if not images or not torch.cuda.is_available():
         return
-    area = samples["crop"] ** 2
-    pixels = area * max(min(samples["draws"], PIXELS_AT_ONCE // area), 1)
+    area = images["crop"] ** 2
+    pixels = area * max(min(images["samples"], PIXELS_AT_ONCE // area), 1)
     needed = 4 * MAPS * (model.get("network") or {}).get("base", 64) * pixels
     available = torch.cuda.get_device_properties(0).total_memory
     if needed > available:
         raise UserError(
-            "callbacks.samples.draws",
-            f"is {samples['draws']}, of {samples['crop']} pixels on a side (callbacks.samples.crop): that needs about"
+            "callbacks.images.samples",
+            f"is {images['samples']}, of {images['crop']} pixels on a side (callbacks.images.crop): that needs about"
             f" {needed / 1e9:.0f} GB, and the GPU has {available / 1e9:.0f}",
-            remedy="set callbacks.samples.draws=2, or callbacks.samples.crop=192",
+            remedy="set callbacks.images.samples=2, or callbacks.images.crop=192",
         )
 
 
 def _check_monitor(config: dict[str, Any]) -> None:
     """Looks at the metric that chooses the best checkpoint: it must be one that is computed, often enough."""
     checkpoint = config["callbacks"].get("checkpoint") or {}
-    monitor, samples = checkpoint.get("monitor"), config["callbacks"].get("samples")
+    monitor, images = checkpoint.get("monitor"), config["callbacks"].get("samples")
     if monitor in (None, "val/loss") or not str(monitor).startswith("val/"):
         return
-    if not samples:
+    if not images:
         raise UserError(
             "callbacks.checkpoint.monitor",
-            f"is {monitor}, which callbacks.samples computes, and that is switched off",
-            remedy="set callbacks.checkpoint.monitor=val/loss, or leave callbacks.samples on",
+            f"is {monitor}, which callbacks.images computes, and that is switched off",
+            remedy="set callbacks.checkpoint.monitor=val/loss, or leave callbacks.images on",
         )
-    if "ms_ssim" in monitor and samples["crop"] < (least := minimum_side()):
+    if "ms_ssim" in monitor and images["crop"] < (least := minimum_side()):
         raise UserError(
-            "callbacks.samples.crop",
-            f"is {samples['crop']}, and {monitor} (callbacks.checkpoint.monitor) needs {least} pixels",
-            remedy=f"set callbacks.samples.crop={least} or more, or monitor val/loss",
+            "callbacks.images.crop",
+            f"is {images['crop']}, and {monitor} (callbacks.checkpoint.monitor) needs {least} pixels",
+            remedy=f"set callbacks.images.crop={least} or more, or monitor val/loss",
         )
-    if samples["every_n_epochs"] > 1:
+    if images["every_n_epochs"] > 1:
         raise UserError(
-            "callbacks.samples.every_n_epochs",
-            f"is {samples['every_n_epochs']}, and {monitor} (callbacks.checkpoint.monitor) is missing in between",
-            remedy="set callbacks.samples.every_n_epochs=1, or monitor val/loss",
+            "callbacks.images.every_n_epochs",
+            f"is {images['every_n_epochs']}, and {monitor} (callbacks.checkpoint.monitor) is missing in between",
+            remedy="set callbacks.images.every_n_epochs=1, or monitor val/loss",
         )

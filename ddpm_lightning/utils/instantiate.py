@@ -20,7 +20,7 @@ __all__ = ["build", "check"]
 DEEPEST, MOST = 32, 100_000
 #: Largest integer setting, except for seeds.
 GREATEST = 10**6
-SEEDS = ("seed", "world", "split_seed")
+SEEDS = ("seed", "dataset_seed", "split_seed")
 #: Kinds whose integer settings are counts and cannot be negative.
 COUNTED = ("method", "network", "schedule", "objective", "sampler")
 #: Errors that constructors raise for invalid settings.

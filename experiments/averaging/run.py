@@ -1,4 +1,4 @@
-"""Restores test images with 1 to 20 draws and scores their averages.
+"""Restores test images with 1 to 20 samples and scores their averages.
 
 python -m experiments.averaging.run --size small --pairs DIR…
 """
@@ -18,21 +18,21 @@ from ddpm_lightning.evaluation.run import full_scale, restore_pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from ddpm_lightning.metrics.averaging_law import AveragingLaw, fit_averaging_law  # noqa: E402
 from ddpm_lightning.metrics.collection import score  # noqa: E402
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 
 NUMBERS = [1, 2, 5, 10, 15, 20]
 METRICS = {"psnr": 2, "ms_ssim": 4, "lpips": 3, "resolution": 2}
 SIZES = {"small": {"images": 6, "side": 192}, "full": {"images": 100, "side": 256}}
 
 
-def measure(options: kit.Options) -> None:
-    """Adds a row for each image and number of draws."""
+def measure(options: common.Options) -> None:
+    """Adds a row for each image and number of samples."""
     images, side = options.size["images"], options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
-    sets = {name: kit.simulated(name, images, side) for name in kit.SPECIMENS}
-    sets |= {name: Centres(kit.real(folder), side) for name, folder in options.pairs.items()}
+    sets = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
+    sets |= {name: Centres(common.real(folder), side) for name, folder in options.pairs.items()}
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets), "numbers": NUMBERS}
-    rows = kit.Rows(options.work / "averaging.csv", settings, ("set", "image"))
+    rows = common.Rows(options.work / "averaging.csv", settings, ("set", "image"))
     for name, source in sets.items():
         # Files of one field of view lie beside each other: images are taken from all over the set.
         for index in np.linspace(0, len(source) - 1, min(images, len(source))).astype(int):
@@ -60,7 +60,7 @@ def measure(options: kit.Options) -> None:
 
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
-    rows = kit.read(folder / "results" / "averaging.csv")
+    rows = common.read(folder / "results" / "averaging.csv")
     sets = list(dict.fromkeys(row["set"] for row in rows))
     chosen = {
         (name, number): [r for r in rows if r["set"] == name and int(r["number"]) == number]
@@ -68,14 +68,14 @@ def report(folder: Path) -> Mapping[str, str]:
         for number in NUMBERS
     }
     laws = {name: law(chosen, name) for name in sets}
-    draw(chosen, laws, folder / "averaging.png")
+    plot(chosen, laws, folder / "averaging.png")
     body = [
-        [name, number, *(kit.mean(chosen[name, number], m, digits) for m, digits in METRICS.items())]
+        [name, number, *(common.mean(chosen[name, number], m, digits) for m, digits in METRICS.items())]
         + [chosen[name, number][0]["evaluations"]]
         for name in sets
         for number in NUMBERS
     ]
-    header = ["set", "draws", "PSNR (dB) ↑", "MS-SSIM ↑", "LPIPS ↓", "resolution (pixels) ↓", "evaluations"]
+    header = ["set", "samples", "PSNR (dB) ↑", "MS-SSIM ↑", "LPIPS ↓", "resolution (pixels) ↓", "evaluations"]
     of_laws = [
         [
             name,
@@ -87,9 +87,9 @@ def report(folder: Path) -> Mapping[str, str]:
         for name, found in laws.items()
     ]
     return {
-        "averages": kit.table(header, body),
-        "law": kit.table(
-            ["set", "b / a", "gain of 15 draws (dB)", "left beyond 15 (dB)", "draws to within 0.1 dB"],
+        "averages": common.table(header, body),
+        "law": common.table(
+            ["set", "b / a", "gain of 15 samples (dB)", "left beyond 15 (dB)", "samples to within 0.1 dB"],
             of_laws,
         ),
     }
@@ -101,7 +101,7 @@ def law(chosen: Mapping[tuple[str, int], list[dict[str, str]]], name: str) -> Av
     return fit_averaging_law(NUMBERS, errors)
 
 
-def draw(
+def plot(
     chosen: Mapping[tuple[str, int], list[dict[str, str]]], laws: Mapping[str, AveragingLaw], path: Path
 ) -> None:
     """Draws what averaging gains in PSNR, with the law, and what it costs in LPIPS."""
@@ -117,9 +117,9 @@ def draw(
         left.plot(fine, [found.gain(n) for n in fine], linewidth=1, **style)
         right.plot(NUMBERS, lpips, marker="o", markersize=4, linewidth=1, **style)
     left.set(
-        xlabel="draws averaged", ylabel="PSNR above that of one draw (dB)", title="lines: MSE = a + b / N"
+        xlabel="samples averaged", ylabel="PSNR above that of one sample (dB)", title="lines: MSE = a + b / N"
     )
-    right.set(xlabel="draws averaged", ylabel="LPIPS (lower looks more like targets)", title="realism")
+    right.set(xlabel="samples averaged", ylabel="LPIPS (lower looks more like targets)", title="realism")
     left.legend(fontsize=7)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
@@ -128,4 +128,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    kit.run("averaging", SIZES, measure, report)
+    common.run("averaging", SIZES, measure, report)

@@ -6,7 +6,7 @@ python -m experiments.benchmark.run     after ``ddpm-lightning benchmark``, whos
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments import kit
+from experiments import common
 
 PROTOCOL = "affine"
 #: Metrics of fidelity, and which way is better.
@@ -14,7 +14,7 @@ FIDELITY = {"psnr": 1, "ms_ssim": 1, "nrmse": -1, "pearson": 1}
 #: What the first table shows of each row, and what that of the project's README does.
 SHOWN, SHOWN_IN_FRONT = ("psnr", "ms_ssim", "lpips"), ("psnr", "lpips")
 #: Rows that the project's README leaves out.
-BEHIND = ("ddpm_pair", "pmrf, one draw", "median", "non_local_means", "total_variation", "wavelet")
+BEHIND = ("ddpm_pair", "pmrf, one sample", "median", "non_local_means", "total_variation", "wavelet")
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -22,7 +22,7 @@ Rows = Sequence[Mapping[str, str]]
 def report(folder: Path) -> Mapping[str, str]:
     """Returns the tables of the README by name, from the tables in ``folder/results``."""
     numbers, tests, spreads = (
-        kit.read(folder / "results" / f"{name}.csv") for name in ("table", "differences", "uncertainty")
+        common.read(folder / "results" / f"{name}.csv") for name in ("table", "differences", "uncertainty")
     )
     numbers = [row for row in numbers if row["protocol"] == PROTOCOL]
     tests = [row for row in tests if row["protocol"] == PROTOCOL]
@@ -37,19 +37,19 @@ def report(folder: Path) -> Mapping[str, str]:
 
 def front(folder: Path) -> Mapping[str, str]:
     """Returns the table of the project's README, from the tables in ``folder/results``."""
-    numbers = [row for row in kit.read(folder / "results" / "table.csv") if row["protocol"] == PROTOCOL]
+    numbers = [row for row in common.read(folder / "results" / "table.csv") if row["protocol"] == PROTOCOL]
     chosen = [row for row in numbers if not row["row"].startswith(BEHIND)]
     sets = list(dict.fromkeys(row["set"] for row in numbers))
-    spreads = kit.read(folder / "results" / "uncertainty.csv")
+    spreads = common.read(folder / "results" / "uncertainty.csv")
     return {"benchmark": _overview(chosen, sets, SHOWN_IN_FRONT), "coverage": _coverage(spreads, sets)}
 
 
 def _coverage(spreads: Rows, sets: Sequence[str]) -> str:
-    """Share of the pixels that intervals of 90 %, which the draws span, hold."""
+    """Share of the pixels that intervals of 90 %, which the samples span, hold."""
     known = {(row["row"], row["set"]): float(row["coverage"]) for row in spreads}
     names = list(dict.fromkeys(row["row"] for row in spreads))
     lines = [[name, *(f"{known[name, one]:.0%}" for one in sets)] for name in names]
-    return kit.table(["intervals of 90 % hold", *sets], lines)
+    return common.table(["intervals of 90 % hold", *sets], lines)
 
 
 def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) -> str:
@@ -65,7 +65,7 @@ def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) 
         ]
         lines.append([name, *cells, f"{rank:.1f}", here[0]["evaluations"]])
     lines.sort(key=lambda line: float(line[-2]))
-    return kit.table(["", *sets, "mean rank", "evaluations"], lines)
+    return common.table(["", *sets, "mean rank", "evaluations"], lines)
 
 
 def _short(row: Mapping[str, str] | None, metric: str) -> str:
@@ -86,7 +86,7 @@ def _fidelity(tests: Rows, sets: Sequence[str]) -> str:
         ]
         (ddpm,) = [row for row in rows if row["row"].startswith("ddpm, average") and row["metric"] == "psnr"]
         lines.append([one, ", ".join(better) or "none", _gain(ddpm)])
-    return kit.table(
+    return common.table(
         ["set", "resolvably better than the average of pmrf", "pmrf above ddpm, averages (dB)"], lines
     )
 
@@ -103,7 +103,7 @@ def _gain(row: Mapping[str, str]) -> str:
 
 
 def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
-    """Which rows look more real than one draw of pmrf by LPIPS, and which are not told apart from it."""
+    """Which rows look more real than one sample of pmrf by LPIPS, and which are not told apart from it."""
     lines = []
     for one in sets:
         lpips = {
@@ -127,7 +127,9 @@ def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
                 ", ".join(tied) or "none",
             ]
         )
-    return kit.table(["set", "LPIPS of a draw of pmrf", "least median", "resolvably better", "tied"], lines)
+    return common.table(
+        ["set", "LPIPS of a sample of pmrf", "least median", "resolvably better", "tied"], lines
+    )
 
 
 def _spread(spreads: Rows, sets: Sequence[str]) -> str:
@@ -142,10 +144,10 @@ def _spread(spreads: Rows, sets: Sequence[str]) -> str:
             values = [] if row is None else [row["coverage"], row["ece"], row["ratio"]]
             cells.append(" / ".join(f"{float(value):.3f}" if value else "–" for value in values) or "–")
         lines.append([name, *cells])
-    return kit.table(["coverage (0.9) / ECE (0) / spread ratio (1)", *sets], lines)
+    return common.table(["coverage (0.9) / ECE (0) / spread ratio (1)", *sets], lines)
 
 
 if __name__ == "__main__":
     here = Path(__file__).parent
-    kit.fill(here / "README.md", report(here))
-    kit.fill(here.parents[1] / "README.md", front(here))
+    common.fill(here / "README.md", report(here))
+    common.fill(here.parents[1] / "README.md", front(here))

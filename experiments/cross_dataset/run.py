@@ -16,7 +16,7 @@ from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there
 from ddpm_lightning.data.center_crop import Centres  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 
 SIZES = {
     "small": {
@@ -40,29 +40,29 @@ SHIPPED = "shipped model"
 Row = Mapping[str, str]
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Adds a row for each model and image."""
     images, side = options.size["images"], options.size["side"]
-    sets = {f"{name}_image": kit.set_of(name) for name in kit.SPECIMENS}
-    found = kit.checkpoints(options, sets, options.size["methods"])
+    sets = {f"{name}_image": common.set_of(name) for name in common.SPECIMENS}
+    found = common.checkpoints(options, sets, options.size["methods"])
     models = {
-        (name.removesuffix("_image"), method): kit.loaded(options, path, method)
+        (name.removesuffix("_image"), method): common.loaded(options, path, method)
         for (name, method), path in found.items()
     }
-    models[ALL, SHIPPED] = kit.loaded(options, options.model)
-    tests = {name: kit.simulated(name, images, side) for name in kit.SPECIMENS}
-    tests |= {name: Centres(kit.real(folder), side) for name, folder in options.pairs.items()}
+    models[ALL, SHIPPED] = common.loaded(options, options.model)
+    tests = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
+    tests |= {name: Centres(common.real(folder), side) for name, folder in options.pairs.items()}
     known = {" ".join(key): restorer.trained.sha256 for key, restorer in models.items()}
     settings = {**options.size, "models": known, "sets": list(tests)}
-    rows = kit.Rows(options.work / "cross_dataset.csv", settings, ("trained", "method", "set", "image"))
+    rows = common.Rows(options.work / "cross_dataset.csv", settings, ("trained", "method", "set", "image"))
     for name, source in tests.items():
-        for pair in kit.spread_over(source, images):
+        for pair in common.spread_over(source, images):
             for (trained, method), restorer in [(("", "raw"), None), *models.items()]:
                 about = {"trained": trained, "method": method, "set": name, "image": pair.name}
                 if rows.has(**about):
                     continue
                 restored = pair.low if restorer is None else restorer.restore(pair.low, image=pair.name).mean
-                scores = kit.judged(restored, pair, options.lpips)
+                scores = common.judged(restored, pair, options.lpips)
                 said = "" if restorer is None else warned(restorer, pair)
                 rows.add([{**about, "field": pair.field, **scores, "warnings": said}])
 
@@ -77,19 +77,19 @@ def warned(restorer: Restorer, pair: Pair) -> str:
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
     cells: dict[tuple[str, str, str], list[Row]] = {}
-    for row in kit.read(folder / "results" / "cross_dataset.csv"):
+    for row in common.read(folder / "results" / "cross_dataset.csv"):
         cells.setdefault((row["trained"], row["method"], row["set"]), []).append(row)
     tests, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (2, 1))
     learnt = [method for method in methods if method != "raw"]
     models = [(method, trained) for method in learnt for trained in trainings(cells, method)]
-    draw(cells, tests, learnt, folder / "cross_dataset.png")
+    plot(cells, tests, learnt, folder / "cross_dataset.png")
     scores = [
         [method, trained, *(shown(cells, trained, method, name) for name in tests)]
         for method, trained in [("raw", ""), *models]
     ]
     return {
-        "scores": kit.table(["method", "trained on", *(f"{name} (dB)" for name in tests)], scores),
-        "transfer": kit.table(
+        "scores": common.table(["method", "trained on", *(f"{name} (dB)" for name in tests)], scores),
+        "transfer": common.table(
             [
                 "method",
                 "above raw, own set (dB)",
@@ -100,7 +100,7 @@ def report(folder: Path) -> Mapping[str, str]:
             ],
             [transfer(cells, method) for method in learnt],
         ),
-        "warnings": kit.table(
+        "warnings": common.table(
             [
                 "trained on",
                 "warned on own set",
@@ -123,12 +123,12 @@ def trainings(cells: Mapping[tuple[str, str, str], list[Row]], method: str | Non
 
 def own(trained: str, name: str) -> bool:
     """Returns whether a model has seen a set of that kind."""
-    return name in kit.SPECIMENS and trained in (name, ALL)
+    return name in common.SPECIMENS and trained in (name, ALL)
 
 
 def shown(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, method: str, name: str) -> str:
     """Returns the mean PSNR of a cell of the table, bold where the model knows the set."""
-    text = kit.mean(cells[trained, method, name], "psnr")
+    text = common.mean(cells[trained, method, name], "psnr")
     return f"**{text}**" if own(trained, name) else text
 
 
@@ -139,7 +139,7 @@ def split(
     parts: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
     for (origin, other, name), rows in cells.items():
         if other == method and trained in (None, origin):
-            parts[2 if name not in kit.SPECIMENS else 0 if own(origin, name) else 1].extend(rows)
+            parts[2 if name not in common.SPECIMENS else 0 if own(origin, name) else 1].extend(rows)
     return parts
 
 
@@ -147,10 +147,10 @@ def transfer(cells: Mapping[tuple[str, str, str], list[Row]], method: str) -> li
     """Returns the row of a method: what it gains on sets that it knows and on others."""
     raw = list(chain.from_iterable(split(cells, "raw")))
     parts = split(cells, method)
-    gains = [kit.mean(kit.differences(part, raw), "difference") for part in parts]
-    change = kit.mean(kit.differences(parts[1], like(cells, method, parts[1])), "difference")
+    gains = [common.mean(common.differences(part, raw), "difference") for part in parts]
+    change = common.mean(common.differences(parts[1], like(cells, method, parts[1])), "difference")
     foreign = [
-        key for key in cells if key[1] == method and key[2] in kit.SPECIMENS and not own(key[0], key[2])
+        key for key in cells if key[1] == method and key[2] in common.SPECIMENS and not own(key[0], key[2])
     ]
     below = sum(level(cells[key]) < level(cells[key[2], "gaussian", key[2]]) for key in foreign)
     return [method, *gains[:2], change, f"{below} of {len(foreign)}" if foreign else "", gains[2]]
@@ -171,14 +171,14 @@ def warnings(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, meth
 
     What is known of the training images is the same for all methods: files are counted for the last one.
     """
-    method = [method for method in methods if (trained, method, kit.SPECIMENS[0]) in cells][-1]
+    method = [method for method in methods if (trained, method, common.SPECIMENS[0]) in cells][-1]
     mine, foreign, real = split(cells, method, trained)
     reasons = [kind for row in foreign + real for kind in by_content(row)]
     most = sorted(set(reasons), key=lambda kind: (-reasons.count(kind), kind))
     changes = []
     for expected in (True, False):
         chosen = [row for row in foreign if bool(by_content(row)) is expected]
-        changes.append(kit.mean(kit.differences(chosen, like(cells, method, chosen)), "difference"))
+        changes.append(common.mean(common.differences(chosen, like(cells, method, chosen)), "difference"))
     every = share([bool(row["warnings"]) for row in foreign])
     return [
         trained,
@@ -200,10 +200,10 @@ def share(those: list[bool]) -> str:
     return f"{sum(those)} of {len(those)}" if those else ""
 
 
-def draw(
+def plot(
     cells: Mapping[tuple[str, str, str], list[Row]], tests: list[str], methods: list[str], path: Path
 ) -> None:
-    """Draws for each method what it gains over the raw image, by training set and test set."""
+    """Samples for each method what it gains over the raw image, by training set and test set."""
     lines = -(-len(methods) // 3)
     figure, axes = pyplot.subplots(
         lines, 3, figsize=(9.5, 2.4 * lines), layout="constrained", squeeze=False, sharex=True
@@ -236,4 +236,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    kit.run("cross_dataset", SIZES, measure, report)
+    common.run("cross_dataset", SIZES, measure, report)

@@ -15,48 +15,48 @@ from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there
 
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 
 CLASSICAL = ("gaussian", "median", "non_local_means", "total_variation", "wavelet")
 #: Blurs of which the best one is chosen for each image by its target: no user has this filter.
 SIGMAS = (0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
-METHODS = ("raw", *CLASSICAL, "best blur", "default", "default, one draw")
+METHODS = ("raw", *CLASSICAL, "best blur", "default", "default, one sample")
 METRICS = {"psnr": 2, "ms_ssim": 3, "lpips": 3}
 SIZES = {"small": {"images": 5, "seconds": 1}, "full": {"images": 1000, "seconds": 1}}
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Adds a row for each image and method."""
     model = Restorer.load(options.model, bfloat16="auto")
     sharp = Restorer.load(options.model, preset="realistic", bfloat16="auto")
     settings = {**options.size, "model": model.trained.sha256, "sets": list(options.pairs)}
-    rows = kit.Rows(options.work / "default_model.csv", settings, ("set", "split", "image"))
+    rows = common.Rows(options.work / "default_model.csv", settings, ("set", "split", "image"))
     for name, folder in options.pairs.items():
         # Only sets that have validation images can have filters fitted to them.
         overrides = {name: ["data=folder", f"data.root={folder}"]} if (folder / "val").is_dir() else {}
-        filters = kit.checkpoints(options, overrides, CLASSICAL) if overrides else {}
+        filters = common.checkpoints(options, overrides, CLASSICAL) if overrides else {}
         restorers = {
             method: Restorer.load(path, tile=None, margin=0) for (_, method), path in filters.items()
         }
         for split in ("test", "val", "train"):
             if not (folder / split).is_dir():
                 continue
-            for pair in kit.spread_over(kit.real(folder, split), options.size["images"]):
+            for pair in common.spread_over(common.real(folder, split), options.size["images"]):
                 if rows.has(set=name, split=split, image=pair.name):
                     continue
                 about = {"set": name, "split": split, "image": pair.name, "field": pair.field}
                 restored = model.restore_plane(pair.low, image=pair.name)
                 found = {
-                    "raw": kit.judged(pair.low, pair, options.lpips),
+                    "raw": common.judged(pair.low, pair, options.lpips),
                     "best blur": max(blurred(pair), key=lambda values: values["psnr"]),
-                    "default": kit.judged(restored.mean, pair, options.lpips),
-                    "default, one draw": kit.judged(
+                    "default": common.judged(restored.mean, pair, options.lpips),
+                    "default, one sample": common.judged(
                         sharp.restore_plane(pair.low, image=pair.name).mean, pair, options.lpips
                     ),
                 }
                 for method, restorer in restorers.items():
                     image = restorer.restore_plane(pair.low, image=pair.name).mean
-                    found[method] = kit.judged(image, pair, options.lpips)
+                    found[method] = common.judged(image, pair, options.lpips)
                 warned = "; ".join(restored.warnings)
                 rows.add(
                     [
@@ -69,12 +69,12 @@ def measure(options: kit.Options) -> None:
 def blurred(pair: Pair) -> Iterator[dict]:
     """Yields the numbers of blurred images, without LPIPS."""
     for sigma in SIGMAS:
-        yield kit.judged(ndimage.gaussian_filter(pair.low.astype(np.float32), sigma), pair, None)
+        yield common.judged(ndimage.gaussian_filter(pair.low.astype(np.float32), sigma), pair, None)
 
 
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
-    rows = kit.read(folder / "results" / "default_model.csv")
+    rows = common.read(folder / "results" / "default_model.csv")
     sets = list(dict.fromkeys(row["set"] for row in rows))
     body = []
     for name in sets:
@@ -83,8 +83,8 @@ def report(folder: Path) -> Mapping[str, str]:
                 row for row in rows if (row["set"], row["split"], row["method"]) == (name, "test", method)
             ]
             if mine:
-                body.append([name, method, *(kit.mean(mine, m, digits) for m, digits in METRICS.items())])
-    draw(rows, sets, folder / "default_model.png")
+                body.append([name, method, *(common.mean(mine, m, digits) for m, digits in METRICS.items())])
+    plot(rows, sets, folder / "default_model.png")
     worst = []
     for name in sets:
         gains = list(gain(rows, name).values())
@@ -93,7 +93,7 @@ def report(folder: Path) -> Mapping[str, str]:
         worst.append([name, len(gains), better, f"{min(gains):+.2f}", f"{np.mean(gains):+.2f}", len(warned)])
     header = ["set", "method", "PSNR (dB) ↑", "MS-SSIM ↑", "LPIPS ↓"]
     of_files = ["set", "images", "not below the best blur", "least gain (dB)", "mean gain (dB)", "warned of"]
-    return {"scores": kit.table(header, body), "files": kit.table(of_files, worst)}
+    return {"scores": common.table(header, body), "files": common.table(of_files, worst)}
 
 
 def gain(rows: list[dict[str, str]], name: str) -> dict[tuple[str, str], float]:
@@ -105,7 +105,7 @@ def gain(rows: list[dict[str, str]], name: str) -> dict[tuple[str, str], float]:
     return {key: psnr[*key, "default"] - psnr[*key, "best blur"] for key in images}
 
 
-def draw(rows: list[dict[str, str]], sets: list[str], path: Path) -> None:
+def plot(rows: list[dict[str, str]], sets: list[str], path: Path) -> None:
     """Draws the gain of each image over its best blur."""
     figure, axis = pyplot.subplots(figsize=(7, 1 + 0.6 * len(sets)), layout="constrained")
     for height, name in enumerate(sets):
@@ -121,4 +121,4 @@ def draw(rows: list[dict[str, str]], sets: list[str], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    kit.run("default_model", SIZES, measure, report)
+    common.run("default_model", SIZES, measure, report)

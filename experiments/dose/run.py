@@ -16,7 +16,7 @@ from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there
 from ddpm_lightning.datasets.simulated import SimulatedPairs  # noqa: E402
 from ddpm_lightning.evaluation.statistics import ALPHA, bootstrap  # noqa: E402
 from ddpm_lightning.models.classical import FILTERS, affine_error  # noqa: E402
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 
 #: Photons of the low image, relative to those of the simulated set.
 DOSES = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
@@ -35,7 +35,7 @@ SIZES = {
     "full": {
         "images": 64,
         "side": 256,
-        "specimens": list(kit.SPECIMENS),
+        "specimens": list(common.SPECIMENS),
         "methods": [
             *("noise2void", "care", "unet_rcan", "pix2pix"),
             *("ddpm", "regression", "pmrf", "residual_flow"),
@@ -45,23 +45,23 @@ SIZES = {
 Curve = Mapping[float, Mapping[str, float]]
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Adds a row for each method, dose and image."""
     images, side = options.size["images"], options.size["side"]
     sets = {f"{name}_doses": all_doses(name) for name in options.size["specimens"]}
-    found = kit.checkpoints(options, sets, options.size["methods"])
-    models = {key: kit.loaded(options, path, key[1]) for key, path in found.items()}
-    shipped = kit.loaded(options, options.model)
+    found = common.checkpoints(options, sets, options.size["methods"])
+    models = {key: common.loaded(options, path, key[1]) for key, path in found.items()}
+    shipped = common.loaded(options, options.model)
     known = {" ".join(key): restorer.trained.sha256 for key, restorer in models.items()}
     settings = {**options.size, "models": known, "shipped": shipped.trained.sha256, "doses": DOSES}
-    rows = kit.Rows(options.work / "dose.csv", settings, ("specimen", "method", "dose", "image"))
+    rows = common.Rows(options.work / "dose.csv", settings, ("specimen", "method", "dose", "image"))
     for specimen in options.size["specimens"]:
         answers = {"raw": None, BLUR: None, "shipped model": shipped}
         answers |= {method: models[f"{specimen}_doses", method] for method in options.size["methods"]}
         for dose in DOSES:
-            source = kit.simulated(specimen, images, side, dose=dose)
+            source = common.simulated(specimen, images, side, dose=dose)
             width = blur_of(specimen, side, dose)
-            for pair in kit.spread_over(source, images):
+            for pair in common.spread_over(source, images):
                 for method, restorer in answers.items():
                     about = {"specimen": specimen, "method": method, "dose": f"{dose:g}", "image": pair.name}
                     if rows.has(**about):
@@ -70,7 +70,7 @@ def measure(options: kit.Options) -> None:
                         restored = restorer.restore(pair.low, image=pair.name).mean
                     else:
                         restored = blurred(pair.low, width) if method == BLUR else pair.low
-                    scores = kit.judged(restored, pair, options.lpips)
+                    scores = common.judged(restored, pair, options.lpips)
                     rows.add([{**about, "field": pair.field, **scores}])
 
 
@@ -94,7 +94,7 @@ def blurred(image: np.ndarray, width: float) -> np.ndarray:
 
 def blur_of(specimen: str, side: int, dose: float) -> float:
     """Returns the blur with the least error after gain and offset are fitted, on images that are not tested."""
-    source = SimulatedPairs(specimen, "val", 4, side, seed=kit.WORLD, dose=dose, extras=False)
+    source = SimulatedPairs(specimen, "val", 4, side, seed=common.DATASET_SEED, dose=dose, extras=False)
     pairs = [source[index] for index in range(len(source))]
     high = torch.from_numpy(np.stack([pair.high for pair in pairs]).astype(np.float32))[:, None]
     errors = []
@@ -108,7 +108,7 @@ def blur_of(specimen: str, side: int, dose: float) -> float:
 
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
-    rows = kit.read(folder / "results" / "dose.csv")
+    rows = common.read(folder / "results" / "dose.csv")
     specimens, methods = (
         list(dict.fromkeys(row[column] for row in rows)) for column in ("specimen", "method")
     )
@@ -123,9 +123,9 @@ def report(folder: Path) -> Mapping[str, str]:
         for specimen in specimens
         for method in methods
     }
-    draw(curves, specimens, methods, folder / "dose.png")
+    plot(curves, specimens, methods, folder / "dose.png")
     scores = [
-        [specimen, method, *(kit.mean(chosen[specimen, method, dose], "psnr") for dose in DOSES)]
+        [specimen, method, *(common.mean(chosen[specimen, method, dose], "psnr") for dose in DOSES)]
         for specimen in specimens
         for method in methods
     ]
@@ -145,8 +145,8 @@ def report(folder: Path) -> Mapping[str, str]:
     ]
     targets = [f"as good as {base} at dose {dose:g}" for base in ("raw", "the blur") for dose in REFERENCES]
     return {
-        "scores": kit.table(["set", "method", *(f"dose {dose:g}" for dose in DOSES)], scores),
-        "saving": kit.table(["set", "method", *targets], saved),
+        "scores": common.table(["set", "method", *(f"dose {dose:g}" for dose in DOSES)], scores),
+        "saving": common.table(["set", "method", *targets], saved),
     }
 
 
@@ -165,14 +165,14 @@ def saving(method: Curve, base: Curve, dose: float) -> str:
         found = times_less([of[images[0]] for of in method.values()], base[dose][images[0]], dose)
         return written(found, dose)
     curve = np.stack([resampled(method[at], images) for at in DOSES], axis=1)
-    draws = [
+    samples = [
         times_less(drawn, target, dose)
         for drawn, target in zip(curve, resampled(base[dose], images), strict=True)
     ]
     levels = [np.mean(list(method[at].values())) for at in DOSES]
     found = times_less(levels, np.mean(list(base[dose].values())), dose)
     # Bounds may be infinite, between which nothing can be interpolated.
-    low, high = np.quantile(draws, (ALPHA / 2, 1 - ALPHA / 2), method="nearest")
+    low, high = np.quantile(samples, (ALPHA / 2, 1 - ALPHA / 2), method="nearest")
     return "{} ({} to {})".format(*(written(ratio, dose) for ratio in (found, low, high)))
 
 
@@ -214,7 +214,7 @@ def written(ratio: float, dose: float) -> str:
     return f"{ratio:.1f}" if ratio else f"< {dose / DOSES[-1]:g}"
 
 
-def draw(
+def plot(
     curves: Mapping[tuple[str, str], Curve], specimens: list[str], methods: list[str], path: Path
 ) -> None:
     """Draws the mean PSNR of each method against the dose."""
@@ -237,4 +237,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    kit.run("dose", SIZES, measure, report)
+    common.run("dose", SIZES, measure, report)

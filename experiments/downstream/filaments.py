@@ -94,12 +94,12 @@ def judge_traced(
     to_found = _distance(found.skeleton)
     places = _rasterised(sharp, shape)
     near = to_any[found.skeleton] <= TOLERANCE
-    turned = np.abs((found.direction - direction[found.skeleton] + np.pi / 2) % np.pi - np.pi / 2)[near]
+    tta = np.abs((found.direction - direction[found.skeleton] + np.pi / 2) % np.pi - np.pi / 2)[near]
     contour = sum(float(np.hypot(*np.diff(line, axis=0).T).sum()) for line in sharp)
     measures = {
         "length (µm)": Measure(length_of(found.skeleton) * pixel, contour * pixel),
         "angle to the true filament (°)": Measure(
-            float(np.degrees(turned.mean())) if near.any() else np.nan, 0.0
+            float(np.degrees(tta.mean())) if near.any() else np.nan, 0.0
         ),
     }
     return Agreement(

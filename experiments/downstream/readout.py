@@ -65,7 +65,7 @@ class Readout:
         judge: Returns the agreement of what was found with the truth of a simulation, and the measures by name, from
             the structure, the truth, and the size of a pixel in µm.
         grid: Values of the parameters that are tried, by name.
-        spread: Name of the measure whose spread over draws is judged.
+        spread: Name of the measure whose spread over samples is judged.
         what: The agreement in words.
     """
 

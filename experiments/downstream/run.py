@@ -12,7 +12,7 @@ import numpy as np
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.inference.restorer import Restorer
-from experiments import kit
+from experiments import common
 from experiments.downstream.filaments import FILAMENTS
 from experiments.downstream.mitochondria import MITOCHONDRIA
 from experiments.downstream.nuclei import NUCLEI
@@ -26,7 +26,7 @@ READOUTS: Mapping[str, Readout] = {
     "synapses": PUNCTA,
     "zebrafish": NUCLEI,
 }
-#: Methods that are trained on each set, and how those that draw do so.
+#: Methods that are trained on each set, and how those that sample do so.
 METHODS = {"gaussian": None, "care": None, "regression": None, "ddpm": "mean"}
 #: What is there without any method: the expected image without noise, the target as it was recorded, the input.
 GIVEN: Mapping[str, Callable[[Pair], np.ndarray]] = {
@@ -34,13 +34,13 @@ GIVEN: Mapping[str, Callable[[Pair], np.ndarray]] = {
     "target": lambda pair: pair.high,
     "raw": lambda pair: pair.low,
 }
-DRAWS = 15
+SAMPLES = 15
 SIZES = {"small": {"images": 8, "val": 8, "side": 192}, "full": {"images": 100, "val": 32, "side": 256}}
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Adds rows for each image and method: what is read from it, beside the truth."""
-    trained = kit.checkpoints(options, {name: kit.set_of(name) for name in READOUTS}, list(METHODS))
+    trained = common.checkpoints(options, {name: common.set_of(name) for name in READOUTS}, list(METHODS))
     default = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     for name, readout in READOUTS.items():
         methods = {
@@ -55,32 +55,36 @@ def measure(options: kit.Options) -> None:
             "models": {method: restorer.trained.sha256 for method, restorer in methods.items()},
         }
         parameters = fitted(options, name, settings)
-        rows = kit.Rows(options.work / f"{name}.csv", settings, ("image", "method"))
-        draws = kit.Rows(options.work / f"{name}_draws.csv", settings, ("image", "method"))
-        for pair in kit.spread_over(kit.simulated(name, options.size["images"], options.size["side"]), 10**9):
+        rows = common.Rows(options.work / f"{name}.csv", settings, ("image", "method"))
+        samples = common.Rows(options.work / f"{name}_samples.csv", settings, ("image", "method"))
+        for pair in common.spread_over(
+            common.simulated(name, options.size["images"], options.size["side"]), 10**9
+        ):
             recorded = readout.find(pair.high, **parameters)
             _, reference = readout.judge(recorded, pair.extra["truth"], pair.pixel_size)
             for method in (*GIVEN, *methods):
                 about = {"image": pair.name, "method": method}
                 drawing = method in methods and not methods[method].method.deterministic
-                if rows.has(**about) and (not drawing or draws.has(**about)):
+                if rows.has(**about) and (not drawing or samples.has(**about)):
                     continue
                 found = {
                     version: judged(readout, parameters, image, pair)
                     for version, image in versions(method, methods, pair)
                 }
                 single = [version for version in found if version.isdigit()]
-                if single and not draws.has(**about):
-                    of_draws = [
+                if single and not samples.has(**about):
+                    of_samples = [
                         row
                         for version in single
                         for row in found[version]
                         if row["measure"] == readout.spread
                     ]
                     same = {**about, "field": pair.field, "target": reference[readout.spread].value}
-                    draws.add([{**same, "draw": v, **row} for v, row in zip(single, of_draws, strict=True)])
+                    samples.add(
+                        [{**same, "sample": v, **row} for v, row in zip(single, of_samples, strict=True)]
+                    )
                 if not rows.has(**about):
-                    shown = {"one draw": found[single[0]], "average": found["average"]} if single else found
+                    shown = {"one sample": found[single[0]], "average": found["average"]} if single else found
                     rows.add(
                         [
                             {**about, "field": pair.field, "version": version, **row}
@@ -90,11 +94,13 @@ def measure(options: kit.Options) -> None:
                     )
 
 
-def fitted(options: kit.Options, name: str, settings: Mapping[str, Any]) -> dict[str, float]:
+def fitted(options: common.Options, name: str, settings: Mapping[str, Any]) -> dict[str, float]:
     """Returns the parameters of an analysis, fitted once on recorded targets of val; they are kept in a row."""
-    rows = kit.Rows(options.work / f"{name}_parameters.csv", settings, ("parameters",))
+    rows = common.Rows(options.work / f"{name}_parameters.csv", settings, ("parameters",))
     if not rows.done:
-        source = SimulatedPairs(name, "val", options.size["val"], options.size["side"], seed=kit.WORLD)
+        source = SimulatedPairs(
+            name, "val", options.size["val"], options.size["side"], seed=common.DATASET_SEED
+        )
         pairs = [source[index] for index in range(len(source))]
         found = fit(
             READOUTS[name],
@@ -111,19 +117,19 @@ def fitted(options: kit.Options, name: str, settings: Mapping[str, Any]) -> dict
 
 
 def versions(method: str, methods: Mapping[str, Restorer], pair: Pair) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the images of a method by their names: the average, and each draw by its number, where there are draws."""
+    """Yields the images of a method by their names: the average, and each sample by its number."""
     if method in GIVEN:
         yield "", GIVEN[method](pair)
         return
     restorer = methods[method]
     if restorer.method.deterministic:
-        yield "", next(restorer.draws(pair.low, 1, pair.name))
+        yield "", next(restorer.samples(pair.low, 1, pair.name))
         return
     total = 0.0
-    for number, draw in enumerate(restorer.draws(pair.low, DRAWS, pair.name)):
-        yield str(number), draw
-        total = total + draw
-    yield "average", total / DRAWS
+    for number, sample in enumerate(restorer.samples(pair.low, SAMPLES, pair.name)):
+        yield str(number), sample
+        total = total + sample
+    yield "average", total / SAMPLES
 
 
 def judged(
@@ -152,13 +158,13 @@ def report(folder: Path) -> Mapping[str, str]:
     results = folder / "results"
     names = [name for name in READOUTS if (results / f"{name}.csv").is_file()]
     return tables(
-        {name: kit.read(results / f"{name}.csv") for name in names},
-        {name: kit.read(results / f"{name}_draws.csv") for name in names},
-        {name: kit.read(results / f"{name}_parameters.csv")[0]["parameters"] for name in names},
+        {name: common.read(results / f"{name}.csv") for name in names},
+        {name: common.read(results / f"{name}_samples.csv") for name in names},
+        {name: common.read(results / f"{name}_parameters.csv")[0]["parameters"] for name in names},
         READOUTS,
         folder / "downstream.png",
     )
 
 
 if __name__ == "__main__":
-    kit.run("downstream", SIZES, measure, report)
+    common.run("downstream", SIZES, measure, report)

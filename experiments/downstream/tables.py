@@ -10,7 +10,7 @@ from scipy.stats import t as student
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 from experiments.downstream.readout import Readout  # noqa: E402
 from experiments.ranks import spearman  # noqa: E402
 
@@ -20,7 +20,7 @@ LEVEL = 0.9
 
 def tables(
     found: Mapping[str, Rows],
-    draws: Mapping[str, Rows],
+    samples: Mapping[str, Rows],
     parameters: Mapping[str, str],
     readouts: Mapping[str, Readout],
     figure: Path,
@@ -29,7 +29,7 @@ def tables(
 
     Args:
         found: What was read from the images of each set.
-        draws: What was read from each draw, by set.
+        samples: What was read from each sample, by set.
         parameters: Parameters of the analysis, by set.
         readouts: The analyses, by set.
         figure: File of the figure.
@@ -44,7 +44,7 @@ def tables(
         body = []
         for label, of_label in by_label(rows).items():
             numbers = [
-                kit.mean(picked(of_label, measure), "value")
+                common.mean(picked(of_label, measure), "value")
                 for measure in ("agreement", "recall", "invented")
             ]
             body.append([label, *numbers, *(error(picked(of_label, measure)) for measure in measures)])
@@ -55,8 +55,8 @@ def tables(
             "invented ↓",
             *(f"{m}: error" for m in measures),
         ]
-        result[name] = f"Parameters: {parameters[name]}.\n\n{kit.table(header, body)}"
-    result["spread"] = kit.table(
+        result[name] = f"Parameters: {parameters[name]}.\n\n{common.table(header, body)}"
+    result["spread"] = common.table(
         [
             "set",
             "measure",
@@ -67,9 +67,9 @@ def tables(
             f"truth in the {LEVEL:.0%} interval",
         ]
         + ["target's in the interval", "rank correlation of spread and error", "images"],
-        [[name, readouts[name].spread, *row] for name, rows in draws.items() for row in spreads(rows)],
+        [[name, readouts[name].spread, *row] for name, rows in samples.items() for row in spreads(rows)],
     )
-    draw(found, draws, readouts, figure)
+    plot(found, samples, readouts, figure)
     return result
 
 
@@ -101,7 +101,7 @@ def error(rows: Rows) -> str:
 
 
 def of_images(rows: Rows) -> Iterator[tuple[np.ndarray, float, float]]:
-    """Yields the readouts of the draws of each image, the truth, and what is read from the recorded target."""
+    """Yields the readouts of the samples of each image, the truth, and what is read from the recorded target."""
     for image in dict.fromkeys(row["image"] for row in rows):
         having = [row for row in rows if row["image"] == image and row["value"]]
         if len(having) > 1 and having[0]["truth"]:
@@ -110,9 +110,9 @@ def of_images(rows: Rows) -> Iterator[tuple[np.ndarray, float, float]]:
 
 
 def spreads(rows: Rows) -> Iterator[list[str]]:
-    """Yields, for each method that draws, how the spread of a readout over draws compares with its true error.
+    """Yields, for each method that draws, how the spread of a readout over samples compares with its true error.
 
-    The interval is that of a further draw, m ± t s √(1 + 1/n) with Student's t: draws and truth from one distribution
+    The interval is that of a further draw, m ± t s √(1 + 1/n) with Student's t: samples and truth from one distribution
     are in it as often as it says.
     """
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -139,10 +139,10 @@ def spreads(rows: Rows) -> Iterator[list[str]]:
         ]
 
 
-def draw(
-    found: Mapping[str, Rows], draws: Mapping[str, Rows], readouts: Mapping[str, Readout], path: Path
+def plot(
+    found: Mapping[str, Rows], samples: Mapping[str, Rows], readouts: Mapping[str, Readout], path: Path
 ) -> None:
-    """Draws agreement and inventions of all methods, and readouts with their spread against the truth."""
+    """Samples agreement and inventions of all methods, and readouts with their spread against the truth."""
     figure, axes = pyplot.subplots(
         2, len(found), figsize=(3.6 * len(found), 6.4), squeeze=False, layout="constrained"
     )
@@ -158,14 +158,20 @@ def draw(
         upper.invert_yaxis()
         upper.set(title=name, xlim=(0, 1), xlabel=f"{readouts[name].what}; red: invented")
         upper.xaxis.label.set_fontsize(7)
-        images = list(of_images([row for row in draws[name] if row["method"] == "default"]))
+        images = list(of_images([row for row in samples[name] if row["method"] == "default"]))
         if images:
             truth = [image[1] for image in images]
             mean, spread = (
                 [f(values) for values, _, _ in images] for f in (np.mean, lambda v: v.std(ddof=1))
             )
             lower.errorbar(
-                truth, mean, spread, fmt="o", markersize=3, linewidth=0.8, label="draws of the default model"
+                truth,
+                mean,
+                spread,
+                fmt="o",
+                markersize=3,
+                linewidth=0.8,
+                label="samples of the default model",
             )
             lower.plot(truth, [image[2] for image in images], "_", color="0.3", label="recorded target")
             lower.axline((np.mean(truth),) * 2, slope=1, color="0.7", linewidth=0.8, zorder=0)

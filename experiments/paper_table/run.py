@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 
 #: The paper's tables as data: number of the table, set, method, metric, median over the test patches.
 PAPER = Path(__file__).parent / "paper.csv"
@@ -33,10 +33,10 @@ METRICS = {
 ROWS = {
     "raw": "raw",
     "noise2void": "noise2void",
-    "pix2pix": "pix2pix, one draw",
+    "pix2pix": "pix2pix, one sample",
     "unet_rcan": "unet_rcan",
     "care": "care",
-    "ddpm": "ddpm, one draw",
+    "ddpm": "ddpm, one sample",
     "ddpm_average": "ddpm, average of 15",
 }
 #: Why the benchmark has other images. A set of the paper's own images is called PUBLISHED + name.
@@ -106,7 +106,7 @@ def variants() -> dict[str, list[str]]:
     return {DEFAULT: [], **RELEASE, **DESIGN, **together}
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Copies the benchmark's numbers under the paper's protocol, and adds a row for each variant and image."""
     options.work.mkdir(parents=True, exist_ok=True)
     copy_benchmark(options.benchmark, options.work / "benchmark.csv")
@@ -123,23 +123,23 @@ def measure(options: kit.Options) -> None:
         ]
     }
     asked = replace(options, training=[*options.training, *training])
-    found = kit.checkpoints(asked, sets, list(names.values()))
-    source = kit.simulated(SPECIMEN, size["images"], size["side"])
-    models = {name: kit.loaded(options, found[f"{SPECIMEN}_quirks", key]) for name, key in names.items()}
+    found = common.checkpoints(asked, sets, list(names.values()))
+    source = common.simulated(SPECIMEN, size["images"], size["side"])
+    models = {name: common.loaded(options, found[f"{SPECIMEN}_quirks", key]) for name, key in names.items()}
     known = {name: restorer.trained.sha256 for name, restorer in models.items()}
-    rows = kit.Rows(options.work / "quirks.csv", {**size, "models": known}, ("variant", "set", "image"))
-    for pair in kit.spread_over(source, size["images"]):
+    rows = common.Rows(options.work / "quirks.csv", {**size, "models": known}, ("variant", "set", "image"))
+    for pair in common.spread_over(source, size["images"]):
         for name, restorer in models.items():
             about = {"variant": name, "set": SPECIMEN, "image": pair.name}
             if rows.has(**about):
                 continue
             restored = restorer.restore(pair.low, image=pair.name).mean
-            rows.add([{**about, "field": pair.field, **kit.judged(restored, pair, options.lpips)}])
+            rows.add([{**about, "field": pair.field, **common.judged(restored, pair, options.lpips)}])
 
 
 def copy_benchmark(table: Path, path: Path) -> None:
     """Copies the rows of the benchmark that have a counterpart in the paper, if the benchmark is there."""
-    rows = kit.read(table) if table.is_file() else []
+    rows = common.read(table) if table.is_file() else []
     columns = ["set", "row", "metric", "median", "low", "high", "images"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
@@ -149,22 +149,22 @@ def copy_benchmark(table: Path, path: Path) -> None:
 
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
-    paper = kit.read(PAPER)
-    ours = {(r["set"], r["row"], r["metric"]): r for r in kit.read(folder / "results" / "benchmark.csv")}
-    quirks = kit.read(folder / "results" / "quirks.csv")
-    draw(quirks, folder / "quirks.png")
+    paper = common.read(PAPER)
+    ours = {(r["set"], r["row"], r["metric"]): r for r in common.read(folder / "results" / "benchmark.csv")}
+    quirks = common.read(folder / "results" / "quirks.csv")
+    plot(quirks, folder / "quirks.png")
     sets = list(dict.fromkeys(row["set"] for row in paper))
     return {
         "paper": beside(paper, ours),
-        "sets": kit.table(
+        "sets": common.table(
             ["set", "numbers of ours beside the paper's"],
             [[name, "yes" if has(ours, PUBLISHED + name) else f"no: {WHY[name]}"] for name in sets],
         ),
-        "order": kit.table(
+        "order": common.table(
             ["set", "metric", "rank correlation of the methods", "best in the paper", "best in ours"],
             [line for name in sets for line in order(paper, ours, name)],
         ),
-        "quirks": kit.table(
+        "quirks": common.table(
             ["trained with", "PSNR (dB)", "against our default (dB)", "in MS-SSIM", "in LPIPS"],
             [cost(quirks, name) for name in dict.fromkeys(row["variant"] for row in quirks)],
         ),
@@ -196,7 +196,7 @@ def beside(paper: Sequence[Mapping[str, str]], ours: Mapping[tuple[str, str, str
         for (place, method), line in lines.items()
         if place == name
     ]
-    return kit.table(["set", "method", "the paper's tables", *METRICS.values()], body)
+    return common.table(["set", "method", "the paper's tables", *METRICS.values()], body)
 
 
 def order(
@@ -229,21 +229,21 @@ def cost(rows: Sequence[Mapping[str, str]], name: str) -> list[str]:
     """Returns the row of a variant: its PSNR, and its differences from the default on the same images."""
     chosen, default = ([row for row in rows if row["variant"] == of] for of in (name, DEFAULT))
     if name == DEFAULT:
-        return [name, kit.mean(chosen, "psnr"), "", "", ""]
+        return [name, common.mean(chosen, "psnr"), "", "", ""]
     changes = [
-        kit.mean(kit.differences(chosen, default, metric), "difference", digits)
+        common.mean(common.differences(chosen, default, metric), "difference", digits)
         for metric, digits in (("psnr", 2), ("ms_ssim", 4), ("lpips", 3))
     ]
-    return [name, kit.mean(chosen, "psnr"), *changes]
+    return [name, common.mean(chosen, "psnr"), *changes]
 
 
-def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+def plot(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     """Draws what each quirk does to the PSNR, image by image."""
     default = [row for row in rows if row["variant"] == DEFAULT]
     names = [name for name in dict.fromkeys(row["variant"] for row in rows) if name != DEFAULT]
     figure, axis = pyplot.subplots(figsize=(7, 0.6 + 0.32 * len(names)), layout="constrained")
     for place, name in enumerate(names):
-        found = kit.differences([row for row in rows if row["variant"] == name], default)
+        found = common.differences([row for row in rows if row["variant"] == name], default)
         values = [float(row["difference"]) for row in found]
         axis.barh(place, np.mean(values), color="0.8")
         axis.plot(values, [place] * len(values), "k.", markersize=3)
@@ -257,4 +257,4 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    kit.run("paper_table", SIZES, measure, report)
+    common.run("paper_table", SIZES, measure, report)

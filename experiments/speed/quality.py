@@ -5,7 +5,8 @@
 
 Every finished image and way of drawing is a line of the file of rows: a run that was stopped goes on where it was.
 Networks compute in bfloat16 where the processor does. Scores are those of the protocol `affine`. The spread is judged
-on independent draws (every second one where draws come in pairs; eight extra ones where there are fewer than eight).
+on independent samples (every second one where samples come in pairs; eight extra ones where there are fewer than
+eight).
 """
 
 import argparse
@@ -25,13 +26,13 @@ from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.collection import perceptual_metric, score
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.models.presets import Preset
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.networks.folding import fold
 from ddpm_lightning.simulation.twins import TWINS
 from ddpm_lightning.utils.instantiate import build
 
-#: Draws from which the spread is judged, at least.
-JUDGED = 8
+#: Samples from which the spread is judged, at least.
+SCORED = 8
 
 
 def crops_of(data: str, split: str, count: int, side: int) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
@@ -59,7 +60,7 @@ def crops_of(data: str, split: str, count: int, side: int) -> list[tuple[str, st
 
 
 class Drawer:
-    """Draws as a checkpoint does, with any sampler."""
+    """Samples as a checkpoint does, with any sampler."""
 
     def __init__(self, checkpoint: str) -> None:
         trained = load(checkpoint)
@@ -67,16 +68,16 @@ class Drawer:
         dtype = torch.bfloat16 if is_native(torch.device("cpu")) else None
         self.folded = {self.method.network: fold(self.method.network, dtype)}
 
-    def draws(
-        self, low: np.ndarray, name: str, sampler: dict, turned: bool, numbers: list[int]
+    def samples(
+        self, low: np.ndarray, name: str, sampler: dict, tta: bool, numbers: list[int]
     ) -> torch.Tensor:
-        """Returns draws with shape (N, H, W), in intensities."""
-        self.method.sampler, self.method.turned = build(dict(sampler)), turned
+        """Returns samples with shape (N, H, W), in intensities."""
+        self.method.sampler, self.method.tta = build(dict(sampler)), tta
         self.method.sampler.check(self.method.schedule, self.method.objective)
         scale = self.normalisation.input.scale(low)
         normalised = torch.from_numpy(scale.normalise(low))[None, None]
         output = self.normalisation.output_scale(scale)
-        drawn = draws_of(
+        drawn = samples_of(
             self.method,
             normalised,
             name,
@@ -84,46 +85,46 @@ class Drawer:
             apply=lambda network, *inputs: self.folded[network](*inputs),
             batch=5,
         )
-        return torch.stack([torch.from_numpy(output.restore(draw[0, 0].numpy())) for draw in drawn])
+        return torch.stack([torch.from_numpy(output.restore(sample[0, 0].numpy())) for sample in drawn])
 
 
 def row_of(drawer: Drawer, name: str, low: np.ndarray, high: np.ndarray, way: str, lpips: object) -> dict:
     """Returns the numbers of one image and one way of drawing."""
-    sampler, count, turned = sampler_of(way)
-    drawn = drawer.draws(low, name, sampler, turned, list(range(count)))
+    sampler, count, tta = sampler_of(way)
+    drawn = drawer.samples(low, name, sampler, tta, list(range(count)))
     target = torch.from_numpy(high.astype(np.float32))[None, None]
-    row = {"evaluations_per_draw": drawer.method.evaluations, "draws": count}
+    row = {"evaluations_per_sample": drawer.method.evaluations, "samples": count}
     for estimator, image in (("average", drawn.mean(0)), ("single", drawn[0])):
         values = score(image[None, None].float(), target, "affine", lpips=lpips).values
         row |= {f"{estimator}_{key}": values[key] for key in ("psnr", "ms_ssim", "lpips") if key in values}
     independent = drawn[::2] if sampler["antithetic"] else drawn
-    if len(independent) < JUDGED:
+    if len(independent) < SCORED:
         plain = {**sampler, "antithetic": False}
-        extra = list(range(1000, 1000 + JUDGED - len(independent)))
-        independent = torch.cat([independent, drawer.draws(low, name, plain, turned, extra)])
+        extra = list(range(1000, 1000 + SCORED - len(independent)))
+        independent = torch.cat([independent, drawer.samples(low, name, plain, tta, extra)])
     gain, offset = affine_fit(independent.mean(0), target[0, 0])
-    law = averaging_law(draws=(gain * independent + offset)[:, None], target=target[0])
+    law = averaging_law(samples=(gain * independent + offset)[:, None], target=target[0])
     return row | {"a": law.a, "b": law.b, "range": float(high.max()) - float(high.min())}
 
 
 def way_of(preset: Preset) -> str:
-    """Returns a way of drawing as a text: sampler, steps (or level), draws, pairs, turned."""
+    """Returns a way of drawing as a text: sampler, steps (or level), samples, pairs, turned."""
     sampler = preset.sampler
     steps = sampler.get("at", sampler.get("steps")) or "all"
     kind = sampler["_target_"].rpartition(".")[2]
-    marks = (":pairs" if sampler.get("antithetic") else "") + (":turned" if preset.turned else "")
-    return f"{kind}:{steps}:{preset.draws}{marks}"
+    marks = (":pairs" if sampler.get("antithetic") else "") + (":turned" if preset.tta else "")
+    return f"{kind}:{steps}:{preset.samples}{marks}"
 
 
 def sampler_of(way: str) -> tuple[dict, int, bool]:
-    """Returns sampler, number of draws, and whether these see the image turned, of such a text."""
-    kind, steps, draws, *marks = way.split(":")
+    """Returns sampler, number of samples, and whether these see the image turned, of such a text."""
+    kind, steps, samples, *marks = way.split(":")
     module = "dpm_solver" if kind == "DPMSolver" else "samplers"
     sampler: dict = {"_target_": f"ddpm_lightning.diffusion.{module}.{kind}", "antithetic": "pairs" in marks}
     key, value = (
         ("at", float(steps)) if kind == "OneStep" else ("steps", None if steps == "all" else int(steps))
     )
-    return {**sampler, key: value}, int(draws), "turned" in marks
+    return {**sampler, key: value}, int(samples), "tta" in marks
 
 
 def spread(rows: list[dict]) -> float:
@@ -148,8 +149,8 @@ def summary_of(rows: list[dict], ways: dict[str, str]) -> dict[str, dict]:
         mine, theirs = zip(*both, strict=True)
         fields = [row["field"] for row in mine]
         entry = {
-            "evaluations": mine[0]["evaluations_per_draw"] * mine[0]["draws"],
-            "draws": mine[0]["draws"],
+            "evaluations": mine[0]["evaluations_per_sample"] * mine[0]["samples"],
+            "samples": mine[0]["samples"],
             "images": len(mine),
             "spread_ratio": spread(mine),
             "spread_ratio_paper": spread(theirs),
@@ -230,7 +231,7 @@ def main() -> None:
     arithmetic = "bfloat16" if is_native(torch.device("cpu")) else "float32"
     content = {
         "about": f"{arguments.about} Centres of {arguments.crop}² pixels of images of the split `{arguments.split}`, "
-        f"drawn at random; {arithmetic}; protocol `affine`; averages of the draws, less those of `paper`, with 95 % "
+        f"drawn at random; {arithmetic}; protocol `affine`; averages of the samples, less those of `paper`, with 95 % "
         "intervals from a bootstrap over fields of view. Spread: sqrt(b / a) of MSE(N) = a + b / N; 1 is consistent.",
         "presets": {
             name: {key: found[name].get(key) for key in numbers} for name in presets if name in found

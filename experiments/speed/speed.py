@@ -32,7 +32,7 @@ from ddpm_lightning.diffusion.schedule import CosineSchedule, log_snr
 
 FOLDER = Path(__file__).parent
 #: Evaluations of a patch by the paper and by the preset `mean`.
-PAPER, STEPS, DRAWS = 200 * 15, 5, 15
+PAPER, STEPS, SAMPLES = 200 * 15, 5, 15
 
 
 class Bench:
@@ -92,17 +92,17 @@ class Bench:
         self._end_to_end(timings)
 
     @torch.inference_mode()
-    def draws(self) -> None:
-        """15 draws at once against one by one."""
+    def samples(self) -> None:
+        """15 samples at once against one by one."""
         self.plain.module.eval()
-        one, many = self.inputs(self.small, 1), self.inputs(self.small, DRAWS)
+        one, many = self.inputs(self.small, 1), self.inputs(self.small, SAMPLES)
         work = {
-            "plain, one by one": lambda: [self.plain(*one) for _ in range(DRAWS)],
-            "ours, one by one": lambda: [self.ours.folded(*one) for _ in range(DRAWS)],
+            "plain, one by one": lambda: [self.plain(*one) for _ in range(SAMPLES)],
+            "ours, one by one": lambda: [self.ours.folded(*one) for _ in range(SAMPLES)],
             "ours, at once": lambda: self.ours.folded(*many),
         }
         name = f"15 evaluations, {self.small}²"
-        self.compare(name, work, draws_batched=("plain, one by one", "ours, at once"))
+        self.compare(name, work, samples_batched=("plain, one by one", "ours, at once"))
 
     def train(self) -> None:
         """Training steps, and achieved FLOP/s against the libraries'."""
@@ -166,14 +166,14 @@ class Bench:
         schedule, bounds = CosineSchedule(200), (-1.0, 1.0)
         low = torch.randn(1, 1, self.large, self.large, device=self.device)
 
-        def restore(network: Any, draws: int) -> float:
+        def restore(network: Any, samples: int) -> float:
             def predict(y_t: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
                 label = (log_snr(alpha_bar) / 4).to(y_t)
                 return network(torch.cat([y_t, low.expand_as(y_t)], dim=1), label)
 
             began = time.process_time() if self.device.type == "cpu" else time.perf_counter()
-            for draw in range(draws):
-                noise = KeyedNoise(0, ["a"], [draw])
+            for sample in range(samples):
+                noise = KeyedNoise(0, ["a"], [sample])
                 Ancestral(STEPS)(predict, schedule, noise, low.shape[1:], self.device, bounds)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
@@ -183,7 +183,7 @@ class Bench:
         paper = forward["plain"].median * PAPER
         self.facts["paper_on_the_plain_path_seconds"] = paper
         for name, network in (("", self.ours.folded_bf16), ("_fp32", self.ours.folded)):
-            seconds = restore(network, DRAWS if not name else 3) * (1 if not name else DRAWS / 3)
+            seconds = restore(network, SAMPLES if not name else 3) * (1 if not name else SAMPLES / 3)
             self.facts[f"mean_preset_seconds{name}"] = seconds
             found = paper / seconds
             self.ratios[f"end_to_end{name}"] = {"ratio": found, "low": found, "high": found}
@@ -254,7 +254,7 @@ def main() -> None:
     for measurement in (
         bench.build,
         bench.forward,
-        bench.draws,
+        bench.samples,
         bench.against_libraries,
         bench.train,
         bench.ema,

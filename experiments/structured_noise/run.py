@@ -12,7 +12,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 
 #: Noise of a photomultiplier alone: Poisson, excess and read noise.
 PLAIN = "Poisson-Gaussian"
@@ -66,29 +66,29 @@ SIZES = {
 RIGHT, WRONG = "the noise of the test", PLAIN
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Adds a row for each model and image."""
     kinds = {
-        (specimen, noise): kit.set_of(specimen, *overrides)
+        (specimen, noise): common.set_of(specimen, *overrides)
         for specimen in options.size["specimens"]
         for noise, overrides in NOISES.items()
     }
     names = {kind: _name(*kind) for kind in kinds}
     sets = {names[kind]: overrides for kind, overrides in kinds.items()}
-    found = kit.checkpoints(options, sets, options.size["methods"])
-    models = {key: kit.loaded(options, path, key[1]) for key, path in found.items()}
-    shipped = kit.loaded(options, options.model)
+    found = common.checkpoints(options, sets, options.size["methods"])
+    models = {key: common.loaded(options, path, key[1]) for key, path in found.items()}
+    shipped = common.loaded(options, options.model)
     known = {" ".join(key): restorer.trained.sha256 for key, restorer in models.items()}
     settings = {**options.size, "models": known, "shipped": shipped.trained.sha256, "sets": sets}
-    rows = kit.Rows(options.work / "structured_noise.csv", settings, ("trained", "method", "set", "image"))
+    rows = common.Rows(options.work / "structured_noise.csv", settings, ("trained", "method", "set", "image"))
     for (specimen, noise), overrides in kinds.items():
         answers = {("", "raw"): None, ("", "shipped model"): shipped}
         for method in options.size["methods"]:
             answers[WRONG, method] = models[names[specimen, PLAIN], method]
             if noise != PLAIN:
                 answers[RIGHT, method] = models[names[specimen, noise], method]
-        for pair in kit.spread_over(
-            kit.pairs_of(overrides, options.size["images"], SIDE), options.size["images"]
+        for pair in common.spread_over(
+            common.pairs_of(overrides, options.size["images"], SIDE), options.size["images"]
         ):
             for (trained, method), restorer in answers.items():
                 image = f"{specimen} {pair.name}"
@@ -96,7 +96,7 @@ def measure(options: kit.Options) -> None:
                 if rows.has(**about):
                     continue
                 restored = pair.low if restorer is None else restorer.restore(pair.low, image=image).mean
-                rows.add([{**about, "field": image, **kit.judged(restored, pair, options.lpips)}])
+                rows.add([{**about, "field": image, **common.judged(restored, pair, options.lpips)}])
 
 
 def _name(specimen: str, noise: str) -> str:
@@ -106,22 +106,26 @@ def _name(specimen: str, noise: str) -> str:
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
     cells: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for row in kit.read(folder / "results" / "structured_noise.csv"):
+    for row in common.read(folder / "results" / "structured_noise.csv"):
         cells.setdefault((row["trained"], row["method"], row["set"]), []).append(row)
     methods = list(dict.fromkeys(method for trained, method, _ in cells if trained))
     noises = [noise for noise in dict.fromkeys(noise for *_, noise in cells) if noise != PLAIN]
-    draw(cells, noises, methods, folder / "structured_noise.png")
+    plot(cells, noises, methods, folder / "structured_noise.png")
     scores = [
-        [method, *(kit.mean(cells[trained, method, noise], "psnr") for noise in [PLAIN, *noises])]
+        [method, *(common.mean(cells[trained, method, noise], "psnr") for noise in [PLAIN, *noises])]
         for trained, method in [("", "raw"), ("", "shipped model"), *((WRONG, method) for method in methods)]
     ]
     scores += [
-        [f"{method}, trained on that noise", "", *(kit.mean(cells[RIGHT, method, n], "psnr") for n in noises)]
+        [
+            f"{method}, trained on that noise",
+            "",
+            *(common.mean(cells[RIGHT, method, n], "psnr") for n in noises),
+        ]
         for method in methods
     ]
     return {
-        "scores": kit.table(["method", PLAIN, *noises], scores),
-        "mismatch": kit.table(
+        "scores": common.table(["method", PLAIN, *noises], scores),
+        "mismatch": common.table(
             [
                 "method",
                 "noise",
@@ -142,13 +146,13 @@ def lost(
     # The specimens of all noises are the same ones, so that images are compared with themselves.
     plain = [row | {"set": noise} for row in cells[WRONG, method, PLAIN]]
     return (
-        kit.mean(kit.differences(plain, right), "difference"),
-        kit.mean(kit.differences(right, wrong), "difference"),
-        kit.mean(kit.differences(right, wrong, "ms_ssim"), "difference", 4),
+        common.mean(common.differences(plain, right), "difference"),
+        common.mean(common.differences(right, wrong), "difference"),
+        common.mean(common.differences(right, wrong, "ms_ssim"), "difference", 4),
     )
 
 
-def draw(
+def plot(
     cells: Mapping[tuple[str, str, str], list[dict[str, str]]],
     noises: list[str],
     methods: list[str],
@@ -182,4 +186,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    kit.run("structured_noise", SIZES, measure, report)
+    common.run("structured_noise", SIZES, measure, report)

@@ -1,4 +1,4 @@
-"""Restores val and test images by 15 draws and compares their spread with their error.
+"""Restores val and test images by 15 samples and compares their spread with their error.
 
 python -m experiments.uncertainty.run --size small --pairs DIR…
 """
@@ -13,16 +13,16 @@ import torch
 from ddpm_lightning.data.center_crop import Centres
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.simulated import SimulatedPairs
-from ddpm_lightning.evaluation.uncertainty import SpreadOfDraws, judge_spread
+from ddpm_lightning.evaluation.uncertainty import SampleSpread, judge_spread
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.metrics.sparsification import association, sparsification
-from experiments import kit
+from experiments import common
 from experiments.regions import means
 from experiments.uncertainty.tables import tables
 
-DRAWS = 15
+SAMPLES = 15
 LEVEL = 0.9
 #: Side of the tiles whose failures are to be found, in pixels.
 TILE = 32
@@ -34,24 +34,25 @@ SIZES = {
 }
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Adds rows for each image of val, whose errors calibrate, and of test."""
     side = options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
-    settings = {**options.size, "model": restorer.trained.sha256, "sets": [*kit.SPECIMENS, *options.pairs]}
+    settings = {**options.size, "model": restorer.trained.sha256, "sets": [*common.SPECIMENS, *options.pairs]}
     images, intervals, regions = (
-        kit.Rows(options.work / f"{name}.csv", settings, ("set", "split", "image"))
+        common.Rows(options.work / f"{name}.csv", settings, ("set", "split", "image"))
         for name in ("images", "intervals", "tiles")
     )
     for split, count in (("val", options.size["calibration"]), ("test", options.size["images"])):
         sources: dict[str, PairSource] = {
-            name: SimulatedPairs(name, split, count, side, seed=kit.WORLD) for name in kit.SPECIMENS
+            name: SimulatedPairs(name, split, count, side, seed=common.DATASET_SEED)
+            for name in common.SPECIMENS
         }
         for name, folder in options.pairs.items():
             if (folder / split).is_dir():  # a set without val is not calibrated
-                sources[name] = Centres(kit.real(folder, split), side)
+                sources[name] = Centres(common.real(folder, split), side)
         for name, source in sources.items():
-            for pair in kit.spread_over(source, count):
+            for pair in common.spread_over(source, count):
                 about = {"set": name, "split": split, "image": pair.name}
                 wanted = [images, intervals] + ([regions] if split == "test" else [])
                 if all(rows.has(**about) for rows in wanted):
@@ -66,11 +67,11 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
     """Returns the rows of one image against each truth that there is: of the image, its intervals, its tiles.
 
     The truth ``clean`` is the expected image without noise, which only simulations know; ``recorded`` is the clean
-    image as it was recorded. Draws are fitted to the truth by one gain and offset, as under the protocol ``affine``: no
-    model can know how bright the images of another microscope are. Errors and spread in rows are in units of the range
-    that the model knows, so that they can be compared from image to image without knowing any truth.
+    image as it was recorded. Samples are fitted to the truth by one gain and offset, as under the protocol ``affine``:
+    no model can know how bright the images of another microscope are. Errors and spread in rows are in units of the
+    range that the model knows, so that they can be compared from image to image without knowing any truth.
     """
-    restored = restorer.restore_plane(pair.low, DRAWS, pair.name, entropy=True, samples=True)
+    restored = restorer.restore_plane(pair.low, SAMPLES, pair.name, entropy=True, keep_samples=True)
     truths = {"clean": pair.extra["emitters"]} if "emitters" in pair.extra else {}
     truths["recorded"] = pair.high.astype(np.float32)
     full_range = float(pair.high.max()) - float(pair.high.min())
@@ -81,7 +82,7 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
         if not alpha > 0:
             continue  # nothing of this truth is in the restoration, and no error has a unit
         spread = judge_spread(
-            draws=np.float32(alpha) * restored.samples + np.float32(beta),
+            samples=np.float32(alpha) * restored.samples + np.float32(beta),
             target=truth,
             antithetic=restorer.method.antithetic,
             level=LEVEL,
@@ -120,7 +121,7 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
     return found
 
 
-def _of_image(spread: SpreadOfDraws, restored: Restoration, error: np.ndarray) -> dict[str, float]:
+def _of_image(spread: SampleSpread, restored: Restoration, error: np.ndarray) -> dict[str, float]:
     """Returns how well spread and entropy rank the pixels of an image by their error."""
     values = spread.uncertainty.values()
     wrong, entropy = torch.from_numpy(error), torch.from_numpy(restored.entropy)
@@ -147,9 +148,11 @@ def _numbers(values: torch.Tensor) -> str:
 
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
-    rows = {name: kit.read(folder / "results" / f"{name}.csv") for name in ("images", "intervals", "tiles")}
+    rows = {
+        name: common.read(folder / "results" / f"{name}.csv") for name in ("images", "intervals", "tiles")
+    }
     return tables(rows["images"], rows["intervals"], rows["tiles"], LEVEL, folder / "uncertainty.png")
 
 
 if __name__ == "__main__":
-    kit.run("uncertainty", SIZES, measure, report)
+    common.run("uncertainty", SIZES, measure, report)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes  # noqa: E402
 
 from ddpm_lightning.metrics.calibration import LEVELS, quantile_calibration_error  # noqa: E402
 from ddpm_lightning.metrics.conformal import calibrate  # noqa: E402
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 from experiments.ranks import Interval, auroc, over_images, worst  # noqa: E402
 
 Rows = Sequence[Mapping[str, str]]
@@ -37,14 +37,14 @@ def tables(images: Rows, intervals: Rows, tiles: Rows, level: float, figure: Pat
     for case in cases:
         rows = test[case]
         columns = ("spearman", "ause", "aurg", "spearman_entropy", "ause_entropy", "std_and_entropy")
-        ranking.append([*case, *(kit.mean(rows, column) for column in columns)])
+        ranking.append([*case, *(common.mean(rows, column) for column in columns)])
         before = curve(of(intervals, case, "test"))
         after, factor = calibrated(of(intervals, case, "val"), of(intervals, case, "test"), level)
         curves[case] = before, after
         calibration.append(
             [
                 *case,
-                kit.mean(rows, "spread_skill"),
+                common.mean(rows, "spread_skill"),
                 *_coverage(before, level),
                 factor,
                 *_coverage(after, level),
@@ -61,21 +61,21 @@ def tables(images: Rows, intervals: Rows, tiles: Rows, level: float, figure: Pat
                 len(rows),
             ]
         )
-    draw(curves, test, found, figure)
+    plot(curves, test, found, figure)
     percent = f"{level:.0%}"
     names = list(POINTERS.values())
     return {
-        "ranking": kit.table(
+        "ranking": common.table(
             ["set", "truth", "std: rank correlation ↑", "AUSE ↓", "AURG ↑"]
             + ["entropy: rank correlation ↑", "AUSE ↓", "std with entropy"],
             ranking,
         ),
-        "calibration": kit.table(
+        "calibration": common.table(
             ["set", "truth", "spread / error", f"coverage of {percent}", "ECE ↓"]
             + ["conformal factor", f"coverage of {percent}, calibrated", "ECE ↓, calibrated"],
             calibration,
         ),
-        "failures": kit.table(
+        "failures": common.table(
             [
                 "set",
                 "truth",
@@ -144,13 +144,13 @@ def pointing(rows: Rows, name: str) -> Interval:
     return over_images(auroc, (score, worst(error)), fields)
 
 
-def draw(
+def plot(
     curves: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
     images: Mapping[tuple[str, str], Rows],
     found: Mapping[tuple[str, str], Mapping[str, Interval]],
     path: Path,
 ) -> None:
-    """Draws coverage against its nominal value, error against spread of images, and what finds the worst tiles."""
+    """Samples coverage against its nominal value, error against spread of images, and what finds the worst tiles."""
     best = {case: case for case in curves if case[1] == "clean" or (case[0], "clean") not in curves}
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for colour, case in enumerate(best):
@@ -164,7 +164,9 @@ def draw(
     left.legend(fontsize=7)
     span = [min(*middle.get_xlim(), *middle.get_ylim()), max(*middle.get_xlim(), *middle.get_ylim())]
     middle.plot(span, span, color="0.7", linewidth=0.8, zorder=0)
-    middle.set(xlabel="spread of the draws", ylabel="error of their mean", title="images (normalised scale)")
+    middle.set(
+        xlabel="spread of the samples", ylabel="error of their mean", title="images (normalised scale)"
+    )
     _bars(right, {case: found[case] for case in best})
     for axis in (left, middle, right):
         axis.spines[["top", "right"]].set_visible(False)

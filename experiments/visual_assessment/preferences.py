@@ -32,7 +32,7 @@ from scipy.stats import binomtest, norm
 
 from ddpm_lightning.evaluation.statistics import describe, holm
 from ddpm_lightning.utils.errors import UserError
-from experiments.kit import table
+from experiments.common import table
 
 __all__ = ["Choice", "Preference", "choices_of", "is_answers", "is_key", "preferences", "read", "wilson"]
 

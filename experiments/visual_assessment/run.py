@@ -1,4 +1,4 @@
-"""Compares the spread of the draws with perceptual metrics by regions, and writes the images for people to judge.
+"""Compares the spread of the samples with perceptual metrics by regions, and writes the images for people to judge.
 
 python -m experiments.visual_assessment.run --size small --pairs DIR…
 """
@@ -23,11 +23,11 @@ from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from ddpm_lightning.metrics.frc import frc_against_target  # noqa: E402
 from ddpm_lightning.metrics.protocol import PROTOCOLS  # noqa: E402
 from ddpm_lightning.metrics.ssim import BETAS, ms_ssim, ssim  # noqa: E402
-from experiments import kit  # noqa: E402
+from experiments import common  # noqa: E402
 from experiments.ranks import over_images, partial_spearman, spearman  # noqa: E402
 from experiments.regions import means, tiles  # noqa: E402
 
-DRAWS = 15
+SAMPLES = 15
 #: Side of the regions in pixels: the least that LPIPS takes.
 SIDE = 64
 #: Exponents of MS-SSIM, of which a region has room for three scales.
@@ -38,21 +38,21 @@ NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "resolution": "
 SIZES = {"small": {"images": 8, "side": 192}, "full": {"images": 100, "side": 256}}
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Adds rows for the regions of each image, and writes its versions."""
     images, side = options.size["images"], options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
-    sets = {name: kit.simulated(name, images, side) for name in kit.SPECIMENS}
-    sets |= {name: Centres(kit.real(folder), side) for name, folder in options.pairs.items()}
+    sets = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
+    sets |= {name: Centres(common.real(folder), side) for name, folder in options.pairs.items()}
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets)}
-    rows = kit.Rows(options.work / "regions.csv", settings, ("set", "image"))
+    rows = common.Rows(options.work / "regions.csv", settings, ("set", "image"))
     for name, source in sets.items():
-        for pair in kit.spread_over(source, images):
+        for pair in common.spread_over(source, images):
             if rows.has(set=name, image=pair.name):
                 continue
-            restored = restorer.restore_plane(pair.low, DRAWS, pair.name, samples=True)
+            restored = restorer.restore_plane(pair.low, SAMPLES, pair.name, keep_samples=True)
             scale = restorer.normalisation.output_scale(restorer.normalisation.input.scale(pair.low))
-            versions = {"average": restored.mean, "one draw": restored.samples[0]}
+            versions = {"average": restored.mean, "one sample": restored.samples[0]}
             keep(options.work / "versions", f"{name}_{pair.name}", restorer, pair, versions)
             found = {version: regions(image, pair.high, options.lpips) for version, image in versions.items()}
             spread = {
@@ -130,9 +130,9 @@ def of(columns: Mapping[str, np.ndarray], number: int) -> dict[str, float | str]
 
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the figure, and returns the tables by name."""
-    rows = kit.read(folder / "results" / "regions.csv")
+    rows = common.read(folder / "results" / "regions.csv")
     names = list(dict.fromkeys(row["set"] for row in rows))
-    draw(rows, names, folder / "visual_assessment.png")
+    plot(rows, names, folder / "visual_assessment.png")
     cases = [(name, version) for name in names for version in dict.fromkeys(row["version"] for row in rows)]
     found = {}
     for table, beyond in (("regions", False), ("beyond", True)):
@@ -141,7 +141,7 @@ def report(folder: Path) -> Mapping[str, str]:
             chosen = [row for row in rows if (row["set"], row["version"]) == case]
             numbers = [str(association(chosen, metric, beyond)) for metric in METRICS]
             body.append([*case, *numbers, len(chosen)])
-        found[table] = kit.table(["set", "version", *NAMES.values(), "regions"], body)
+        found[table] = common.table(["set", "version", *NAMES.values(), "regions"], body)
     return found
 
 
@@ -164,15 +164,15 @@ def association(rows: Sequence[Mapping[str, str]], metric: str, beyond: bool = F
     return over_images(partial_spearman if beyond else spearman, columns, fields)
 
 
-def draw(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) -> None:
-    """Draws metrics of the average against the spread of the draws, region by region."""
+def plot(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) -> None:
+    """Samples metrics of the average against the spread of the samples, region by region."""
     figure, axes = pyplot.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
     for axis, metric in zip(axes, ("lpips", "ms_ssim", "resolution", "rmse"), strict=True):
         for colour, name in enumerate(names):
             chosen = [r for r in rows if (r["set"], r["version"]) == (name, "average") and r[metric]]
             points = [[float(row[column]) for row in chosen] for column in ("std", metric)]
             axis.plot(*points, "o", markersize=3, alpha=0.6, color=f"C{colour}", label=name)
-        axis.set(xscale="log", xlabel="spread of the draws", title=NAMES[metric])
+        axis.set(xscale="log", xlabel="spread of the samples", title=NAMES[metric])
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].legend(fontsize=7, bbox_to_anchor=(1.02, 1), loc="upper left")
@@ -181,4 +181,4 @@ def draw(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) ->
 
 
 if __name__ == "__main__":
-    kit.run("visual_assessment", SIZES, measure, report)
+    common.run("visual_assessment", SIZES, measure, report)

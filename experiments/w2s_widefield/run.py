@@ -11,7 +11,7 @@ import matplotlib
 from scipy import ndimage
 
 from ddpm_lightning.utils.errors import UserError
-from experiments import kit
+from experiments import common
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
@@ -23,14 +23,14 @@ SIZES = {"small": {}, "full": {}}
 #: Rows of the table: title, file of rows, estimator.
 SHOWN = {
     "raw": ("evaluation", "raw"),
-    "ddpm_small, one draw": ("ddpm_small", "single"),
+    "ddpm_small, one sample": ("ddpm_small", "single"),
     "ddpm_small, average of 5": ("ddpm_small", "average"),
-    "this model, one draw": ("evaluation", "single"),
+    "this model, one sample": ("evaluation", "single"),
     "this model, average of 2": ("evaluation", "average"),
 }
 
 
-def measure(options: kit.Options) -> None:
+def measure(options: common.Options) -> None:
     """Evaluates the model, and adds a row for each image and blur."""
     if SET not in options.pairs:
         raise UserError("--pairs", f"names no folder {SET}", remedy=f"pass the folder of pairs, …/{SET}")
@@ -38,7 +38,7 @@ def measure(options: kit.Options) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     evaluated = options.work / "evaluation.csv"
     if not evaluated.is_file():
-        kit.command(
+        common.command(
             "evaluate",
             f"checkpoint='{HERE / 'w2s_widefield.safetensors'}'",
             "data=folder",
@@ -49,36 +49,36 @@ def measure(options: kit.Options) -> None:
             f"output='{options.work / 'evaluation'}'",
         )
         shutil.copy(options.work / "evaluation" / "metrics.csv", evaluated)
-    rows = kit.Rows(options.work / "blur.csv", {"sigmas": SIGMAS}, ("image",))
-    source = kit.real(folder)
+    rows = common.Rows(options.work / "blur.csv", {"sigmas": SIGMAS}, ("image",))
+    source = common.real(folder)
     for pair in (source[index] for index in range(len(source))):
         if not rows.has(image=pair.name):
             found = []
             for sigma in SIGMAS:
                 blurred = ndimage.gaussian_filter(pair.low.astype("float32"), sigma)
                 about = {"image": pair.name, "field": pair.field, "sigma": sigma}
-                found.append(about | kit.judged(blurred, pair, options.lpips))
+                found.append(about | common.judged(blurred, pair, options.lpips))
             rows.add(found)
 
 
 def report(folder: Path) -> Mapping[str, str]:
     """Draws the learning curves, and returns the table of scores."""
     results = folder / "results"
-    blurs = kit.read(results / "blur.csv")
+    blurs = common.read(results / "blur.csv")
     sigma = max(SIGMAS, key=lambda s: sum(float(r["psnr"]) for r in blurs if float(r["sigma"]) == s))
     of_blur = [row for row in blurs if float(row["sigma"]) == sigma]
     lines = []
     for title, (file, estimator) in SHOWN.items():
-        rows = [row for row in kit.read(results / f"{file}.csv") if row["estimator"] == estimator]
+        rows = [row for row in common.read(results / f"{file}.csv") if row["estimator"] == estimator]
         lines.append((title, rows))
     lines.insert(1, (f"Gaussian blur, sigma {sigma:g}", of_blur))
     _draw(results, folder / "curve.png")
     metrics = (("psnr", 2), ("ms_ssim", 3), ("lpips", 3))
     return {
-        "scores": kit.table(
+        "scores": common.table(
             ["", "PSNR (dB) ↑", "MS-SSIM ↑", "LPIPS ↓"],
             [
-                [title, *(kit.mean(rows, metric, digits) for metric, digits in metrics)]
+                [title, *(common.mean(rows, metric, digits) for metric, digits in metrics)]
                 for title, rows in lines
             ],
         )
@@ -89,7 +89,7 @@ def _draw(results: Path, path: Path) -> None:
     """Draws the validation losses of both stages against optimiser steps."""
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
     for axis, name in zip(axes, ("regressor", "flow"), strict=True):
-        rows = kit.read(results / f"training_{name}.csv")
+        rows = common.read(results / f"training_{name}.csv")
         for column in ("train/loss", "val/loss"):
             chosen = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
             if column == "train/loss":  # single steps are noisy: means of 25 rows
@@ -106,4 +106,4 @@ def _draw(results: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    kit.run("w2s_widefield", SIZES, measure, report)
+    common.run("w2s_widefield", SIZES, measure, report)

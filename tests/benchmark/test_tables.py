@@ -20,7 +20,7 @@ QUALITY = {
 }
 
 
-def make_cell(folder, data, method, draws):
+def make_cell(folder, data, method, samples):
     place = folder / data / method
     noise = np.random.default_rng(0).normal(0, 0.3, IMAGES)
     # Each method has luck of its own: equal differences would be ties, whose exact test takes seconds.
@@ -43,10 +43,10 @@ def make_cell(folder, data, method, draws):
         write_rows(rows, place / "evaluation" / name)
     summary = {
         "images": IMAGES,
-        "draws": draws,
-        "evaluations_per_draw": 4,
-        "calibration": None if draws == 1 else {"numbers": {"coverage": {"median": 0.8}, "ece": None}},
-        "averaging": None if draws == 1 else {"ratio": 0.49},
+        "samples": samples,
+        "evaluations_per_sample": 4,
+        "calibration": None if samples == 1 else {"numbers": {"coverage": {"median": 0.8}, "ece": None}},
+        "averaging": None if samples == 1 else {"ratio": 0.49},
     }
     (place / "evaluation" / "summary.json").write_text(json.dumps(summary))
     picture = np.arange(64.0).reshape(8, 8)
@@ -56,7 +56,7 @@ def make_cell(folder, data, method, draws):
         "method": method,
         "folder": place,
         "parameters": 1000,
-        "seconds_per_draw": 0.5,
+        "seconds_per_sample": 0.5,
         "preset": "",
         "steps": [8],
         "training": 1.0,
@@ -77,15 +77,15 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_rows_are_raw_averages_then_single_draws(cells):
+def test_rows_are_raw_averages_then_single_samples(cells):
     names = [entry.name for entry in entries_of(cells[:3])]
     assert names == [
         "raw",
         "blur",
         "pmrf, average of 2",
         "ddpm, average of 2",
-        "pmrf, one draw",
-        "ddpm, one draw",
+        "pmrf, one sample",
+        "ddpm, one sample",
     ]
     assert [entry.evaluations for entry in entries_of(cells[:3])] == [0, 4, 8, 8, 4, 4]
 
@@ -99,7 +99,7 @@ def test_ranks_count_places(cells):
     # PSNR 29 is always first, 20 always last; 27 is shared by two rows, which are second and third in turn.
     assert found["pmrf, average of 2"] == 1
     assert found["raw"] == 6
-    assert found["ddpm, average of 2"] + found["pmrf, one draw"] == pytest.approx(5)
+    assert found["ddpm, average of 2"] + found["pmrf, one sample"] == pytest.approx(5)
 
 
 def test_tables_hold_the_numbers_of_the_evaluations(cells, tmp_path):
@@ -108,22 +108,22 @@ def test_tables_hold_the_numbers_of_the_evaluations(cells, tmp_path):
     rows = table(output / "table.csv")
     scores = table(output / "scores_affine.csv")
     for data in ("fish", "worms"):
-        chosen = [r for r in scores if r["set"] == data and r["row"] == "ddpm, one draw"]
+        chosen = [r for r in scores if r["set"] == data and r["row"] == "ddpm, one sample"]
         assert len(chosen) == IMAGES
         wanted = np.median([float(r["psnr"]) for r in chosen])
-        key = (data, "ddpm, one draw", "affine", "psnr")
+        key = (data, "ddpm, one sample", "affine", "psnr")
         (row,) = [r for r in rows if (r["set"], r["row"], r["protocol"], r["metric"]) == key]
         assert float(row["median"]) == pytest.approx(wanted, rel=1e-5)
         assert float(row["low"]) < float(row["median"]) < float(row["high"])
     page = (output / "table.md").read_text(encoding="utf-8")
     assert "Made by a test." in page and "## fish" in page and "## worms" in page
-    # The blur is resolvably worse than the reference in PSNR, and one draw of the reference better in LPIPS.
+    # The blur is resolvably worse than the reference in PSNR, and one sample of the reference better in LPIPS.
     blur = next(line for line in page.splitlines() if line.startswith("| blur | 25"))
     assert "▼" in blur and "▲" not in blur
-    draw = next(line for line in page.splitlines() if line.startswith("| pmrf, one draw"))
-    assert draw.split("|")[6].endswith("▲ ")
+    sample = next(line for line in page.splitlines() if line.startswith("| pmrf, one sample"))
+    assert sample.split("|")[6].endswith("▲ ")
     assert (output / "table_paper.md").is_file()
-    assert "In LPIPS, resolvably better than `pmrf, one draw`: none; not told apart from it: none;" in page
+    assert "In LPIPS, resolvably better than `pmrf, one sample`: none; not told apart from it: none;" in page
     assert "| ddpm | 0.7 | 0.8 | absent |" in page, (
         "the spread: the root of b / a, coverage, what is not known"
     )
@@ -131,15 +131,15 @@ def test_tables_hold_the_numbers_of_the_evaluations(cells, tmp_path):
         assert (output / "figures" / f"{kind}_fish.png").stat().st_size > 3000
 
 
-def test_the_draws_of_the_reference_are_compared_in_lpips(cells, tmp_path):
+def test_the_samples_of_the_reference_are_compared_in_lpips(cells, tmp_path):
     write_benchmark(cells, ["affine"], [], tmp_path / "out")
     tests = table(tmp_path / "out" / "differences.csv")
     chosen = [
         t
         for t in tests
-        if t["set"] == "fish" and t["metric"] == "lpips" and t["reference"] == "pmrf, one draw"
+        if t["set"] == "fish" and t["metric"] == "lpips" and t["reference"] == "pmrf, one sample"
     ]
     found = {t["row"]: (float(t["difference"]), t["resolved"]) for t in chosen}
-    # Differences are row minus reference: one draw of ddpm is worse by 0.1.
-    assert found["ddpm, one draw"][0] == pytest.approx(0.1, abs=0.005)
-    assert found["ddpm, one draw"][1] == "yes"
+    # Differences are row minus reference: one sample of ddpm is worse by 0.1.
+    assert found["ddpm, one sample"][0] == pytest.approx(0.1, abs=0.005)
+    assert found["ddpm, one sample"][1] == "yes"

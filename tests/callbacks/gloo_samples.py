@@ -1,4 +1,4 @@
-"""A method with known draws; run as a script, two gloo processes restore its images together."""
+"""A method with known samples; run as a script, two gloo processes restore its images together."""
 
 import json
 import multiprocessing
@@ -30,15 +30,15 @@ def scale(image: np.ndarray) -> np.ndarray:
 class FakeMethod:
     """Its draw k is the low image with a slope of 0.1 (k + 1)."""
 
-    multiple, deterministic, antithetic, turned = 4, False, False, False
+    size_divisor, deterministic, antithetic, tta = 4, False, False, False
     device = torch.device("cpu")
 
     def __init__(self):
         self.logged = {}
 
-    def draw(self, low, noise, apply=None):
+    def sample(self, low, noise, apply=None):
         slope = torch.arange(low.shape[-1]) / low.shape[-1]
-        return low + 0.1 * torch.tensor([k + 1 for k in noise.draws]).view(-1, 1, 1, 1) * slope
+        return low + 0.1 * torch.tensor([k + 1 for k in noise.samples]).view(-1, 1, 1, 1) * slope
 
     def log(self, name, value, **settings):
         self.logged[name] = value

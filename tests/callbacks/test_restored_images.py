@@ -26,7 +26,7 @@ def no_backbone(monkeypatch, tmp_path):
 
 def test_numbers_are_means_over_the_images(tmp_path):
     method = FakeMethod()
-    SampledValidation(str(tmp_path), images=3, crop=180, draws=4).on_validation_epoch_end(
+    SampledValidation(str(tmp_path), images=3, crop=180, samples=4).on_validation_epoch_end(
         FakeTrainer(), method
     )
     expected = {"single": [], "average": []}
@@ -77,7 +77,7 @@ def test_a_small_crop_has_no_ms_ssim(tmp_path):
         (FakeTrainer(current_epoch=3, global_step=100), True),
     ],
 )
-def test_when_it_draws(tmp_path, trainer, drawn):
+def test_when_it_samples(tmp_path, trainer, drawn):
     method = FakeMethod()
     callback = SampledValidation(str(tmp_path), every_n_epochs=5, crop=32)
     callback.on_validation_epoch_end(trainer, method)
@@ -87,8 +87,8 @@ def test_when_it_draws(tmp_path, trainer, drawn):
 class BetterMethod(FakeMethod):
     """Errs half as much."""
 
-    def draw(self, low, noise, apply=None):
-        return (low + super().draw(low, noise)) / 2
+    def sample(self, low, noise, apply=None):
+        return (low + super().sample(low, noise)) / 2
 
 
 def test_nothing_is_kept_from_the_epoch_before(tmp_path):
@@ -131,8 +131,8 @@ def test_a_real_training_writes_every_number_of_every_epoch(shared, tmp_path, mo
         "trainer=cpu",
         "trainer.max_steps=2",
         "trainer.num_sanity_val_steps=1",
-        "callbacks.samples.every_n_epochs=1",
-        "callbacks.samples.draws=2",
+        "callbacks.images.every_n_epochs=1",
+        "callbacks.images.samples=2",
         "data.crops_per_image=1",
     ]
     monkeypatch.delenv(train.FOLDER_VARIABLE, raising=False)

@@ -18,8 +18,8 @@ from tests import wandb_reader  # noqa: E402
 SETTINGS = [
     *TINY,
     "trainer.log_every_n_steps=1",
-    "callbacks.samples.every_n_epochs=1",
-    "callbacks.samples.lpips=false",
+    "callbacks.images.every_n_epochs=1",
+    "callbacks.images.lpips=false",
 ]
 
 
@@ -103,7 +103,7 @@ def test_a_service_that_answers_with_errors_stops_nothing(command, pair_folder, 
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     given = [f"data.root={pair_folder}", "run_folder=run", "logger=wandb", "+logger.wandb.patience=5"]
-    answer = command("train", *TINY, *given, "callbacks.samples=null", "trainer.max_steps=4")
+    answer = command("train", *TINY, *given, "callbacks.images=null", "trainer.max_steps=4")
     server.shutdown()
     assert answer.code == 0, answer.err
     assert "cannot be reached" in answer.out

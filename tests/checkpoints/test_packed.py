@@ -25,7 +25,7 @@ def small(original, tmp_path):
 def test_a_packed_model_is_half_as_large_and_restores_alike(original, small):
     weights = sum(p.numel() for p in load(original).method.parameters())
     assert small.stat().st_size < 2 * weights + 40_000 < original.stat().st_size
-    one, other = load(original, draws=1), load(small, draws=1)
+    one, other = load(original, samples=1), load(small, samples=1)
     assert one.card == json.loads(json.dumps(other.card))
     for (name, wanted), (_, found) in zip(
         one.method.state_dict().items(), other.method.state_dict().items(), strict=True

@@ -1,4 +1,4 @@
-"""Which sampler and how many draws: presets, what is given explicitly, and answers to what a model does not offer."""
+"""Which sampler and how many samples: presets, what is given explicitly, and answers to what a model does not offer."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def description(model: str, *overrides: str) -> dict:
 
 def evaluations(drawing) -> int:
     with torch.device("meta"):
-        return build(drawing.model).evaluations * drawing.draws
+        return build(drawing.model).evaluations * drawing.samples
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_one_step_begins_at_pure_noise_where_that_was_trained():
 
 def test_what_is_given_wins():
     node = description("ddpm_small")
-    assert choose(node, "mean").preset == "mean" and choose(node, "mean", draws=15).preset == "mean"
-    fewer = choose(node, "mean", draws=4)
-    assert (fewer.preset, fewer.draws, evaluations(fewer)) == ("mean (draws=4)", 4, 20)
+    assert choose(node, "mean").preset == "mean" and choose(node, "mean", samples=15).preset == "mean"
+    fewer = choose(node, "mean", samples=4)
+    assert (fewer.preset, fewer.samples, evaluations(fewer)) == ("mean (samples=4)", 4, 20)
     changed = choose(node, "uncertainty", {"steps": 7, "antithetic": None})
-    assert (changed.preset, changed.draws, evaluations(changed)) == ("custom", 15, 105)
+    assert (changed.preset, changed.samples, evaluations(changed)) == ("custom", 15, 105)
     assert changed.model["sampler"]["_target_"].endswith("DPMSolver")
     own = choose(node, None, {"steps": 7})
     assert own.preset == "custom" and own.model["sampler"]["_target_"].endswith("Ancestral")
@@ -101,7 +101,7 @@ def test_a_restorer_takes_the_first_preset_or_the_named_one(tmp_path):
     path = write_checkpoint(tmp_path / "best.ckpt")
     plane = np.random.default_rng(0).poisson(30, (32, 32))
     named = Restorer.load(path, "cpu", preset="fast")
-    assert named.trained.preset == "fast" and named.restore(plane).draws == 2
+    assert named.trained.preset == "fast" and named.restore(plane).samples == 2
     assert Restorer.load(path, "cpu").trained.preset == "mean"
     by_hand = Restorer.load(path, "cpu", {"steps": 2})
     assert (by_hand.trained.preset, by_hand.method.evaluations) == ("custom", 2)

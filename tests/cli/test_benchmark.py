@@ -37,16 +37,16 @@ class Commands:
             (cell.folder / "run" / "checkpoints").mkdir(parents=True)
             (cell.folder / "run" / "status.json").write_text('{"state": "finished"}')
         else:
-            draws = (
+            samples = (
                 15
                 if cell.method in ("ddpm", "residual_flow", "pix2pix")
                 else 2
                 if cell.method == "pmrf"
                 else 1
             )
-            self.evaluate(cell.folder / "evaluation", draws)
+            self.evaluate(cell.folder / "evaluation", samples)
 
-    def evaluate(self, folder, draws):
+    def evaluate(self, folder, samples):
         for name in ("metrics.csv", "metrics_range.csv", "metrics_paper.csv"):
             rows = [
                 Row(f"{image}", "", estimator, {"psnr": 20.0 + image}, {}, {"protocol": name})
@@ -56,8 +56,8 @@ class Commands:
             write_rows(rows, folder / name)
         summary = {
             "images": 7,
-            "draws": draws,
-            "evaluations_per_draw": 1,
+            "samples": samples,
+            "evaluations_per_sample": 1,
             "calibration": None,
             "averaging": None,
         }
@@ -79,7 +79,7 @@ def commands(monkeypatch):
     commands = Commands()
     monkeypatch.setattr(cells, "command", commands)
     monkeypatch.setattr(benchmark, "command", commands)
-    about = {"parameters": 5, "seconds_per_draw": 0.1, "preset": "one pass"}
+    about = {"parameters": 5, "seconds_per_sample": 0.1, "preset": "one pass"}
     monkeypatch.setattr(cells, "_measured", lambda cell: about)
     picture = np.arange(64.0).reshape(8, 8)
     monkeypatch.setattr(
@@ -210,7 +210,7 @@ def test_damaged_records(run, commands, tmp_path):
     (tmp_path / "cells" / "pace.json").write_text('{"regression": 0}')
     assert run(*overrides).code == 0 and commands.measured()
     record = tmp_path / "cells" / "microtubules" / "regression" / "cell.json"
-    malformed = {"train": 5, "evaluate": [None], "parameters": 1, "seconds_per_draw": 1}
+    malformed = {"train": 5, "evaluate": [None], "parameters": 1, "seconds_per_sample": 1}
     for content in ("{", "{}", json.dumps(malformed)):
         record.write_text(content)
         answer = run(*overrides)
@@ -242,10 +242,10 @@ def test_real_cells(tmp_path, capsys, monkeypatch):
     answer = call(*arguments, capsys=capsys, monkeypatch=monkeypatch)
     assert answer.code == 0, answer.out + answer.err
     page = (tmp_path / "table/table.md").read_text()
-    for row in ("raw", "gaussian", "regression", "pmrf, average of 2", "pmrf, one draw"):
+    for row in ("raw", "gaussian", "regression", "pmrf, average of 2", "pmrf, one sample"):
         assert f"\n| {row} |" in page
     record = json.loads((tmp_path / "cells/microtubules/pmrf/cell.json").read_text())
-    assert record["parameters"] > 1e6 and record["seconds_per_draw"] > 0
+    assert record["parameters"] > 1e6 and record["seconds_per_sample"] > 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*") if path.is_file()}
     assert call(*arguments, capsys=capsys, monkeypatch=monkeypatch).code == 0
     assert before == {

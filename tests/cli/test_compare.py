@@ -37,7 +37,7 @@ def scored(command, tmp_path):
             "data=folder",
             f"data.root={pairs}",
             f"output={folder}",
-            "draws=2",
+            "samples=2",
             "figures=0",
             *overrides,
         )
@@ -122,16 +122,16 @@ def test_intervals_are_calibrated_on_val_and_checked_on_test(scored):
     answer, folder = scored("val", "split=val", "calibrate=true", "level=0.8")
     assert answer.code == 0, answer.err
     stored = json.loads(intervals_file(scored.checkpoint).read_text())
-    assert stored["level"] == 0.8 and stored["images"] == 14 and stored["draws"] == 2
+    assert stored["level"] == 0.8 and stored["images"] == 14 and stored["samples"] == 2
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["conformal"]["coverage"] == pytest.approx(0.8, abs=0.08)
     _, test = scored("test")
     conformal = json.loads((test / "summary.json").read_text())["conformal"]
     assert conformal["factor"] == stored["factor"] and 0 < conformal["coverage"] <= 1
     assert "factor calibrated for 80%" in (test / "summary.md").read_text()
-    _, other = scored("other", "draws=3")
+    _, other = scored("other", "samples=3")
     assert json.loads((other / "summary.json").read_text())["conformal"] is None, (
-        "for another number of draws"
+        "for another number of samples"
     )
     intervals_file(scored.checkpoint).write_text("{")
     assert scored("damaged")[0].code == 2
@@ -141,7 +141,7 @@ def test_calibration_that_would_mean_nothing_is_refused(scored):
     for overrides, words in (
         (["calibrate=true"], "split=val"),
         (["calibrate=true", "split=val"], "at least 9"),
-        (["calibrate=true", "split=val", "draws=1"], "draws"),
+        (["calibrate=true", "split=val", "samples=1"], "samples"),
         (["level=1.5"], "level"),
         (["also=[papre]"], "'papre'"),
         (["processes=0"], "processes"),

@@ -21,7 +21,7 @@ def checkpoint(tmp_path):
 @pytest.fixture
 def restore(command, checkpoint, tmp_path):
     def call(source, *more):
-        settings = [f"checkpoint={checkpoint}", f"input={source}", f"output={tmp_path}/out", "draws=2"]
+        settings = [f"checkpoint={checkpoint}", f"input={source}", f"output={tmp_path}/out", "samples=2"]
         return command("restore", *settings, "sampler.steps=1", *more)
 
     return call

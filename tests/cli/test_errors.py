@@ -26,14 +26,14 @@ def places(pair_folder, tmp_path):
 
 
 TRAIN = ["train", *TINY, "data.root={pairs}", "trainer.max_steps=2", "run_folder={here}/run"]
-RESTORE = ["restore", "checkpoint={model}", "output={here}/out", "draws=1"]
+RESTORE = ["restore", "checkpoint={model}", "output={here}/out", "samples=1"]
 EVALUATE = [
     "evaluate",
     "checkpoint={model}",
     "data=folder",
     "data.root={pairs}",
     "output={here}/out",
-    "draws=1",
+    "samples=1",
 ]
 
 CASES = {
@@ -86,7 +86,7 @@ CASES = {
         ["file/run", "file is not a folder"],
     ),
     "results that cannot be written": ([*EVALUATE, "output={here}/file"], ["file is not a folder"]),
-    "no draws": ([*RESTORE, "input={here}/good.tif", "draws=0"], ["draws", "is 0"]),
+    "no samples": ([*RESTORE, "input={here}/good.tif", "samples=0"], ["samples", "is 0"]),
     "small tile": ([*RESTORE, "input={here}/good.tif", "tile=32"], ["tile", "twice the overlap"]),
     "unknown protocol": ([*EVALUATE, "protocol=papre"], ["protocol 'papre'", "did you mean paper"]),
     "unknown split": ([*EVALUATE, "split=testing"], ["split", "'testing'", "train, val, test"]),
@@ -135,8 +135,8 @@ NONSENSE = {
         "model.network.multipliers=[]",
         "model.network.dropout=2",
         "model.sampler.steps=x",
-        "callbacks.samples.every_n_epochs=0",
-        "callbacks.samples.draws=0",
+        "callbacks.images.every_n_epochs=0",
+        "callbacks.images.samples=0",
         "callbacks.ema.decay=2",
         "logger=null",
         "=3",
@@ -144,8 +144,8 @@ NONSENSE = {
         "hydra.nope=3",
     ],
     "restore": [
-        "draws=1.5",
-        "draws=-1",
+        "samples=1.5",
+        "samples=-1",
         "tile=0",
         "tile=x",
         "overlap=-1",

@@ -23,7 +23,7 @@ def arguments(tmp_path):
         f"checkpoint={model}",
         f"sample={tmp_path}/low.tif",
         "authors=[A. Scientist]",
-        "draws=2",
+        "samples=2",
     ]
 
 
@@ -52,7 +52,7 @@ def test_a_packed_model_stands_in_for_its_checkpoint_and_says_whose_it_is(comman
     assert answer.code == 0 and "A. Scientist" in answer.out and "Made for a test" in answer.out
     assert str(tmp_path) not in answer.out.replace(str(small), "")
     again = command(
-        "restore", f"checkpoint={small}", f"input={tmp_path}/low.tif", f"output={tmp_path}/out", "draws=1"
+        "restore", f"checkpoint={small}", f"input={tmp_path}/low.tif", f"output={tmp_path}/out", "samples=1"
     )
     assert again.code == 0 and (tmp_path / "out/low.tif").is_file(), again.err
 
@@ -63,7 +63,7 @@ def test_a_packed_model_stands_in_for_its_checkpoint_and_says_whose_it_is(comman
         (["output=model.tar"], ["output=model.tar", "NAME.zip"]),
         (["output=model.zip", "authors=[]"], ["authors", "a list of names"]),
         (["output=model.zip", "authors=me"], ["authors", "'me'", "a list of names"]),
-        (["output=model.zip", "draws=0"], ["draws", "is 0"]),
+        (["output=model.zip", "samples=0"], ["samples", "is 0"]),
     ],
 )
 def test_bad_settings_are_answered(command, arguments, tmp_path, change, words):

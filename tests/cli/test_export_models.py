@@ -56,7 +56,7 @@ def restored(file):
     steps = 50 if model.get("objective", {}).get("name") == "epsilon" else 2
     sampler = {"steps": steps} if "sampler" in model else None
     image = np.random.default_rng(0).poisson(30, (32, 48)).astype(np.uint16)
-    trained = load(file, sampler=sampler, draws=2)
+    trained = load(file, sampler=sampler, samples=2)
     if hasattr(trained.method, "sigma"):
         trained.method.sigma.fill_(0.2)  # which training would have measured
     return Restorer(trained).restore(image)
@@ -103,12 +103,12 @@ def test_of_a_filter_there_is_nothing_to_export(name, suffix, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize("name", ["care_small", "noise2void_small", "pix2pix_small", "unet_rcan_small"])
 def test_a_model_of_one_pass_is_traced_with_one_output(name, tmp_path):
-    trained = load(written(tmp_path, name), draws=1)
+    trained = load(written(tmp_path, name), samples=1)
     image = torch.from_numpy(np.random.default_rng(0).poisson(30, (1, 1, 64, 96)).astype(np.float32))
-    found = traced(Restoration(trained, draws=1), image)(image)
+    found = traced(Restoration(trained, samples=1), image)(image)
     assert isinstance(found, torch.Tensor) and found.shape == image.shape
-    restoration = Restoration(trained, draws=1)
-    step = restoration.multiple
+    restoration = Restoration(trained, samples=1)
+    step = restoration.size_divisor
     other = torch.rand(1, 1, 64 + step, 96 + 3 * step) * 60
     module = traced(restoration, image)
     torch.testing.assert_close(module(other), restoration(other), rtol=1e-4, atol=1e-3)
@@ -123,10 +123,10 @@ def test_a_model_of_one_pass_is_traced_with_one_output(name, tmp_path):
     [
         ("regression_small", [], {"restored.npy"}),
         ("care_small", [], {"restored.npy"}),
-        ("ddpm_small", ["sampler.steps=2", "draws=1"], {"restored.npy"}),
-        ("ddpm_small", ["sampler.steps=2", "draws=2"], {"restored.npy", "std.npy"}),
-        ("residual_flow_small", ["sampler.steps=2", "draws=2"], {"restored.npy", "std.npy"}),
-        ("pmrf_small", ["sampler.steps=2", "draws=2"], {"restored.npy", "std.npy"}),
+        ("ddpm_small", ["sampler.steps=2", "samples=1"], {"restored.npy"}),
+        ("ddpm_small", ["sampler.steps=2", "samples=2"], {"restored.npy", "std.npy"}),
+        ("residual_flow_small", ["sampler.steps=2", "samples=2"], {"restored.npy", "std.npy"}),
+        ("pmrf_small", ["sampler.steps=2", "samples=2"], {"restored.npy", "std.npy"}),
     ],
 )
 def test_packages_pass_their_validator(name, more, outputs, tmp_path):

@@ -23,7 +23,7 @@ def train(command, pair_folder, tmp_path):
         "data.validation_crops=4",
         "trainer=cpu",
         "trainer.precision=32-true",
-        "callbacks.samples=null",
+        "callbacks.images=null",
     ]
 
     def call(*arguments: str):
@@ -39,7 +39,7 @@ def largest_change(before: dict, after: dict) -> float:
 
 def test_a_run_takes_model_normalisation_and_weights_and_fits_the_scale_anew(train, tmp_path):
     origin = write_checkpoint(tmp_path / "origin.ckpt", "model.label=log_snr", per_image=True)
-    answer = train(f"init={origin}", "trainer.max_steps=1", "model.optimizer.lr=1e-7", "seed=3")
+    answer = train(f"finetune={origin}", "trainer.max_steps=1", "model.optimizer.lr=1e-7", "seed=3")
     assert answer.code == 0, answer.err
     stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert stored["model"]["label"] == "log_snr" and stored["model"]["network"]["base"] == 8
@@ -57,14 +57,14 @@ def test_pairs_of_ones_own_are_matched_even_where_the_trained_model_shared_a_sca
     content = torch.load(origin, weights_only=True)
     content["card"]["normalisation"]["config"] |= {"target": None, "matched": False}
     torch.save(content, origin)
-    assert train(f"init={origin}", "trainer.max_steps=1").code == 0
+    assert train(f"finetune={origin}", "trainer.max_steps=1").code == 0
     stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert stored["data"]["normalisation"]["target"] is None and stored["data"]["normalisation"]["matched"]
 
 
 def test_a_normalisation_of_ones_own_holds(train, tmp_path):
     origin = write_checkpoint(tmp_path / "origin.ckpt", per_image=True)
-    answer = train(f"init={origin}", "data/normalisation=dataset", "trainer.max_steps=1")
+    answer = train(f"finetune={origin}", "data/normalisation=dataset", "trainer.max_steps=1")
     assert answer.code == 0, answer.err
     stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert not stored["data"]["normalisation"]["input"].get("per_image")
@@ -77,7 +77,7 @@ def test_both_stages_of_a_flow_start_from_those_of_the_trained_one(train, tmp_pa
     content["state_dict"]["sigma"] = torch.tensor(123.0)
     torch.save(content, origin)
     slow = ["model.optimizer.lr=1e-7", "model.regression.optimizer.lr=1e-7"]
-    answer = train("model=residual_flow_small", f"init={origin}", "trainer.max_steps=3", *slow)
+    answer = train("model=residual_flow_small", f"finetune={origin}", "trainer.max_steps=3", *slow)
     assert answer.code == 0, answer.err
     before = load(origin).method.state_dict()
     after = load(tmp_path / "run/checkpoints/last.ckpt").method.state_dict()
@@ -90,7 +90,7 @@ def test_both_stages_of_a_flow_start_from_those_of_the_trained_one(train, tmp_pa
     content["state_dict"]["network.output_gain"] += 0.5
     torch.save(content, best)
     given = (f"model.mean={best}", f"run_folder={tmp_path}/again")
-    answer = train("model=residual_flow_small", f"init={origin}", "trainer.max_steps=1", *slow, *given)
+    answer = train("model=residual_flow_small", f"finetune={origin}", "trainer.max_steps=1", *slow, *given)
     assert answer.code == 0, answer.err
     again = load(tmp_path / "again/checkpoints/last.ckpt").method.state_dict()
     gains = content["state_dict"]["network.output_gain"], before["network.output_gain"]
@@ -103,14 +103,14 @@ def test_both_stages_of_a_flow_start_from_those_of_the_trained_one(train, tmp_pa
     [
         (["model=care_small"], "is a ddpm_small"),
         (["model.network.base=16"], "another network"),
-        (["init=nowhere.ckpt"], "error: init=nowhere.ckpt: no such file"),
-        (["init=[a,b]"], "error: init=[a,b]: no such file"),
-        (["init=3"], "error: init=3: no such file"),
+        (["finetune=nowhere.ckpt"], "error: finetune=nowhere.ckpt: no such file"),
+        (["finetune=[a,b]"], "error: finetune=[a,b]: no such file"),
+        (["finetune=3"], "error: finetune=3: no such file"),
         (["model=ddpm_small", "+model.colour=red"], "no setting of the model"),
     ],
 )
 def test_what_does_not_suit_is_refused_before_a_run_begins(train, tmp_path, given, says):
     origin = write_checkpoint(tmp_path / "origin.ckpt")
-    answer = train(f"init={origin}", *given)
+    answer = train(f"finetune={origin}", *given)
     assert answer.code == 2 and says in answer.err
     assert not (tmp_path / "run").exists()

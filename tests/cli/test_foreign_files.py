@@ -217,7 +217,7 @@ def test_no_verb_runs_what_a_model_names(
         ["restore", f"checkpoint={path}", f"input={low}", f"output={out}"],
         ["evaluate", f"checkpoint={path}", *data, f"output={out}"],
         ["export", f"checkpoint={path}", f"output={tmp_path}/a.safetensors", "authors=[A]"],
-        ["train", f"init={path}", *data, f"run_folder={tmp_path}/run", "trainer=cpu"],
+        ["train", f"finetune={path}", *data, f"run_folder={tmp_path}/run", "trainer=cpu"],
     ):
         watched.clear()
         answer = command(*arguments)

@@ -65,7 +65,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
 
     with monkeypatch.context():
         monkeypatch.setattr(DDPM, "training_step", fills)
-        settings = [*TINY, "callbacks.samples=null", f"data.root={pair_folder}", "trainer.max_steps=12"]
+        settings = [*TINY, "callbacks.images=null", f"data.root={pair_folder}", "trainer.max_steps=12"]
         refused(command("train", *settings, f"run_folder={run}"), run)
     files(run)
     last = run / "checkpoints" / "last.ckpt"
@@ -82,7 +82,13 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
 @pytest.mark.slow
 def test_verbs_that_score_and_restore(command, pair_folder, disk, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "model.ckpt")
-    evaluate = ["evaluate", f"checkpoint={checkpoint}", "data=folder", f"data.root={pair_folder}", "draws=2"]
+    evaluate = [
+        "evaluate",
+        f"checkpoint={checkpoint}",
+        "data=folder",
+        f"data.root={pair_folder}",
+        "samples=2",
+    ]
     evaluate += ["sampler.steps=1", f"output={disk}/evaluation"]
     assert command(*evaluate, "figures=1").code == 0
     assert (
@@ -90,7 +96,13 @@ def test_verbs_that_score_and_restore(command, pair_folder, disk, tmp_path):
         == 0
     )
     assert command("report", f"{disk}/evaluation", f"output={disk}/report.html").code == 0
-    restore = ["restore", f"checkpoint={checkpoint}", "draws=2", "sampler.steps=1", f"output={disk}/restored"]
+    restore = [
+        "restore",
+        f"checkpoint={checkpoint}",
+        "samples=2",
+        "sampler.steps=1",
+        f"output={disk}/restored",
+    ]
     one = [*restore, f"input={pair_folder}/test/low/00000.tif"]
     assert command(*one).code == 0
     export = ["export", f"checkpoint={checkpoint}", f"output={disk}/model.safetensors", "authors=[A]"]

@@ -15,7 +15,7 @@ from tests.cli.test_resume import same
 from tests.cli.test_verbs import TINY
 
 # An epoch is 4 images x 4 crops / 4 = 4 batches.
-SETTINGS = [*TINY, "callbacks.samples=null", "model.network.dropout=0.2", "trainer.log_every_n_steps=1"]
+SETTINGS = [*TINY, "callbacks.images=null", "model.network.dropout=0.2", "trainer.log_every_n_steps=1"]
 
 
 @pytest.fixture

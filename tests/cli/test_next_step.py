@@ -54,9 +54,16 @@ def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are
     monkeypatch.setattr(
         sys, "argv", ["ddpm-lightning", "restore", "preset=fast", "sampler.steps=4", "output=my out"]
     )
-    with pytest.raises(UserError, match="not calibrated for 7 draws by ddim") as raised:
+    with pytest.raises(UserError, match="not calibrated for 7 samples by ddim") as raised:
         intervals.needed_intervals(trained, 7)
     typed = shlex.split(raised.value.remedy)
-    same = {"preset=fast", "sampler.steps=4", f"checkpoint={path}", "split=val", "calibrate=true", "draws=7"}
+    same = {
+        "preset=fast",
+        "sampler.steps=4",
+        f"checkpoint={path}",
+        "split=val",
+        "calibrate=true",
+        "samples=7",
+    }
     assert typed[:2] == ["ddpm-lightning", "evaluate"] and same <= set(typed) and "output=my out" not in typed
     assert ("data.root=DIR" in typed) is not there

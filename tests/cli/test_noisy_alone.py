@@ -69,7 +69,7 @@ def test_what_needs_clean_images_is_refused(command, noisy_folder, tmp_path, set
 def test_a_trained_model_is_not_tuned_to_them(command, noisy_folder, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "model.ckpt")
     answer = command(
-        "train", f"init={checkpoint}", "data=folder", f"data.root={noisy_folder}", "data.crop=32"
+        "train", f"finetune={checkpoint}", "data=folder", f"data.root={noisy_folder}", "data.crop=32"
     )
     assert answer.code == 2 and "no clean images" in answer.err
 

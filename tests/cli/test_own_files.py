@@ -18,7 +18,7 @@ def checkpoint(tmp_path):
 def evaluate(command, checkpoint, pair_folder):
     def call(output, *more):
         settings = [f"checkpoint={checkpoint}", "data=folder", f"data.root={pair_folder}", f"output={output}"]
-        return command("evaluate", *settings, "draws=2", "sampler.steps=1", *more)
+        return command("evaluate", *settings, "samples=2", "sampler.steps=1", *more)
 
     return call
 
@@ -67,15 +67,15 @@ def test_restored_images_take_no_place_of_others(command, checkpoint, pair_folde
         f"output={folder}",
         "sampler.steps=1",
     ]
-    answer = command("restore", *settings, "draws=2")
+    answer = command("restore", *settings, "samples=2")
     assert answer.code == 2 and "holds 00001.tif, which no restore left there" in answer.err
     assert os.listdir(folder) == ["00001.tif"] and (folder / "00001.tif").read_text() == "mine"
     (folder / "00001.tif").unlink()
-    assert command("restore", *settings, "draws=2", "single=true").code == 0
+    assert command("restore", *settings, "samples=2", "single=true").code == 0
     first = tifffile.imread(folder / "00001_std.tif")
-    assert command("restore", *settings, "draws=3").code == 0
+    assert command("restore", *settings, "samples=3").code == 0
     assert (tifffile.imread(folder / "00001_std.tif") != first).any()
-    assert command("restore", *settings, "draws=2", "single=true").code == 0
+    assert command("restore", *settings, "samples=2", "single=true").code == 0
 
 
 def test_previews_do_not_meet(command, checkpoint, pair_folder, tmp_path):
@@ -83,7 +83,7 @@ def test_previews_do_not_meet(command, checkpoint, pair_folder, tmp_path):
     (tmp_path / "in").mkdir()
     for name in ("a.tif", "a.tiff"):
         (tmp_path / "in" / name).write_bytes(low.read_bytes())
-    settings = [f"checkpoint={checkpoint}", f"input={tmp_path}/in", "sampler.steps=1", "draws=2"]
+    settings = [f"checkpoint={checkpoint}", f"input={tmp_path}/in", "sampler.steps=1", "samples=2"]
     answer = command("restore", *settings, f"output={tmp_path}/out", "preview=true")
     assert answer.code == 2 and "would both write preview/a.png" in answer.err
     assert not (tmp_path / "out").exists()
@@ -109,7 +109,7 @@ def test_obstacles_are_found_before_the_work(command, checkpoint, pair_folder, t
     else:
         (folder / name).write_text("mine")
     settings = [f"checkpoint={checkpoint}", f"input={pair_folder}/test/low", f"output={folder}"]
-    answer = command("restore", *settings, "draws=2", "sampler.steps=1")
+    answer = command("restore", *settings, "samples=2", "sampler.steps=1")
     assert answer.code == 2 and name in answer.err and os.listdir(folder) == [name]
 
 

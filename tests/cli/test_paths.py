@@ -157,7 +157,7 @@ def test_restore_reads_and_writes_folders_of_any_name(command, model, name, tmp_
     image = np.random.default_rng(0).poisson(30, (16, 16)).astype(np.uint16)
     tifffile.imwrite(tmp_path / name / "a.tif", image)
     checkpoint, output = f"checkpoint=models/{name}/best.ckpt", f"output=out/{name}"
-    answer = command("restore", checkpoint, f"input={name}", output, "preset=stored", "draws=2")
+    answer = command("restore", checkpoint, f"input={name}", output, "preset=stored", "samples=2")
     assert answer.code == 0, answer.err
     record = json.loads((tmp_path / "out" / name / "restore.json").read_text())
     assert record["settings"]["input"] == name and record["settings"]["output"] == f"out/{name}"
@@ -172,7 +172,7 @@ def test_a_run_in_a_folder_of_any_name_is_trained_scored_and_resumed(command, tm
     pairs = write_pairs(tmp_path / name / "pairs", size=32)
     run = f"runs/{name}"
     given = (f"run_folder={run}", f"data.root={name}/pairs", "trainer.max_steps=2")
-    answer = command("train", *TINY, *given, "callbacks.samples.images=1")
+    answer = command("train", *TINY, *given, "callbacks.images.images=1")
     assert answer.code == 0, answer.err
     config = yaml.safe_load((tmp_path / run / "config.yaml").read_text())
     assert config["run_folder"] == run and config["data"]["root"] == f"{name}/pairs"
@@ -184,7 +184,7 @@ def test_a_run_in_a_folder_of_any_name_is_trained_scored_and_resumed(command, tm
     assert answer.code == 0, answer.err
     assert json.loads((tmp_path / run / "status.json").read_text())["step"] == 4
     pairs.rename(tmp_path / "elsewhere, (2)")
-    given = (f"output={run}/scores", "data=folder", "data.root=elsewhere, (2)", "draws=2", "figures=0")
+    given = (f"output={run}/scores", "data=folder", "data.root=elsewhere, (2)", "samples=2", "figures=0")
     answer = command("evaluate", f"checkpoint={run}/checkpoints/best.ckpt", *given)
     assert answer.code == 0, answer.err
     summary = json.loads((tmp_path / run / "scores" / "summary.json").read_text())
@@ -200,7 +200,7 @@ def test_a_run_in_a_folder_of_any_name_is_trained_scored_and_resumed(command, tm
 def test_the_other_process_of_a_run_sees_the_same_names(tmp_path):
     write_pairs(tmp_path / "a, (b) ${x}", size=32)
     given = ["trainer=ddp_cpu", "trainer.max_steps=2", "data.root=a, (b) ${x}", "run_folder=run [1], it's"]
-    command = [sys.executable, "-m", "ddpm_lightning", "train", *TINY, *given, "callbacks.samples.images=1"]
+    command = [sys.executable, "-m", "ddpm_lightning", "train", *TINY, *given, "callbacks.images.images=1"]
     command.remove("trainer=cpu")
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from ddpm_lightning.cli import restore
 from tests.trained import TINY, write_checkpoint
 
 #: Few and small evaluations: three steps, planes of four tiles.
-SMALL = ["preset=stored", "draws=2", "tile=32", "overlap=8", "margin=0"]
+SMALL = ["preset=stored", "samples=2", "tile=32", "overlap=8", "margin=0"]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def do(command, model, noisy, tmp_path):
 
 def test_everything_on_request_and_its_record(do, tmp_path):
     answer, images, record = do("entropy=true", "single=true", "preview=true")
-    parts = ("", "_std", "_entropy", "_draw_01", "_draw_02")
+    parts = ("", "_std", "_entropy", "_sample_01", "_sample_02")
     assert set(images) == {f"{name}{part}.tif" for name in ("a", "b", "c", "stack") for part in parts}
     previews = sorted((tmp_path / "out" / "preview").iterdir())
     assert [path.name for path in previews] == ["a.png", "b.png", "c.png", "stack.png"]
@@ -160,7 +160,7 @@ def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_
     answer, images, record = do("entropy=true", "single=true")
     assert len(done) == 4 and "their samples were not stored" in answer.out
     assert {name: images[name] for name in first} == first and "a_entropy.tif" in images
-    assert {"preview/a.png", "a_draw_02.tif", "a.tif", "a_std.tif"} <= set(record["files"][0]["results"])
+    assert {"preview/a.png", "a_sample_02.tif", "a.tif", "a_std.tif"} <= set(record["files"][0]["results"])
     for fewer in ([], ["std=false"], ["entropy=true", "preview=true"]):
         answer, _, _ = do(*fewer)
         assert len(done) == 4 and "4 of 4 files were finished before" in answer.out
@@ -173,12 +173,14 @@ def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_
         and "b_entropy.tif" in answer.out
         and len(images["b_entropy.tif"]) > 99
     )
-    answer, images, _ = do("seed=1", "draws=3")
-    assert len(done) == 9 and "seed: 0 before, 1 now" in answer.out and "draws: 2 before, 3 now" in answer.out
+    answer, images, _ = do("seed=1", "samples=3")
+    assert (
+        len(done) == 9 and "seed: 0 before, 1 now" in answer.out and "samples: 2 before, 3 now" in answer.out
+    )
     assert (
         "4 files were restored before with other settings" in answer.out and images["a.tif"] != first["a.tif"]
     )
-    assert "left unchanged in" in answer.out and "a_draw_02.tif" in images
+    assert "left unchanged in" in answer.out and "a_sample_02.tif" in images
 
 
 @pytest.mark.slow
@@ -207,8 +209,8 @@ def test_workers_do_not_change_a_byte(do, noisy):
 def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
     answer, images, _ = do("intervals=true", code=2)
     assert (
-        "was not calibrated for 2 draws" in answer.err
-        and "calibrate=true draws=2" in answer.err
+        "was not calibrated for 2 samples" in answer.err
+        and "calibrate=true samples=2" in answer.err
         and "preset=stored" in answer.err
         and not images
     )
@@ -218,7 +220,7 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
         "level": 0.9,
         "epsilon": 0.001,
         "images": 20,
-        "draws": 2,
+        "samples": 2,
         "preset": trained.way,
         "split": "val",
         "checkpoint_sha256": trained.sha256,
@@ -232,22 +234,22 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
     np.testing.assert_allclose(high - low, 4 * (std + 0.001 * 50), rtol=1e-3, atol=1e-4)
 
 
-def test_a_method_of_one_draw_has_no_spread(do, tmp_path, noisy):
+def test_a_method_of_one_sample_has_no_spread(do, tmp_path, noisy):
     settings = [setting for setting in TINY[1:] if "sampler" not in setting]
     regression = write_checkpoint(
         tmp_path / "regression" / "best.ckpt", model=["model=regression_small", *settings]
     )
     _, images, record = do(f"checkpoint={regression}", f"input={noisy}/a.tif", "preset=null")
-    assert set(images) == {"a.tif"} and record["files"][0]["draws"] == 1
+    assert set(images) == {"a.tif"} and record["files"][0]["samples"] == 1
     answer, _, _ = do(f"checkpoint={regression}", "entropy=true", "preset=null", output="other", code=2)
-    assert "entropy=true: needs several different draws" in answer.err
+    assert "entropy=true: needs several different samples" in answer.err
 
 
 def test_a_plan_says_what_the_job_costs_and_does_nothing(do, tmp_path):
-    answer, images, _ = do("plan=true", "draws=10")
+    answer, images, _ = do("plan=true", "samples=10")
     tiles = (3 * 2 * 2 + 3) * 10 * 3  # three planes of 40 x 36 pixels, and three that fit in a tile
-    assert f"10 draws of 3 steps: {tiles} network evaluations on tiles of 32 pixels" in answer.out
-    assert "draws=5" in answer.out and "GB that are free" in answer.out
+    assert f"10 samples of 3 steps: {tiles} network evaluations on tiles of 32 pixels" in answer.out
+    assert "samples=5" in answer.out and "GB that are free" in answer.out
     assert not (tmp_path / "out").exists()
 
 
@@ -270,13 +272,13 @@ def test_folders_of_positions_with_equal_names_are_restored_side_by_side(do, noi
 
 
 def test_one_sample_of_each_image_has_no_map(do, tmp_path):
-    answer, images, record = do("draws=1", "preview=true", f"input={tmp_path}/noisy/a.tif")
+    answer, images, record = do("samples=1", "preview=true", f"input={tmp_path}/noisy/a.tif")
     assert set(images) == {"a.tif"} and (tmp_path / "out" / "preview" / "a.png").is_file()
     assert "no standard deviation" in answer.out and "no standard deviation" in record["files"][0]["no_std"]
-    _, images, record = do("draws=2", f"input={tmp_path}/noisy/a.tif")
+    _, images, record = do("samples=2", f"input={tmp_path}/noisy/a.tif")
     assert set(images) == {"a.tif", "a_std.tif"} and "no_std" not in record["files"][0]
     for asked in ("entropy", "intervals"):
-        answer, *_ = do("draws=1", f"{asked}=true", f"input={tmp_path}/noisy/a.tif", output="new", code=2)
+        answer, *_ = do("samples=1", f"{asked}=true", f"input={tmp_path}/noisy/a.tif", output="new", code=2)
         assert asked in answer.err and not (tmp_path / "new").exists()
 
 

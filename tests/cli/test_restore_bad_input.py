@@ -66,7 +66,12 @@ def model(tmp_path):
 @pytest.fixture
 def restore(command, model, tmp_path):
     def run(source, *arguments, output=None):
-        given = [f"checkpoint={model}", f"input={source}", f"output={output or tmp_path / 'out'}", "draws=2"]
+        given = [
+            f"checkpoint={model}",
+            f"input={source}",
+            f"output={output or tmp_path / 'out'}",
+            "samples=2",
+        ]
         answer = command("restore", *given, *arguments)
         assert "Traceback" not in answer.out + answer.err
         return answer

@@ -109,7 +109,7 @@ def stopped(monkeypatch):
 def assert_rows(whole, part):
     """Asserts that a part has all numbers of a whole run.
 
-    It has more: where a run ends by itself, it validates and draws samples once more.
+    It has more: where a run ends by itself, it validates and samples samples once more.
     """
     whole, part = rows(whole), rows(part)
     assert whole == {step: {key: part[step].get(key) for key in row} for step, row in whole.items()}
@@ -137,7 +137,7 @@ def test_a_run_that_is_made_longer(command, pair_folder, tmp_path, best_at, mode
         *more,
         f"data.root={pair_folder}",
         "trainer.log_every_n_steps=1",
-        "callbacks.samples=null",
+        "callbacks.images=null",
     ]
     for name, steps in (("whole", 16), ("part", at)):
         answer = command("train", *common, f"trainer.max_steps={steps}", f"run_folder={tmp_path}/{name}")
@@ -196,7 +196,7 @@ def test_a_run_that_is_ended(
 def test_a_run_in_two_stages(command, pair_folder, tmp_path, best_at, stopped, monkeypatch, name, stage):
     best_at(4)
     common = [*FLOW, f"model={name}", f"data.root={pair_folder}", "trainer.max_steps=24"]
-    common += ["trainer.log_every_n_steps=1", "callbacks.samples=null"]
+    common += ["trainer.log_every_n_steps=1", "callbacks.images=null"]
     assert command("train", *common, f"run_folder={tmp_path}/whole").code == 0
     with monkeypatch.context():
         stopped("signal", 8, stage)
@@ -216,7 +216,7 @@ def test_a_run_in_two_stages(command, pair_folder, tmp_path, best_at, stopped, m
 @pytest.mark.slow
 def test_folder_and_data_that_have_moved(command, pair_folder, tmp_path, best_at):
     best_at(4)
-    settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=16", "callbacks.samples=null"]
+    settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=16", "callbacks.images=null"]
     longer = "trainer.max_steps=16"
     assert command("train", *settings, "run_folder=whole").code == 0
     assert command("train", *settings, "trainer.max_steps=6", "run_folder=runs/part").code == 0
@@ -258,7 +258,7 @@ def test_simulated_data_are_in_no_folder(command, tmp_path):
         "data.size=64",
         "trainer=cpu",
     ]
-    settings += ["callbacks.samples=null", "trainer.precision=32-true", "data.validation_crops=2"]
+    settings += ["callbacks.images=null", "trainer.precision=32-true", "data.validation_crops=2"]
     assert command("train", *settings, "trainer.max_steps=1", "run_folder=run").code == 0
     answer = command("train", "resume=run", "trainer.max_steps=2", f"data.root={tmp_path}")
     assert answer.code == 2 and "data.root" in answer.err and "not in a folder" in answer.err
@@ -268,7 +268,7 @@ def test_simulated_data_are_in_no_folder(command, tmp_path):
 @pytest.mark.slow
 def test_a_run_begun_with_lightnings_own_callback(command, pair_folder, tmp_path, best_at):
     best_at(4)
-    settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.samples=null"]
+    settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.images=null"]
     old = "lightning.pytorch.callbacks.ModelCheckpoint"
     assert command("train", *settings, f"callbacks.checkpoint._target_={old}", "run_folder=old").code == 0
     assert content(tmp_path / "old")["global_step"] == 4, "no longer so: the change of its name can go"
@@ -284,7 +284,7 @@ def test_a_run_begun_with_lightnings_own_callback(command, pair_folder, tmp_path
 
 def test_a_lost_best_checkpoint_does_not_keep_its_score(command, pair_folder, tmp_path, best_at):
     best_at(4)
-    settings = [*TINY, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.samples=null"]
+    settings = [*TINY, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.images=null"]
     assert command("train", *settings, "run_folder=run").code == 0
     (tmp_path / "run" / "checkpoints" / "best.ckpt").unlink()
     assert command("train", "resume=run", "trainer.max_steps=16").code == 0
@@ -294,7 +294,7 @@ def test_a_lost_best_checkpoint_does_not_keep_its_score(command, pair_folder, tm
 def test_the_best_step_may_be_the_last_one(command, pair_folder, tmp_path, best_at):
     """A run that ends inside of an epoch is validated at its end, and a longer run keeps that score."""
     best_at(6)
-    settings = [*TINY, f"data.root={pair_folder}", "trainer.max_steps=6", "callbacks.samples=null"]
+    settings = [*TINY, f"data.root={pair_folder}", "trainer.max_steps=6", "callbacks.images=null"]
     assert command("train", *settings, "run_folder=run").code == 0
     assert content(tmp_path / "run", "best")["global_step"] == 6
     assert command("train", "resume=run", "trainer.max_steps=16").code == 0

@@ -24,8 +24,8 @@ def elsewhere(folder):
 def verbs(pair_folder, tmp_path):
     """Commands that write to the folder ``out``."""
     checkpoint, out = write_checkpoint(tmp_path / "model.ckpt"), tmp_path / "out"
-    scored = [f"checkpoint={checkpoint}", "draws=2", "sampler.steps=1", f"output={out}"]
-    steps = ["callbacks.samples=null", "trainer.max_steps=2", f"run_folder={out}"]
+    scored = [f"checkpoint={checkpoint}", "samples=2", "sampler.steps=1", f"output={out}"]
+    steps = ["callbacks.images=null", "trainer.max_steps=2", f"run_folder={out}"]
     return {
         "train": ["train", *TINY, f"data.root={pair_folder}", *steps],
         "resume": ["train", f"resume={out}"],

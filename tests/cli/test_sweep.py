@@ -93,16 +93,16 @@ def test_a_sweep_inside_of_a_distributed_run_is_refused(command, jobs, monkeypat
 
 
 def test_scores_of_evaluations_are_in_the_table(tmp_path):
-    for number, (draws, psnr) in enumerate(((1, 20.0), (5, 22.5))):
+    for number, (samples, psnr) in enumerate(((1, 20.0), (5, 22.5))):
         folder = tmp_path / str(number)
         folder.mkdir()
-        record = {"verb": "evaluate", "overrides": ["seed=0", f"draws={draws}"], "state": "finished"}
+        record = {"verb": "evaluate", "overrides": ["seed=0", f"samples={samples}"], "state": "finished"}
         (folder / "job.json").write_text(json.dumps(record))
         scores = {"estimators": {"average": {"psnr": {"median": psnr}, "ms_ssim": None}}}
         (folder / "summary.json").write_text(json.dumps(scores))
     sweep_summary.write_summary(tmp_path)
     rows = table(tmp_path)
-    assert [(row["draws"], row["average/psnr"]) for row in rows] == [("1", "20.0"), ("5", "22.5")]
+    assert [(row["samples"], row["average/psnr"]) for row in rows] == [("1", "20.0"), ("5", "22.5")]
     assert "seed" not in rows[0], "the same in all jobs"
     assert (tmp_path / "summary.png").is_file()
 
@@ -111,16 +111,16 @@ def test_scores_of_evaluations_are_in_the_table(tmp_path):
     ("settings", "connected"),
     [
         (["seed"], []),
-        (["draws"], [[1, 2]]),
-        (["draws", "seed"], [[1, 2]]),
-        (["draws", "tile", "seed"], [[1, 2]] * 2),
+        (["samples"], [[1, 2]]),
+        (["samples", "seed"], [[1, 2]]),
+        (["samples", "tile", "seed"], [[1, 2]] * 2),
     ],
 )
 def test_seeds_are_points_and_no_line(tmp_path, monkeypatch, settings, connected):
     drawn = []
     inner = Axes.plot
     monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: drawn.append(a) or inner(self, *a, **k))
-    values = {"seed": (0, 1, 2), "draws": (1, 2), "tile": (64, 128)}
+    values = {"seed": (0, 1, 2), "samples": (1, 2), "tile": (64, 128)}
     rows = [
         dict(zip(settings, chosen, strict=True)) for chosen in product(*(values[name] for name in settings))
     ]
@@ -128,7 +128,7 @@ def test_seeds_are_points_and_no_line(tmp_path, monkeypatch, settings, connected
     sweep_summary._draw(rows, settings, tmp_path / "summary.png")
     assert [list(x) for x, _, style in drawn if style == "-"] == connected
     assert sum(len(x) for x, _, style in drawn if style == "o") == len(rows)
-    if settings == ["draws", "seed"]:
+    if settings == ["samples", "seed"]:
         assert drawn[1][1] == pytest.approx([0.1, 0.4])
 
 

@@ -26,7 +26,7 @@ from ddpm_lightning.utils.tile_progress import Meter
 from tests.cli.test_verbs import TINY
 from tests.trained import write_checkpoint
 
-SMALL = ["preset=stored", "draws=2", "margin=0"]
+SMALL = ["preset=stored", "samples=2", "margin=0"]
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_a_command_is_told_once_and_may_finish(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_ended_by_its_time_says_so_and_is_resumed(command, pair_folder, tmp_path):
     run = tmp_path / "ru n"
-    times = ["+trainer.max_time=00:00:00:01", "trainer.max_steps=100000", "callbacks.samples=null"]
+    times = ["+trainer.max_time=00:00:00:01", "trainer.max_steps=100000", "callbacks.images=null"]
     answer = command("train", *TINY, f"data.root={pair_folder}", f"run_folder={run}", *times)
     assert answer.code == 0, answer.err
     status = json.loads((run / "status.json").read_text())
@@ -236,7 +236,7 @@ def test_a_plan_and_the_run_name_what_is_left_out(command, given, noisy):
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(noisy / "shot.png")
     (noisy / "old").mkdir()
     tifffile.imwrite(noisy / "old" / "e.tif", np.eye(16, dtype=np.uint8))
-    for more, code in ((["plan=true"], 0), (["draws=1"], 3)):
+    for more, code in ((["plan=true"], 0), (["samples=1"], 3)):
         answer = command(*given, *more)
         said = answer.out + answer.err
         assert answer.code == code and "broken.tif" in said, answer

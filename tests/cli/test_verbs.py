@@ -23,7 +23,7 @@ TINY = [
     "data.validation_crops=4",
     "trainer=cpu",
     "trainer.precision=32-true",
-    "callbacks.samples.draws=2",
+    "callbacks.images.samples=2",
 ]
 
 
@@ -113,14 +113,14 @@ def test_evaluate_leaves_the_contract(command, run, tmp_path):
     answer = command(
         "evaluate",
         f"checkpoint={run}/checkpoints/best.ckpt",
-        "draws=3",
+        "samples=3",
         "figures=2",
         f"output={tmp_path}/scores",
     )
     assert answer.code == 0, answer.err
     assert "| average |" in answer.out
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
-    assert summary["protocol"] == "range" and summary["split"] == "test" and summary["draws"] == 3
+    assert summary["protocol"] == "range" and summary["split"] == "test" and summary["samples"] == 3
     assert summary["data"] == "pairs" and set(summary["estimators"]) == {"raw", "single", "average"}
     for numbers in summary["estimators"].values():
         for metric in ("mae", "psnr", "nrmse", "pearson"):
@@ -138,9 +138,11 @@ def test_an_evaluation_leaves_nothing_of_an_earlier_one(command, run, tmp_path):
         tmp_path / "scores",
         (f"checkpoint={run}/checkpoints/best.ckpt", "sampler.steps=1", "limit=1"),
     )
-    assert command("evaluate", *common, "draws=2", "figures=1", "also=[affine]", f"output={scores}").code == 0
+    assert (
+        command("evaluate", *common, "samples=2", "figures=1", "also=[affine]", f"output={scores}").code == 0
+    )
     assert (scores / "metrics_affine.csv").is_file() and (scores / "views").is_dir()
-    assert command("evaluate", *common, "draws=1", "figures=0", f"output={scores}").code == 0
+    assert command("evaluate", *common, "samples=1", "figures=0", f"output={scores}").code == 0
     assert {path.name for path in scores.iterdir()} == {"metrics.csv", "summary.json", "summary.md"}
 
 
@@ -162,7 +164,12 @@ def test_places_that_cannot_be_are_refused_before_the_work(command, run, overrid
 
 
 def test_a_centre_larger_than_the_images_is_refused(command, run, tmp_path):
-    given = (f"checkpoint={run}/checkpoints/best.ckpt", "draws=1", f"output={tmp_path}/scores", "centre=4000")
+    given = (
+        f"checkpoint={run}/checkpoints/best.ckpt",
+        "samples=1",
+        f"output={tmp_path}/scores",
+        "centre=4000",
+    )
     answer = command("evaluate", *given)
     assert answer.code == 2 and "choose a smaller centre" in answer.err
 
@@ -184,7 +191,7 @@ def test_other_protocols_data_and_samplers(command, run, pair_folder, tmp_path, 
         "split=val",
         "sampler=ddim",
         "sampler.steps=2",
-        "draws=2",
+        "samples=2",
         f"protocol={protocol}",
         f"output={tmp_path}/scores",
     )
@@ -201,7 +208,7 @@ def test_restore_keeps_name_axes_type_and_size(command, run, pair_folder, tmp_pa
         f"checkpoint={run}/checkpoints/best.ckpt",
         f"input={pair_folder}/test/low/00000.tif",
         f"output={tmp_path}/restored",
-        "draws=2",
+        "samples=2",
     )
     assert answer.code == 0, answer.err
     before = tifffile.imread(pair_folder / "test/low/00000.tif")
@@ -213,13 +220,15 @@ def test_restore_keeps_name_axes_type_and_size(command, run, pair_folder, tmp_pa
 
 
 def test_what_is_scored_is_what_restore_writes(command, pair_folder, tmp_path):
-    """The same draws, borders and scale: the numbers of an evaluation are those of the files."""
+    """The same samples, borders and scale: the numbers of an evaluation are those of the files."""
     model = f"checkpoint={write_checkpoint(tmp_path / 'best.ckpt', per_image=True)}"
     data = ["data=folder", f"data.root={pair_folder}"]
     places = [f"input={pair_folder}/test/low/00000.tif", f"output={tmp_path}/restored"]
-    assert command("restore", model, *places, "draws=2").code == 0
+    assert command("restore", model, *places, "samples=2").code == 0
     assert (
-        command("evaluate", model, *data, f"output={tmp_path}/scores", "draws=2", "limit=1", "figures=0").code
+        command(
+            "evaluate", model, *data, f"output={tmp_path}/scores", "samples=2", "limit=1", "figures=0"
+        ).code
         == 0
     )
     with (tmp_path / "scores" / "metrics.csv").open() as file:
@@ -235,7 +244,7 @@ def test_what_is_scored_is_what_restore_writes(command, pair_folder, tmp_path):
 def test_one_bad_file_among_many_is_reported_and_skipped(command, run, pair_folder, tmp_path):
     low = pair_folder / "test" / "low"
     (low / "00001.tif").write_bytes(b"II*\0 broken")
-    arguments = ["restore", f"checkpoint={run}/checkpoints/best.ckpt", f"input={low}", "draws=2"]
+    arguments = ["restore", f"checkpoint={run}/checkpoints/best.ckpt", f"input={low}", "samples=2"]
     answer = command(*arguments, f"output={tmp_path}/restored")
     assert answer.code == 3 and "00001.tif" in answer.out and "2 of 3 files restored" in answer.out
     assert {p.name for p in (tmp_path / "restored").glob("*.tif")} == {

@@ -103,7 +103,7 @@ def test_an_unknown_specimen_is_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"split": "tset"}, {"count": 0}, {"size": 8}, {"world": -1}, {"specimens": ["cats"]}]
+    "wrong", [{"split": "tset"}, {"count": 0}, {"size": 8}, {"dataset_seed": -1}, {"specimens": ["cats"]}]
 )
 def test_what_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(UserError):

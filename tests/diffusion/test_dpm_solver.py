@@ -14,7 +14,7 @@ from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.process import per_image
 from ddpm_lightning.diffusion.samplers import DDIM
 from ddpm_lightning.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
-from tests.diffusion.test_samplers import MEAN, STD, draws
+from tests.diffusion.test_samplers import MEAN, STD, samples
 
 
 class Doubles:
@@ -57,13 +57,13 @@ def test_order_of_convergence(sampler, order):
 
 
 def test_twenty_steps_are_nearer_to_the_posterior_than_ddim():
-    spread = {sampler.name: draws(sampler).double().std().item() for sampler in (DPMSolver(20), DDIM(20))}
+    spread = {sampler.name: samples(sampler).double().std().item() for sampler in (DPMSolver(20), DDIM(20))}
     assert abs(spread["dpm_solver"] - STD) < 0.5 * abs(spread["ddim"] - STD)
     assert spread["dpm_solver"] == pytest.approx(STD, rel=0.04)
 
 
 def test_one_step_is_the_estimate():
-    torch.testing.assert_close(draws(DPMSolver(1)), draws(DDIM(1)))
+    torch.testing.assert_close(samples(DPMSolver(1)), samples(DDIM(1)))
 
 
 @pytest.mark.parametrize("schedule", [CosineSchedule(200), LinearSchedule(200)], ids=["cosine", "linear"])

@@ -76,16 +76,16 @@ def test_training_times_are_uniform_but_for_a_share_at_the_start():
     assert (training_times(uniform) == 0).double().mean().item() == pytest.approx(0.02, abs=0.002)
 
 
-def test_realism_is_the_trade_of_averaging_at_the_price_of_one_draw():
-    """Errors of the mean (a) and of the draw about it (b), independent, add to a + λ² b, as for 1 / λ² draws."""
+def test_realism_is_the_trade_of_averaging_at_the_price_of_one_sample():
+    """Errors of the mean (a) and of the sample about it (b), independent, add to a + λ² b, as for 1 / λ² samples."""
     generator = torch.Generator().manual_seed(0)
     target, error, residual = torch.randn(3, 1, 1, 200, 200, generator=generator).double()
     mean = target + 0.4 * error
-    draw = mean + 0.8 * residual
-    assert torch.equal(Euler(realism=0).blend(mean, draw), mean)
-    torch.testing.assert_close(Euler(realism=1).blend(mean, draw), draw)
+    sample = mean + 0.8 * residual
+    assert torch.equal(Euler(realism=0).blend(mean, sample), mean)
+    torch.testing.assert_close(Euler(realism=1).blend(mean, sample), sample)
     for realism in (0.25, 0.5, 0.707):
-        blended = Euler(realism=realism).blend(mean, draw)
+        blended = Euler(realism=realism).blend(mean, sample)
         expected = 0.4**2 + realism**2 * 0.8**2
         assert (blended - target).square().mean().item() == pytest.approx(expected, rel=0.03)
 

@@ -37,15 +37,15 @@ def test_uniform_numbers_are_uniform_and_inside_of_the_interval():
 
 def test_the_same_key_gives_the_same_noise_in_any_batch():
     together = KeyedNoise(7, ["a", "b", "a"], [0, 0, 1])(5, (1, 9, 7))
-    for row, (image, draw) in enumerate((("a", 0), ("b", 0), ("a", 1))):
-        assert torch.equal(together[row], KeyedNoise(7, [image], [draw])(5, (1, 9, 7))[0])
+    for row, (image, sample) in enumerate((("a", 0), ("b", 0), ("a", 1))):
+        assert torch.equal(together[row], KeyedNoise(7, [image], [sample])(5, (1, 9, 7))[0])
 
 
 @pytest.mark.parametrize("other", [(1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1)])
 def test_each_part_of_the_key_changes_the_noise(other):
-    seed, image, draw, step = other
+    seed, image, sample, step = other
     a = KeyedNoise(0, ["a"], [0])(0, (1, 64, 64)).flatten()
-    b = KeyedNoise(seed, [image], [draw])(step, (1, 64, 64)).flatten()
+    b = KeyedNoise(seed, [image], [sample])(step, (1, 64, 64)).flatten()
     assert abs(torch.corrcoef(torch.stack([a, b]))[0, 1]) < 0.06
 
 
@@ -61,5 +61,5 @@ def test_any_shape(shape):
 
 
 def test_rows_need_an_image_and_a_draw():
-    with pytest.raises(ValueError, match="2 images but 1 draws"):
+    with pytest.raises(ValueError, match="2 images but 1 samples"):
         KeyedNoise(0, ["a", "b"], [0])

@@ -1,7 +1,7 @@
 r"""Samplers against a posterior that is known in closed form.
 
 With a prior y ~ N(m, s^2) for each pixel, the best estimate of y_0 from y_t is linear, and a sampler that is given it
-must return draws of N(m, s^2).
+must return samples of N(m, s^2).
 """
 
 import pytest
@@ -29,7 +29,7 @@ def exact(y_t: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
     return MEAN + gain * (y_t - level.sqrt() * MEAN)
 
 
-def draws(sampler, count=8, schedule=None, clip=None, seed=0):
+def samples(sampler, count=8, schedule=None, clip=None, seed=0):
     noise = KeyedNoise(seed, ["image"] * count, range(count))
     return sampler(exact, schedule or CosineSchedule(200), noise, SHAPE, clip=clip)
 
@@ -62,7 +62,7 @@ SAMPLERS = {
 @pytest.mark.parametrize("schedule", [CosineSchedule(200), LinearSchedule(200)], ids=["cosine", "linear"])
 def test_all_steps_return_the_posterior(name, schedule):
     sampler, eta = SAMPLERS[name]
-    y = draws(sampler, schedule=schedule).double()
+    y = samples(sampler, schedule=schedule).double()
     assert y.mean().item() == pytest.approx(MEAN, abs=0.005)
     assert y.std().item() == pytest.approx(
         predicted_std(schedule, eta), rel=0.012
@@ -73,14 +73,14 @@ def test_all_steps_return_the_posterior(name, schedule):
 @pytest.mark.parametrize("name", ["ancestral", "ddim"])
 def test_many_steps_reach_the_known_variance(name):
     sampler, eta = SAMPLERS[name]
-    y = draws(sampler, schedule=CosineSchedule(1000)).double()
+    y = samples(sampler, schedule=CosineSchedule(1000)).double()
     assert y.mean().item() == pytest.approx(MEAN, abs=0.005)
     assert y.std().item() == pytest.approx(STD, rel=0.015)
     assert predicted_std(CosineSchedule(1000), eta) == pytest.approx(STD, rel=0.01)
 
 
-def test_averaging_k_draws_divides_the_variance_by_k():
-    y = draws(Ancestral(50), count=16).double()
+def test_averaging_k_samples_divides_the_variance_by_k():
+    y = samples(Ancestral(50), count=16).double()
     for k in (2, 4, 16):
         averages = y.reshape(16 // k, k, *SHAPE).mean(1)
         assert averages.var().item() == pytest.approx(y.var().item() / k, rel=0.08)
@@ -88,13 +88,13 @@ def test_averaging_k_draws_divides_the_variance_by_k():
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
 def test_strided_grids_keep_the_mean_and_lose_spread(steps):
-    y = draws(Ancestral(steps)).double()
+    y = samples(Ancestral(steps)).double()
     assert y.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert y.std().item() < STD * 1.02
 
 
 def test_ddim_with_eta_one_is_ancestral():
-    torch.testing.assert_close(draws(DDIM(20, eta=1.0), 2), draws(Ancestral(20), 2), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(samples(DDIM(20, eta=1.0), 2), samples(Ancestral(20), 2), rtol=1e-4, atol=1e-4)
 
 
 def test_deterministic_samplers_depend_on_the_start_noise_alone():
@@ -107,8 +107,8 @@ def test_deterministic_samplers_depend_on_the_start_noise_alone():
     DDIM(10)(exact, CosineSchedule(200), Frozen(0, ["a"], [0]), SHAPE)
 
 
-def test_batch_and_single_draws_are_equal():
-    together = draws(Ancestral(10), count=5)
+def test_batch_and_single_samples_are_equal():
+    together = samples(Ancestral(10), count=5)
     for k in range(5):
         noise = KeyedNoise(0, ["image"], [k])
         assert torch.equal(Ancestral(10)(exact, CosineSchedule(200), noise, SHAPE, clip=None)[0], together[k])
@@ -152,7 +152,7 @@ def test_eta_outside_of_its_range_is_refused():
 @pytest.mark.parametrize("at", [1.0, 0.9])
 def test_one_step_is_the_estimate_at_its_level(at):
     """At T that is the mean of the posterior, whatever the noise; at 0.9 T a little of the noise is left."""
-    y = draws(OneStep(at)).double()
+    y = samples(OneStep(at)).double()
     level = CosineSchedule(200).alpha_bar[round(200 * at)].item()
     gain = STD**2 * level**0.5 / (level * STD**2 + 1 - level)
     assert y.std().item() == pytest.approx(gain, rel=0.02)
@@ -163,14 +163,14 @@ def test_one_step_is_the_estimate_at_its_level(at):
 def test_a_grid_may_begin_below_pure_noise():
     assert CosineSchedule(200).times(3, 0.9) == [180, 120, 60, 0]
     assert Ancestral(start=0.9).evaluations(CosineSchedule(200)) == 180
-    y = draws(Ancestral(60, start=0.9)).double()
+    y = samples(Ancestral(60, start=0.9)).double()
     assert y.mean().item() == pytest.approx(MEAN, abs=0.02) and 0.9 * STD < y.std().item() < STD * 1.02
     with pytest.raises(ValueError, match=r"sampler\.start is 1\.2; allowed: above 0, at most 1"):
         Ancestral(5, start=1.2).times(CosineSchedule(200))
 
 
 def test_a_guess_of_the_right_law_makes_a_grid_exact_that_begins_far_below_pure_noise():
-    """Diffused clean images are what the state should be there; pure noise is not, and the draws show it."""
+    """Diffused clean images are what the state should be there; pure noise is not, and the samples show it."""
     sampler, schedule = Ancestral(start=0.4), CosineSchedule(200)
     noise = KeyedNoise(0, ["image"] * 8, range(8))
     guess = MEAN + STD * KeyedNoise(1, ["guess"] * 8, range(8))(0, SHAPE)

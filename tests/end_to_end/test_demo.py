@@ -17,7 +17,7 @@ def test_the_demo_restores_filaments(tmp_path):
     estimators = json.loads((folder / "summary.json").read_text())["estimators"]
     raw, single, average = (estimators[name]["psnr"]["median"] for name in ("raw", "single", "average"))
     assert single >= raw + 3
-    # Draws of an exact posterior gain at most 3.01 dB by averaging: more would be a bug.
+    # Samples of an exact posterior gain at most 3.01 dB by averaging: more would be a bug.
     assert single + 0.8 <= average <= single + 3.1
     assert len(list((folder / "figures").glob("*.png"))) >= 4
     before = tifffile.TiffFile(folder / "example" / "noisy_microtubules.tif")

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SETTINGS = [
     *[setting for setting in TINY if setting != "trainer=cpu"],
-    "callbacks.samples=null",
+    "callbacks.images=null",
     "model.network.dropout=0.2",
     "trainer.log_every_n_steps=1",
 ]

@@ -45,7 +45,7 @@ def test_the_search_of_the_documentation_finds_a_learning_rate_in_minutes(tmp_pa
 def test_a_search_and_jobs_side_by_side(pair_folder, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    settings = [*TINY, "callbacks.samples=null", f"data.root={pair_folder}", "trainer.max_steps=4"]
+    settings = [*TINY, "callbacks.images=null", f"data.root={pair_folder}", "trainer.max_steps=4"]
     given = [
         "hydra.sweep.dir=sweep",
         "hydra.sweeper.n_trials=4",
@@ -65,7 +65,7 @@ def test_jobs_beside_each_other(pair_folder, tmp_path):
     """Of joblib, and of submitit's executor for this machine: what the one for clusters does, without a cluster."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason='needs pip install ".[joblib]"')
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason='needs pip install ".[slurm]"')
-    settings = [*TINY, "callbacks.samples=null", f"data.root={pair_folder}", "trainer.max_steps=2"]
+    settings = [*TINY, "callbacks.images=null", f"data.root={pair_folder}", "trainer.max_steps=2"]
     for launcher in ("joblib", "submitit_local"):
         given = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}", "seed=0,1"]
         answer = ddpm_lightning("train", "--multirun", *settings, *given, folder=tmp_path)

@@ -1,4 +1,4 @@
-"""A restorer that draws from a known posterior: everything about its draws can be computed beforehand."""
+"""A restorer that samples from a known posterior: everything about its samples can be computed beforehand."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import Judged, Scoring, evaluate
+from ddpm_lightning.evaluation.run import ImageScores, Scoring, evaluate
 
 SIGMA = 10.0
 
@@ -31,9 +31,9 @@ class Posterior:
 
 
 class GaussianRestorer:
-    """Draws the low image plus noise; ``width`` 1 draws from the true posterior.
+    """Draws the low image plus noise; ``width`` 1 samples from the true posterior.
 
-    ``antithetic`` draws come in pairs of opposite noise. ``gain`` and ``offset`` are what it is wrong by.
+    ``antithetic`` samples come in pairs of antithetic noise. ``gain`` and ``offset`` are what it is wrong by.
     """
 
     def __init__(self, width=1.0, blur=0.0, antithetic=False, seed=1, gain=1.0, offset=0.0):
@@ -45,10 +45,10 @@ class GaussianRestorer:
     def prepared(self, plane):
         return plane, 0
 
-    def draws(self, plane, draws, image):
+    def samples(self, plane, samples, image):
         rng = np.random.default_rng((self.seed, int(image)))
         noise = np.zeros_like(plane)
-        for number in range(draws):
+        for number in range(samples):
             opposite = self.method.antithetic and number % 2
             noise = -noise if opposite else rng.normal(0, SIGMA * self.width, plane.shape)
             if self.blur and not opposite:
@@ -56,7 +56,7 @@ class GaussianRestorer:
             yield (self.gain * (plane + noise) + self.offset).astype(np.float32)
 
 
-def judge(images=4, draws=15, side=96, seed=0, protocol="range", **settings) -> list[Judged]:
-    """Judges images whose draws are known."""
-    source, scoring = Posterior(images, side, seed), Scoring(protocol, draws=draws)
+def judge(images=4, samples=15, side=96, seed=0, protocol="range", **settings) -> list[ImageScores]:
+    """Judges images whose samples are known."""
+    source, scoring = Posterior(images, side, seed), Scoring(protocol, samples=samples)
     return list(evaluate(GaussianRestorer(**settings), source, scoring, range(images)))

@@ -10,7 +10,7 @@ from torch import distributed
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.evaluate import score_checkpoint
 
-#: Processes, draws at once, threads that the caller left.
+#: Processes, samples at once, threads that the caller left.
 WAYS = {
     "processes1": (1, 1, 1),
     "processes1_batch4": (1, 4, 1),
@@ -33,7 +33,7 @@ def score(rank: int, name: str, folder: str) -> None:
         "data=folder",
         f"data.root={folder}/pairs",
         f"output={folder}/{name}",
-        "draws=4",
+        "samples=4",
         "figures=0",
         f"batch={batch}",
     ]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ddpm_lightning.evaluation.diagnostics import inconsistent_draws, over_smoothing, poor_generalisation
+from ddpm_lightning.evaluation.diagnostics import inconsistent_samples, over_smoothing, poor_generalisation
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.spectra import Spectra
 from tests.evaluation.gaussian import judge
@@ -29,7 +29,7 @@ def with_ratios(judged, single, average):
     [
         (0.9, 0.8, "Fine structure", "fine", "no over-smoothing"),
         (0.9, 0.3, "Over-smoothing by averaging", "suspect", "the average blurs it away"),
-        (0.3, 0.25, "Over-smoothing", "suspect", "single draws are too smooth"),
+        (0.3, 0.25, "Over-smoothing", "suspect", "single samples are too smooth"),
         (2.5, 0.9, "Too much fine structure", "suspect", "more fine structure"),
         (12.21, 12.21, "Too much fine structure", "suspect", "more fine structure"),
         (1.4, 1.6, "Too much fine structure", "suspect", "more fine structure"),
@@ -42,12 +42,12 @@ def test_over_smoothing(honest, single, average, title, verdict, words):
     assert "5.0 to 10.0 px" in over_smoothing(with_ratios(honest, single, average)).sentence
 
 
-def test_blurred_noise_of_draws_is_no_structure(honest):
+def test_blurred_noise_of_samples_is_no_structure(honest):
     assert over_smoothing([replace(image, spectra=None) for image in honest]).verdict == "unknown"
 
 
-def test_honest_draws_are_consistent_in_size(honest):
-    found = inconsistent_draws(honest)
+def test_honest_samples_are_consistent_in_size(honest):
+    found = inconsistent_samples(honest)
     assert "as large as the error" in found.sentence and found.numbers["spread_skill"] == pytest.approx(
         1, abs=0.02
     )
@@ -57,15 +57,15 @@ def test_honest_draws_are_consistent_in_size(honest):
 
 
 @pytest.mark.parametrize(("width", "words"), [(0.4, "overconfident"), (2.5, "scatter more than they err")])
-def test_draws_of_the_wrong_width(width, words):
-    found = inconsistent_draws(judge(images=2, width=width, side=48))
+def test_samples_of_the_wrong_width(width, words):
+    found = inconsistent_samples(judge(images=2, width=width, side=48))
     assert found.verdict == "suspect" and words in found.sentence
     assert found.title.startswith("Overconfident" if width < 1 else "Underconfident")
 
 
-def test_a_single_draw_says_nothing():
-    found = inconsistent_draws(judge(images=1, draws=1, side=32))
-    assert found.verdict == "unknown" and "at least 2 draws" in found.sentence
+def test_a_single_sample_says_nothing():
+    found = inconsistent_samples(judge(images=1, samples=1, side=32))
+    assert found.verdict == "unknown" and "at least 2 samples" in found.sentence
 
 
 def reference_of(judged, shift=0.0):
@@ -75,7 +75,7 @@ def reference_of(judged, shift=0.0):
 
 
 def test_generalisation(honest):
-    many = judge(images=10, draws=2, side=48)
+    many = judge(images=10, samples=2, side=48)
     inside = poor_generalisation(many, reference_of(many))
     assert inside.title == "Inputs like the training images"
     assert inside.verdict == "fine" and "None of 10 inputs" in inside.sentence

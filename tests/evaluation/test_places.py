@@ -17,7 +17,7 @@ class Repeated(Posterior):
 
 
 def test_images_with_one_target_count_as_one_field():
-    scoring = Scoring("range", draws=2, also=("affine",))
+    scoring = Scoring("range", samples=2, also=("affine",))
     judged = list(evaluate(GaussianRestorer(), Repeated(6), scoring, range(6)))
     assert len({image.rows[0].field for image in judged}) == 6
     placed = by_place(judged)
@@ -32,7 +32,7 @@ def test_images_with_one_target_count_as_one_field():
 
 
 def test_an_image_that_failed_keeps_its_field():
-    scoring = Scoring("range", draws=2)
+    scoring = Scoring("range", samples=2)
     judged = list(evaluate(GaussianRestorer(), Posterior(2), scoring, range(2)))
     failed = [replace(image, target="", failed="damaged") for image in judged]
     assert [image.rows[0].field for image in by_place(failed)] == ["field 0", "field 1"]

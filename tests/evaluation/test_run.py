@@ -34,7 +34,7 @@ def restorer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judged(restorer):
-    return list(evaluate(restorer, Noisy(), Scoring("range", draws=3), range(4)))
+    return list(evaluate(restorer, Noisy(), Scoring("range", samples=3), range(4)))
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,11 @@ def test_every_image_has_a_row_for_each_estimator(rows):
 def test_numbers_equal_numpy(restorer, rows, judged):
     for index in range(4):
         pair = Noisy()[index]
-        draws = np.stack(list(restorer.draws(pair.low, 3, pair.name)))
+        samples = np.stack(list(restorer.samples(pair.low, 3, pair.name)))
         versions = {
             "raw": raw_on_target_scale(restorer.normalisation, pair),
-            "single": draws[0],
-            "average": draws.mean(0),
+            "single": samples[0],
+            "average": samples.mean(0),
         }
         reach = pair.high.max() - pair.high.min()
         for row in rows[3 * index : 3 * index + 3]:
@@ -67,7 +67,7 @@ def test_numbers_equal_numpy(restorer, rows, judged):
             correlation = np.corrcoef(versions[row.estimator].ravel(), pair.high.ravel())[0, 1]
             assert row.values["pearson"] == pytest.approx(correlation, abs=1e-4)
             assert row.facts["protocol"] == "range"
-        two = 10 * np.log10(reach**2 / ((draws[:2].astype(float).mean(0) - pair.high) ** 2).mean())
+        two = 10 * np.log10(reach**2 / ((samples[:2].astype(float).mean(0) - pair.high) ** 2).mean())
         assert judged[index].against_number[2]["psnr"] == pytest.approx(two, abs=1e-3)
         assert judged[index].against_number[3]["psnr"] == rows[3 * index + 2].values["psnr"]
 
@@ -87,7 +87,7 @@ def test_what_the_normalisation_was_not_fitted_on_is_counted(restorer, judged):
             low.flat[: low.size // 4] = 101  # it was fitted on 0 to 100
             return Pair(low, pair.high, pair.name, "", None)
 
-    bright = next(evaluate(restorer, Bright(), Scoring("range", draws=1), range(1)))
+    bright = next(evaluate(restorer, Bright(), Scoring("range", samples=1), range(1)))
     assert bright.beyond == 0.25 and judged[0].beyond == 0
 
 
@@ -156,7 +156,7 @@ class Troubled(Noisy):
 
 
 def test_bad_images_do_not_end_the_evaluation_of_the_others(restorer):
-    found = list(evaluate(restorer, Troubled(), Scoring("range", draws=2), range(4)))
+    found = list(evaluate(restorer, Troubled(), Scoring("range", samples=2), range(4)))
     assert [image.index for image in found] == [0, 1, 2, 3]
     assert "truncated" in found[1].failed and "NaN" in found[2].failed
     assert not found[0].failed and found[0].rows[2].values["psnr"] > 0
@@ -174,7 +174,7 @@ def test_the_page_tells_what_was_measured_and_how(rows):
             "data": "blobs",
             "split": "test",
             "images": 4,
-            "draws": 3,
+            "samples": 3,
             "preset": "ddim with 3 of 200 steps",
             "protocol": "range",
             "estimators": summarise(rows),
@@ -182,7 +182,7 @@ def test_the_page_tells_what_was_measured_and_how(rows):
     )
     for words in (
         "blobs, split test",
-        "4 images, 3 draws",
+        "4 images, 3 samples",
         "`range`",
         "ddim with 3",
         "| average |",
@@ -221,7 +221,7 @@ def test_an_offset_of_both_images_changes_no_number(relative, protocol):
     )
     assert plain[0].high.min() == 0  # what is subtracted of the other
     ours, theirs = (
-        next(evaluate(relative, pairs, Scoring(protocol, draws=2, squirrel=True), range(1)))
+        next(evaluate(relative, pairs, Scoring(protocol, samples=2, squirrel=True), range(1)))
         for pairs in (far, plain)
     )
     for one, two in zip(ours.rows, theirs.rows, strict=True):
@@ -237,7 +237,7 @@ def test_numbers_are_those_of_what_restore_makes_of_hot_pixels(relative):
         return low, high
 
     pairs = Alone(spoilt)
-    found = next(evaluate(relative, pairs, Scoring("range", draws=2), range(1)))
+    found = next(evaluate(relative, pairs, Scoring("range", samples=2), range(1)))
     pair = pairs[0]
     restored = relative.restore(pair.low, 2, pair.name)
     assert restored.replaced == 2

@@ -1,4 +1,4 @@
-"""Draws from known posteriors: every measure of the spread says what is true of them."""
+"""Samples from known posteriors: every measure of the spread says what is true of them."""
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ def narrow():
     return judge(width=0.5)
 
 
-def test_draws_from_the_posterior_are_calibrated(honest):
+def test_samples_from_the_posterior_are_calibrated(honest):
     found = calibration(honest)
     numbers = found["numbers"]
     assert numbers["coverage"]["mean"] == pytest.approx(0.9, abs=0.01)
     assert numbers["spread_skill"]["mean"] == pytest.approx(1, abs=0.02)
     assert np.array(found["curves"]["ranks"]) * 16 == pytest.approx(np.ones(16), abs=0.08)
     assert found["curves"]["coverage"] == pytest.approx(found["curves"]["levels"], abs=0.01)
-    assert found["draws"] == 15 and found["unit"] == "range of the target"
+    assert found["samples"] == 15 and found["unit"] == "range of the target"
 
 
 def test_halved_spread_is_noticed_by_every_measure(honest, narrow):
@@ -34,13 +34,13 @@ def test_halved_spread_is_noticed_by_every_measure(honest, narrow):
         assert other[name]["mean"] > 1.02 * one[name]["mean"], name
 
 
-def test_the_law_of_draws_from_the_posterior(honest):
+def test_the_law_of_samples_from_the_posterior(honest):
     found = averaging(honest)
     assert found["ratio"] == pytest.approx(1, rel=0.05)
     assert found["ratio_interval"][0] < 1 < found["ratio_interval"][1]
     assert found["gain_db"] == pytest.approx(10 * np.log10(2 / (1 + 1 / 15)), abs=0.1)
-    # b/a = 1: 43 draws come within 0.1 dB of the limit.
-    assert found["draws_needed"] == pytest.approx(43, abs=2) and not found["suffices"]
+    # b/a = 1: 43 samples come within 0.1 dB of the limit.
+    assert found["samples_needed"] == pytest.approx(43, abs=2) and not found["suffices"]
     reach = np.mean([1 / (image.rows[0].facts["data_range"]) ** 2 for image in honest])
     assert found["a"] == pytest.approx(SIGMA**2 * reach, rel=0.05)
     for number in (1, 2, 7, 15):
@@ -49,11 +49,11 @@ def test_the_law_of_draws_from_the_posterior(honest):
     assert list(found["metrics"]) == ["mae", "psnr", "nrmse", "pearson"]
 
 
-def test_narrow_draws_have_a_small_ratio(narrow):
+def test_narrow_samples_have_a_small_ratio(narrow):
     found = averaging(narrow)
     assert found["ratio"] == pytest.approx(0.25, rel=0.05)
     # 10^0.01 - 1 = 0.0233 of a may remain, and 0.25 a / N remains.
-    assert found["draws_needed"] == pytest.approx(0.25 / 0.0233, abs=1) and found["suffices"]
+    assert found["samples_needed"] == pytest.approx(0.25 / 0.0233, abs=1) and found["suffices"]
 
 
 def test_opposite_noise_is_counted_in_pairs():
@@ -63,21 +63,21 @@ def test_opposite_noise_is_counted_in_pairs():
     assert law["together"] == 2 and law["ratio"] == pytest.approx(0, abs=1e-6)
     assert law["mse"][2] == pytest.approx(law["a"], rel=1e-6) and law["mse"][1] > 1.8 * law["a"]
     # Every second draw is an honest draw.
-    assert spread["draws"] == 8 and spread["numbers"]["coverage"]["mean"] == pytest.approx(0.9, abs=0.01)
+    assert spread["samples"] == 8 and spread["numbers"]["coverage"]["mean"] == pytest.approx(0.9, abs=0.01)
 
 
 def test_conformal_intervals_cover_fresh_images():
     for width in (0.3, 1.0):
-        conformal = conformal_of(judge(images=20, draws=5, side=48, width=width), 0.9)
-        covered = conformal_coverage(judge(images=20, draws=5, side=48, seed=7, width=width), conformal)
+        conformal = conformal_of(judge(images=20, samples=5, side=48, width=width), 0.9)
+        covered = conformal_coverage(judge(images=20, samples=5, side=48, seed=7, width=width), conformal)
         assert np.mean(covered) == pytest.approx(0.9, abs=0.05) and np.mean(covered) > 0.88
     with pytest.raises(ValueError, match="at least 9"):
-        conformal_of(judge(images=4, draws=3, side=32), 0.9)
+        conformal_of(judge(images=4, samples=3, side=32), 0.9)
 
 
-def test_one_draw_has_no_spread():
-    judged = judge(images=1, draws=1, side=32)
-    assert judged[0].spread is None and "at least 2 draws" in judged[0].no_spread
+def test_one_sample_has_no_spread():
+    judged = judge(images=1, samples=1, side=32)
+    assert judged[0].spread is None and "at least 2 samples" in judged[0].no_spread
     assert averaging(judged) is None and calibration(judged) is None
 
 
@@ -97,15 +97,17 @@ def test_half_of_the_variance():
     rng = np.random.default_rng(0)
     from ddpm_lightning.evaluation.uncertainty import judge_spread
 
-    draws = np.zeros((200, 40, 40))
-    draws[:, :20, :20] = rng.normal(size=(200, 20, 20))
+    samples = np.zeros((200, 40, 40))
+    samples[:, :20, :20] = rng.normal(size=(200, 20, 20))
     target = rng.normal(size=(40, 40))
-    found = judge_spread(draws=draws, target=target, antithetic=False, level=0.9, gain=1.0, full_range=5.0)
+    found = judge_spread(
+        samples=samples, target=target, antithetic=False, level=0.9, gain=1.0, full_range=5.0
+    )
     assert found.concentration == pytest.approx(0.125, abs=0.01)
 
 
-def test_what_the_protocol_grants_is_no_error_of_the_draws(honest):
-    """Draws on another scale are calibrated under ``affine`` alone; intervals for files are not granted the scale."""
+def test_what_the_protocol_grants_is_no_error_of_the_samples(honest):
+    """Samples on another scale are calibrated under ``affine`` alone; intervals for files are not granted the scale."""
     wrong = {protocol: judge(protocol=protocol, gain=0.5, offset=30.0) for protocol in ("range", "affine")}
     numbers = {protocol: calibration(judged)["numbers"] for protocol, judged in wrong.items()}
     assert numbers["range"]["coverage"]["mean"] < 0.6

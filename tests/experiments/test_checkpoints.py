@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 
 from ddpm_lightning.cli import compose
-from experiments import kit
+from experiments import common
 
-PLAIN = kit.set_of("zebrafish")
-NOISY = kit.set_of("zebrafish", "data/degradations=[line_noise]", "data.degradations.line_noise.sigma=6")
+PLAIN = common.set_of("zebrafish")
+NOISY = common.set_of("zebrafish", "data/degradations=[line_noise]", "data.degradations.line_noise.sigma=6")
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     calls = []
-    monkeypatch.setattr(kit, "command", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(common, "command", lambda *arguments: calls.append(arguments))
     return calls
 
 
-def options(place: Path) -> kit.Options:
-    return kit.Options({}, "", place, {}, None, place, place, kit.TRAINING["small"])
+def options(place: Path) -> common.Options:
+    return common.Options({}, "", place, {}, None, place, place, common.TRAINING["small"])
 
 
 def finish(place: Path, *cells: str) -> None:
@@ -31,7 +31,7 @@ def finish(place: Path, *cells: str) -> None:
 
 def test_only_what_is_missing_is_trained_and_what_it_starts_from(tmp_path, asked):
     finish(tmp_path, "plain/care", "plain/residual_flow", "noisy/care")
-    found = kit.checkpoints(options(tmp_path), {"plain": PLAIN, "noisy": NOISY}, ["care", "residual_flow"])
+    found = common.checkpoints(options(tmp_path), {"plain": PLAIN, "noisy": NOISY}, ["care", "residual_flow"])
     assert found["noisy", "care"] == tmp_path / "noisy" / "care" / "run" / "checkpoints" / "best.ckpt"
     ((verb, *overrides),) = asked
     config = compose.plain(compose.compose(verb, overrides))
@@ -46,16 +46,16 @@ def test_only_what_is_missing_is_trained_and_what_it_starts_from(tmp_path, asked
 
 def test_nothing_is_trained_where_all_is_there(tmp_path, asked):
     finish(tmp_path, "microtubules/care")
-    kit.checkpoints(options(tmp_path), {"microtubules": None}, ["care"])
+    common.checkpoints(options(tmp_path), {"microtubules": None}, ["care"])
     assert not asked
-    kit.checkpoints(options(tmp_path), {"mitochondria": None}, ["care"])
+    common.checkpoints(options(tmp_path), {"mitochondria": None}, ["care"])
     config = compose.plain(compose.compose(*[asked[0][0], asked[0][1:]]))
     assert [name for name, value in config["sets"].items() if value] == ["mitochondria"]
 
 
-@pytest.mark.parametrize("size", kit.TRAINING)
+@pytest.mark.parametrize("size", common.TRAINING)
 def test_the_settings_of_trainings_are_settings_of_the_benchmark(size):
-    config = compose.plain(compose.compose("benchmark", kit.TRAINING[size]))
+    config = compose.plain(compose.compose("benchmark", common.TRAINING[size]))
     compose.compose("evaluate", [*config["evaluate"], "checkpoint=x"])
     compose.compose("train", config["train"])
 
@@ -65,9 +65,9 @@ def test_differences_are_paired_by_set_and_image():
         return {"set": name, "image": image, "field": "", "psnr": psnr}
 
     first = [row("a", "0", "3"), row("b", "0", "7"), row("b", "1", "")]
-    found = kit.differences(first, [row("b", "0", "7"), row("a", "0", "1"), row("b", "1", "2")])
+    found = common.differences(first, [row("b", "0", "7"), row("a", "0", "1"), row("b", "1", "2")])
     assert [(one["image"], one["difference"]) for one in found] == [("a/0", "2"), ("b/0", "0")]
-    assert kit.mean(found, "difference").startswith("1.00 (")
+    assert common.mean(found, "difference").startswith("1.00 (")
 
 
 class Enough(Exception):
@@ -83,11 +83,13 @@ def test_what_experiments_ask_for_can_be_trained(name, size, tmp_path, asked, mo
     def enough(*_: object) -> None:
         raise Enough
 
-    monkeypatch.setattr(kit, "loaded", enough)
+    monkeypatch.setattr(common, "loaded", enough)
     module = importlib.import_module(f"experiments.{name}.run")
     settings = module.SIZES[size]
     with pytest.raises(Enough):
-        module.measure(kit.Options(settings, "", tmp_path, {}, None, tmp_path, tmp_path, kit.TRAINING[size]))
+        module.measure(
+            common.Options(settings, "", tmp_path, {}, None, tmp_path, tmp_path, common.TRAINING[size])
+        )
     for number, (verb, *overrides) in enumerate(asked):
         config = compose.plain(compose.compose(verb, overrides))
         ((data, chosen),) = ((key, value) for key, value in config["sets"].items() if value)

@@ -29,11 +29,11 @@ document.title = JSON.stringify(order);
 @pytest.fixture
 def folders(tmp_path):
     rng = np.random.default_rng(0)
-    for version in ("secret_average", "secret_draw", "target"):
+    for version in ("secret_average", "secret_sample", "target"):
         (tmp_path / version).mkdir()
         for name in ("one.tif", "two.tif", "three.tif", "four.tif"):
             tifffile.imwrite(tmp_path / version / name, rng.normal(size=(40, 40)).astype(np.float32))
-    return {version: tmp_path / version for version in ("secret_average", "secret_draw")}
+    return {version: tmp_path / version for version in ("secret_average", "secret_sample")}
 
 
 def test_each_pair_of_versions_comes_once_for_each_image_on_both_sides_alike():
@@ -58,8 +58,8 @@ def test_the_page_names_no_version_and_needs_no_network(folders, tmp_path):
 
 def test_folders_that_cannot_be_compared_are_refused(folders, tmp_path):
     with pytest.raises(UserError, match="two or more"):
-        write_page({"a": folders["secret_draw"]}, None, tmp_path / "page")
-    tifffile.imwrite(folders["secret_draw"] / "one.tif", np.zeros((8, 8), np.float32))
+        write_page({"a": folders["secret_sample"]}, None, tmp_path / "page")
+    tifffile.imwrite(folders["secret_sample"] / "one.tif", np.zeros((8, 8), np.float32))
     with pytest.raises(UserError, match="shapes"):
         write_page(folders, None, tmp_path / "page")
     (tmp_path / "empty").mkdir()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import kit
+from experiments import common
 from experiments.cross_dataset import run as cross
 
 REAL = "fmd"
@@ -16,9 +16,9 @@ def tables(tmp_path_factory) -> dict[str, str]:
     """Two methods: on foreign sets both lose 4 dB, and `care` is warned of on the first image of each."""
     folder = tmp_path_factory.mktemp("cross")
     rows = []
-    for name in (*kit.SPECIMENS, REAL):
+    for name in (*common.SPECIMENS, REAL):
         models = [("", "raw", 20.0), (cross.ALL, cross.SHIPPED, 28.0)]
-        for trained in kit.SPECIMENS:
+        for trained in common.SPECIMENS:
             harm = 0.0 if trained == name else HARM
             models += [(trained, "gaussian", 25.0 - harm), (trained, "care", 28.5 - harm)]
         for trained, method, level in models:
@@ -29,12 +29,12 @@ def tables(tmp_path_factory) -> dict[str, str]:
                 about = {"trained": trained, "method": method, "set": name, "image": str(image), "field": ""}
                 scores = {"psnr": str(level + image), "ms_ssim": "0.9", "lpips": ""}
                 rows.append(about | scores | {"warnings": said})
-    kit.Rows(folder / "results" / "cross_dataset.csv", {}, ("method",)).add(rows)
+    common.Rows(folder / "results" / "cross_dataset.csv", {}, ("method",)).add(rows)
     found = dict(cross.report(folder))
     assert (folder / "cross_dataset.png").stat().st_size > 1000
     readme = folder / "README.md"
     readme.write_text((Path(cross.__file__).parent / "README.md").read_text("utf-8"))
-    kit.fill(readme, found)
+    common.fill(readme, found)
     return found
 
 
@@ -55,7 +55,7 @@ def test_the_shipped_model_knows_all_simulated_sets_and_no_real_one(tables):
     cells = line(tables["transfer"], cross.SHIPPED)
     assert cells[1] == "8.00 (8.00 to 8.00)" and cells[2:5] == ["", "", ""]
     scores = [row for row in tables["scores"].splitlines() if row.startswith(f"| {cross.SHIPPED} ")][0]
-    assert scores.count("**") == 2 * len(kit.SPECIMENS) and not scores.rstrip("| ").endswith("**")
+    assert scores.count("**") == 2 * len(common.SPECIMENS) and not scores.rstrip("| ").endswith("**")
 
 
 def test_warnings_are_counted_by_content_and_with_the_pixel_size(tables):

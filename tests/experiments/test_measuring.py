@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from experiments import kit
+from experiments import common
 from tests.trained import write_checkpoint
 
 SIZES = {
@@ -18,8 +18,8 @@ SIZES = {
 @pytest.mark.parametrize("name", SIZES)
 def test_an_experiment_goes_on_where_it_stopped_and_fills_its_readme(name, tmp_path, monkeypatch, capsys):
     run = importlib.import_module(f"experiments.{name}.run")
-    monkeypatch.setattr(run, "DRAWS", 3)
-    monkeypatch.setattr(kit, "SPECIMENS", ("synapses",))
+    monkeypatch.setattr(run, "SAMPLES", 3)
+    monkeypatch.setattr(common, "SPECIMENS", ("synapses",))
     checkpoint = write_checkpoint(tmp_path / "model.ckpt", per_image=True)
     arguments = [
         "--model",
@@ -31,7 +31,7 @@ def test_an_experiment_goes_on_where_it_stopped_and_fills_its_readme(name, tmp_p
     ]
 
     def go():
-        kit.run(name, {"small": SIZES[name]}, run.measure, run.report, arguments)
+        common.run(name, {"small": SIZES[name]}, run.measure, run.report, arguments)
         printed = re.findall(r"^ +synapses .*", capsys.readouterr().out, re.MULTILINE)
         return printed, (tmp_path / "out" / "README.md").read_text("utf-8")
 

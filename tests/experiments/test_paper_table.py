@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ddpm_lightning.cli import compose
-from experiments import kit
+from experiments import common
 from experiments.paper_table import run as paper
 
 #: Mean of the clean images on the 8-bit scale: what NRMSE divides by.
@@ -15,7 +15,7 @@ BRIGHTNESS = {"microtubules": 23, "mitochondria": 14, "synapses": 22, "zebrafish
 
 
 def test_every_table_of_results_is_complete():
-    rows = kit.read(paper.PAPER)
+    rows = common.read(paper.PAPER)
     tables = {
         number: [row for row in rows if row["table"] == number] for number in {r["table"] for r in rows}
     }
@@ -31,7 +31,7 @@ def test_every_table_of_results_is_complete():
 def test_the_numbers_of_different_tables_hang_together(name):
     """RMSE from PSNR, over NRMSE of another table, is the brightness of the clean images, whatever the method."""
     values = {
-        (r["method"], r["metric"]): float(r["median"]) for r in kit.read(paper.PAPER) if r["set"] == name
+        (r["method"], r["metric"]): float(r["median"]) for r in common.read(paper.PAPER) if r["set"] == name
     }
     found = [255 * 10 ** (-values[m, "psnr"] / 20) / values[m, "nrmse"] for m in paper.ROWS]
     # Medians of both over the patches: not exactly the same patch.
@@ -81,7 +81,7 @@ def test_the_quirks_of_the_release_are_those_of_its_experiment():
 
 def benchmark_rows(name: str) -> list[dict[str, str]]:
     """The paper's own numbers as those of a benchmark, with the two worst methods exchanged in PSNR."""
-    rows = [r for r in kit.read(paper.PAPER) if r["set"] == "zebrafish" and r["method"] in paper.ROWS]
+    rows = [r for r in common.read(paper.PAPER) if r["set"] == "zebrafish" and r["method"] in paper.ROWS]
     swapped = {"raw": "unet_rcan", "unet_rcan": "raw"}
     psnr = {r["method"]: r["median"] for r in rows if r["metric"] == "psnr"}
     found = []
@@ -94,7 +94,7 @@ def benchmark_rows(name: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(("name", "beside"), [("published_zebrafish", True), ("zebrafish", False)])
 def test_ours_stand_beside_the_papers_only_where_the_images_are_the_same(tmp_path, name, beside):
-    kit.Rows(tmp_path / "table.csv", {}, ("row",)).add(benchmark_rows(name))
+    common.Rows(tmp_path / "table.csv", {}, ("row",)).add(benchmark_rows(name))
     (tmp_path / "results").mkdir()
     paper.copy_benchmark(tmp_path / "table.csv", tmp_path / "results" / "benchmark.csv")
     rows = []
@@ -102,7 +102,7 @@ def test_ours_stand_beside_the_papers_only_where_the_images_are_the_same(tmp_pat
         for image in range(3):
             about = {"variant": variant, "set": paper.SPECIMEN, "image": str(image), "field": ""}
             rows.append({**about, "psnr": str(level + image), "ms_ssim": "0.9", "lpips": ""})
-    kit.Rows(tmp_path / "results" / "quirks.csv", {}, ("variant",)).add(rows)
+    common.Rows(tmp_path / "results" / "quirks.csv", {}, ("variant",)).add(rows)
     tables = paper.report(tmp_path)
     assert ("32.62 / 32.62 (0 to 1)" in tables["paper"]) is beside
     assert ("| zebrafish | yes |" in tables["sets"]) is beside
@@ -113,4 +113,4 @@ def test_ours_stand_beside_the_papers_only_where_the_images_are_the_same(tmp_pat
     assert "| no shuffling | 30.00 (29.00 to 31.00) | -1.00 (-1.00 to -1.00) |" in tables["quirks"]
     readme = tmp_path / "README.md"
     readme.write_text((Path(paper.__file__).parent / "README.md").read_text("utf-8"))
-    kit.fill(readme, tables)
+    common.fill(readme, tables)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from experiments import kit
+from experiments import common
 from experiments.structured_noise import run as structured
 
 SIDE = 96
@@ -15,7 +15,7 @@ SIDE = 96
 
 @cache
 def pair(noise: str):
-    return kit.pairs_of(kit.set_of("zebrafish", *structured.NOISES[noise]), 1, SIDE)[0]
+    return common.pairs_of(common.set_of("zebrafish", *structured.NOISES[noise]), 1, SIDE)[0]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def test_correlated_noise_is_a_blur_of_what_was_recorded(plain):
 
 
 def test_the_camera_has_a_pattern_that_all_its_images_share(plain):
-    source = kit.pairs_of(kit.set_of("zebrafish", *structured.NOISES["sCMOS"]), 8, SIDE)
-    bare = kit.pairs_of(kit.set_of("zebrafish"), 8, SIDE)
+    source = common.pairs_of(common.set_of("zebrafish", *structured.NOISES["sCMOS"]), 8, SIDE)
+    bare = common.pairs_of(common.set_of("zebrafish"), 8, SIDE)
     pattern = [source[i].low.astype(float) - bare[i].low for i in range(8)]
     # What eight images share is mostly the offset of each pixel: N(0, 6²).
     assert 5 < np.mean(pattern, axis=0).std() < 9
@@ -63,11 +63,11 @@ def rows() -> list[dict[str, str]]:
 
 
 def test_losses_are_those_of_the_rows(tmp_path):
-    kit.Rows(tmp_path / "results" / "structured_noise.csv", {}, ("method",)).add(rows())
+    common.Rows(tmp_path / "results" / "structured_noise.csv", {}, ("method",)).add(rows())
     tables = structured.report(tmp_path)
     last = tables["mismatch"].splitlines()[-1]
     assert last == "| care | sCMOS | 2.00 (2.00 to 2.00) | 6.00 (6.00 to 6.00) | 0.0600 (0.0600 to 0.0600) |"
     readme = tmp_path / "README.md"
     readme.write_text((Path(structured.__file__).parent / "README.md").read_text("utf-8"))
-    kit.fill(readme, tables)
+    common.fill(readme, tables)
     assert (tmp_path / "structured_noise.png").stat().st_size > 1000

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from ddpm_lightning.metrics.calibration import LEVELS
-from experiments import kit
+from experiments import common
 from experiments.uncertainty import run, tables
 
 QUANTILES = np.arange(1, 101) / 100
@@ -18,7 +18,7 @@ def text(values):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Draws of half the width that they should have, and a spread that knows the failures where brightness does not."""
+    """Samples of half the width that they should have, and a spread that knows the failures; brightness does not."""
     folder = tmp_path_factory.mktemp("uncertainty")
     rng = np.random.default_rng(0)
     wide = stats.halfnorm.ppf(QUANTILES - 0.005) * 2  # errors in standard deviations
@@ -43,7 +43,7 @@ def results(tmp_path_factory):
                     }
                     tiles.append({**about, "field": "", "tile": tile, **known})
     for name, rows in (("images", images), ("intervals", intervals), ("tiles", tiles)):
-        kit.Rows(folder / "results" / f"{name}.csv", {}, ("image",)).add(rows)
+        common.Rows(folder / "results" / f"{name}.csv", {}, ("image",)).add(rows)
     return folder
 
 
@@ -66,7 +66,7 @@ def test_calibration_undoes_that_the_spread_is_too_small(report):
 
 
 def test_too_few_images_give_no_calibrated_number(results):
-    rows = kit.read(results / "results" / "intervals.csv")
+    rows = common.read(results / "results" / "intervals.csv")
     covered, factor = tables.calibrated(rows[:8], rows[39:], 0.9)
     assert factor == "too few images: 8"
     assert np.isnan(covered[LEVELS.index(0.9)]) and np.isfinite(covered[LEVELS.index(0.85)])
@@ -80,7 +80,7 @@ def test_spread_finds_failures_and_what_runs_the_other_way_does_not(results, rep
     assert (results / "uncertainty.png").stat().st_size > 1000
 
 
-def test_errors_are_those_of_draws_fitted_by_gain_and_offset():
+def test_errors_are_those_of_samples_fitted_by_gain_and_offset():
     from types import SimpleNamespace
 
     from ddpm_lightning.data.normalise import Scale
@@ -89,10 +89,10 @@ def test_errors_are_those_of_draws_fitted_by_gain_and_offset():
 
     rng = np.random.default_rng(1)
     truth = rng.normal(size=(64, 64)).astype(np.float32)
-    draws = (truth + 0.3 * rng.normal(size=(15, 64, 64))).astype(np.float32)
+    samples = (truth + 0.3 * rng.normal(size=(15, 64, 64))).astype(np.float32)
     # What a calibrated model does, in intensities of another microscope; one unit of its own scale is 20 of them.
     restored = Restoration(
-        50 + 20 * draws.mean(0), 20 * draws.std(0), 15, 20.0, np.ones((64, 64)), 50 + 20 * draws
+        50 + 20 * samples.mean(0), 20 * samples.std(0), 15, 20.0, np.ones((64, 64)), 50 + 20 * samples
     )
     scale = Scale(30.0, 70.0)
     restorer = SimpleNamespace(
@@ -103,19 +103,19 @@ def test_errors_are_those_of_draws_fitted_by_gain_and_offset():
         ),
     )
     ((image,), (interval,), tiles) = run.judged(restorer, Pair(truth, truth, "0", "0"))[0]
-    error = draws.mean(0) - truth
+    error = samples.mean(0) - truth
     assert image["error"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=0.02)
     assert image["std"] == pytest.approx(0.3 * (14 / 15) ** 0.5, rel=0.02)
     assert image["spread_skill"] == pytest.approx(np.sqrt(16 / 15 * 0.09 / np.mean(error**2)), rel=0.03)
     assert len(tiles) == 4 and np.mean([t["error"] ** 2 for t in tiles]) == pytest.approx(image["error"] ** 2)
     scores = torch.tensor([float(s) for s in interval["scores"].split()])
-    assert scores[49] == pytest.approx(np.median(np.abs(error) / (draws.std(0) + 0.002)), rel=0.05)
+    assert scores[49] == pytest.approx(np.median(np.abs(error) / (samples.std(0) + 0.002)), rel=0.05)
 
 
 def test_a_set_of_one_test_image_and_none_to_calibrate_has_its_row(results, tmp_path):
     for name in ("images", "intervals", "tiles"):
-        rows = [row for row in kit.read(results / "results" / f"{name}.csv") if row["split"] == "test"]
-        kit.Rows(tmp_path / "results" / f"{name}.csv", {}, ("image",)).add(
+        rows = [row for row in common.read(results / "results" / f"{name}.csv") if row["split"] == "test"]
+        common.Rows(tmp_path / "results" / f"{name}.csv", {}, ("image",)).add(
             [row for row in rows if row["image"] == "0"]
         )
     found = run.report(tmp_path)

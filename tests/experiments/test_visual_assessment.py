@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 from scipy.stats import spearmanr
 
-from experiments import kit
+from experiments import common
 from experiments.visual_assessment import run
 
 
@@ -37,7 +37,7 @@ def test_correlations_of_the_table_are_those_of_scipy(tmp_path):
             std = rng.random()
             values = {"std": std, "brightness": rng.random(), "lpips": std + 0.3 * rng.random(), "ssim": -std}
             more = {"ms_ssim": rng.random(), "resolution": "", "rmse": std**2}
-            for version in ("average", "one draw"):
+            for version in ("average", "one sample"):
                 about = {
                     "set": "cells",
                     "image": f"{image}",
@@ -46,7 +46,7 @@ def test_correlations_of_the_table_are_those_of_scipy(tmp_path):
                     "version": version,
                 }
                 rows.append({**about, **values, **more})
-    kit.Rows(tmp_path / "results" / "regions.csv", {}, ("image",)).add(rows)
+    common.Rows(tmp_path / "results" / "regions.csv", {}, ("image",)).add(rows)
     found = run.report(tmp_path)
     cells, beyond = (
         [cell.strip() for cell in found[name].splitlines()[2].strip("|").split("|")]

@@ -35,7 +35,7 @@ def test_the_file_does_what_the_restorer_does_at_any_size(tmp_path, model, per_i
     trained = load(path, preset="stored")
     if model:
         trained.method.sigma.fill_(0.2)  # which training would have measured
-    module = traced(Restoration(trained, draws=3, seed=4), torch.from_numpy(noisy(1, 1, 48, 64)))
+    module = traced(Restoration(trained, samples=3, seed=4), torch.from_numpy(noisy(1, 1, 48, 64)))
     save(module, tmp_path / "weights.pt")
     loaded = torch.jit.load(str(tmp_path / "weights.pt"))
     restorer = Restorer(trained, seed=4, margin=16)

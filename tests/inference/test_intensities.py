@@ -46,8 +46,8 @@ def kinds(record):
 
 @pytest.mark.parametrize(("dtype", "offset"), OFFSETS)
 def test_an_offset_of_an_array_changes_nothing_but_the_offset(restorer, counts, dtype, offset):
-    plain = restorer.restore(counts, 2, "a", samples=True)
-    moved = restorer.restore((counts + offset).astype(dtype), 2, "a", samples=True)
+    plain = restorer.restore(counts, 2, "a", keep_samples=True)
+    moved = restorer.restore((counts + offset).astype(dtype), 2, "a", keep_samples=True)
     assert moved.mean.dtype == np.float64 and moved.std.dtype == np.float32
     np.testing.assert_allclose(moved.mean - offset, plain.mean, atol=1e-2)
     np.testing.assert_allclose(moved.samples - offset, plain.samples, atol=1e-2)
@@ -84,7 +84,7 @@ def test_few_grey_levels_are_warned_of(restore, dtype):
     assert "rounded" not in kinds(record) and restored.dtype == np.float32
     assert record["dtype"] == "float32" and record["source_dtype"] == dtype
     assert len(np.unique(restored)) > 100
-    single = [tifffile.imread(folder / f"photons_draw_0{number}.tif") for number in (1, 2)]
+    single = [tifffile.imread(folder / f"photons_sample_0{number}.tif") for number in (1, 2)]
     np.testing.assert_allclose(np.mean(single, axis=0), restored, atol=1e-3)
 
 
@@ -273,8 +273,8 @@ def test_what_is_no_image_is_refused_with_the_way_out(restorer, image, remedy):
 
 def test_settings_from_python_are_those_of_the_command_line(tmp_path, counts):
     path = write_checkpoint(tmp_path / "best.ckpt")
-    assert Restorer.load(path, "cpu", preset="stored", draws=3).restore(counts).draws == 3
+    assert Restorer.load(path, "cpu", preset="stored", samples=3).restore(counts).samples == 3
     with pytest.raises(UserError, match="hot_pixels"):
         Restorer.load(path, "cpu", hot_pixel="keep")
-    with pytest.raises(UserError, match="draws"):
-        Restorer.load(path, "cpu", draws=0)
+    with pytest.raises(UserError, match="samples"):
+        Restorer.load(path, "cpu", samples=0)

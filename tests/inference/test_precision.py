@@ -1,4 +1,4 @@
-"""Standard errors against their definition, and draws that end when they are precise enough."""
+"""Standard errors against their definition, and samples that end when they are precise enough."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def seen(count: int, std: float = 0.1, together: int = 1, seed: int = 0) -> Prec
 
 
 @pytest.mark.parametrize("count", [3, 4, 8, 30])
-def test_the_median_of_few_draws_is_not_too_small(count):
+def test_the_median_of_few_samples_is_not_too_small(count):
     """Noise of 0.12 in the foreground: the standard error is 0.12 / √N of a range of 1 and the tails of the noise."""
     precision = seen(count)
     low, high = torch.quantile(precision.ensemble.mean, torch.tensor([0.001, 0.999], dtype=torch.float64))
@@ -54,20 +54,20 @@ def test_pairs_count_as_one():
 
 
 def test_the_gain_is_that_of_the_law_where_the_spread_is_consistent():
-    """Draws and truth of one distribution: a = b, and what is said is what the law says."""
+    """Samples and truth of one distribution: a = b, and what is said is what the law says."""
     generator = torch.Generator().manual_seed(1)
-    draws = torch.randn(15, 256, 256, generator=generator, dtype=torch.float64)
+    samples = torch.randn(15, 256, 256, generator=generator, dtype=torch.float64)
     target = torch.randn(1, 256, 256, generator=generator, dtype=torch.float64)
     precision = Precision(Ensemble())
-    for draw in draws:
-        precision.update(draw)
-    law = averaging_law(draws=draws[:, None], target=target)
+    for sample in samples:
+        precision.update(sample)
+    law = averaging_law(samples=samples[:, None], target=target)
     record = precision.record()
-    assert record["gain_of_endless_draws_db"] == pytest.approx(law.remaining(15), abs=0.02)
-    assert record["gain_of_twice_as_many_draws_db"] == pytest.approx(law.gain(30) - law.gain(15), abs=0.02)
+    assert record["gain_of_endless_samples_db"] == pytest.approx(law.remaining(15), abs=0.02)
+    assert record["gain_of_twice_as_many_samples_db"] == pytest.approx(law.gain(30) - law.gain(15), abs=0.02)
 
 
-def test_draws_end_once_they_suffice():
+def test_samples_end_once_they_suffice():
     precision = Precision(Ensemble())
     for number in range(100):
         noise = torch.randn(TRUTH.shape, generator=torch.Generator().manual_seed(number), dtype=torch.float64)
@@ -92,6 +92,6 @@ def test_a_restorer_stops_by_itself(tmp_path, preset):
     whole = Restorer.load(path, "cpu", preset=preset).restore(plane, 20, "a")
     error = whole.precision["standard_error"]
     early = Restorer.load(path, "cpu", preset=preset, tolerance=error * 1.5).restore(plane, 20, "a")
-    assert 3 <= early.draws < 20 and early.precision["standard_error"] < error * 1.5
+    assert 3 <= early.samples < 20 and early.precision["standard_error"] < error * 1.5
     never = Restorer.load(path, "cpu", preset=preset, tolerance=error / 2).restore(plane, 20, "a")
-    assert never.draws == 20 and np.array_equal(never.mean, whole.mean)
+    assert never.samples == 20 and np.array_equal(never.mean, whole.mean)

@@ -27,14 +27,14 @@ def place(tmp_path):
 
 def test_a_finished_file_is_known_again_before_and_after_the_job_ends(place):
     source = place / "in/a.tif"
-    records = Records(place / "out", {"model": "m"}, {"draws": 3})
+    records = Records(place / "out", {"model": "m"}, {"samples": 3})
     assert records.finished(source, ["a.tif"]) is None
     kept = restored(records, source)
-    assert Records(place / "out", {}, {"draws": 3}).finished(source, ["a.tif"]) == kept
+    assert Records(place / "out", {}, {"samples": 3}).finished(source, ["a.tif"]) == kept
     records.write([kept], seconds=1)
     assert sorted(path.name for path in (place / "out").iterdir()) == ["a.tif", "restore.json"]
     assert json.loads((place / "out/restore.json").read_text())["files"] == [kept]
-    assert Records(place / "out", {}, {"draws": 3}).finished(source, ["a.tif"]) == kept
+    assert Records(place / "out", {}, {"samples": 3}).finished(source, ["a.tif"]) == kept
 
 
 @pytest.mark.parametrize(
@@ -127,17 +127,17 @@ def test_a_folder_is_known_again_by_all_of_its_files(place):
 
 
 def test_other_settings_and_further_results_are_done_again(place):
-    restored(Records(place / "out", {}, {"draws": 3}), place / "in/a.tif")
-    assert Records(place / "out", {}, {"draws": 4}).finished(place / "in/a.tif", ["a.tif"]) is None
-    assert Records(place / "out", {}, {"draws": 3}).finished(place / "in/a.tif", ["a.tif", "b.tif"]) is None
+    restored(Records(place / "out", {}, {"samples": 3}), place / "in/a.tif")
+    assert Records(place / "out", {}, {"samples": 4}).finished(place / "in/a.tif", ["a.tif"]) is None
+    assert Records(place / "out", {}, {"samples": 3}).finished(place / "in/a.tif", ["a.tif", "b.tif"]) is None
 
 
 def test_records_of_other_files_in_the_folder_are_kept(place):
-    for draws, name in ((1, "a"), (2, "b"), (3, "a")):
-        Records(place / "out", {"draws": draws}, {}).write([{"file": name}])
+    for samples, name in ((1, "a"), (2, "b"), (3, "a")):
+        Records(place / "out", {"samples": samples}, {}).write([{"file": name}])
     content = json.loads((place / "out/restore.json").read_text())
-    assert content["draws"] == 3 and content["files"] == [{"file": "a"}]
-    assert content["earlier"] == [{"draws": 2, "files": [{"file": "b"}]}]
+    assert content["samples"] == 3 and content["files"] == [{"file": "a"}]
+    assert content["earlier"] == [{"samples": 2, "files": [{"file": "b"}]}]
 
 
 def test_a_foreign_record_is_not_overwritten(place):
@@ -206,13 +206,13 @@ def test_what_killed_jobs_left_half_written_is_removed(place):
 
 
 def test_what_other_settings_left_is_recorded_with_them(place):
-    """Single draws and maps that a second job does not make stay, and one must be able to tell how they were made."""
-    source, names = place / "in/a.tif", ["a.tif", "a_entropy.tif", "a_draw_01.tif", "a_draw_02.tif"]
+    """Single samples and maps that a second job does not make stay, and one must be able to tell how they were made."""
+    source, names = place / "in/a.tif", ["a.tif", "a_entropy.tif", "a_sample_01.tif", "a_sample_02.tif"]
     for seed, made in enumerate((names, names[:2], names[:1])):
         records = Records(place / "out", {"settings": {"seed": seed}}, {"seed": seed})
         record = restored(records, source, made, content=bytes([seed]))
         if seed == 2:
-            (place / "out/a_draw_02.tif").unlink()
+            (place / "out/a_sample_02.tif").unlink()
         records.write([record])
     written = json.loads((place / "out/restore.json").read_text())
     assert [list(record["results"]) for record in written["files"]] == [["a.tif"]]
@@ -222,4 +222,4 @@ def test_what_other_settings_left_is_recorded_with_them(place):
         for record in job["files"]
         for name in record["results"]
     }
-    assert left == {"a_draw_01.tif": 0, "a_entropy.tif": 1}
+    assert left == {"a_sample_01.tif": 0, "a_entropy.tif": 1}

@@ -18,17 +18,17 @@ def plane():
     return np.random.default_rng(0).poisson(30, (37, 50)).astype(np.uint16)
 
 
-def test_mean_and_std_are_those_of_the_draws_in_intensities(checkpoint, plane):
+def test_mean_and_std_are_those_of_the_samples_in_intensities(checkpoint, plane):
     restorer = Restorer.load(checkpoint, "cpu")
-    restored, draws = restorer.restore(plane, 6, "a"), np.stack(list(restorer.draws(plane, 6, "a")))
-    np.testing.assert_allclose(restored.mean, draws.mean(0), rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(restored.std, draws.std(0), rtol=1e-3, atol=1e-3)
+    restored, samples = restorer.restore(plane, 6, "a"), np.stack(list(restorer.samples(plane, 6, "a")))
+    np.testing.assert_allclose(restored.mean, samples.mean(0), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(restored.std, samples.std(0), rtol=1e-3, atol=1e-3)
     assert restored.mean.shape == restored.std.shape == plane.shape and restored.mean.dtype == np.float32
-    assert restored.draws == 6 and restored.std.mean() > 0.1
-    assert -1e-3 <= draws.min() and draws.max() <= 125.001  # bounds -1 and 1.5 of a scale from 0 to 100
+    assert restored.samples == 6 and restored.std.mean() > 0.1
+    assert -1e-3 <= samples.min() and samples.max() <= 125.001  # bounds -1 and 1.5 of a scale from 0 to 100
 
 
-def test_names_seeds_and_draws_key_the_result(checkpoint, plane):
+def test_names_seeds_and_samples_key_the_result(checkpoint, plane):
     restorer = Restorer.load(checkpoint, "cpu")
     first = restorer.restore(plane, 2, "a").mean
     assert np.array_equal(first, restorer.restore(plane, 2, "a").mean)
@@ -64,7 +64,7 @@ def test_bad_planes_are_answered(checkpoint, bad, words):
 
 
 def test_bad_settings_are_answered(checkpoint, plane):
-    with pytest.raises(UserError, match="draws: is 0"):
+    with pytest.raises(UserError, match="samples: is 0"):
         Restorer.load(checkpoint, "cpu").restore(plane, 0)
     with pytest.raises(UserError, match="device: is 'tpu'"):
         choose_device("tpu")
@@ -78,9 +78,9 @@ def test_planes_of_a_stack_are_restored_one_by_one(checkpoint, axes):
     restorer = Restorer.load(checkpoint, "cpu")
     stack = np.random.default_rng(0).poisson(30, (3, 37, 50))
     stack[1] = 5
-    restored = restorer.restore(stack, 2, "a", axes, 0.1, entropy=True, samples=True)
+    restored = restorer.restore(stack, 2, "a", axes, 0.1, entropy=True, keep_samples=True)
     letter = (axes or "ZYX")[0].lower()
-    alone = restorer.restore(stack[2], 2, f"a_{letter}2", samples=True, entropy=True)
+    alone = restorer.restore(stack[2], 2, f"a_{letter}2", keep_samples=True, entropy=True)
     assert np.array_equal(restored.mean[2], alone.mean) and np.array_equal(restored.std[2], alone.std)
     assert np.array_equal(restored.samples[:, 2], alone.samples) and np.array_equal(
         restored.entropy[2], alone.entropy
@@ -125,12 +125,14 @@ def test_the_example_of_the_documentation_runs(checkpoint, plane, tmp_path, monk
     assert names["restored"].mean.shape == plane.shape and names["volume"].mean.shape == (1, 1, 2, 37, 50)
 
 
-def test_single_draws_of_a_stack_need_a_known_number(checkpoint, plane):
+def test_single_samples_of_a_stack_need_a_known_number(checkpoint, plane):
     restorer = Restorer.load(checkpoint, "cpu", tolerance=0.5)
-    with pytest.raises(UserError, match="equally many draws of all 2 planes; tolerance=0.5 ends them early"):
-        restorer.restore(np.stack([plane] * 2), 9, samples=True)
-    alone = restorer.restore(plane, 9, samples=True)
-    assert len(alone.samples) == alone.draws < 9
+    with pytest.raises(
+        UserError, match="equally many samples of all 2 planes; tolerance=0.5 ends them early"
+    ):
+        restorer.restore(np.stack([plane] * 2), 9, keep_samples=True)
+    alone = restorer.restore(plane, 9, keep_samples=True)
+    assert len(alone.samples) == alone.samples < 9
     assert restorer.restore(np.stack([plane] * 2), 9).mean.shape == (2, *plane.shape)
 
 
@@ -224,7 +226,7 @@ def test_constant_planes_are_returned_as_they_are(checkpoint, shape):
     assert len(restored.blank) == planes
     assert f"{planes} of {planes} plane" in restored.warnings[-1] and "constant" in restored.warnings[-1]
     with pytest.raises(UserError, match="constant: every pixel is 7"):
-        next(Restorer.load(checkpoint, "cpu").draws(np.full((40, 40), 7)))
+        next(Restorer.load(checkpoint, "cpu").samples(np.full((40, 40), 7)))
 
 
 def one_pass(folder):
@@ -234,17 +236,17 @@ def one_pass(folder):
     return load(write_checkpoint(folder / "flow.ckpt", *model), preset="stored")
 
 
-@pytest.mark.parametrize("kind", ["one draw", "deterministic", "stack", "stack with a constant plane"])
-def test_a_single_draw_has_no_standard_deviation(checkpoint, plane, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["one sample", "deterministic", "stack", "stack with a constant plane"])
+def test_a_single_sample_has_no_standard_deviation(checkpoint, plane, tmp_path, kind):
     restorer = Restorer(one_pass(tmp_path)) if kind == "deterministic" else Restorer.load(checkpoint)
     image = plane if "stack" not in kind else np.stack([plane, plane[::-1]])
     if "constant" in kind:
         image = np.concatenate([np.full((1, *plane.shape), 7), image])
     restored = restorer.restore(image, None if kind == "deterministic" else 1, entropy=True)
-    assert restored.draws == 1 and restored.mean.shape == image.shape
+    assert restored.samples == 1 and restored.mean.shape == image.shape
     assert restored.std is None and restored.entropy is None
 
 
-def test_draws_that_a_tolerance_ends_are_several(checkpoint, plane):
+def test_samples_that_a_tolerance_ends_are_several(checkpoint, plane):
     restored = Restorer.load(checkpoint, tolerance=0.9).restore(plane, 8)
-    assert 1 < restored.draws < 8 and restored.std.shape == plane.shape
+    assert 1 < restored.samples < 8 and restored.std.shape == plane.shape

@@ -120,7 +120,7 @@ def test_metadata_come_out_as_they_went_in(restorer, tmp_path, kind):
     name, pixels, options = KINDS[kind]
     source, out = tmp_path / name, tmp_path / "out"
     tifffile.imwrite(source, pixels, **options)
-    restore_file(restorer, source, out, Settings(draws=2))
+    restore_file(restorer, source, out, Settings(samples=2))
     assert told(out / name) == told(source)
     before, after = read_info(source), read_info(out / name)
     assert before == after

@@ -51,17 +51,17 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_single_draws_show_no_tiles(model):
+def test_single_samples_show_no_tiles(model):
     tiled, whole, pasted = [], [], []
     for seed in range(2):
         image = blobs(seed)
         for found, tile, overlap in ((tiled, TILE, OVERLAP), (whole, None, 0), (pasted, TILE, 0)):
             restorer = Restorer.load(model, "cpu", tile=tile, overlap=overlap, margin=0)
-            (draw,) = restorer.draws(image, 1, str(seed))
+            (sample,) = restorer.samples(image, 1, str(seed))
             starts = Restorer.load(model, "cpu", tile=TILE, overlap=overlap, margin=0).tiler.starts(SIDE)
             of_tiles = Restorer.load(model, "cpu", tile=TILE, overlap=OVERLAP, margin=0).tiler.starts(SIDE)
             lines = edges(of_tiles if overlap or tile is None else starts)
-            found.append((seam(draw, lines), texture(draw, of_tiles)))
+            found.append((seam(sample, lines), texture(sample, of_tiles)))
     seams, textures = np.mean(tiled, 0) / np.mean(whole, 0)
     assert seams <= 1.03 and textures >= 0.97, (seams, textures)
     # The measure sees the borders of tiles that do not overlap, faint as they are with weights that learnt nothing.

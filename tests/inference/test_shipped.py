@@ -46,7 +46,7 @@ def restorer():
 
 
 def test_it_restores_what_it_learnt_better_than_any_blur(restorer):
-    source = RecordedPairs(["microtubules", "zebrafish"], "test", 4, 128, world=1000)
+    source = RecordedPairs(["microtubules", "zebrafish"], "test", 4, 128, dataset_seed=1000)
     for pair in (source[k] for k in range(4)):
         best = max(psnr(blurred(pair.low, sigma), pair.high) for sigma in (0.7, 1, 1.5, 2, 3, 4))
         assert psnr(restorer.restore_plane(pair.low, image=pair.name).mean, pair.high) > best

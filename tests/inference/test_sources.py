@@ -108,14 +108,14 @@ def test_equal_names_in_two_folders_have_noise_of_their_own(experiment, tmp_path
         tifffile.imwrite(experiment / place / "img.tif", image)
     restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu")
     records = [
-        restore_file(restorer, source, tmp_path / "out", Settings(draws=2))
+        restore_file(restorer, source, tmp_path / "out", Settings(samples=2))
         for source in find_files(experiment / "Pos*/*.tif").sources
     ]
     assert [record["file"] for record in records] == ["Pos0/img.tif", "Pos1/img.tif"]
     maps = [tifffile.imread(tmp_path / "out" / place / "img_std.tif") for place in ("Pos0", "Pos1")]
     np.testing.assert_array_equal(maps[0], restorer.restore(image, 2, "Pos0/img").std)
     assert not np.array_equal(*maps)
-    restore_file(restorer, experiment / "Pos0/img.tif", tmp_path / "alone", Settings(draws=2))
+    restore_file(restorer, experiment / "Pos0/img.tif", tmp_path / "alone", Settings(samples=2))
     alone = tifffile.imread(tmp_path / "alone" / "img_std.tif")
     np.testing.assert_array_equal(alone, restorer.restore(image, 2, "img").std)
 

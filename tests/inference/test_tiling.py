@@ -9,7 +9,7 @@ from ddpm_lightning.utils.errors import UserError
 class Local(nn.Module):
     """A network whose output depends on 5 x 5 pixels: two convolutions with random weights."""
 
-    multiple = 4
+    size_divisor = 4
 
     def __init__(self):
         super().__init__()
@@ -29,7 +29,7 @@ class Identity(nn.Module):
 @pytest.mark.parametrize(("tile", "overlap"), [(32, 8), (48, 0), (32, 15)])
 def test_the_identity_is_reproduced_exactly(size, tile, overlap):
     x = torch.randn(2, 1, *size)
-    torch.testing.assert_close(Tiler(tile, overlap, multiple=4)(Identity(), x), x, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(Tiler(tile, overlap, size_divisor=4)(Identity(), x), x, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(32, 8), (48, 16), (64, 24)])
@@ -37,7 +37,7 @@ def test_tiles_do_not_show_where_the_overlap_covers_the_receptive_field(tile, ov
     """A 5 x 5 field sees 2 pixels into the padding of a tile: there the window is 0."""
     network, x, label = Local().eval(), torch.randn(1, 2, 96, 120), torch.tensor([1.5])
     with torch.no_grad():
-        whole, tiled = network(x, label), Tiler(tile, overlap, multiple=4)(network, x, label)
+        whole, tiled = network(x, label), Tiler(tile, overlap, size_divisor=4)(network, x, label)
     torch.testing.assert_close(tiled, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -85,14 +85,14 @@ class Greedy(nn.Module):
 @pytest.mark.parametrize("tile", [256, None])
 def test_memory_that_is_short_is_answered_by_smaller_tiles_and_a_line(tile):
     x, said, network = torch.randn(1, 1, 256, 320), [], Greedy(128)
-    tiler = Tiler(tile, 32, multiple=8, batch=1, say=said.append)
+    tiler = Tiler(tile, 32, size_divisor=8, batch=1, say=said.append)
     torch.testing.assert_close(tiler(network, x), x, rtol=1e-5, atol=1e-6)
     assert tiler.tile <= 128 and "out of memory" in said[-1] and f"tiles of {tiler.tile} pixels" in said[-1]
 
 
 def test_memory_that_is_short_for_the_smallest_tile_is_an_error():
     with pytest.raises(UserError, match="memory: does not suffice for one tile of 64 pixels"):
-        Tiler(256, 32, multiple=8)(Greedy(32), torch.zeros(1, 1, 256, 256))
+        Tiler(256, 32, size_divisor=8)(Greedy(32), torch.zeros(1, 1, 256, 256))
 
 
 def test_other_errors_of_a_network_are_not_hidden():
@@ -121,7 +121,7 @@ def test_small_canvases_are_not_cut():
 )
 def test_tiles_cover_a_side_and_share_the_overlap(length, tile, overlap):
     length -= length % 4
-    tiler = Tiler(tile, overlap, multiple=4)
+    tiler = Tiler(tile, overlap, size_divisor=4)
     starts = tiler.starts(length)
     assert starts[0] == 0 and starts[-1] + tiler.tile >= length and starts[-1] <= max(length - tiler.tile, 0)
     assert all(start % 4 == 0 for start in starts)

@@ -102,9 +102,9 @@ def test_turn_white_makes_light_a_large_number_and_back(dtype, bits, white):
     tags = TiffTags("YX", (1, 3), np.dtype(dtype), photometric="miniswhite")
     image = info("YX", (1, 3), dtype, bits=bits, tags=tags)
     stored = np.array([[0, 1, white]], dtype)
-    turned = turn_white(stored, image)
-    assert turned.tolist() == [[white, white - 1, 0]]
-    np.testing.assert_array_equal(turn_white(turned, image), stored)
+    tta = turn_white(stored, image)
+    assert tta.tolist() == [[white, white - 1, 0]]
+    np.testing.assert_array_equal(turn_white(tta, image), stored)
 
 
 def test_turn_white_passes_other_images():

@@ -167,7 +167,7 @@ def test_a_plate_in_a_zip(tmp_path):
 def test_results_of_a_plate(tmp_path):
     restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu")
     (source,) = find_files(plate(tmp_path / "plate.zarr", "0.5") / "A/1/1").sources
-    record = restore_file(restorer, source, tmp_path / "out", Settings(draws=2))
+    record = restore_file(restorer, source, tmp_path / "out", Settings(samples=2))
     assert (record["file"], record["image"]) == ("plate_A_1_1.zarr", "plate.zarr/A/1/1")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "plate_A_1_1.zarr",

@@ -15,24 +15,24 @@ def posterior(number: int = 15, factor: float = 1.0, seed: int = 0) -> dict[str,
     shape = (1, 200, 200)
     mean, target = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     return {
-        "draws": mean + factor * torch.randn(number, *shape, generator=generator),
+        "samples": mean + factor * torch.randn(number, *shape, generator=generator),
         "target": mean + target,
     }
 
 
 def test_the_law_is_the_mean_over_all_subsets() -> None:
     generator = torch.Generator().manual_seed(0)
-    draws = torch.randn(5, 1, 3, 3, generator=generator, dtype=torch.float64) + 0.4
+    samples = torch.randn(5, 1, 3, 3, generator=generator, dtype=torch.float64) + 0.4
     target = torch.randn(1, 3, 3, generator=generator, dtype=torch.float64)
-    law = averaging_law(draws=draws, target=target)
+    law = averaging_law(samples=samples, target=target)
     for number in range(1, 6):
         subsets = itertools.combinations(range(5), number)
-        errors = [(draws[list(subset)].mean(dim=0) - target).square().mean().item() for subset in subsets]
+        errors = [(samples[list(subset)].mean(dim=0) - target).square().mean().item() for subset in subsets]
         assert law.error(number) == pytest.approx(np.mean(errors))
 
 
 @pytest.mark.parametrize("number", [3, 15])
-def test_draws_of_the_true_posterior_have_ratio_one(number: int) -> None:
+def test_samples_of_the_true_posterior_have_ratio_one(number: int) -> None:
     law = averaging_law(**posterior(number))
     assert law.ratio == pytest.approx(1, rel=0.05)
     assert law.a == pytest.approx(1, rel=0.03)
@@ -67,7 +67,7 @@ def test_the_number_needed_is_the_least_that_suffices(ratio: float, tolerance: f
         assert law.remaining(needed - 1) > tolerance
 
 
-def test_without_spread_one_draw_suffices_and_without_limit_none_does() -> None:
+def test_without_spread_one_sample_suffices_and_without_limit_none_does() -> None:
     assert AveragingLaw(a=1.0, b=0.0).needed() == 1
     hopeless = AveragingLaw(a=-0.01, b=1.0)
     assert math.isnan(hopeless.ratio) and math.isnan(hopeless.remaining(15))
@@ -87,7 +87,8 @@ def test_the_fit_of_measured_prefixes_agrees_with_the_closed_form() -> None:
     images = posterior()
     numbers = [1, 2, 4, 8, 15]
     errors = [
-        (images["draws"][:number].mean(dim=0) - images["target"]).square().mean().item() for number in numbers
+        (images["samples"][:number].mean(dim=0) - images["target"]).square().mean().item()
+        for number in numbers
     ]
     measured, exact = fit_averaging_law(numbers, errors), averaging_law(**images)
     assert (measured.a, measured.b) == pytest.approx((exact.a, exact.b), rel=0.03)

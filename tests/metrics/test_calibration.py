@@ -1,4 +1,4 @@
-"""Calibration on analytic Gaussian posteriors: right draws pass, halved and doubled spread is seen by every
+"""Calibration on analytic Gaussian posteriors: right samples pass, halved and doubled spread is seen by every
 measure."""
 
 import numpy as np
@@ -10,7 +10,7 @@ from scipy.stats import norm
 from ddpm_lightning.metrics.calibration import (
     LEVELS,
     binned_calibration,
-    checked_draws,
+    checked_samples,
     coverage_curve,
     crps,
     prediction_interval,
@@ -24,9 +24,9 @@ from ddpm_lightning.metrics.calibration import (
 def posterior(
     number: int = 15, factor: float = 1.0, bias: float = 0.0, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Draws and truth of 160 x 160 pixels with a Gaussian posterior each, standard deviation 0.2 to 2.
+    """Samples and truth of 160 x 160 pixels with a Gaussian posterior each, standard deviation 0.2 to 2.
 
-    ``factor`` scales the spread of the draws and ``bias`` shifts them; (1, 0) are draws of the true
+    ``factor`` scales the spread of the samples and ``bias`` shifts them; (1, 0) are samples of the true
     posterior.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -35,14 +35,14 @@ def posterior(
     std = 0.2 * 10 ** torch.rand(shape, generator=generator)
     target = mean + std * torch.randn(shape, generator=generator)
     return {
-        "draws": mean + bias + factor * std * torch.randn(number, *shape, generator=generator),
+        "samples": mean + bias + factor * std * torch.randn(number, *shape, generator=generator),
         "target": target,
     }
 
 
 @pytest.mark.parametrize("number", [2, 5, 15, 100])
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
-def test_the_coverage_is_nominal_for_any_number_of_draws(number: int, level: float) -> None:
+def test_the_coverage_is_nominal_for_any_number_of_samples(number: int, level: float) -> None:
     assert prediction_interval(**posterior(number), level=level).coverage == pytest.approx(level, abs=0.01)
 
 
@@ -60,9 +60,9 @@ def test_the_coverage_of_halved_spread_is_the_analytic_one() -> None:
 
 
 def test_width_and_score_of_the_interval() -> None:
-    draws = torch.tensor([-1.0, 1.0])[:, None, None, None].expand(2, 1, 1, 4)
+    samples = torch.tensor([-1.0, 1.0])[:, None, None, None].expand(2, 1, 1, 4)
     target = torch.tensor([0.0, 0.0, 100.0, -100.0]).reshape(1, 1, 4)
-    found = prediction_interval(draws=draws, target=target, level=0.9)
+    found = prediction_interval(samples=samples, target=target, level=0.9)
     half = 6.313751514675 * np.sqrt(2) * np.sqrt(1.5)
     assert found.coverage == 0.5
     assert found.width == pytest.approx(2 * half)
@@ -70,7 +70,7 @@ def test_width_and_score_of_the_interval() -> None:
 
 
 @pytest.mark.parametrize("number", [4, 15])
-def test_the_rank_histogram_of_right_draws_is_flat(number: int) -> None:
+def test_the_rank_histogram_of_right_samples_is_flat(number: int) -> None:
     histogram = rank_histogram(**posterior(number))
     assert histogram.shape == (number + 1,)
     assert histogram.sum().item() == pytest.approx(1)
@@ -79,15 +79,15 @@ def test_the_rank_histogram_of_right_draws_is_flat(number: int) -> None:
 
 
 def test_the_rank_histogram_counts() -> None:
-    draws = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 1, 5)
+    samples = torch.tensor([1.0, 2.0, 3.0])[:, None, None, None].expand(3, 1, 1, 5)
     target = torch.tensor([0.0, 1.5, 2.5, 9.0, 2.0]).reshape(1, 1, 5)
     # The last truth equals the second draw: half below it, half above.
     expected = torch.tensor([1.0, 1.5, 1.5, 1.0], dtype=torch.float64) / 5
-    torch.testing.assert_close(rank_histogram(draws=draws, target=target), expected)
+    torch.testing.assert_close(rank_histogram(samples=samples, target=target), expected)
 
 
 def test_ties_of_a_black_background_keep_the_histogram_flat() -> None:
-    histogram = rank_histogram(draws=torch.zeros(15, 1, 8, 8), target=torch.zeros(1, 8, 8))
+    histogram = rank_histogram(samples=torch.zeros(15, 1, 8, 8), target=torch.zeros(1, 8, 8))
     assert rank_divergence(histogram) == pytest.approx(0, abs=1e-12)
 
 
@@ -99,28 +99,28 @@ def test_the_rank_divergence_is_that_of_scipy_and_survives_empty_ranks() -> None
 
 def test_crps_is_the_sum_written_out() -> None:
     rng = np.random.default_rng(0)
-    draws, target = rng.normal(size=(6, 1, 3, 4)), rng.normal(size=(1, 3, 4))
-    distance = np.abs(draws - target).mean()
-    pairs = sum(np.abs(one - two).mean() for one in draws for two in draws)
-    found = crps(draws=torch.tensor(draws), target=torch.tensor(target))
+    samples, target = rng.normal(size=(6, 1, 3, 4)), rng.normal(size=(1, 3, 4))
+    distance = np.abs(samples - target).mean()
+    pairs = sum(np.abs(one - two).mean() for one in samples for two in samples)
+    found = crps(samples=torch.tensor(samples), target=torch.tensor(target))
     assert found == pytest.approx(distance - pairs / (2 * 6 * 5))
 
 
 @pytest.mark.parametrize("number", [2, 15])
 def test_crps_is_fair_and_equals_the_integral(number: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    draws = torch.randn(number, 1, 200, 200, generator=generator)
+    samples = torch.randn(number, 1, 200, 200, generator=generator)
     expected = quad(lambda x: (norm.cdf(x) - (x >= 0.7)) ** 2, -8, 8, points=[0.7])[0]
-    assert crps(draws=draws, target=torch.full((1, 200, 200), 0.7)) == pytest.approx(expected, abs=0.02)
+    assert crps(samples=samples, target=torch.full((1, 200, 200), 0.7)) == pytest.approx(expected, abs=0.02)
 
 
-def test_spread_and_skill_of_right_draws_are_equal() -> None:
+def test_spread_and_skill_of_right_samples_are_equal() -> None:
     for number in (2, 15):
         spread, skill = spread_skill(**posterior(number))
         assert spread == pytest.approx(skill, rel=0.03)
 
 
-def test_bins_of_many_draws_lie_on_the_diagonal() -> None:
+def test_bins_of_many_samples_lie_on_the_diagonal() -> None:
     found = binned_calibration(**posterior(300))
     np.testing.assert_allclose(found.error, found.spread, rtol=0.1)
     assert found.ence < 0.04
@@ -159,19 +159,19 @@ def test_a_bias_makes_a_slope() -> None:
     assert ranks[0] > 5 * ranks[-1]
 
 
-def test_draws_without_spread_and_error_are_no_crash() -> None:
-    images = {"draws": torch.zeros(3, 1, 8, 8), "target": torch.zeros(1, 8, 8)}
+def test_samples_without_spread_and_error_are_no_crash() -> None:
+    images = {"samples": torch.zeros(3, 1, 8, 8), "target": torch.zeros(1, 8, 8)}
     assert prediction_interval(**images).coverage == 1.0
     assert np.isnan(binned_calibration(**images).ence)
     assert binned_calibration(**images).uce == 0.0
 
 
 def test_bad_input_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2 draws"):
-        checked_draws(draws=torch.zeros(1, 1, 4, 4), target=torch.zeros(1, 4, 4))
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        checked_samples(samples=torch.zeros(1, 1, 4, 4), target=torch.zeros(1, 4, 4))
     with pytest.raises(ValueError, match="images differ"):
-        checked_draws(draws=torch.zeros(3, 1, 4, 4), target=torch.zeros(1, 4, 5))
+        checked_samples(samples=torch.zeros(3, 1, 4, 4), target=torch.zeros(1, 4, 5))
     with pytest.raises(ValueError, match="images differ"):
-        checked_draws(draws=torch.zeros(3, 1, 2, 8), target=torch.zeros(1, 4, 4))
+        checked_samples(samples=torch.zeros(3, 1, 2, 8), target=torch.zeros(1, 4, 4))
     with pytest.raises(ValueError, match="level"):
         prediction_interval(**posterior(2), level=1.0)

@@ -11,15 +11,15 @@ from ddpm_lightning.metrics.conformal import Conformal, calibrate, conformal_sco
 
 
 def image(generator: torch.Generator, factor: float = 1.0, side: int = 24) -> dict[str, torch.Tensor]:
-    """Mean and spread of 15 draws and the truth; each image has a level of noise of its own."""
+    """Mean and spread of 15 samples and the truth; each image has a level of noise of its own."""
     shape = (1, side, side)
     std = (0.5 + torch.rand(1, generator=generator)) * (0.2 + torch.rand(shape, generator=generator))
     mean = torch.randn(shape, generator=generator)
-    draws = mean + factor * std * torch.randn(15, *shape, generator=generator)
-    # An error of the model that is the same for all draws, larger in some images than in others.
+    samples = mean + factor * std * torch.randn(15, *shape, generator=generator)
+    # An error of the model that is the same for all samples, larger in some images than in others.
     wrong = torch.rand(1, generator=generator) * std * torch.randn(shape, generator=generator)
     target = mean + wrong + std * torch.randn(shape, generator=generator)
-    return {"mean": draws.mean(dim=0), "std": draws.std(dim=0), "target": target}
+    return {"mean": samples.mean(dim=0), "std": samples.std(dim=0), "target": target}
 
 
 def fitted(factor: float, level: float, count: int = 300, epsilon: float = 0.0) -> Conformal:

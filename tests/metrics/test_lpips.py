@@ -107,7 +107,7 @@ def test_the_guards(random_lpips: Lpips) -> None:
         random_lpips(prediction=two, target=two)
 
 
-def test_it_is_no_child_of_a_model_and_draws_no_random_numbers() -> None:
+def test_it_is_no_child_of_a_model_and_samples_no_random_numbers() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

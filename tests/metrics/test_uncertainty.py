@@ -1,4 +1,4 @@
-"""All measures of the draws of one image in one call."""
+"""All measures of the samples of one image in one call."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddpm_lightning.metrics.calibration import crps, rank_histogram
-from ddpm_lightning.metrics.uncertainty import judge_draws
+from ddpm_lightning.metrics.uncertainty import judge_samples
 
 
 def posterior(number: int = 15, factor: float = 1.0) -> dict[str, torch.Tensor]:
@@ -15,11 +15,14 @@ def posterior(number: int = 15, factor: float = 1.0) -> dict[str, torch.Tensor]:
     mean = torch.randn(shape, generator=generator)
     std = 0.2 * 10 ** torch.rand(shape, generator=generator)
     target = mean + std * torch.randn(shape, generator=generator)
-    return {"draws": mean + factor * std * torch.randn(number, *shape, generator=generator), "target": target}
+    return {
+        "samples": mean + factor * std * torch.randn(number, *shape, generator=generator),
+        "target": target,
+    }
 
 
-def test_right_draws_pass_every_test() -> None:
-    values = judge_draws(**posterior()).values()
+def test_right_samples_pass_every_test() -> None:
+    values = judge_samples(**posterior()).values()
     assert all(math.isfinite(value) for value in values.values())
     assert values["coverage"] == pytest.approx(0.9, abs=0.01)
     assert values["ece"] < 0.01
@@ -30,8 +33,8 @@ def test_right_draws_pass_every_test() -> None:
     assert 0 < values["ause"] < 0.4
 
 
-def test_halved_draws_fail_every_test_of_calibration_and_none_of_ranking() -> None:
-    right, halved = judge_draws(**posterior()).values(), judge_draws(**posterior(factor=0.5)).values()
+def test_halved_samples_fail_every_test_of_calibration_and_none_of_ranking() -> None:
+    right, halved = judge_samples(**posterior()).values(), judge_samples(**posterior(factor=0.5)).values()
     assert halved["coverage"] < 0.7
     for name in ("ece", "uce", "ence", "rank_divergence"):
         assert halved[name] > 2 * right[name]
@@ -44,15 +47,15 @@ def test_halved_draws_fail_every_test_of_calibration_and_none_of_ranking() -> No
 
 def test_the_call_agrees_with_its_parts() -> None:
     images = posterior(5)
-    found = judge_draws(**images, level=0.5)
-    assert (found.draws, found.level) == (5, 0.5)
+    found = judge_samples(**images, level=0.5)
+    assert (found.samples, found.level) == (5, 0.5)
     assert found.crps == crps(**images)
     torch.testing.assert_close(found.ranks, rank_histogram(**images))
     assert found.values()["coverage"] == pytest.approx(0.5, abs=0.02)
 
 
-def test_perfect_draws_without_spread_have_no_number_where_none_is_defined() -> None:
-    values = judge_draws(draws=torch.ones(3, 1, 8, 8), target=torch.ones(1, 8, 8)).values()
+def test_perfect_samples_without_spread_have_no_number_where_none_is_defined() -> None:
+    values = judge_samples(samples=torch.ones(3, 1, 8, 8), target=torch.ones(1, 8, 8)).values()
     assert values["crps"] == 0.0 and values["coverage"] == 1.0
     for name in ("spread_skill", "ause", "spearman", "law_ratio", "ence"):
         assert math.isnan(values[name])
@@ -61,6 +64,6 @@ def test_perfect_draws_without_spread_have_no_number_where_none_is_defined() -> 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_pixels_that_are_no_numbers_are_refused(value: float) -> None:
     images = posterior(3)
-    images["draws"][1, 0, 0, 0] = value
+    images["samples"][1, 0, 0, 0] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
-        judge_draws(**images)
+        judge_samples(**images)

@@ -55,9 +55,9 @@ def test_one_pixel_in_each_box():
     assert torch.equal(boxes.sort().values, torch.arange(50 * 24))
 
 
-def offsets_at(row: int, column: int, exclude_center: bool, draws: int = 60_000) -> np.ndarray:
-    """Flat indices in a 20 x 20 plane of what `draws` draws for one pixel took, with radius 5."""
-    pixels = Pixels(*(torch.full((draws,), index) for index in (0, row, column)))
+def offsets_at(row: int, column: int, exclude_center: bool, samples: int = 60_000) -> np.ndarray:
+    """Flat indices in a 20 x 20 plane of what `samples` samples for one pixel took, with radius 5."""
+    pixels = Pixels(*(torch.full((samples,), index) for index in (0, row, column)))
     return uniform_neighbours(ramp(20, 20)[0], pixels, 5, seeded(), exclude_center).numpy().astype(int)
 
 
@@ -73,7 +73,7 @@ def test_replacements_are_uniform_in_the_clipped_window(row, column, exclude_cen
 
 
 def test_centre_is_drawn_once_in_121():
-    values = offsets_at(10, 10, exclude_center=False, draws=300_000)
+    values = offsets_at(10, 10, exclude_center=False, samples=300_000)
     hits = int((values == 10 * 20 + 10).sum())
     assert stats.binomtest(hits, len(values), 1 / 121).pvalue > 1e-3
     assert stats.binomtest(hits, len(values), 1 / 100).pvalue < 1e-3, "the test must be able to fail"

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage, optimize
 
 from ddpm_lightning.models.classical import FILTERS, Classical, affine_error, apply_filter
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 
 STRENGTHS = {
     "gaussian": [0.5, 1.0, 1.5, 2.0, 3.0, 5.0],
@@ -86,9 +86,9 @@ def test_the_strength_travels_with_the_weights():
     other.load_state_dict(fitted.state_dict())
     assert other.preset == "gaussian of strength 1.5"
     low = crops(1)["low"]
-    (draw,) = draws_of(other, low, "image", range(3))
+    (sample,) = samples_of(other, low, "image", range(3))
     expected = ndimage.gaussian_filter(low[0, 0].numpy(), 1.5, mode="nearest")
-    np.testing.assert_allclose(draw[0, 0].numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(sample[0, 0].numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_impossible_settings():

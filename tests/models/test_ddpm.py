@@ -1,4 +1,4 @@
-"""The wiring of the diffusion model: losses, draws, keys; its parts have tests of their own."""
+"""The wiring of the diffusion model: losses, samples, keys; its parts have tests of their own."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import DDIM, Ancestral
 from ddpm_lightning.diffusion.schedule import CosineSchedule
 from ddpm_lightning.models.ddpm import DDPM
-from ddpm_lightning.models.protocol import draws_of, pad_to_multiple
+from ddpm_lightning.models.protocol import pad_to_multiple, samples_of
 from ddpm_lightning.networks.mp_unet import MPUNet
 
 STD = 0.25
@@ -19,7 +19,7 @@ STD = 0.25
 class Exact(nn.Module):
     """The best predictor of v for y_0 ~ N(low, STD²), at every level; the label tells alpha_bar."""
 
-    multiple = 4
+    size_divisor = 4
 
     def __init__(self):
         super().__init__()
@@ -52,38 +52,40 @@ def small_network():
     return network
 
 
-def test_draws_have_the_mean_and_spread_of_the_posterior():
+def test_samples_have_the_mean_and_spread_of_the_posterior():
     low = torch.linspace(-0.4, 0.4, 64 * 64).reshape(1, 1, 64, 64)
-    draws = torch.cat(list(draws_of(ddpm(), low, "image", range(16)))).double()
-    assert (draws.mean(0) - low[0]).abs().mean() < 1.2 * STD / 16**0.5
-    assert draws.var(0).mean().sqrt().item() == pytest.approx(STD, rel=0.05)
+    samples = torch.cat(list(samples_of(ddpm(), low, "image", range(16)))).double()
+    assert (samples.mean(0) - low[0]).abs().mean() < 1.2 * STD / 16**0.5
+    assert samples.var(0).mean().sqrt().item() == pytest.approx(STD, rel=0.05)
 
 
-def test_draws_are_the_same_alone_and_in_any_batch():
+def test_samples_are_the_same_alone_and_in_any_batch():
     model, low = ddpm(small_network(), DDIM(5)).eval(), torch.randn(1, 1, 18, 22)
-    one_by_one = list(draws_of(model, low, "image", range(5), batch=1))
+    one_by_one = list(samples_of(model, low, "image", range(5), batch=1))
     for batch in (2, 5):
-        for ours, other in zip(draws_of(model, low, "image", range(5), batch=batch), one_by_one, strict=True):
+        for ours, other in zip(
+            samples_of(model, low, "image", range(5), batch=batch), one_by_one, strict=True
+        ):
             torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-5)
-    (late,) = draws_of(model, low, "image", [3])
+    (late,) = samples_of(model, low, "image", [3])
     torch.testing.assert_close(late, one_by_one[3], rtol=1e-4, atol=1e-5)
-    assert all(draw.shape == low.shape for draw in one_by_one)
+    assert all(sample.shape == low.shape for sample in one_by_one)
 
 
-def test_draws_of_two_images_in_a_batch_equal_those_of_each():
+def test_samples_of_two_images_in_a_batch_equal_those_of_each():
     model, low = ddpm(small_network(), Ancestral(4)).eval(), torch.randn(2, 1, 16, 16)
     with torch.no_grad():
-        together = model.draw(low, KeyedNoise(0, ["a", "b"], [0, 0]))
+        together = model.sample(low, KeyedNoise(0, ["a", "b"], [0, 0]))
         for row, image in enumerate("ab"):
-            alone = model.draw(low[row : row + 1], KeyedNoise(0, [image], [0]))
+            alone = model.sample(low[row : row + 1], KeyedNoise(0, [image], [0]))
             torch.testing.assert_close(alone[0], together[row], rtol=1e-4, atol=1e-5)
 
 
 def test_estimates_stay_inside_of_the_bounds():
     model = ddpm(sampler=Ancestral(5))
     model.bounds = (-0.1, 0.2)
-    (draw,) = draws_of(model, torch.zeros(1, 1, 16, 16), "image", [0])
-    assert draw.min() >= -0.1 and draw.max() <= 0.2
+    (sample,) = samples_of(model, torch.zeros(1, 1, 16, 16), "image", [0])
+    assert sample.min() >= -0.1 and sample.max() <= 0.2
 
 
 @pytest.mark.parametrize(("size", "expected"), [((8, 8), (8, 8)), ((9, 13), (12, 16)), ((1, 3), (4, 4))])

@@ -19,7 +19,7 @@ TINY = [
     "trainer=cpu",
     "trainer.precision=32-true",
     "data.crops_per_image=100",
-    "callbacks.samples=null",
+    "callbacks.images=null",
     "callbacks.progress=null",
     "logger=csv",
 ]
@@ -71,7 +71,7 @@ def test_a_short_training_beats_the_raw_image(name, pair_folder, tmp_path):
     assert not (averaged and any(isinstance(layer, nn.BatchNorm2d) for layer in restorer.method.modules()))
     gains = []
     for pair in build(config["data"]).source("test"):
-        restored = restorer.restore(pair.low, draws=2, image=pair.name)
+        restored = restorer.restore(pair.low, samples=2, image=pair.name)
         gains.append(affine_psnr(restored.mean, pair.high) - affine_psnr(pair.low, pair.high))
         assert (restored.std is None) == restorer.method.deterministic
         assert restored.mean.shape == pair.low.shape and restored.mean.dtype == np.float32

@@ -18,7 +18,7 @@ class Untouchable:
 
 
 class Identity(nn.Module):
-    multiple = 1
+    size_divisor = 1
 
     def forward(self, x):
         self.seen = x

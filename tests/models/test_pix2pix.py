@@ -1,4 +1,4 @@
-"""pix2pix as a method: a training step against plain PyTorch, its budget, its keyed draws, its range."""
+"""pix2pix as a method: a training step against plain PyTorch, its budget, its keyed samples, its range."""
 
 import copy
 
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.inference.tiling import Tiler
 from ddpm_lightning.models.pix2pix import Pix2Pix, canvas_channels, level_noise
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.networks.pix2pix import PatchDiscriminator, Pix2PixGenerator
 from ddpm_lightning.training.lr_schedules import LinearFall, Plateau
 from ddpm_lightning.utils.errors import UserError
@@ -89,20 +89,20 @@ def test_both_learning_rates_follow_the_schedule():
         fit(pix2pix(lr_schedule=Plateau()), 1)
 
 
-def test_draws_differ_and_are_the_same_alone_and_in_any_batch():
+def test_samples_differ_and_are_the_same_alone_and_in_any_batch():
     model, low = pix2pix().eval(), crops(1)[0]["low"][None]
-    one_by_one = list(draws_of(model, low, "image", range(3), batch=1))
-    for ours, other in zip(draws_of(model, low, "image", range(3), batch=3), one_by_one, strict=True):
+    one_by_one = list(samples_of(model, low, "image", range(3), batch=1))
+    for ours, other in zip(samples_of(model, low, "image", range(3), batch=3), one_by_one, strict=True):
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-5)
     assert not torch.equal(one_by_one[0], one_by_one[1])
     assert not model.deterministic and model.preset == "dropout"
 
 
-def test_without_dropout_there_is_one_draw():
+def test_without_dropout_there_is_one_sample():
     low = crops(1)[0]["low"][None]
     for model in (pix2pix(test_mode="eval"), pix2pix(num_downs=5)):
-        (draw,) = draws_of(model.eval(), low, "image", range(3))
-        torch.testing.assert_close(draw, model.generator(low))
+        (sample,) = samples_of(model.eval(), low, "image", range(3))
+        torch.testing.assert_close(sample, model.generator(low))
 
 
 def test_batch_statistics_are_those_of_each_image_and_are_forgotten():
@@ -111,10 +111,10 @@ def test_batch_statistics_are_those_of_each_image_and_are_forgotten():
     low = torch.cat([crops(2)[n]["low"][None] for n in range(2)])
     noise = KeyedNoise(0, ["a", "b"], [0, 0])
     with torch.no_grad():
-        together = model.draw(low, noise)
-        alone = model.draw(low[1:], KeyedNoise(0, ["b"], [0]))
+        together = model.sample(low, noise)
+        alone = model.sample(low[1:], KeyedNoise(0, ["b"], [0]))
     torch.testing.assert_close(together[1:], alone)
-    assert not torch.allclose(together, pix2pix().eval().draw(low, noise), atol=1e-3)
+    assert not torch.allclose(together, pix2pix().eval().sample(low, noise), atol=1e-3)
     assert not any(layer.training for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d))
     for name, value in model.state_dict().items():
         if "num_batches" not in name:
@@ -140,8 +140,8 @@ def test_a_tile_has_the_noise_of_its_place():
     whole, tile = level_noise(generator, canvas), level_noise(generator, canvas[:, :, 128:, :128])
     for level, ours, other in zip(generator.dropout_levels, tile, whole, strict=True):
         assert torch.equal(ours, other[:, :, 128 >> level :, : 128 >> level])
-    (draw,) = draws_of(pix2pix().eval(), torch.zeros(1, 1, 150, 90), "image", [0], apply=Tiler(64, 8, 64))
-    assert draw.shape == (1, 1, 150, 90) and draw.isfinite().all()
+    (sample,) = samples_of(pix2pix().eval(), torch.zeros(1, 1, 150, 90), "image", [0], apply=Tiler(64, 8, 64))
+    assert sample.shape == (1, 1, 150, 90) and sample.isfinite().all()
 
 
 def test_the_range_reaches_the_bounds_of_clean_images():

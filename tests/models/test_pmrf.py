@@ -11,7 +11,7 @@ from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import DDIM
 from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.models.regression import Regression
 
 SETTINGS = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1)}
@@ -21,7 +21,7 @@ SIGMA, END_MEAN, END_STD = 0.3, -0.2, 0.5
 class HalfLow(nn.Module):
     """A regressor that returns half the low image; it counts the images that it sees."""
 
-    multiple = 4
+    size_divisor = 4
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class HalfLow(nn.Module):
 class ExactVelocity(nn.Module):
     """E[y - z_0 | z_t] / sigma for y ~ N(END_MEAN, END_STD²) and a mean of 0; the label is 4 t - 2."""
 
-    multiple = 2
+    size_divisor = 2
 
     def forward(self, x, label):
         z = x / 4 - 1
@@ -49,7 +49,7 @@ class ExactVelocity(nn.Module):
 class Learnable(nn.Module):
     """A velocity that is a learnt multiple of its first input; it remembers what it saw."""
 
-    multiple = 2
+    size_divisor = 2
 
     def __init__(self):
         super().__init__()
@@ -76,14 +76,14 @@ def images(count: int = 2, side: int = 16) -> dict:
 
 def test_the_exact_flow_reaches_the_distribution_of_clean_images():
     model = flow(ExactVelocity(), Euler(200, antithetic=False))
-    draws = torch.cat(list(draws_of(model, torch.zeros(1, 1, 64, 64), "image", range(8)))).double()
-    assert draws.mean().item() == pytest.approx(END_MEAN, abs=0.01)
-    assert draws.std().item() == pytest.approx(END_STD, rel=0.02)
+    samples = torch.cat(list(samples_of(model, torch.zeros(1, 1, 64, 64), "image", range(8)))).double()
+    assert samples.mean().item() == pytest.approx(END_MEAN, abs=0.01)
+    assert samples.std().item() == pytest.approx(END_STD, rel=0.02)
 
 
 def test_the_mean_of_a_pair_is_free_of_the_odd_part():
     model = flow(ExactVelocity(), Euler(3))
-    first, second = draws_of(model, torch.zeros(1, 1, 32, 32), "image", range(2))
+    first, second = samples_of(model, torch.zeros(1, 1, 32, 32), "image", range(2))
     assert (first - second).std() > 0.3
     torch.testing.assert_close((first + second) / 2, torch.full_like(first, END_MEAN))
     assert model.antithetic and not flow(sampler=Euler(antithetic=False)).antithetic
@@ -91,12 +91,12 @@ def test_the_mean_of_a_pair_is_free_of_the_odd_part():
 
 def test_realism_goes_from_the_mean_to_the_draw():
     low = images(1)["low"]
-    (draw,) = draws_of(flow(), low, "image", [0])
+    (sample,) = samples_of(flow(), low, "image", [0])
     mean_model = flow(sampler=Euler(realism=0))
-    (mean,) = draws_of(mean_model, low, "image", range(4))
+    (mean,) = samples_of(mean_model, low, "image", range(4))
     torch.testing.assert_close(mean, 0.5 * low)
-    (between,) = draws_of(flow(sampler=Euler(realism=0.3)), low, "image", [0])
-    torch.testing.assert_close(between, mean + 0.3 * (draw - mean))
+    (between,) = samples_of(flow(sampler=Euler(realism=0.3)), low, "image", [0])
+    torch.testing.assert_close(between, mean + 0.3 * (sample - mean))
     assert mean_model.deterministic and mean_model.evaluations == 1 and mean_model.preset == "mean"
     assert not flow().deterministic and flow().evaluations == 4
     assert flow(sampler=Euler(5, realism=0.5)).preset == "mean, then 5 steps, realism 0.5"
@@ -149,19 +149,19 @@ def test_sigma_is_the_error_on_the_validation_crops_and_is_measured_once():
     assert model.sigma.item() == before
 
 
-def test_the_mean_of_an_image_is_computed_once_for_all_of_its_draws():
+def test_the_mean_of_an_image_is_computed_once_for_all_of_its_samples():
     model = flow()
-    together = torch.cat(list(draws_of(model, images(1)["low"], "image", range(4))))
+    together = torch.cat(list(samples_of(model, images(1)["low"], "image", range(4))))
     assert model.regression.network.images == 1
-    one_by_one = torch.cat(list(draws_of(model, images(1)["low"], "image", range(4), batch=1)))
+    one_by_one = torch.cat(list(samples_of(model, images(1)["low"], "image", range(4), batch=1)))
     torch.testing.assert_close(together, one_by_one)
 
 
 def test_two_images_keep_their_own_means():
     model, low = flow(), images(2)["low"]
-    together = model.draw(low, KeyedNoise(0, ["a", "b"], [0, 0]))
+    together = model.sample(low, KeyedNoise(0, ["a", "b"], [0, 0]))
     for row, name in enumerate("ab"):
-        alone = model.draw(low[row : row + 1], KeyedNoise(0, [name], [0]))
+        alone = model.sample(low[row : row + 1], KeyedNoise(0, [name], [0]))
         torch.testing.assert_close(together[row : row + 1], alone)
 
 

@@ -1,4 +1,4 @@
-"""One-pass methods: what their networks are told, what is minimised, and the Laplace draws of CARE."""
+"""One-pass methods: what their networks are told, what is minimised, and the Laplace samples of CARE."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ddpm_lightning.models.protocol import draws_of
+from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.models.regression import CARE, Regression, laplace
 from ddpm_lightning.networks.unet import UNet
 
@@ -18,7 +18,7 @@ SETTINGS = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1)}
 class Shift(nn.Module):
     """Adds a half to an image, on the scales of the regressor's input and output; remembers its label."""
 
-    multiple = 4
+    size_divisor = 4
 
     def forward(self, x, label):
         self.label = label
@@ -29,7 +29,7 @@ class Shift(nn.Module):
 class Distribution(nn.Module):
     """Mean 0.7 and scale 0.1, on the scale [0, 1], everywhere."""
 
-    multiple = 1
+    size_divisor = 1
     scale_head = True
 
     def forward(self, x):
@@ -51,13 +51,18 @@ def test_regression_is_least_squares_with_label_zero():
     expected = ((images["low"].numpy() + 0.5 - images["high"].numpy()) ** 2).mean()
     assert model.loss(images).item() == pytest.approx(expected, rel=1e-6)
     assert torch.equal(model.network.label, torch.zeros(2))
-    assert (model.multiple, model.evaluations, model.deterministic, model.antithetic) == (4, 1, True, False)
+    assert (model.size_divisor, model.evaluations, model.deterministic, model.antithetic) == (
+        4,
+        1,
+        True,
+        False,
+    )
 
 
-def test_one_draw_however_many_are_asked_for():
-    draws = list(draws_of(Regression(Shift(), **SETTINGS), batch()["low"][:1], "image", range(5)))
-    assert len(draws) == 1
-    torch.testing.assert_close(draws[0], batch()["low"][:1] + 0.5)
+def test_one_sample_however_many_are_asked_for():
+    samples = list(samples_of(Regression(Shift(), **SETTINGS), batch()["low"][:1], "image", range(5)))
+    assert len(samples) == 1
+    torch.testing.assert_close(samples[0], batch()["low"][:1] + 0.5)
 
 
 @pytest.mark.parametrize(("error", "power"), [("mae", 1), ("mse", 2)])
@@ -86,13 +91,13 @@ def test_laplace_numbers_are_the_quantiles_of_scipy():
     np.testing.assert_allclose(laplace(uniform).numpy(), stats.laplace.ppf(uniform.numpy()), rtol=1e-6)
 
 
-def test_probabilistic_draws_have_the_predicted_mean_and_spread():
+def test_probabilistic_samples_have_the_predicted_mean_and_spread():
     model = CARE(Distribution(), **SETTINGS)
-    draws = torch.cat(list(draws_of(model, torch.zeros(1, 1, 64, 64), "image", range(8))))
+    samples = torch.cat(list(samples_of(model, torch.zeros(1, 1, 64, 64), "image", range(8))))
     mean, scale = 0.4, 0.2  # on [-1, 1]
-    torch.testing.assert_close(draws.mean(0), torch.full((1, 64, 64), mean))
-    assert draws.std().item() == pytest.approx(math.sqrt(2) * scale, rel=0.02)
-    assert stats.kstest(draws[0].flatten().numpy(), "laplace", args=(mean, scale)).pvalue > 0.01
+    torch.testing.assert_close(samples.mean(0), torch.full((1, 64, 64), mean))
+    assert samples.std().item() == pytest.approx(math.sqrt(2) * scale, rel=0.02)
+    assert stats.kstest(samples[0].flatten().numpy(), "laplace", args=(mean, scale)).pvalue > 0.01
     assert model.antithetic and not model.deterministic
 
 

@@ -1,10 +1,10 @@
-"""Draws that see the image turned, each another way."""
+"""Samples that see the image turned, each another way."""
 
 import pytest
 import torch
 from torch.nn import functional
 
-from ddpm_lightning.models.protocol import TURNS, draws_of, whole
+from ddpm_lightning.models.protocol import TURNS, samples_of, whole
 
 ROUND = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
 ASKEW = torch.tensor([[0.0, 1, 0], [0, 2, 3], [0, 0, 0]])[None, None] / 6
@@ -13,12 +13,12 @@ ASKEW = torch.tensor([[0.0, 1, 0], [0, 2, 3], [0, 0, 0]])[None, None] / 6
 class Filter:
     """Adds noise and filters: a method of one network, of which all that is known is its kernel."""
 
-    multiple, deterministic, antithetic, bounds, evaluations, preset = 2, False, True, (-1.0, 1.0), 1, ""
+    size_divisor, deterministic, antithetic, bounds, evaluations, preset = 2, False, True, (-1.0, 1.0), 1, ""
 
-    def __init__(self, kernel, turned):
-        self.kernel, self.turned = kernel, turned
+    def __init__(self, kernel, tta):
+        self.kernel, self.tta = kernel, tta
 
-    def draw(self, low, noise, apply=whole):
+    def sample(self, low, noise, apply=whole):
         state = low + noise.antithetic()(7, low.shape[1:], low.device)
         return apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), state)
 
@@ -28,37 +28,37 @@ def low():
     return torch.randn(1, 1, 9, 14, generator=torch.Generator().manual_seed(0))
 
 
-def draw(kernel, low, turned, batch=None, draws=range(8)):
-    return torch.cat(list(draws_of(Filter(kernel, turned), low, "a", draws, batch=batch, margin=2)))
+def sample(kernel, low, tta, batch=None, samples=range(8)):
+    return torch.cat(list(samples_of(Filter(kernel, tta), low, "a", samples, batch=batch, margin=2)))
 
 
-def test_a_network_that_knows_no_direction_gives_the_same_draws(low):
-    assert torch.allclose(draw(ROUND, low, True), draw(ROUND, low, False), atol=1e-6)
+def test_a_network_that_knows_no_direction_gives_the_same_samples(low):
+    assert torch.allclose(sample(ROUND, low, True), sample(ROUND, low, False), atol=1e-6)
 
 
 def test_each_draw_is_that_of_the_kernel_turned_back(low):
-    found = draw(ASKEW, low, True)
+    found = sample(ASKEW, low, True)
     for number, which in enumerate(TURNS):
         kernel = ASKEW.rot90(-(which % 4), (-2, -1))
         kernel = kernel.flip(-1) if which >= 4 else kernel
-        expected = draw(kernel, low, False)[number]
-        assert torch.allclose(found[number], expected, atol=1e-6), f"draw {number}"
+        expected = sample(kernel, low, False)[number]
+        assert torch.allclose(found[number], expected, atol=1e-6), f"sample {number}"
     assert sorted(TURNS) == list(range(8)) and TURNS[0] == 0
 
 
 def test_opposite_noise_still_cancels_and_batches_change_nothing(low):
-    found = draw(ASKEW, low, True)
-    alone = torch.cat([draw(ASKEW, low, True, draws=[number]) for number in range(8)])
+    found = sample(ASKEW, low, True)
+    alone = torch.cat([sample(ASKEW, low, True, samples=[number]) for number in range(8)])
     assert torch.allclose(found, alone, atol=1e-6)
-    assert torch.allclose(found, draw(ASKEW, low, True, batch=3), atol=1e-6)
-    # Of eight draws in four opposite pairs the noise that all kernels have in common is gone.
-    symmetric = draw(ROUND, low, True).reshape(4, 2, 9, 14).mean(1)
-    noiseless = torch.cat(list(draws_of(Quiet(ROUND, True), low, "a", [0], margin=2)))[0, 0]
+    assert torch.allclose(found, sample(ASKEW, low, True, batch=3), atol=1e-6)
+    # Of eight samples in four opposite pairs the noise that all kernels have in common is gone.
+    symmetric = sample(ROUND, low, True).reshape(4, 2, 9, 14).mean(1)
+    noiseless = torch.cat(list(samples_of(Quiet(ROUND, True), low, "a", [0], margin=2)))[0, 0]
     assert torch.allclose(symmetric, noiseless.expand(4, -1, -1), atol=1e-6)
 
 
 class Quiet(Filter):
     """The filter without noise."""
 
-    def draw(self, low, noise, apply=whole):
+    def sample(self, low, noise, apply=whole):
         return apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), low)

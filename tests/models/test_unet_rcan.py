@@ -8,7 +8,7 @@ from ddpm_lightning.models.unet_rcan import UNetRCANRegression
 
 
 class TwoStages(nn.Module):
-    multiple = 8
+    size_divisor = 8
 
     def forward(self, x):
         return x * 0.5, x * 0.9
@@ -29,4 +29,4 @@ def test_the_second_stage_is_the_prediction_and_both_learn():
 
 
 def test_protocol():
-    assert (model().multiple, model().evaluations, model().deterministic) == (8, 1, True)
+    assert (model().size_divisor, model().evaluations, model().deterministic) == (8, 1, True)

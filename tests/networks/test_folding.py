@@ -70,7 +70,7 @@ def test_the_trained_network_is_left_alone_and_others_are_returned():
     network = trained()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     folded = fold(network)
-    assert isinstance(folded, FoldedUNet) and folded.multiple == network.multiple
+    assert isinstance(folded, FoldedUNet) and folded.size_divisor == network.size_divisor
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not list(folded.parameters())
     other = nn.Conv2d(1, 1, 3)

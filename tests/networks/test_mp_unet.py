@@ -69,7 +69,7 @@ def test_magnitudes_are_preserved_throughout():
 @pytest.mark.parametrize("size", [(8, 8), (16, 24), (4, 12)])
 def test_any_size_that_the_levels_divide(settings, size):
     network = open_gains(MPUNet(**SMALL, **settings))
-    assert network.multiple == 2 * settings.get("patch", 1)
+    assert network.size_divisor == 2 * settings.get("patch", 1)
     assert network(torch.randn(2, 2, *size), torch.zeros(2)).shape == (2, 1, *size)
 
 

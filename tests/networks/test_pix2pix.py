@@ -49,7 +49,7 @@ def test_logit_sizes(side, logits):
 def test_generator_sizes_on_the_published_network():
     with torch.device("meta"):
         network = Pix2PixGenerator()
-        assert network.multiple == 256
+        assert network.size_divisor == 256
         assert network(torch.rand(1, 1, 256, 512)).shape == (1, 1, 256, 512)
     assert network.noise_shapes(256, 512) == [(512, 4, 8), (512, 8, 16), (512, 16, 32)]
 

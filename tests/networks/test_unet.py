@@ -41,7 +41,7 @@ def test_parameter_counts(settings, expected):
 def test_any_size(settings, size):
     network = UNet(first_filters=4, **settings).eval()
     channels = 2 if settings.get("probabilistic") else 1
-    assert network.multiple == 1
+    assert network.size_divisor == 1
     assert network(torch.rand(2, 1, *size)).shape == (2, channels, *size)
 
 

@@ -50,7 +50,7 @@ def test_parameter_counts(kernel_size, unet, rcan, total):
     with torch.device("meta"):
         network = UNetRCAN(kernel_size=kernel_size)
     assert (count(network.unet), count(network.rcan), count(network)) == (unet, rcan, total)
-    assert network.multiple == 8
+    assert network.size_divisor == 8
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
@@ -148,7 +148,7 @@ def test_every_parameter_has_a_finite_gradient():
 
 def test_sizes_that_do_not_fit():
     network = UNetRCAN(**SMALL)
-    assert network.multiple == 4
+    assert network.size_divisor == 4
     with pytest.raises(ValueError, match="16 x 18 pixels.*divisible by 4"):
         network(torch.rand(1, 1, 16, 18))
     with pytest.raises(ValueError, match="kernel_size must be odd"):

@@ -45,9 +45,9 @@ def make_evaluation(folder, better, protocol="range", images=12, words="It is < 
     write_rows(rows, folder / "metrics.csv")
     summary = {
         **{"protocol": protocol, "estimators": {}, "checkpoint": {"file": "a&b.ckpt", "sha256": "0" * 64}},
-        **{"images": images, "draws": 4, "data": "cells", "split": "test", "preset": "<ddim>", "seed": 0},
+        **{"images": images, "samples": 4, "data": "cells", "split": "test", "preset": "<ddim>", "seed": 0},
         **{
-            "evaluations_per_draw": 5,
+            "evaluations_per_sample": 5,
             "versions": {"torch": "2"},
             "in_words": [words],
             "views": [asdict(view)],
@@ -193,7 +193,7 @@ def strange_page(tmp_path, files):
     folder = make_evaluation(tmp_path / "odd", 0, EVIL)
     summary = json.loads((folder / "summary.json").read_text())
     summary |= {
-        name: EVIL for name in ("data", "split", "preset", "seed", "lpips_backbone", "evaluations_per_draw")
+        name: EVIL for name in ("data", "split", "preset", "seed", "lpips_backbone", "evaluations_per_sample")
     }
     summary |= {"protocol": EVIL, "versions": {EVIL: EVIL}, "in_words": [EVIL]}
     summary["checkpoint"] = {"file": EVIL, "sha256": EVIL}
@@ -251,7 +251,7 @@ def test_only_pictures_inside_of_the_evaluation_are_embedded(tmp_path):
         {"views": [{"image": "a", "files": {}, "size": ["1;x", 2], "pixel_size": None, "std_full": 0}]},
         {"views": [{"image": "a", "files": {}, "size": [1, 2], "pixel_size": "x", "std_full": 0}]},
         {"views": 3},
-        {"draws": "4"},
+        {"samples": "4"},
         {"images": [1]},
     ],
 )

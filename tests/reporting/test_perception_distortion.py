@@ -1,4 +1,4 @@
-"""The way from the mean to a draw, against the parabola that its error must be."""
+"""The way from the mean to a sample, against the parabola that its error must be."""
 
 from types import SimpleNamespace
 
@@ -11,16 +11,16 @@ from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.evaluation.run import Scoring, judge, restore_pair
 from ddpm_lightning.inference.restorer import Restorer
-from ddpm_lightning.reporting.perception_distortion import draw_realism, realism
+from ddpm_lightning.reporting.perception_distortion import plot_realism, realism
 from ddpm_lightning.reporting.summary_page import realism_table
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 
 
 class Jumps(torch.nn.Module):
-    """Draws are the low image and noise; with a sampler that knows realism, less of it."""
+    """Samples are the low image and noise; with a sampler that knows realism, less of it."""
 
-    multiple, deterministic, antithetic, bounds, evaluations, preset = (
+    size_divisor, deterministic, antithetic, bounds, evaluations, preset = (
         1,
         False,
         False,
@@ -28,7 +28,7 @@ class Jumps(torch.nn.Module):
         1,
         "jumps",
     )
-    turned = False
+    tta = False
 
     def __init__(self, sampler=None):
         super().__init__()
@@ -36,7 +36,7 @@ class Jumps(torch.nn.Module):
         if sampler is not None:
             self.sampler = sampler
 
-    def draw(self, low, noise, apply):
+    def sample(self, low, noise, apply):
         share = self.sampler.realism if hasattr(self, "sampler") else 1.0
         return low + 0.1 * share * noise(0, low.shape[1:], low.device)
 
@@ -48,7 +48,7 @@ def judged(method):
     normalisation = PairNormalisation(FixedRange(0, 100), FixedRange(0, 100))
     restorer = Restorer(SimpleNamespace(method=method, normalisation=normalisation, card={}), tile=None)
     restored = restore_pair(restorer, Pair(low, high, "one", "field"), [1, 4])
-    return judge(0, restored, Scoring(draws=4, curves=False, realism=SHARES), restorer)
+    return judge(0, restored, Scoring(samples=4, curves=False, realism=SHARES), restorer)
 
 
 def errors(found):
@@ -56,7 +56,9 @@ def errors(found):
     return {share: 10 ** (-values["psnr"] / 10) for share, values in found.against_realism.items()}
 
 
-@pytest.mark.parametrize("sampler", [None, Euler(realism=1.0)], ids=["average of draws", "mean of the model"])
+@pytest.mark.parametrize(
+    "sampler", [None, Euler(realism=1.0)], ids=["average of samples", "mean of the model"]
+)
 def test_the_error_is_a_parabola_that_ends_at_the_draw(sampler):
     found = judged(Jumps(sampler))
     mse = errors(found)
@@ -80,7 +82,7 @@ def test_means_table_and_picture(tmp_path):
     }
     assert realism_table(means)[2:] == ["| 0 | ∞ | 25 | 0.3 |", "| 1 | 1 | 23 | 0.1 |"]
     assert (
-        draw_realism(means, "affine", tmp_path / "way.png") and (tmp_path / "way.png").stat().st_size > 3000
+        plot_realism(means, "affine", tmp_path / "way.png") and (tmp_path / "way.png").stat().st_size > 3000
     )
-    assert not draw_realism({"psnr": means["psnr"]}, "affine", tmp_path / "none.png")
+    assert not plot_realism({"psnr": means["psnr"]}, "affine", tmp_path / "none.png")
     assert realism([SimpleNamespace(against_realism={})]) is None

@@ -12,7 +12,7 @@ from ddpm_lightning.evaluation.statistics import difference
 from ddpm_lightning.evaluation.summary import averaging, calibration, finite
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.reporting.panels import zoom_in
-from ddpm_lightning.reporting.results import diagnose, draw, summary_of, write_tables
+from ddpm_lightning.reporting.results import diagnose, plot_all, summary_of, write_tables
 from ddpm_lightning.reporting.summary_page import (
     against_raw_in_words,
     averaging_in_words,
@@ -27,9 +27,9 @@ ABOUT = {
     "protocol": "range",
     "data": "gaussian",
     "split": "test",
-    "draws": 15,
+    "samples": 15,
     "preset": "exact",
-    "evaluations_per_draw": 1,
+    "evaluations_per_sample": 1,
     "seed": 0,
     "bfloat16": False,
     "align": False,
@@ -77,11 +77,11 @@ def test_the_page_can_be_read_alone(summary, judged, reference):
         "Protocol `range`: values as produced",
         "15 of each image: exact",
         "sha256 `aaaaaaaaaaaaaaaa",
-        "The average of 15 draws has +2.",
+        "The average of 15 samples has +2.",
         "over 9 fields of view; resolved",
-        "More draws still help",
-        "43 draws would come within 0.1 dB",
-        "close to 1, as for draws from the true posterior",
+        "More samples still help",
+        "43 samples would come within 0.1 dB",
+        "close to 1, as for samples from the true posterior",
         "should hold 90% of the pixels",
         "honest",
         "from 20 images of val",
@@ -100,22 +100,23 @@ def test_the_page_can_be_read_alone(summary, judged, reference):
 def test_all_pictures(summary, judged, reference, tmp_path):
     pair = Posterior(1, 64)[0]
     zoom = zoom_in("000", pair.low, [pair.low, pair.high], pair.low, abs(pair.high - 100), pair.high, 0.02)
-    drawn = draw(judged, summary, zoom, reference, tmp_path)
+    drawn = plot_all(judged, summary, zoom, reference, tmp_path)
     assert sorted(drawn) == sorted(path.name for path in tmp_path.iterdir())
     assert sorted(drawn) == sorted(
-        f"{name}.png" for name in ("scores", "spectrum", "frc", "averaging", "calibration", "draws", "inputs")
+        f"{name}.png"
+        for name in ("scores", "spectrum", "frc", "averaging", "calibration", "samples", "inputs")
     )
     for name in drawn:
         content = images.imread(tmp_path / name)
         assert content.shape[0] > 200 and content[..., :3].std() > 0.05, name
 
 
-def test_one_image_and_one_draw_are_enough(tmp_path):
-    judged = judge(images=1, draws=1, side=32)
-    summary = summary_of(judged, {**ABOUT, "draws": 1}, diagnose(judged, None, "none is here"))
+def test_one_image_and_one_sample_are_enough(tmp_path):
+    judged = judge(images=1, samples=1, side=32)
+    summary = summary_of(judged, {**ABOUT, "samples": 1}, diagnose(judged, None, "none is here"))
     page = summary_page(summary, diagnose(judged, None, "none is here"), [])
-    assert "- intervals: one image only" in page and "None: the spread needs at least 2 draws" in page
-    assert set(draw(judged, summary, None, None, tmp_path)) == {"scores.png", "spectrum.png", "frc.png"}
+    assert "- intervals: one image only" in page and "None: the spread needs at least 2 samples" in page
+    assert set(plot_all(judged, summary, None, None, tmp_path)) == {"scores.png", "spectrum.png", "frc.png"}
     write_tables(judged, tmp_path)
     assert not (tmp_path / "uncertainty.csv").exists()
 
@@ -163,7 +164,7 @@ def test_images_that_failed_are_listed(judged):
     assert "**1 images could not be scored**" in page and "- image 008: is truncated" in page
 
 
-def test_the_zoom_finds_where_draws_disagree():
+def test_the_zoom_finds_where_samples_disagree():
     std = np.zeros((200, 150))
     std[150:165, 20:35] = 1
     target = np.random.default_rng(0).normal(size=std.shape)
@@ -176,9 +177,11 @@ def test_the_zoom_finds_where_draws_disagree():
 
 def test_words_of_averaging(judged):
     enough = averaging(judge(images=2, side=48, width=0.3))
-    assert "15 draws suffice" in averaging_in_words(enough) and "more alike" in averaging_in_words(enough)
+    assert "15 samples suffice" in averaging_in_words(enough) and "more alike" in averaging_in_words(enough)
     wide = averaging(judge(images=2, side=48, width=2.0))
-    assert "More draws still help" in averaging_in_words(wide) and "scatter more" in averaging_in_words(wide)
+    assert "More samples still help" in averaging_in_words(wide) and "scatter more" in averaging_in_words(
+        wide
+    )
     assert averaging_in_words(None) == ""
 
 
@@ -194,7 +197,7 @@ def test_words_of_calibration_and_gain():
 
 def test_a_restoration_that_is_worse_than_its_input_is_called_so():
     better, worse = (difference([value, value + 1], [20.0, 20.5], ["a", "b"]) for value in (22.0, 17.0))
-    assert against_raw_in_words(better, 15).startswith("The average of 15 draws has +2.25 dB")
+    assert against_raw_in_words(better, 15).startswith("The average of 15 samples has +2.25 dB")
     assert "worse than its input" in against_raw_in_words(worse, 1) and "-2.75 dB" in against_raw_in_words(
         worse, 1
     )

@@ -120,9 +120,9 @@ def test_misregistration_turns_about_the_centre(rng):
     spot = np.zeros((81, 81))
     spot[40, 70] = 1
     spot = ndimage.gaussian_filter(spot, 2)
-    turned = [np.subtract(ndimage.center_of_mass(Misregistration(0, 5)(spot, rng)), 40) for _ in range(200)]
-    angles = np.rad2deg(np.arctan2(*np.array(turned).T))
-    np.testing.assert_allclose(np.hypot(*np.array(turned).T), 30, atol=0.1)
+    tta = [np.subtract(ndimage.center_of_mass(Misregistration(0, 5)(spot, rng)), 40) for _ in range(200)]
+    angles = np.rad2deg(np.arctan2(*np.array(tta).T))
+    np.testing.assert_allclose(np.hypot(*np.array(tta).T), 30, atol=0.1)
     assert np.abs(angles).max() < 5.1 and angles.std() == pytest.approx(5 / np.sqrt(3), rel=0.12)
 
 

@@ -152,7 +152,7 @@ for specimen in SPECIMENS:
 """
 
 
-def test_another_process_draws_the_same_and_shares_the_cache(tmp_path, monkeypatch):
+def test_another_process_samples_the_same_and_shares_the_cache(tmp_path, monkeypatch):
     script = SCRIPT.format(path=[os.path.dirname(__file__)])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "7"}
     ran = subprocess.run(

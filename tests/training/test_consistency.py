@@ -24,20 +24,20 @@ WRONG = {
         "batch_size=4",
     ),
     "MS-SSIM of a small crop": (
-        ["callbacks.checkpoint.monitor=val/ms_ssim_average", "callbacks.samples.crop=96"],
-        "callbacks.samples.crop",
+        ["callbacks.checkpoint.monitor=val/ms_ssim_average", "callbacks.images.crop=96"],
+        "callbacks.images.crop",
         "96",
-        "callbacks.samples.crop=176",
+        "callbacks.images.crop=176",
     ),
     "a metric that is switched off": (
-        ["callbacks.checkpoint.monitor=val/psnr_average", "callbacks.samples=null"],
+        ["callbacks.checkpoint.monitor=val/psnr_average", "callbacks.images=null"],
         "callbacks.checkpoint.monitor",
         "val/psnr_average",
         "val/loss",
     ),
     "a metric that is rarely there": (
         ["callbacks.checkpoint.monitor=val/psnr_average"],
-        "callbacks.samples.every_n_epochs",
+        "callbacks.images.every_n_epochs",
         "5",
         "every_n_epochs=1",
     ),
@@ -67,7 +67,7 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_configurations(command, pair_folder, tmp_path, case):
     overrides, key, value, way_out = WRONG[case]
-    settings = [s for s in TINY if s != "callbacks.samples.draws=2"]
+    settings = [s for s in TINY if s != "callbacks.images.samples=2"]
     answer = command("train", *settings, f"data.root={pair_folder}", "run_folder=run", *overrides)
     assert answer.code == 2 and "Traceback" not in answer.err, answer
     for words in (key, value, way_out):

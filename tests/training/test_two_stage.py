@@ -22,7 +22,7 @@ TINY = [
     "data.validation_crops=4",
     "trainer=cpu",
     "trainer.precision=32-true",
-    "callbacks.samples=null",
+    "callbacks.images=null",
 ]
 MEAN = ["model=regression_small", *TINY[1:3], *TINY[5:]]
 
@@ -60,12 +60,12 @@ def test_both_stages_share_the_steps_and_leave_a_run_each(train, command, tmp_pa
         f"output={tmp_path}/out",
         "sampler.steps=2",
         "sampler.realism=0.5",
-        "draws=2",
+        "samples=2",
     )
     assert answer.code == 0, answer.err
     record = json.loads((tmp_path / "out/restore.json").read_text())
     assert (record["preset"], record["sampler"]) == ("custom", "mean, then 2 steps, realism 0.5, turned")
-    assert record["evaluations_per_draw"] == 3
+    assert record["evaluations_per_sample"] == 3
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The same table, to the last digit, from any number of processes, draws at once and threads."""
+"""The same table, to the last digit, from any number of processes, samples at once and threads."""
 
 import csv
 import subprocess

@@ -60,8 +60,8 @@ class Motion:
     def displacement(self, shape: tuple[int, int]) -> float:
         """Root mean square, over an image with this shape, of how far its pixels move, in pixels."""
         spread = (shape[0] ** 2 + shape[1] ** 2) / 12
-        turned = 2 * (1 - np.cos(np.deg2rad(self.angle))) * spread
-        return float(np.sqrt(self.down**2 + self.right**2 + turned))
+        rotated = 2 * (1 - np.cos(np.deg2rad(self.angle))) * spread
+        return float(np.sqrt(self.down**2 + self.right**2 + rotated))
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,17 @@ from ddpm_lightning.utils.instantiate import build
 
 SPECIMENS = ("microtubules", "mitochondria", "synapses", "zebrafish")
 #: Pairs that this world shows were never trained on: shipped models and the benchmark know other worlds.
-WORLD = 1000
+DATASET_SEED = 1000
 METRICS = ("psnr", "ms_ssim", "lpips")
 #: How models are trained that are missing: for all experiments alike, since they share them. Experiments score by
 #: themselves; the benchmark's own evaluation is kept short.
 TRAINING = {
-    "small": ["budget.seconds=40", 'evaluate=["draws=2","bfloat16=auto","limit=2"]', "centre=96"],
+    "small": ["budget.seconds=40", 'evaluate=["samples=2","bfloat16=auto","limit=2"]', "centre=96"],
     "full": [
         "methods=full",
         "budget.seconds=3600",
         'train=["trainer=gpu"]',
-        'evaluate=["draws=2","limit=2"]',
+        'evaluate=["samples=2","limit=2"]',
     ],
 }
 
@@ -186,7 +186,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def simulated(specimen: str, images: int, side: int, **settings: Any) -> SimulatedPairs:
     """Returns test pairs of a simulated set that no model was trained on."""
-    return SimulatedPairs(specimen, "test", images, side, **{"seed": WORLD, **settings})
+    return SimulatedPairs(specimen, "test", images, side, **{"seed": DATASET_SEED, **settings})
 
 
 def real(folder: Path, split: str = "test") -> PairSource:
@@ -218,7 +218,10 @@ def set_of(specimen: str, *overrides: str) -> list[str]:
 def pairs_of(overrides: Sequence[str], images: int, side: int) -> PairSource:
     """Returns test pairs of a simulated set described by overrides of ``train``, which no model was trained on."""
     changed = ["data.cache=null", f"data.counts={{train:1,val:1,test:{images}}}", f"data.size={side}"]
-    config = compose.compose("train", [*overrides, *changed, f"++data.world={WORLD}", "run_folder=unused"])
+    config = compose.compose(
+        "train", [*overrides, *changed, f"++data.dataset_seed={DATASET_SEED}"]
+    changed += ["run_folder=unused"]
+    )
     return build(compose.plain(config)["data"]).source("test")
 
 
