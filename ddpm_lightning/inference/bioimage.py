@@ -75,7 +75,7 @@ def sample_of(image: np.ndarray, size_divisor: int) -> np.ndarray:
         raise UserError(
             "sample",
             f"is {image.shape[0]} x {image.shape[1]} pixels",
-            allowed=f"at least {max(multiple, 32)} on each side",
+            allowed=f"at least {max(size_divisor, 32)} on each side",
         )
     corner = [(length - side) // 2 for length, side in zip(image.shape, sides, strict=True)]
     part = tuple(slice(at, at + side) for at, side in zip(corner, sides, strict=True))

@@ -46,7 +46,7 @@ def test_a_run_takes_model_normalisation_and_weights_and_fits_the_scale_anew(tra
     assert stored["model"]["optimizer"]["lr"] == 1e-7 and stored["model"]["seed"] == 3
     assert stored["data"]["normalisation"]["input"]["per_image"]
     before, after = load(origin), load(tmp_path / "run/checkpoints/last.ckpt")
-    assert after.card["init"] == {"checkpoint": str(origin), "sha256": before.sha256}
+    assert after.card["finetune"] == {"checkpoint": str(origin), "sha256": before.sha256}
     assert after.card["normalisation"]["state"] != before.card["normalisation"]["state"]
     # A step of 1e-7 leaves the weights where they were; those of a fresh model are elsewhere by about 1.
     assert largest_change(before.method.state_dict(), after.method.state_dict()) < 1e-3
