@@ -218,10 +218,8 @@ def set_of(specimen: str, *overrides: str) -> list[str]:
 def pairs_of(overrides: Sequence[str], images: int, side: int) -> PairSource:
     """Returns test pairs of a simulated set described by overrides of ``train``, which no model was trained on."""
     changed = ["data.cache=null", f"data.counts={{train:1,val:1,test:{images}}}", f"data.size={side}"]
-    config = compose.compose(
-        "train", [*overrides, *changed, f"++data.dataset_seed={DATASET_SEED}"]
-    changed += ["run_folder=unused"]
-    )
+    changed += [f"++data.dataset_seed={DATASET_SEED}", "run_folder=unused"]
+    config = compose.compose("train", [*overrides, *changed])
     return build(compose.plain(config)["data"]).source("test")
 
 

@@ -1,5 +1,6 @@
 """What tests share: real images where there are any, small files, and one thread, so that timings mean something."""
 
+import functools
 import os
 import signal
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+
+from tests.command import call
 
 torch.set_num_threads(1)
 # Whoever starts the tests in the background, or by nohup, has these ignored, and the package would keep them so.
@@ -47,3 +50,10 @@ def write_pairs(root: Path, size: int = 64, dtype: str = "uint16", scale: int = 
                 path.parent.mkdir(parents=True, exist_ok=True)
                 tifffile.imwrite(path, (scale * image).astype(dtype))
     return root
+
+
+@pytest.fixture
+def command(capsys, monkeypatch, tmp_path):
+    """Calls the command line from an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return functools.partial(call, capsys=capsys, monkeypatch=monkeypatch)

@@ -251,7 +251,7 @@ Checkpoint: sha256 `{trained.sha256}`.
   wrong. `ddpm-lightning restore` warns of them; this package cannot.
 - A large image must be restored as a whole, or by `ddpm-lightning restore`, which joins tiles at every step. Tiles that
   are restored one by one have noise of their own and can show seams.
-- Sides must be divisible by {restoration.multiple} and larger than {restoration.margin} pixels.
+- Sides must be divisible by {restoration.size_divisor} and larger than {restoration.margin} pixels.
 
 # Validation
 

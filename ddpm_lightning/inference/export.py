@@ -72,8 +72,8 @@ class Restoration(nn.Module):
         """Restores an image.
 
         Args:
-            image: Low image with shape (1, 1, H, W), in intensities; both sides divisible by ``size_divisor`` and larger
-                than ``margin``.
+            image: Low image with shape (1, 1, H, W), in intensities; both sides divisible by ``size_divisor`` and
+                larger than ``margin``.
 
         Returns:
             Mean and population standard deviation over the samples with shape (1, 1, H, W), in intensities; a single

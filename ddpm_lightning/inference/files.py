@@ -64,7 +64,7 @@ def result_name(source: Path | Source, part: str = "") -> str:
 
 def results_of(source: Path | Source, settings: Settings) -> list[str]:
     """Returns the names of all results of a file, relative to the folder of the results."""
-    single = [f"draw_{number + 1:02d}" for number in range(settings.samples)] if settings.single else []
+    single = [f"sample_{number + 1:02d}" for number in range(settings.samples)] if settings.single else []
     return [result_name(source, part) for part in ("", *settings.maps, *single)]
 
 

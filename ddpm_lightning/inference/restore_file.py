@@ -71,7 +71,9 @@ def restore_file(
             for part, dtype in {"": None, **dict.fromkeys(settings.maps, np.float32)}.items()
         }
         single = [
-            files.enter_context(open_writer(folder / result_name(source, f"draw_{number + 1:02d}"), written))
+            files.enter_context(
+                open_writer(folder / result_name(source, f"sample_{number + 1:02d}"), written)
+            )
             for number in range(settings.samples * settings.single)
         ]
 

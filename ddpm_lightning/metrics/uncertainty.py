@@ -91,11 +91,11 @@ def judge_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Unc
         target: The clean image with shape (C, H, W), in the unit of the samples, finite.
         level: Nominal coverage of the interval.
     """
-    samples, truth = checked_samples(samples=samples, target=target)
-    if not (samples.isfinite().all() and truth.isfinite().all()):
+    checked, truth = checked_samples(samples=samples, target=target)
+    if not (checked.isfinite().all() and truth.isfinite().all()):
         raise ValueError("samples or target have pixels that are NaN or infinite")
     images = {"samples": samples, "target": target}
-    maps = {"error": (samples.mean(dim=0) - truth).abs(), "uncertainty": samples.std(dim=0)}
+    maps = {"error": (checked.mean(dim=0) - truth).abs(), "uncertainty": checked.std(dim=0)}
     return Uncertainty(
         samples=len(samples),
         level=level,

@@ -101,7 +101,7 @@ def test_a_restorer_takes_the_first_preset_or_the_named_one(tmp_path):
     path = write_checkpoint(tmp_path / "best.ckpt")
     plane = np.random.default_rng(0).poisson(30, (32, 32))
     named = Restorer.load(path, "cpu", preset="fast")
-    assert named.trained.preset == "fast" and named.restore(plane).samples == 2
+    assert named.trained.preset == "fast" and named.restore(plane).sample_count == 2
     assert Restorer.load(path, "cpu").trained.preset == "mean"
     by_hand = Restorer.load(path, "cpu", {"steps": 2})
     assert (by_hand.trained.preset, by_hand.method.evaluations) == ("custom", 2)

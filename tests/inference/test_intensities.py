@@ -273,7 +273,7 @@ def test_what_is_no_image_is_refused_with_the_way_out(restorer, image, remedy):
 
 def test_settings_from_python_are_those_of_the_command_line(tmp_path, counts):
     path = write_checkpoint(tmp_path / "best.ckpt")
-    assert Restorer.load(path, "cpu", preset="stored", samples=3).restore(counts).samples == 3
+    assert Restorer.load(path, "cpu", preset="stored", samples=3).restore(counts).sample_count == 3
     with pytest.raises(UserError, match="hot_pixels"):
         Restorer.load(path, "cpu", hot_pixel="keep")
     with pytest.raises(UserError, match="samples"):

@@ -92,6 +92,6 @@ def test_a_restorer_stops_by_itself(tmp_path, preset):
     whole = Restorer.load(path, "cpu", preset=preset).restore(plane, 20, "a")
     error = whole.precision["standard_error"]
     early = Restorer.load(path, "cpu", preset=preset, tolerance=error * 1.5).restore(plane, 20, "a")
-    assert 3 <= early.samples < 20 and early.precision["standard_error"] < error * 1.5
+    assert 3 <= early.sample_count < 20 and early.precision["standard_error"] < error * 1.5
     never = Restorer.load(path, "cpu", preset=preset, tolerance=error / 2).restore(plane, 20, "a")
-    assert never.samples == 20 and np.array_equal(never.mean, whole.mean)
+    assert never.sample_count == 20 and np.array_equal(never.mean, whole.mean)

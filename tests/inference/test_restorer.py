@@ -24,7 +24,7 @@ def test_mean_and_std_are_those_of_the_samples_in_intensities(checkpoint, plane)
     np.testing.assert_allclose(restored.mean, samples.mean(0), rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(restored.std, samples.std(0), rtol=1e-3, atol=1e-3)
     assert restored.mean.shape == restored.std.shape == plane.shape and restored.mean.dtype == np.float32
-    assert restored.samples == 6 and restored.std.mean() > 0.1
+    assert restored.sample_count == 6 and restored.std.mean() > 0.1
     assert -1e-3 <= samples.min() and samples.max() <= 125.001  # bounds -1 and 1.5 of a scale from 0 to 100
 
 
@@ -132,7 +132,7 @@ def test_single_samples_of_a_stack_need_a_known_number(checkpoint, plane):
     ):
         restorer.restore(np.stack([plane] * 2), 9, keep_samples=True)
     alone = restorer.restore(plane, 9, keep_samples=True)
-    assert len(alone.samples) == alone.samples < 9
+    assert len(alone.samples) == alone.sample_count < 9
     assert restorer.restore(np.stack([plane] * 2), 9).mean.shape == (2, *plane.shape)
 
 
@@ -243,10 +243,10 @@ def test_a_single_sample_has_no_standard_deviation(checkpoint, plane, tmp_path, 
     if "constant" in kind:
         image = np.concatenate([np.full((1, *plane.shape), 7), image])
     restored = restorer.restore(image, None if kind == "deterministic" else 1, entropy=True)
-    assert restored.samples == 1 and restored.mean.shape == image.shape
+    assert restored.sample_count == 1 and restored.mean.shape == image.shape
     assert restored.std is None and restored.entropy is None
 
 
 def test_samples_that_a_tolerance_ends_are_several(checkpoint, plane):
     restored = Restorer.load(checkpoint, tolerance=0.9).restore(plane, 8)
-    assert 1 < restored.samples < 8 and restored.std.shape == plane.shape
+    assert 1 < restored.sample_count < 8 and restored.std.shape == plane.shape

@@ -1,0 +1,151 @@
+"""Typed settings: one object per verb, whose fields state types and ranges, and an error that a user can act on.
+
+>>> class Restore(Settings):
+...     samples: Count | None = None
+>>> Restore.of({"samples": 0})
+Traceback (most recent call last):
+    ...
+ddpm_lightning.utils.errors.UserError: samples: is 0
+  allowed: a whole number of at least 1, or null
+"""
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from ddpm_lightning.utils.errors import UserError, nearest
+
+__all__ = [
+    "Count",
+    "Fraction",
+    "FromZero",
+    "Positive",
+    "Seed",
+    "Settings",
+    "Side",
+    "Switch",
+    "Text",
+    "in_words",
+]
+
+Count = Annotated[int, Field(ge=1)]
+FromZero = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+#: Side of an image or tile in pixels.
+Side = Annotated[int, Field(ge=16)]
+Positive = Annotated[float, Field(gt=0)]
+#: A number between 0 and 1, both excluded.
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+#: True, false, or ``auto``: whatever suits the machine.
+Switch = bool | Literal["auto"]
+
+KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+class Settings(BaseModel):
+    """Settings of a verb: typed, checked, and unchangeable.
+
+    Values have the type that is declared: a text is no number, and ``true`` is not 1. Unknown names are rejected.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Returns checked settings.
+
+        Args:
+            values: Values by name; nested settings as dictionaries.
+
+        Raises:
+            UserError: For the first value that is missing, unknown, of another type, or out of range.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise _explained(cls, error) from None
+
+
+def in_words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
+    """Returns what values a type allows, in words: ``a whole number of at least 1, or null``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return in_words(arguments[0], (*metadata, *_bounds(arguments[1:])))
+    if origin in (Union, types.UnionType):
+        kinds = [in_words(one, metadata) for one in arguments if one is not type(None)]
+        return ", or ".join([*dict.fromkeys(kinds), *["null"] * (type(None) in arguments)])
+    if origin is Literal:
+        return ", ".join(map(str, arguments))
+    if origin in (list, tuple, set):
+        each = (
+            f" of {in_words(arguments[0]).removeprefix('a ')}s" if arguments and arguments[0] is str else ""
+        )
+        return f"a list{each} such as [a,b]"
+    if origin is dict or annotation is dict or _is_settings(annotation):
+        return "named values"
+    text = KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    for bound in metadata:
+        text += _bound_in_words(bound, " and" if " of at least" in text or " above" in text else "")
+    return text
+
+
+def _bound_in_words(bound: Any, joint: str) -> str:
+    if isinstance(bound, Ge):
+        return f"{joint} of at least {bound.ge:g}"  # type: ignore[str-format]
+    if isinstance(bound, Gt):
+        return f"{joint} above {bound.gt:g}"  # type: ignore[str-format]
+    if isinstance(bound, Le):
+        return f"{joint} at most {bound.le:g}"  # type: ignore[str-format]
+    if isinstance(bound, Lt):
+        return f"{joint} below {bound.lt:g}"  # type: ignore[str-format]
+    return " that is not empty" if isinstance(bound, MinLen) else ""
+
+
+def _bounds(metadata: tuple[Any, ...]) -> Iterator[Any]:
+    for one in metadata:
+        yield from one.metadata if isinstance(one, FieldInfo) else (one,)
+
+
+def _is_settings(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _explained(made: type[BaseModel], error: ValidationError) -> UserError:
+    first = error.errors(include_url=False)[0]
+    fields, field, path = made.model_fields, None, []
+    for part in first["loc"]:
+        if not isinstance(part, str) or (part not in fields and first["type"] != "extra_forbidden"):
+            break  # an entry of a list, or a member of a union
+        path.append(part)
+        field = fields.get(part)
+        inner = field and next((one for one in _members(field.annotation) if _is_settings(one)), None)
+        fields = inner.model_fields if inner else {}
+    name = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        above = _fields_at(made, path[:-1])
+        near = nearest(path[-1], above)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "leave it out"
+        return UserError(name, "is not a setting", allowed=", ".join(above), remedy=remedy)
+    allowed = in_words(field.annotation, tuple(field.metadata)) if field else ""
+    if first["type"] == "missing":
+        return UserError(name, "is not given", allowed=allowed, remedy=f"add {name}=…")
+    if first["type"] == "value_error":
+        return UserError(name or made.__name__, str(first["ctx"]["error"]), allowed=allowed if name else "")
+    value = first["input"]
+    found = "is empty" if value == "" else "is null" if value is None else f"is {value!r}"
+    return UserError(name, found, allowed=allowed)
+
+
+def _fields_at(made: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        made = next(one for one in _members(made.model_fields[part].annotation) if _is_settings(one))
+    return list(made.model_fields)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) or (annotation,)
