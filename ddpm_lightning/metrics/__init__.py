@@ -1,5 +1,6 @@
-"""What a restored image is worth: for each measure a pure function and a thin ``torchmetrics.Metric``.
+"""Measures of how good a restored image is: pure functions of tensors, one file for each measure.
 
-Read ``protocol.py`` (which scale the numbers live on) and ``collection.py`` (all numbers of one image) first,
-then the metric you care about; ``uncertainty.py`` judges the spread of the samples rather than their mean.
+Start with ``protocol.py`` (on which scale images are compared) and ``collection.py`` (all numbers of one image), then
+read the metric you need. ``uncertainty.py`` assesses the standard deviation over the samples instead of their mean.
+``torchmetrics_classes.py`` holds the classes that are logged during training; no other file imports torchmetrics.
 """

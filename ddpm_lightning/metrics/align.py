@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 import scipy.ndimage
 import torch
-from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
 
@@ -54,6 +53,9 @@ def realign(prediction: Tensor, target: Tensor, *, largest: float = 8.0, subpixe
         largest: Largest shift along either axis that is undone, in pixels.
         subpixel: Fraction of a pixel to which the shift is found: 1 for whole pixels, 10 for tenths.
     """
+    # Imported here because it is heavy, and only an option of the evaluation needs it.
+    from skimage.registration import phase_cross_correlation
+
     flat = [(image - image.mean()).mean(dim=(0, 1)).cpu().numpy() for image in (target, prediction)]
     found, _, _ = phase_cross_correlation(*flat, upsample_factor=subpixel, normalization=None)
     shift = (float(found[0]), float(found[1]))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair
+from ddpm_lightning.metrics.per_image import checked_pair
 
 
 class Linearity(NamedTuple):
@@ -47,51 +47,3 @@ def linearity(*, prediction: Tensor, target: Tensor) -> Linearity:
     slope = (centred * predicted).mean(dim=1) / torch.where(varied, variance, torch.nan)
     ratio = predicted_mean / torch.where(wanted_mean != 0, wanted_mean, torch.nan)
     return Linearity(slope, predicted_mean - slope * wanted_mean, ratio)
-
-
-def slope(*, prediction: Tensor, target: Tensor) -> Tensor:
-    """Returns the slope of :func:`linearity`, shape (B,).
-
-    Args:
-        prediction: Restored images with shape (B, C, H, W).
-        target: Clean images with shape (B, C, H, W).
-    """
-    return linearity(prediction=prediction, target=target).slope
-
-
-def intercept(*, prediction: Tensor, target: Tensor) -> Tensor:
-    """Returns the intercept of :func:`linearity`, shape (B,), in the unit of the images.
-
-    Args:
-        prediction: Restored images with shape (B, C, H, W).
-        target: Clean images with shape (B, C, H, W).
-    """
-    return linearity(prediction=prediction, target=target).intercept
-
-
-def total_intensity_ratio(*, prediction: Tensor, target: Tensor) -> Tensor:
-    """Returns the ratio of total intensities of :func:`linearity`, shape (B,).
-
-    Args:
-        prediction: Restored images with shape (B, C, H, W).
-        target: Clean images with shape (B, C, H, W).
-    """
-    return linearity(prediction=prediction, target=target).total_intensity_ratio
-
-
-class Slope(PerImageMetric):
-    """Mean over images of :func:`slope`."""
-
-    function = staticmethod(slope)
-
-
-class Intercept(PerImageMetric):
-    """Mean over images of :func:`intercept`."""
-
-    function = staticmethod(intercept)
-
-
-class TotalIntensityRatio(PerImageMetric):
-    """Mean over images of :func:`total_intensity_ratio`."""
-
-    function = staticmethod(total_intensity_ratio)

@@ -22,14 +22,13 @@ References:
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import lpips as lpips_package
 import torch
 from torch import Tensor
 
 from ddpm_lightning.metrics.backbone import find_backbone, fingerprint, read_backbone
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair
+from ddpm_lightning.metrics.per_image import MetricUndefined, checked_pair
 from ddpm_lightning.utils.errors import UserError
 
 MINIMUM_SIDE = 64
@@ -85,26 +84,11 @@ class Lpips:
         checked_pair(prediction=prediction, target=target)
         channels, height, width = target.shape[1:]
         if min(height, width) < MINIMUM_SIDE:
-            raise ValueError(f"needs at least {MINIMUM_SIDE} px, image is {height} x {width}")
+            raise MetricUndefined(f"needs at least {MINIMUM_SIDE} px, image is {height} x {width}")
         if channels not in (1, 3):
-            raise ValueError(f"takes grey or RGB images, this one has {channels} channels")
+            raise MetricUndefined(f"takes grey or RGB images, this one has {channels} channels")
         self._network.to(target.device)
         pair = (image.clamp(-1, 1).float().expand(-1, 3, -1, -1) for image in (prediction, target))
         # Under the mixed precision of a training run the features would lose their last digits.
         with torch.autocast(target.device.type, enabled=False):
             return self._network(*pair).flatten().double()
-
-
-class LPIPS(PerImageMetric):
-    """Mean over images of a loaded :class:`Lpips`.
-
-    Args:
-        lpips: The loaded distance.
-        settings: Arguments of ``torchmetrics.Metric``.
-    """
-
-    higher_is_better = False
-
-    def __init__(self, lpips: Lpips, **settings: Any) -> None:
-        self.function = lpips
-        super().__init__(**settings)

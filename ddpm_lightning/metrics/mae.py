@@ -8,7 +8,7 @@ dominated by the background.
 
 from torch import Tensor
 
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair
+from ddpm_lightning.metrics.per_image import checked_pair
 
 
 def mae(*, prediction: Tensor, target: Tensor) -> Tensor:
@@ -20,10 +20,3 @@ def mae(*, prediction: Tensor, target: Tensor) -> Tensor:
     """
     predicted, wanted = checked_pair(prediction=prediction, target=target)
     return (predicted - wanted).abs().mean(dim=1)
-
-
-class MAE(PerImageMetric):
-    """Mean over images of :func:`mae`."""
-
-    function = staticmethod(mae)
-    higher_is_better = False

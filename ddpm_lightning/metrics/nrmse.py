@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair, mean_squared_error
+from ddpm_lightning.metrics.per_image import checked_pair, mean_squared_error
 
 Denominator = Literal["mean", "range", "euclidean", "std"]
 
@@ -49,10 +49,3 @@ def nrmse(*, prediction: Tensor, target: Tensor, by: Denominator) -> Tensor:
     denominator = DENOMINATORS[by](wanted)
     error = mean_squared_error(prediction=prediction, target=target).sqrt()
     return error / torch.where(denominator > 0, denominator, torch.nan)
-
-
-class NRMSE(PerImageMetric):
-    """Mean over images of :func:`nrmse`; ``by`` goes to the constructor."""
-
-    function = staticmethod(nrmse)
-    higher_is_better = False

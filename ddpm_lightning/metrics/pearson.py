@@ -11,7 +11,7 @@ either image is constant it is not defined: NaN, which the metric class skips an
 import torch
 from torch import Tensor
 
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair
+from ddpm_lightning.metrics.per_image import checked_pair
 
 
 def pearson(*, prediction: Tensor, target: Tensor) -> Tensor:
@@ -31,10 +31,3 @@ def pearson(*, prediction: Tensor, target: Tensor) -> Tensor:
     varied &= (target.flatten(1) != target.flatten(1)[:, :1]).any(dim=1)
     correlation = ((predicted * wanted).sum(dim=1) / norm).clamp(-1, 1)
     return torch.where(varied, correlation, torch.nan)
-
-
-class Pearson(PerImageMetric):
-    """Mean over images of :func:`pearson`."""
-
-    function = staticmethod(pearson)
-    higher_is_better = True

@@ -23,7 +23,7 @@ References:
 import torch
 from torch import Tensor
 
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair, mean_squared_error, per_image_range
+from ddpm_lightning.metrics.per_image import checked_pair, mean_squared_error, per_image_range
 
 
 def psnr(*, prediction: Tensor, target: Tensor, data_range: float | Tensor) -> Tensor:
@@ -60,17 +60,3 @@ def scale_invariant_psnr(*, prediction: Tensor, target: Tensor) -> Tensor:
     error = (standardised - gain[:, None] * centred).square().mean(dim=1)
     width = (wanted.amax(dim=1) - wanted.amin(dim=1)) / deviation
     return 10 * torch.log10(width.square() / error)
-
-
-class PSNR(PerImageMetric):
-    """Mean over images of :func:`psnr`; ``data_range`` goes to the constructor or to each ``update``."""
-
-    function = staticmethod(psnr)
-    higher_is_better = True
-
-
-class ScaleInvariantPSNR(PerImageMetric):
-    """Mean over images of :func:`scale_invariant_psnr`."""
-
-    function = staticmethod(scale_invariant_psnr)
-    higher_is_better = True

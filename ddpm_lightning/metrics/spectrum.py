@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair
+from ddpm_lightning.metrics.per_image import checked_pair
 
 
 class RadialSpectrum(NamedTuple):
@@ -77,9 +77,3 @@ def _power_and_radius(image: Tensor) -> tuple[Tensor, Tensor]:
     power = torch.fft.fft2(centred * window).abs().square().mean(dim=1) / window.square().sum()
     radius = torch.hypot(torch.fft.fftfreq(height, **options)[:, None], torch.fft.fftfreq(width, **options))
     return power, radius
-
-
-class HighFrequencyRatio(PerImageMetric):
-    """Mean over images of :func:`high_frequency_ratio`."""
-
-    function = staticmethod(high_frequency_ratio)

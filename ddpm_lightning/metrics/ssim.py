@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddpm_lightning.metrics.per_image import PerImageMetric, checked_pair, per_image_range
+from ddpm_lightning.metrics.per_image import MetricUndefined, checked_pair, per_image_range
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW = 11
@@ -124,20 +124,6 @@ def _unit_pair(
     checked_pair(prediction=prediction, target=target)
     height, width = target.shape[-2:]
     if min(height, width) < smallest:
-        raise ValueError(f"needs at least {smallest} px, image is {height} x {width}")
+        raise MetricUndefined(f"needs at least {smallest} px, image is {height} x {width}")
     scale = per_image_range(data_range, target)[:, None, None, None]
     return prediction / scale, target / scale
-
-
-class SSIM(PerImageMetric):
-    """Mean over images of :func:`ssim`; ``data_range`` goes to the constructor or to each ``update``."""
-
-    function = staticmethod(ssim)
-    higher_is_better = True
-
-
-class MSSSIM(PerImageMetric):
-    """Mean over images of :func:`ms_ssim`; ``data_range`` goes to the constructor or to each ``update``."""
-
-    function = staticmethod(ms_ssim)
-    higher_is_better = True

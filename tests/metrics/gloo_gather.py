@@ -5,9 +5,7 @@ import sys
 
 import torch
 
-from ddpm_lightning.metrics.mae import MAE
-from ddpm_lightning.metrics.nrmse import NRMSE
-from ddpm_lightning.metrics.pearson import Pearson
+from ddpm_lightning.metrics.torchmetrics_classes import training_metrics
 
 PROCESSES = 3
 
@@ -16,12 +14,12 @@ def accumulate(rank: int, folder: str) -> None:
     """Takes the batches of one rank: the first has two, the second one, the last none at all."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=PROCESSES)
-    metrics = [MAE(), Pearson(), NRMSE(by="range")]
+    metrics = training_metrics()
     for index, pair in enumerate(torch.load(f"{folder}/pairs.pt")):
         if index // 2 == rank:
-            for metric in metrics:
+            for metric in metrics.values():
                 metric.update(**pair)
-    torch.save([metric.compute() for metric in metrics], f"{folder}/{rank}.pt")
+    torch.save({name: metric.compute() for name, metric in metrics.items()}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 

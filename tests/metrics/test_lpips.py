@@ -11,7 +11,8 @@ from skimage.io import imread
 
 from ddpm_lightning.metrics.backbone import SHAPES
 from ddpm_lightning.metrics.collection import score
-from ddpm_lightning.metrics.lpips import LPIPS, Lpips
+from ddpm_lightning.metrics.lpips import Lpips
+from ddpm_lightning.metrics.torchmetrics_classes import LPIPS
 from ddpm_lightning.utils.errors import UserError
 
 
@@ -123,9 +124,9 @@ def test_it_is_no_child_of_a_model_and_samples_no_random_numbers() -> None:
 
 def test_the_class_averages_images(random_lpips: Lpips) -> None:
     target = grey(batch=3)
-    metric = copy.deepcopy(LPIPS(random_lpips))
-    metric.update(prediction=target[:2].flip(-1), target=target[:2])
-    metric.update(prediction=target[2:].flip(-1), target=target[2:])
+    metric, unit = copy.deepcopy(LPIPS(random_lpips)), (target + 1) / 2
+    metric.update(prediction=unit[:2].flip(-1), target=unit[:2])
+    metric.update(prediction=unit[2:].flip(-1), target=unit[2:])
     torch.testing.assert_close(
         metric.compute(), random_lpips(prediction=target.flip(-1), target=target).mean()
     )
