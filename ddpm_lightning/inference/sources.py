@@ -36,6 +36,8 @@ __all__ = ["Found", "Source", "find_files"]
 ALLOWED = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
 REMEDY = "save the images as TIFF; in ImageJ: File > Save As > Tiff"
 WILDCARDS = "*?["
+#: The image that ships with the package; ``input=example`` refers to it unless a file or folder has that name.
+EXAMPLE = Path(__file__).parents[1] / "shipped" / "example.ome.tif"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def find_files(source: str | Path | Sequence[str | Path], results: Path | None =
 
     A folder refers to the images in it or, if there are none, to those in its subfolders. A pattern such as
     ``day1/*.tif`` refers to the images that it matches or, if it matches none, to those in the folders that it matches.
+    ``example`` refers to the image that ships with the package, unless a file or folder has that name.
 
     Args:
         source: The input.
@@ -135,6 +138,8 @@ def _name(path: Path, base: str) -> str:
 
 def _seen(source: str | Path) -> _Seen:
     path = expanded(source)
+    if str(source) == "example" and not path.exists():
+        path = EXAMPLE
     if path.is_file() and is_other(path) and not is_tiff(path):
         found = f"is a {path.suffix} file, which is not read"
         if path.suffix.lower() in PICTURES:

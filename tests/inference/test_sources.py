@@ -8,6 +8,7 @@ from ddpm_lightning.inference.files import Settings, check_names, results_of
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.sources import find_files
+from ddpm_lightning.io.tiff import read_info
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
@@ -137,3 +138,19 @@ def test_earlier_results_are_no_input(experiment):
     assert not found.notes
     with pytest.raises(UserError, match="is the folder of the input"):
         check_names({one: [one.name] for one in find_files(output / "Pos0", output).sources}, output / "Pos0")
+
+
+def test_example_is_the_image_that_ships_with_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert names("example") == ["example.ome.tif"]
+    (source,) = find_files("example").sources
+    info = read_info(source.path)
+    assert info.shape == (256, 256) and info.pixel_size == pytest.approx((0.2, 0.2))
+    assert source.path.stat().st_size <= 200_000
+
+
+def test_a_folder_called_example_takes_precedence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "example").mkdir()
+    (tmp_path / "example" / "mine.tif").touch()
+    assert names("example") == ["mine.tif"]
