@@ -10,6 +10,7 @@ from lightning.pytorch.loggers.logger import Logger
 
 from ddpm_lightning.utils.atomic import whole
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.settings import Count
 
 __all__ = ["RunLog"]
 
@@ -22,7 +23,7 @@ class RunLog(Logger):
         every: Rows after which the file is written again.
     """
 
-    def __init__(self, folder: str, every: int = 50) -> None:
+    def __init__(self, folder: str, every: Count = 50) -> None:
         super().__init__()
         self.path = Path(folder) / "metrics.csv"
         self.every = every

@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from ddpm_lightning.utils.settings import BelowOne
+
 __all__ = ["EMA"]
 
 
@@ -23,7 +25,7 @@ class EMA(WeightAveraging):
         ValueError: If the decay lies outside [0, 1).
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: BelowOne = 0.999) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"callbacks.ema.decay is {decay}; allowed: 0 to below 1")
         self.decay = decay

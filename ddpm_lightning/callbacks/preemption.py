@@ -24,6 +24,7 @@ from torch import distributed
 from ddpm_lightning.utils import lock, signals
 from ddpm_lightning.utils.errors import Interrupted
 from ddpm_lightning.utils.paths import command_of
+from ddpm_lightning.utils.settings import Positive
 
 __all__ = ["Preemption"]
 
@@ -42,7 +43,7 @@ class Preemption(Callback):
         every_minutes: Minutes after which the run is saved inside of an epoch; ``None``: only when told to stop.
     """
 
-    def __init__(self, folder: str, every_minutes: float | None = 30.0) -> None:
+    def __init__(self, folder: str, every_minutes: Positive | None = 30.0) -> None:
         self.path = Path(folder) / "last.ckpt"
         self.seconds = float("inf") if every_minutes is None else 60 * every_minutes
         self.received = 0

@@ -15,6 +15,7 @@ from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.metrics.collection import Score, perceptual_metric, score
 from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.reporting.panels import panel
+from ddpm_lightning.utils.settings import Count
 
 __all__ = ["SampledValidation"]
 
@@ -46,10 +47,10 @@ class SampledValidation(Callback):
     def __init__(
         self,
         folder: str,
-        every_n_epochs: int = 5,
-        images: int = 2,
-        crop: int = 192,
-        samples: int = 4,
+        every_n_epochs: Count = 5,
+        images: Count = 2,
+        crop: Count = 192,
+        samples: Count = 4,
         lpips: bool = True,
     ) -> None:
         self.folder = Path(folder)

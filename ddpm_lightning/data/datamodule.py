@@ -17,6 +17,7 @@ from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.settings import Count, FromZero, NonNegative, Seed
 
 __all__ = ["PairDataModule"]
 
@@ -46,16 +47,16 @@ class PairDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         normalisation: PairNormalisation,
-        crop: int = 256,
-        batch_size: int = 8,
-        crops_per_image: int | None = None,
+        crop: Count = 256,
+        batch_size: Count = 8,
+        crops_per_image: Count | None = None,
         augment: bool = True,
         shuffle: bool = True,
-        validation_crops: int = 64,
-        fit_images: int = 64,
-        num_workers: int = 0,
-        cache_gb: float = 4.0,
-        seed: int = 0,
+        validation_crops: Count = 64,
+        fit_images: Count = 64,
+        num_workers: FromZero = 0,
+        cache_gb: NonNegative = 4.0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
         for key, value in (("crop", crop), ("batch_size", batch_size), ("fit_images", fit_images)):

@@ -24,6 +24,8 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import ndimage
 
+from ddpm_lightning.utils.settings import NonNegative, Percent
+
 __all__ = [
     "NO_FLOOR",
     "FixedRange",
@@ -182,10 +184,10 @@ class Percentile:
             range is widened until that holds. ``None``, as in training, widens none.
     """
 
-    lower: float = 0.1
-    upper: float = 99.9
+    lower: Percent = 0.1
+    upper: Percent = 99.9
     per_image: bool = False
-    blur: float = 0.0
+    blur: NonNegative = 0.0
     floor: float = 0.05
     fitted: Scale | None = field(default=None, init=False)
     most_noise: float | None = field(default=None, init=False)

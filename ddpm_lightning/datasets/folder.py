@@ -30,6 +30,7 @@ from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, stem
 from ddpm_lightning.simulation.degrade import Degradations, degraded
 from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.paths import expanded, natural
+from ddpm_lightning.utils.settings import FromZero, Positive, Text
 
 __all__ = ["FolderData", "FolderPairs"]
 
@@ -279,12 +280,12 @@ class FolderData(PairDataModule):
 
     def __init__(
         self,
-        root: str | Path,
-        pixel_size: float | None = None,
-        name: str | None = None,
-        field_pattern: str | None = None,
+        root: Text | Path,
+        pixel_size: Positive | None = None,
+        name: Text | None = None,
+        field_pattern: Text | None = None,
         split: Mapping[str, Any] | None = None,
-        split_seed: int = 0,
+        split_seed: FromZero = 0,
         degradations: Degradations = (),
         **settings: Any,
     ) -> None:

@@ -22,6 +22,7 @@ from ddpm_lightning.simulation.degrade import Degradations, degraded
 from ddpm_lightning.utils.atomic import remove_partials
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
+from ddpm_lightning.utils.settings import Text
 
 __all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData"]
 
@@ -102,9 +103,9 @@ class PublishedData(PairDataModule):
 
     def __init__(
         self,
-        root: str | Path,
+        root: Text | Path,
         preparation: Preparation,
-        archive: str | Path | None = None,
+        archive: Text | Path | None = None,
         mirrors: Sequence[str] = (),
         degradations: Degradations = (),
         **settings: Any,

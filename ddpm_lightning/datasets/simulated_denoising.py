@@ -13,6 +13,7 @@ from ddpm_lightning.simulation.any_microscope import AnyMicroscope
 from ddpm_lightning.simulation.lazy_pairs import LazyPairs
 from ddpm_lightning.simulation.twins import TWINS
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.settings import Count, FromZero, Side, Text
 
 __all__ = ["RecordedPairs", "SimulatedDenoising"]
 
@@ -73,11 +74,11 @@ class SimulatedDenoising(PairDataModule):
     def __init__(
         self,
         specimens: Sequence[str],
-        counts: Mapping[str, int],
-        size: int = 256,
+        counts: Mapping[str, Count],
+        size: Side = 256,
         microscope: Mapping[str, Any] | None = None,
-        cache: str | Path | None = None,
-        dataset_seed: int = 0,
+        cache: Text | Path | None = None,
+        dataset_seed: FromZero = 0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)

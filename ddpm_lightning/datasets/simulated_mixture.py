@@ -11,6 +11,7 @@ from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.simulation.degrade import Degradations, in_order
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.settings import Count, FromZero, Positive, Side, Text
 
 __all__ = ["Interleaved", "SimulatedMixture"]
 
@@ -67,12 +68,12 @@ class SimulatedMixture(PairDataModule):
     def __init__(
         self,
         specimens: Sequence[str],
-        doses: Sequence[float],
-        counts: Mapping[str, int],
-        size: int = 256,
+        doses: Sequence[Positive],
+        counts: Mapping[str, Count],
+        size: Side = 256,
         degradations: Degradations = (),
-        cache: str | Path | None = None,
-        dataset_seed: int = 0,
+        cache: Text | Path | None = None,
+        dataset_seed: FromZero = 0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)

@@ -7,6 +7,7 @@ from typing import Any
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.simulation.degrade import Degradations, in_order
+from ddpm_lightning.utils.settings import Count, FromZero, Positive, Side, Text
 
 __all__ = ["SimulatedData"]
 
@@ -29,12 +30,12 @@ class SimulatedData(PairDataModule):
     def __init__(
         self,
         specimen: str,
-        counts: Mapping[str, int],
-        size: int = 256,
-        dose: float = 1.0,
+        counts: Mapping[str, Count],
+        size: Side = 256,
+        dose: Positive = 1.0,
         degradations: Degradations = (),
-        cache: str | Path | None = None,
-        dataset_seed: int = 0,
+        cache: Text | Path | None = None,
+        dataset_seed: FromZero = 0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)

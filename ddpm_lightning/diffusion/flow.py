@@ -20,6 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ddpm_lightning.utils.settings import Count, UnitInterval
+
 __all__ = ["Euler", "interpolate", "training_times"]
 
 #: Mean velocity at states (B, C, H, W) and times (B,).
@@ -60,7 +62,7 @@ class Euler:
         ValueError: If there is no step, or realism lies outside [0, 1].
     """
 
-    def __init__(self, steps: int = 3, antithetic: bool = True, realism: float = 1.0) -> None:
+    def __init__(self, steps: Count = 3, antithetic: bool = True, realism: UnitInterval = 1.0) -> None:
         if not 1 <= steps <= MOST_STEPS:
             raise ValueError(f"sampler.steps is {steps}; allowed: a whole number from 1 to {MOST_STEPS}")
         if not 0 <= realism <= 1:

@@ -25,6 +25,7 @@ from torch import Tensor
 from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.process import noise_from_start, per_image, posterior, q_sample
 from ddpm_lightning.diffusion.schedule import Schedule
+from ddpm_lightning.utils.settings import Count, UnitInterval, UpToOne
 
 __all__ = ["DDIM", "Ancestral", "Estimate", "OneStep", "PredictStart", "Sampler"]
 
@@ -60,7 +61,7 @@ class Sampler:
     #: Whether the same start noise always leads to the same image.
     deterministic: bool
 
-    def __init__(self, steps: int | None = None, antithetic: bool = False, start: float = 1.0) -> None:
+    def __init__(self, steps: Count | None = None, antithetic: bool = False, start: UpToOne = 1.0) -> None:
         self.steps, self.antithetic, self.start = steps, antithetic, start
 
     @property
@@ -194,7 +195,11 @@ class DDIM(Sampler):
     """
 
     def __init__(
-        self, steps: int | None = None, eta: float = 0.0, antithetic: bool = False, start: float = 1.0
+        self,
+        steps: Count | None = None,
+        eta: UnitInterval = 0.0,
+        antithetic: bool = False,
+        start: UpToOne = 1.0,
     ) -> None:
         super().__init__(steps, antithetic, start)
         if not 0 <= eta <= 1:
@@ -236,7 +241,7 @@ class OneStep(Sampler):
 
     deterministic = True
 
-    def __init__(self, at: float = 0.8, antithetic: bool = False) -> None:
+    def __init__(self, at: UpToOne = 0.8, antithetic: bool = False) -> None:
         super().__init__(1, antithetic, at)
 
     @property

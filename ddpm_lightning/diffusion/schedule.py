@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Tensor
 
+from ddpm_lightning.utils.settings import Count
+
 __all__ = ["CosineSchedule", "LinearSchedule", "Schedule", "log_snr"]
 
 #: Longest table.
@@ -96,7 +98,7 @@ class CosineSchedule(Schedule):
         max_beta: Largest beta; it clips the last steps, where the cosine falls to zero (0.999 in the paper).
     """
 
-    def __init__(self, steps: int = 200, s: float = 0.008, max_beta: float = 0.999) -> None:
+    def __init__(self, steps: Count = 200, s: float = 0.008, max_beta: float = 0.999) -> None:
         _check_steps(steps)
         t = torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps
         f = torch.cos((t + s) / (1 + s) * (math.pi / 2)) ** 2
@@ -112,7 +114,7 @@ class LinearSchedule(Schedule):
         last: Beta of step T; by default 0.02 · 1000 / T, at most 0.999.
     """
 
-    def __init__(self, steps: int = 200, first: float | None = None, last: float | None = None) -> None:
+    def __init__(self, steps: Count = 200, first: float | None = None, last: float | None = None) -> None:
         _check_steps(steps)
         first = 0.1 / steps if first is None else first
         last = min(20 / steps, 0.999) if last is None else last

@@ -17,6 +17,7 @@ from ddpm_lightning.diffusion.schedule import Schedule, log_snr
 from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.presets import Preset, of_diffusion
 from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.utils.settings import BelowOne, Count
 
 __all__ = ["DDPM"]
 
@@ -58,8 +59,8 @@ class DDPM(Learner):
         sampler: Sampler,
         label: str = "alpha_bar",
         continuous: bool = True,
-        validation_levels: int = 8,
-        p_terminal: float = 0.0,
+        validation_levels: Count = 8,
+        p_terminal: BelowOne = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from ddpm_lightning.models.presets import ONE_PASS, Preset
 from ddpm_lightning.networks.mp_layers import force_unit_weights
+from ddpm_lightning.utils.settings import Seed
 
 __all__ = ["Learner"]
 
@@ -41,7 +42,7 @@ class Learner(lightning.LightningModule):
     needs_clean = True
 
     def __init__(
-        self, optimizer: OptimizerFactory, lr_schedule: ScheduleFactory | None = None, seed: int = 0
+        self, optimizer: OptimizerFactory, lr_schedule: ScheduleFactory | None = None, seed: Seed = 0
     ) -> None:
         super().__init__()
         self.optimizer, self.lr_schedule, self.seed = optimizer, lr_schedule, seed

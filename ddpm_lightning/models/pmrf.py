@@ -31,6 +31,7 @@ from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.presets import Preset, of_flow
 from ddpm_lightning.models.protocol import Apply, whole
 from ddpm_lightning.models.regression import Regression, scale_input
+from ddpm_lightning.utils.settings import Fraction, NonNegative
 
 __all__ = ["PMRF"]
 
@@ -62,9 +63,9 @@ class PMRF(Learner):
         network: nn.Module,
         sampler: Euler,
         condition: str = "none",
-        sigma_factor: float = 1.0,
+        sigma_factor: NonNegative = 1.0,
         mean: str | None = None,
-        mean_share: float = 2 / 3,
+        mean_share: Fraction = 2 / 3,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)

@@ -30,6 +30,7 @@ from ddpm_lightning.networks.mp_layers import (
     sum_factors,
 )
 from ddpm_lightning.networks.unet import MOST_LEVELS
+from ddpm_lightning.utils.settings import BelowOne, Count
 
 __all__ = ["MPBlock", "MPUNet"]
 
@@ -122,17 +123,17 @@ class MPUNet(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 2,
-        out_channels: int = 1,
-        base: int = 64,
-        multipliers: Sequence[int] = (1, 2, 4, 8),
-        blocks: int = 2,
+        in_channels: Count = 2,
+        out_channels: Count = 1,
+        base: Count = 64,
+        multipliers: Sequence[Count] = (1, 2, 4, 8),
+        blocks: Count = 2,
         attention_levels: Sequence[int] = (),
         bottleneck_attention: bool = True,
-        channels_per_head: int = 32,
-        dropout: float = 0.2,
+        channels_per_head: Count = 32,
+        dropout: BelowOne = 0.2,
         bandwidth: float = 1.0,
-        patch: int = 1,
+        patch: Count = 1,
     ) -> None:
         super().__init__()
         levels = len(multipliers)

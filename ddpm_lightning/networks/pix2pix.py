@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm_lightning.networks.unet import MOST_LEVELS
+from ddpm_lightning.utils.settings import BelowOne, Count
 
 LEAKY_SLOPE = 0.2
 
@@ -80,9 +81,9 @@ class Pix2PixGenerator(nn.Module):
         in_channels: int = 1,
         out_channels: int = 1,
         *,
-        num_downs: int = 8,
-        filters: int = 64,
-        dropout_probability: float = 0.5,
+        num_downs: Count = 8,
+        filters: Count = 64,
+        dropout_probability: BelowOne = 0.5,
     ) -> None:
         super().__init__()
         if not 5 <= num_downs <= MOST_LEVELS:
@@ -177,7 +178,7 @@ class PatchDiscriminator(nn.Module):
     size_divisor = 1
 
     def __init__(
-        self, condition_channels: int = 1, image_channels: int = 1, *, filters: int = 64, layers: int = 3
+        self, condition_channels: int = 1, image_channels: int = 1, *, filters: Count = 64, layers: Count = 3
     ) -> None:
         super().__init__()
         if not 1 <= layers <= MOST_LEVELS:

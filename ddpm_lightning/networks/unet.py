@@ -27,6 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddpm_lightning.utils.settings import Count
+
 SCALE_FLOOR = 1e-3
 #: Each level halves the image: more levels than this see nothing of any image.
 MOST_LEVELS = 16
@@ -138,9 +140,9 @@ class UNet(nn.Module):
         in_channels: int = 1,
         out_channels: int = 1,
         *,
-        depth: int = 2,
-        first_filters: int = 32,
-        kernel_size: int = 5,
+        depth: Count = 2,
+        first_filters: Count = 32,
+        kernel_size: Count = 5,
         batch_norm: bool = False,
         batch_norm_momentum: float = 0.01,
         residual: bool = True,

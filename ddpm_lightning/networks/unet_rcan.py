@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm_lightning.networks.unet import MOST_LEVELS, glorot_uniform_
+from ddpm_lightning.utils.settings import BelowOne, Count
 
 LEAKY_SLOPE = 0.3
 
@@ -215,13 +216,13 @@ class UNetRCAN(nn.Module):
         in_channels: int = 1,
         out_channels: int = 1,
         *,
-        filters: Sequence[int] = (64, 128, 256),
-        kernel_size: int = 3,
-        rcan_filters: int = 64,
-        groups: int = 3,
-        blocks: int = 8,
-        attention_channels: int = 4,
-        dropout: float = 0.2,
+        filters: Sequence[Count] = (64, 128, 256),
+        kernel_size: Count = 3,
+        rcan_filters: Count = 64,
+        groups: Count = 3,
+        blocks: Count = 8,
+        attention_channels: Count = 4,
+        dropout: BelowOne = 0.2,
     ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:

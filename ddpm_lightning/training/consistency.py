@@ -38,7 +38,7 @@ def check(config: dict[str, Any], crop: int, size_divisor: int) -> None:
             remedy=f"set data.crop={near}",
         )
     _check_batch(config)
-    _check_memory(config["callbacks"].get("samples"), config["model"])
+    _check_memory(config["callbacks"].get("images"), config["model"])
     _check_monitor(config)
 
 
@@ -118,7 +118,7 @@ def _check_memory(images: dict[str, Any] | None, model: dict[str, Any]) -> None:
 def _check_monitor(config: dict[str, Any]) -> None:
     """Looks at the metric that chooses the best checkpoint: it must be one that is computed, often enough."""
     checkpoint = config["callbacks"].get("checkpoint") or {}
-    monitor, images = checkpoint.get("monitor"), config["callbacks"].get("samples")
+    monitor, images = checkpoint.get("monitor"), config["callbacks"].get("images")
     if monitor in (None, "val/loss") or not str(monitor).startswith("val/"):
         return
     if not images:

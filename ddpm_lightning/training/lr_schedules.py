@@ -10,6 +10,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, ReduceLROnPlateau
 
+from ddpm_lightning.utils.settings import Count, FromZero, UnitInterval
+
 __all__ = ["Cosine", "LinearFall", "Plateau", "SawTooth"]
 
 
@@ -23,7 +25,7 @@ class Cosine:
         warmup: Steps of the linear rise; at most a tenth of the run is used.
     """
 
-    def __init__(self, warmup: int = 0) -> None:
+    def __init__(self, warmup: FromZero = 0) -> None:
         self.warmup = warmup
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
@@ -54,7 +56,7 @@ class SawTooth:
         half_period: Epochs from the top to the bottom.
     """
 
-    def __init__(self, half_period: int = 20) -> None:
+    def __init__(self, half_period: Count = 20) -> None:
         self.half_period = half_period
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
@@ -69,7 +71,7 @@ class LinearFall:
         constant: Share of the run before the fall.
     """
 
-    def __init__(self, constant: float = 0.5) -> None:
+    def __init__(self, constant: UnitInterval = 0.5) -> None:
         self.constant = constant
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
@@ -90,7 +92,7 @@ class Plateau:
         patience: Epochs without a new least loss that are waited for.
     """
 
-    def __init__(self, factor: float = 0.5, patience: int = 10) -> None:
+    def __init__(self, factor: float = 0.5, patience: FromZero = 10) -> None:
         self.factor, self.patience = factor, patience
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:

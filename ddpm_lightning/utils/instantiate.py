@@ -12,7 +12,8 @@ from typing import Any
 
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory
 from ddpm_lightning.utils.registry import HOLDS, check_name, kind_of, registered_class
-from ddpm_lightning.utils.signatures import accepted, stray
+from ddpm_lightning.utils.settings import described
+from ddpm_lightning.utils.signatures import invalid, unknown
 
 __all__ = ["build", "check"]
 
@@ -128,18 +129,16 @@ def _check_name(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Se
 def _check_settings(node: Mapping, path: str) -> None:
     made = registered_class(node["_target_"])
     settings = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
-    if name := stray(made, settings):
+    if name := unknown(made, settings):
         raise UserError(
             f"{path}.{name}".lstrip("."),
-            f"cannot be built: {made.__name__} has no such setting",
+            f"is not a setting of {made.__name__}",
             remedy="correct its name, or leave it out",
         )
     for name, value in settings.items():
-        if wanted := accepted(made, name, value):
-            found = "a description" if isinstance(value, Mapping) else repr(value)[:80]
-            raise UserError(
-                f"{path}.{name}".lstrip("."), f"cannot be built: the value is {found}", allowed=wanted
-            )
+        if wrong := invalid(made, name, value):
+            inner, one, allowed = wrong
+            raise UserError(f"{path}.{inner}".lstrip("."), described(one), allowed=allowed)
 
 
 def _check_number(value: int, path: str, owner: str | None) -> None:

@@ -10,7 +10,8 @@ ddpm_lightning.utils.errors.UserError: samples: is 0
 """
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -20,15 +21,21 @@ from pydantic.fields import FieldInfo
 from ddpm_lightning.utils.errors import UserError, nearest
 
 __all__ = [
+    "BelowOne",
     "Count",
     "Fraction",
     "FromZero",
+    "NonNegative",
+    "Percent",
     "Positive",
     "Seed",
     "Settings",
     "Side",
     "Switch",
     "Text",
+    "UnitInterval",
+    "UpToOne",
+    "described",
     "in_words",
 ]
 
@@ -38,13 +45,26 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 #: Side of an image or tile in pixels.
 Side = Annotated[int, Field(ge=16)]
 Positive = Annotated[float, Field(gt=0)]
-#: A number between 0 and 1, both excluded.
+NonNegative = Annotated[float, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+#: Numbers between 0 and 1: both excluded, both included, 1 excluded, 0 excluded.
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+UnitInterval = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+UpToOne = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 #: True, false, or ``auto``: whatever suits the machine.
 Switch = bool | Literal["auto"]
 
-KINDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    type(None): "null",
+    None: "null",
+}
 
 
 class Settings(BaseModel):
@@ -81,14 +101,16 @@ def in_words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return ", or ".join([*dict.fromkeys(kinds), *["null"] * (type(None) in arguments)])
     if origin is Literal:
         return ", ".join(map(str, arguments))
-    if origin in (list, tuple, set):
-        each = (
-            f" of {in_words(arguments[0]).removeprefix('a ')}s" if arguments and arguments[0] is str else ""
-        )
-        return f"a list{each} such as [a,b]"
-    if origin is dict or annotation is dict or _is_settings(annotation):
+    kind = origin or annotation
+    if kind in (list, tuple, set, Sequence, Iterable, Collection):
+        if arguments and arguments[0] in (str, Text):
+            return "a list of texts such as [a,b]"
+        return f"a list, each {in_words(arguments[0])}" if arguments else "a list"
+    if _is_settings(kind) or (isinstance(kind, type) and issubclass(kind, Mapping)):
         return "named values"
-    text = KINDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+    if kind not in KINDS:
+        return f"the settings of a {getattr(kind, '__name__', kind)}, with its class as _target_"
+    text = KINDS[kind]
     for bound in metadata:
         text += _bound_in_words(bound, " and" if " of at least" in text or " above" in text else "")
     return text
@@ -136,9 +158,12 @@ def _explained(made: type[BaseModel], error: ValidationError) -> UserError:
         return UserError(name, "is not given", allowed=allowed, remedy=f"add {name}=…")
     if first["type"] == "value_error":
         return UserError(name or made.__name__, str(first["ctx"]["error"]), allowed=allowed if name else "")
-    value = first["input"]
-    found = "is empty" if value == "" else "is null" if value is None else f"is {value!r}"
-    return UserError(name, found, allowed=allowed)
+    return UserError(name, described(first["input"]), allowed=allowed)
+
+
+def described(value: Any) -> str:
+    """Returns what an error says of a value that is not allowed: ``is 'x'``, ``is null``, ``is empty``."""
+    return "is empty" if value == "" else "is null" if value is None else f"is {value!r:.80}"
 
 
 def _fields_at(made: type[BaseModel], path: list[str]) -> list[str]:

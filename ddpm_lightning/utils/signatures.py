@@ -1,128 +1,134 @@
-"""Which settings a class accepts, and their types: read from the annotations of its constructor.
+"""Which settings a class accepts: read from the annotations of its constructor, ranges included.
 
-A file may contain a text instead of a number, or a list instead of a dictionary. Some constructors would accept it, and
-fail only much later, in the middle of a job.
+A file may contain text instead of a number, or a list instead of a dictionary. Some constructors would accept it, and
+fail only much later, in the middle of a job. A constructor states a range as in ``steps: Annotated[int, Field(ge=1)]``;
+:mod:`ddpm_lightning.utils.settings` has names for the common ones.
 """
 
 import inspect
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["accepted", "stray"]
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+from ddpm_lightning.utils.settings import NonNegative, Positive, in_words
+
+__all__ = ["invalid", "unknown"]
+
+#: Ranges of constructors of others, whose annotations state none: those of torch's optimisers.
+RANGES = {"torch.optim": {"lr": Positive, "weight_decay": NonNegative}}
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+SCALARS = (bool, int, float, str)
+LISTS = (list, tuple, set, Sequence, Iterable, Collection)
 
 
-def stray(made: type, settings: Iterable[str]) -> str:
-    """Returns the first setting that a class does not accept; empty if it accepts all."""
+def unknown(made: type, settings: Iterable[str]) -> str:
+    """Returns the first setting that a class does not have; empty if it has all."""
     hints, takes_any = _settings(made)
     return next((name for name in settings if name not in hints and not takes_any), "")
 
 
-def accepted(made: type, name: str, value: Any) -> str:
-    """Returns, in words, what a class accepts as a setting if the value is of another type; else nothing.
+def invalid(made: type, name: str, value: Any) -> tuple[str, Any, str] | None:
+    """Returns the first value of a setting that a class does not accept: its path, the value, what is allowed.
 
     Args:
         made: The class.
         name: Name of the setting.
         value: A plain value, a list, a dictionary, or a description of an object.
     """
-    hint = _settings(made)[0].get(name, Any)
-    return "" if _fits(value, hint) else _in_words(hint)
+    return next(_invalid(name, value, _settings(made)[0].get(name, Any)), None)
 
 
 @lru_cache(maxsize=256)
 def _settings(made: type) -> tuple[dict[str, Any], bool]:
     """Returns the annotations of all settings of a class, and whether it accepts arbitrary others.
 
-    If a constructor of this program passes settings on, those of its base class are included.
+    If a constructor passes settings on, those of its base class are included.
     """
     found: dict[str, Any] = {}
+    ranges = next((RANGES[prefix] for prefix in RANGES if made.__module__.startswith(prefix)), {})
     for base in made.__mro__:
         init = base.__dict__.get("__init__")
         if init is None:
             continue
         try:
-            hints = get_type_hints(init)
+            hints = get_type_hints(init, include_extras=True)
         except (NameError, TypeError, AttributeError):
             hints = {}  # annotations that only a type checker can resolve
-        parameters = list(inspect.signature(init).parameters.values())[1:]
+        try:
+            parameters = list(inspect.signature(init).parameters.values())[1:]
+        except ValueError:
+            return found, True  # written in C
         for parameter in parameters:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                found.setdefault(parameter.name, hints.get(parameter.name, Any))
+                hint = ranges.get(parameter.name) or hints.get(parameter.name, Any)
+                found.setdefault(parameter.name, hint)
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
             return found, False
-        if not base.__module__.startswith("ddpm_lightning."):
+        if not _passes_on(base):
             break
     return found, True
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Says whether a value matches an annotation; true if this cannot be determined."""
-    if isinstance(hint, str) or hint is Any:
-        return True
+def _passes_on(base: type) -> bool:
+    """Says whether a constructor passes the settings that it does not name to its base class: ours all do."""
+    return base.__module__.startswith("ddpm_lightning.")
+
+
+def _invalid(path: str, value: Any, hint: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yields the values that do not match an annotation; none if this cannot be determined."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(hint, str) or hint is Any or hint is object:
+        return
     if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in arguments)
-    if origin is Literal:
-        return value in arguments
-    if hint is None or hint is type(None):
-        return value is None
+        found = [list(_invalid(path, value, one)) for one in arguments]
+        if all(found):
+            # Below a value of the right kind, the value inside that is wrong; else all that is allowed.
+            yield next((one[0] for one in found if one[0][0] != path), (path, value, in_words(hint)))
+        return
     described = isinstance(value, Mapping) and "_target_" in value
-    if hint in SCALARS:
-        return not described and _is_scalar(value, hint)
+    if _is_plain(hint):
+        if described or not _matches(value, str if hint is Path else hint):
+            yield path, value, in_words(hint)
+        return
     kind = origin or hint
     if not isinstance(kind, type):
-        return True
-    if value is None:
-        return kind is object
+        return
     if issubclass(kind, Mapping):
-        return isinstance(value, Mapping) and not described and _all_fit(value.values(), arguments[1:])
-    if kind in (list, tuple, set) or (kind.__module__ == "collections.abc" and kind.__name__ in LISTS):
-        if not isinstance(value, list | tuple):
-            return False
-        if kind is tuple and arguments and arguments[-1] is not ...:
-            return len(value) == len(arguments) and all(map(_fits, value, arguments))
-        return _all_fit(value, arguments[:1])
-    # Objects and callables must be given as descriptions, not as plain values.
-    return described
+        if not isinstance(value, Mapping) or described:
+            yield path, value, in_words(hint)
+        elif arguments:
+            for key, one in value.items():
+                yield from _invalid(f"{path}.{key}", one, arguments[1])
+    elif kind in LISTS:
+        fixed = kind is tuple and bool(arguments) and arguments[-1] is not ...
+        if not isinstance(value, list | tuple) or (fixed and len(value) != len(arguments)):
+            yield path, value, in_words(hint)
+        elif arguments:
+            for position, one in enumerate(value):
+                yield from _invalid(path, one, arguments[position if fixed else 0])
+    elif not described:
+        # Objects must be given as descriptions, not as plain values.
+        yield path, value, in_words(hint)
 
 
-LISTS = ("Sequence", "Iterable", "Collection")
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        return _is_plain(get_args(hint)[0])
+    return hint in (*SCALARS, Path, None, type(None)) or get_origin(hint) is Literal
 
 
-def _is_scalar(value: Any, hint: type) -> bool:
-    if hint is bool:
-        return isinstance(value, bool)
-    if hint in (str, Path):
-        return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int if hint is int else int | float):
+def _matches(value: Any, hint: Any) -> bool:
+    try:
+        _adapter(hint).validate_python(value)
+    except ValidationError:
         return False
-    return isfinite(value) if isinstance(value, float) else True
+    return True
 
 
-def _all_fit(values: Iterable[Any], hints: tuple[Any, ...]) -> bool:
-    return not hints or all(_fits(value, hints[0]) for value in values)
-
-
-def _in_words(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(_in_words(one) for one in arguments))
-    if origin is Literal:
-        return ", ".join(map(str, arguments))
-    if hint is None or hint is type(None):
-        return "null"
-    if hint in SCALARS:
-        return SCALARS[hint]
-    kind = origin or hint
-    if isinstance(kind, type) and issubclass(kind, Mapping):
-        return "named values"
-    if isinstance(kind, type) and (kind in (list, tuple, set) or kind.__name__ in LISTS):
-        one = SCALARS.get(arguments[0]) if arguments else None
-        return f"a list, each {one}" if one else "a list"
-    return f"a description of a {getattr(kind, '__name__', 'class')}"
+@lru_cache(maxsize=256)
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=STRICT)

@@ -64,7 +64,10 @@ class Bomb:
             lambda p: spoil(p, lambda c: c["card"]["model"].update(_target_="ddpm_lightning.nothing.X")),
             "not allowed",
         ),
-        (lambda p: spoil(p, lambda c: c["card"]["model"]["network"].update(nonsense=1)), "cannot be built"),
+        (
+            lambda p: spoil(p, lambda c: c["card"]["model"]["network"].update(nonsense=1)),
+            "nonsense: is not a setting",
+        ),
     ],
 )
 def test_bad_checkpoints_are_answered_and_never_executed(checkpoint, damage, words, capsys):

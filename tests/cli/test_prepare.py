@@ -193,7 +193,7 @@ def test_help_shows_examples(command):
         ),
         (["data.preparation.field_pattern=abc"], "it has no group"),
         (["data.mirrors=5"], r"mirrors: [\s\S]*is 5[\s\S]*a list"),
-        (["+data.preparation.foo=1"], r"preparation\.foo: cannot be built: Preparation has no such setting"),
+        (["+data.preparation.foo=1"], r"preparation\.foo: is not a setting of Preparation"),
         (["data/degradations=[line_nois]"], "did you mean line_noise"),
     ],
 )

@@ -141,7 +141,7 @@ DDIM = {"_target_": "ddpm_lightning.diffusion.samplers.DDIM", "steps": 3}
         ({**DDIM, "antithetic": "yes"}, None, "antithetic"),
         ({**DDIM, "steps": {"a": 1}}, None, "steps"),
         ({**DDIM, "steps": object()}, None, "object"),
-        ({**DDIM, "colour": 1}, None, "no such setting"),
+        ({**DDIM, "colour": 1}, None, "is not a setting of DDIM"),
         ({"_target_": None}, None, "None"),
         ({"_target_": ["os", "system"]}, None, "os"),
         ({"_target_": "ddpm_lightning.diffusion.samplers.DDIM "}, None, "not allowed"),

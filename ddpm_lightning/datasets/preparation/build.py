@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 from skimage.filters import threshold_otsu
 
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, differences
@@ -34,6 +35,7 @@ from ddpm_lightning.datasets.preparation.manifest import FORMAT, MANIFEST
 from ddpm_lightning.datasets.preparation.registration import Registration, find_motion, move, pad_alike
 from ddpm_lightning.utils.atomic import remove_partials
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.settings import Count, FromZero, Positive, Side, Text, UnitInterval
 
 __all__ = ["Crop", "Preparation", "build", "cut", "windows"]
 
@@ -59,15 +61,15 @@ class Preparation:
     """
 
     register: bool = False
-    largest_shift: float = 20.0
-    least_correlation: float = 0.2
-    size: int = 256
-    crops_per_side: int | None = None
-    least_foreground: float = 0.0
-    most_saturation: float = 0.25
-    field_pattern: str | None = None
+    largest_shift: Positive = 20.0
+    least_correlation: Annotated[float, Field(ge=-1, le=1)] = 0.2
+    size: Side = 256
+    crops_per_side: Count | None = None
+    least_foreground: UnitInterval = 0.0
+    most_saturation: UnitInterval = 0.25
+    field_pattern: Text | None = None
     split: Split = field(default_factory=lambda: {"train": 0.8, "val": 0.1, "test": 0.1})
-    seed: int = 0
+    seed: FromZero = 0
 
     def __post_init__(self) -> None:
         """Refuses, before anything is downloaded, what only the finished pairs would show to be wrong."""
