@@ -36,7 +36,7 @@ METRICS = ("psnr", "ms_ssim", "lpips")
 #: How models are trained that are missing: for all experiments alike, since they share them. Experiments score by
 #: themselves; the benchmark's own evaluation is kept short.
 TRAINING = {
-    "small": ["budget.seconds=40", 'evaluate=["samples=2","bfloat16=auto","limit=2"]', "centre=96"],
+    "small": ["budget.seconds=40", 'evaluate=["samples=2","bfloat16=auto","limit=2"]', "center_crop=96"],
     "full": [
         "methods=full",
         "budget.seconds=3600",
@@ -254,7 +254,7 @@ def checkpoints(
     chosen = [*options.training, *options.size.get("benchmark", ())]
     known = compose.compose("benchmark", chosen)
     for name, overrides in sets.items():
-        missing = {method for method in methods if not (place / name / method / "cell.json").is_file()}
+        missing = {method for method in methods if not (place / name / method / "job.json").is_file()}
         if not missing:
             continue
         for _ in range(2):  # a row may use the checkpoint of a flow, which starts from a regressor

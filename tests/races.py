@@ -175,7 +175,7 @@ class Benchmark:
         data = ["data=folder", f"data.root={self.pairs}", "data.crop=32", "data.batch_size=4"]
         own = f"+sets.own={json.dumps([*data, 'data.validation_crops=4'])}"
         small = f"train={json.dumps(['trainer=cpu', 'trainer.precision=32-true'])}"
-        settings = [*cut, own, small, "only=[regression]", "budget.steps=8", "centre=null"]
+        settings = [*cut, own, small, "only=[regression]", "budget.steps=8", "center_crop=null"]
         return [
             "benchmark",
             *settings,

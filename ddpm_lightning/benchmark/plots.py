@@ -13,7 +13,7 @@ from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.reporting.panels import save
 
-__all__ = ["plot_bars", "plot_panel", "plot_plane"]
+__all__ = ["plot_bars", "write_panel", "plot_perception_distortion"]
 
 #: Colours of Okabe and Ito by the kind of a row.
 COLOURS = {"raw": "#999999", "average": "#0072B2", "single": "#D55E00"}
@@ -49,7 +49,7 @@ def plot_bars(comparison: Comparison, metrics: Sequence[str], path: Path, title:
     save(figure, path)
 
 
-def plot_plane(comparison: Comparison, path: Path, title: str) -> None:
+def plot_perception_distortion(comparison: Comparison, path: Path, title: str) -> None:
     """Plots each row by its median distortion (PSNR) and perceptual distance (LPIPS); the best corner is top right."""
     figure, axis = pyplot.subplots(figsize=(5.2, 4.2), layout="constrained")
     drawn: dict[str, list[tuple[float, float]]] = {}
@@ -81,7 +81,7 @@ def plot_plane(comparison: Comparison, path: Path, title: str) -> None:
     save(figure, path)
 
 
-def plot_panel(rows: Sequence[Any], path: Path, title: str) -> None:
+def write_panel(rows: Sequence[Any], path: Path, title: str) -> None:
     """Plots one image restored by each row, on the grey scale of the target.
 
     Args:

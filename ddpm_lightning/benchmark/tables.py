@@ -1,9 +1,9 @@
-"""The benchmark as tables: all methods on all sets, with intervals, ranks, costs and resolved differences.
+"""The benchmark as tables: all methods on all sets, with intervals, ranks, costs and significant differences.
 
-Every row is an estimator of a method: the image of a regressor, or the average of samples, or one sample. All rows are
-set beside the *reference* of the comparison, the average of ``pmrf`` where it is there: ▲ marks a row that is
-resolvably better, ▼ one that is resolvably worse, by the tests of ``comparison.py``. The rank of a row is the mean,
-over images and the five metrics, of its place among all rows on that image.
+Every row is one estimator of a method: the output of a regressor, the average of samples, or one sample. All rows are
+compared with a *reference*, the average of ``pmrf`` if it was benchmarked: ▲ marks a row that is significantly
+better, ▼ one that is significantly worse, by the tests of ``comparison.py``. The rank of a row is its place among all
+rows, averaged over the images and the five metrics.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from ddpm_lightning.benchmark.plots import plot_bars, plot_panel, plot_plane
+from ddpm_lightning.benchmark.plots import plot_bars, plot_perception_distortion, write_panel
 from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.utils.atomic import whole, write_text
@@ -49,7 +49,7 @@ class Entry:
         method: Name of the method.
         estimator: ``raw``, ``single`` or ``average``.
         folder: Folder of the evaluation.
-        evaluations: Network evaluations for an image.
+        nfe: Network evaluations (NFE) for an image.
         seconds: Seconds for an image of 256 x 256 pixels.
     """
 
@@ -57,7 +57,7 @@ class Entry:
     method: str
     estimator: str
     folder: Path
-    evaluations: int
+    nfe: int
     seconds: float
 
 
@@ -71,7 +71,7 @@ def entries_of(cells: Sequence[dict[str, Any]]) -> list[Entry]:
     for cell in cells:
         place = Path(cell["folder"]) / "evaluation"
         summary = _summary(place)
-        samples, each = summary["samples"], summary["evaluations_per_sample"]
+        samples, each = summary["samples"], summary["nfe_per_sample"]
         name = cell["method"] + (f", average of {samples}" if samples > 1 else "")
         # A row that makes one sample in several evaluations is a sample, not a mean.
         kind = "single" if samples == 1 and each > 1 else "average"
@@ -116,21 +116,21 @@ def write_benchmark(
                 pages += [_looks(looks, sample), ""]
                 tests += _tests(name, looks, sample)
             numbers += _numbers(name, comparison, rows, ranked)
-            scores += _scores(name, comparison)
+            scores += _uncertainties(name, comparison)
             if protocol == protocols[0]:
                 spreads = _spreads(sets[name])
                 pages += _spread_table(spreads)
                 uncertainty += [[name, m, *(v.get(key, "") for key in SPREAD)] for m, v in spreads.items()]
                 plot_bars(comparison, METRICS, output / "figures" / f"bars_{name}.png", name)
-                plot_plane(comparison, output / "figures" / f"plane_{name}.png", name)
-                plot_panel(rows, output / "figures" / f"images_{name}.png", name)
+                plot_perception_distortion(comparison, output / "figures" / f"plane_{name}.png", name)
+                write_panel(rows, output / "figures" / f"images_{name}.png", name)
         page = [*_head(protocol, about), *_methods(cells), *pages]
         file = "table.md" if protocol == protocols[0] else f"table_{protocol}.md"
         write_text(output / file, "\n".join(page) + "\n")
         _csv(output / f"scores_{protocol}.csv", ["set", "row", "image", "field", *METRICS], scores)
     head = ["set", "row", "protocol", "metric", "median", "low", "high", "mean", "images", "fields", "rank"]
-    _csv(output / "table.csv", [*head, "evaluations", "seconds"], numbers)
-    head = ["set", "protocol", "metric", "row", "reference", "difference", "low", "high", "p", "resolved"]
+    _csv(output / "table.csv", [*head, "nfe", "seconds"], numbers)
+    head = ["set", "protocol", "metric", "row", "reference", "difference", "low", "high", "p", "significant"]
     _csv(output / "differences.csv", head, tests)
     _csv(output / "uncertainty.csv", ["set", "row", *SPREAD], uncertainty)
 
@@ -171,8 +171,8 @@ def _head(protocol: str, about: Sequence[str]) -> list[str]:
         f"# Benchmark, protocol `{protocol}`",
         "",
         "Written by `ddpm-lightning benchmark`. Median over images [95 % interval, by field of view]. ▲ and ▼: "
-        f"resolvably better and worse than the average of `{REFERENCE}` (paired bootstrap and Wilcoxon, Holm's "
-        "correction, 5 %). Rank: mean place over images and the five metrics. Evaluations: of networks, for an image.",
+        f"significantly better and worse than the average of `{REFERENCE}` (paired bootstrap and Wilcoxon, Holm's "
+        "correction, 5 %). Rank: mean place over images and the five metrics. NFE: network evaluations for an image.",
         "",
         *(f"- {sentence}" for sentence in about),
         "",
@@ -205,7 +205,7 @@ def _section(
         "",
         f"{comparison.images} images of {comparison.fields} fields of view.",
         "",
-        f"| | {' | '.join(heads)} | rank | evaluations |",
+        f"| | {' | '.join(heads)} | rank | NFE |",
         "| --- |" + " --- |" * (len(heads) + 2),
     ]
     for row in rows:
@@ -218,7 +218,7 @@ def _section(
             ends = found.median_interval
             between = f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""
             numbers.append(f"{found.median:.4g}{between}{marks.get((row.name, metric), '')}")
-        lines.append(f"| {row.name} | {' | '.join(numbers)} | {ranked[row.name]:.1f} | {row.evaluations} |")
+        lines.append(f"| {row.name} | {' | '.join(numbers)} | {ranked[row.name]:.1f} | {row.nfe} |")
     return [*lines, ""]
 
 
@@ -229,16 +229,16 @@ def _looks(comparison: Comparison, reference: str) -> str:
     better = [name for name in others if "▲" in marks.get((name, "lpips"), "")]
     tied = [name for name in others if (name, "lpips") not in marks]
     return (
-        f"In LPIPS, resolvably better than `{reference}`: {', '.join(better) or 'none'}; not told apart from it: "
+        f"In LPIPS, significantly better than `{reference}`: {', '.join(better) or 'none'}; not told apart from it: "
         f"{', '.join(tied) or 'none'}; worse: all others."
     )
 
 
 def _marks(comparison: Comparison, reference: str) -> dict[tuple[str, str], str]:
-    """Returns the mark of each row and metric whose difference from the reference is resolved."""
+    """Returns the mark of each row and metric whose difference from the reference is significant."""
     marks = {}
     for found in comparison.pairings:
-        if found.resolved:
+        if found.significant:
             first = found.first == reference
             larger = (found.difference.mean < 0) == first
             other = found.second if first else found.first
@@ -282,7 +282,7 @@ def _numbers(
                 continue
             ends = found.median_interval or ("", "")
             about = [found.median, *ends, found.mean, found.images, found.fields, ranked[row.name]]
-            lines.append([name, row.name, method.protocol, metric, *about, row.evaluations, row.seconds])
+            lines.append([name, row.name, method.protocol, metric, *about, row.nfe, row.seconds])
     return lines
 
 
@@ -304,11 +304,11 @@ def _tests(name: str, comparison: Comparison, reference: str) -> list[list[Any]]
             sign * found.difference.mean,
             *ends,
         ]
-        lines.append([*about, "" if found.p is None else found.p, "yes" if found.resolved else "no"])
+        lines.append([*about, "" if found.p is None else found.p, "yes" if found.significant else "no"])
     return lines
 
 
-def _scores(name: str, comparison: Comparison) -> list[list[Any]]:
+def _uncertainties(name: str, comparison: Comparison) -> list[list[Any]]:
     return [
         [name, method.name, image, row.field, *(row.values.get(metric, "") for metric in METRICS)]
         for method in comparison.methods

@@ -4,7 +4,7 @@ Examples:
   ddpm-lightning benchmark
   ddpm-lightning benchmark budget.seconds=60 only=[regression,ddpm,pmrf] folder=runs/try output=runs/try/table
   ddpm-lightning benchmark '+sets.mine=["data=folder","data.root=DIR"]' '~sets.synapses'
-  ddpm-lightning benchmark methods=full 'train=["trainer=gpu"]' budget.seconds=7200 centre=null
+  ddpm-lightning benchmark methods=full 'train=["trainer=gpu"]' budget.seconds=7200 center_crop=null
 
 Leaves in the output folder: table.md (to read), table_PROTOCOL.md, table.csv, differences.csv, uncertainty.csv,
 scores_PROTOCOL.csv (a row for each image), figures/. What each cell is made of stays in the folder of trainings: every
@@ -200,7 +200,7 @@ def _cell(
         train += ["trainer.check_val_every_n_epoch=null", f"+trainer.val_check_interval={every}"]
     main, *others = settings["protocols"]
     evaluate = [*settings["evaluate"], *about.get("evaluate", ()), f"protocol={main}"]
-    evaluate += [f"also=[{','.join(others)}]", f"centre={settings['centre'] or 'null'}"]
+    evaluate += [f"also=[{','.join(others)}]", f"center_crop={settings['centre'] or 'null'}"]
     evaluate += [f"seed={settings['seed']}", "figures=1"]
     return Cell(name, method, folder / name / method, tuple(train), tuple(evaluate), trained)
 
@@ -213,7 +213,7 @@ def _about(settings: dict[str, Any]) -> list[str]:
         if steps is not None
         else f"{seconds:g} seconds of one processor (CPU) or GPU"
     )
-    centre = settings["centre"]
+    centre = settings["center_crop"]
     return [
         f"Budget of each training: {budget}; `pmrf` and `residual_flow` start from the checkpoint of `regression` and "
         "take their own share on top.",

@@ -1,7 +1,7 @@
 """The cells of the benchmark: one method on one set, trained, scored and measured by commands of this program.
 
 Each step is a command that anybody can repeat, run in a process of its own; what it printed is kept in ``log.txt``. A
-cell that is done says so in ``cell.json`` and is not touched again; one that was interrupted goes on where it stopped.
+cell that is done says so in ``job.json`` and is not touched again; one that was interrupted goes on where it stopped.
 """
 
 import json
@@ -18,7 +18,7 @@ import torch
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.evaluate import data_of
-from ddpm_lightning.data.center_crop import Centres
+from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.evaluation.run import restore_pair
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.utils.atomic import read_json, remove_partials, whole, write_json
@@ -62,12 +62,12 @@ class Cell:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """What ``cell.json`` says, or ``None`` if the cell is not done.
+        """What ``job.json`` says, or ``None`` if the cell is not done.
 
         Raises:
             UserError: If the cell was done with other settings, or its record is damaged.
         """
-        path = self.folder / "cell.json"
+        path = self.folder / "job.json"
         if not path.is_file():
             return None
         found = read_json(path)
@@ -109,7 +109,7 @@ def perform(cell: Cell) -> dict[str, Any]:
     check(cell.folder)
     record = {**{k: v for k, v in asdict(cell).items() if k not in ("folder", "trained")}, **_measured(cell)}
     _write_example(cell)
-    write_json(cell.folder / "cell.json", record)
+    write_json(cell.folder / "job.json", record)
     return record
 
 
@@ -178,7 +178,7 @@ def _write_example(cell: Cell) -> None:
     """Keeps the centre of the first test image in all versions, for the pictures of the benchmark."""
     restorer = _restorer(cell)
     source = data_of(restorer.trained).pairs("test").source
-    pair = Centres(source, min(EXAMPLE, *source[0].high.shape))[0]
+    pair = CenterCrops(source, min(EXAMPLE, *source[0].high.shape))[0]
     samples = json.loads((cell.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["samples"]
     restored = restore_pair(restorer, pair, sorted({1, samples}))
     images = {

@@ -36,7 +36,7 @@ import ddpm_lightning
 from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.intervals import check_calibration, store_intervals, stored_intervals
-from ddpm_lightning.data.center_crop import Centres
+from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.evaluation.distribution_shift import InputReference
@@ -47,7 +47,7 @@ from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.protocol import PROTOCOLS
 from ddpm_lightning.reporting.results import diagnose, plot_all, summary_of, write_tables
-from ddpm_lightning.reporting.selected_panels import Pictures
+from ddpm_lightning.reporting.selected_panels import SelectedPanels
 from ddpm_lightning.reporting.summary_page import summary_page
 from ddpm_lightning.simulation.cache import without_new_cache
 from ddpm_lightning.utils.atomic import read_json, remove_partials, write_json, write_text
@@ -60,7 +60,7 @@ from ddpm_lightning.utils.tile_progress import Meter
 
 __all__ = ["data_of", "run", "score_checkpoint"]
 
-#: What an evaluation leaves beside its pictures.
+#: What an evaluation leaves beside its panels.
 TABLES = (
     *("summary.json", "summary.md", "metrics.csv", "uncertainty.csv"),
     *(f"metrics_{protocol}.csv" for protocol in PROTOCOLS),
@@ -125,8 +125,8 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
             f"has no clean images in its split {settings['split']!r}, with which results could be compared",
             remedy="name pairs by data=folder data.root=DIR, or look at what `ddpm-lightning restore` makes",
         )
-    if settings["centre"] is not None:
-        source = Centres(source, settings["centre"])
+    if settings["center_crop"] is not None:
+        source = CenterCrops(source, settings["center_crop"])
     count = min(len(source), settings["limit"] or len(source))
     if settings["calibrate"]:
         check_calibration(settings, trained, count)
@@ -159,66 +159,66 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
     if share.first:
         held.enter_context(hold(folder, settings["force"]))
         _check_free(folder)
-        remove_partials([folder, folder / "figures", folder / "views"])
+        remove_partials([folder, folder / "figures", folder / "viewer"])
     folder = share.agree(folder)
-    pictures = Pictures(folder / "figures", data.name, settings["figures"], count)
+    panels = SelectedPanels(folder / "figures", data.name, settings["figures"], count)
     mine = share.of(count)
     cost = _cost(restorer, source, mine, scoring.samples)
     counters = torch.zeros(1, dtype=torch.int64)
     with Meter(cost * len(mine), counters, shown=share.first, doing="evaluating") as meter:
         restorer.tiler.on_tiles = meter.count
-        judged = list(evaluate(restorer, source, scoring, meter.over(mine, cost), pictures.see))
-    found = share.gather((judged, pictures))
+        scores = list(evaluate(restorer, source, scoring, meter.over(mine, cost), panels.add))
+    found = share.gather((scores, panels))
     if not share.first:
         return folder, {}
-    judged = sorted((image for images, _ in found for image in images), key=lambda image: image.index)
-    judged = by_place(judged)
-    pictures.merge(others for _, others in found)
-    if all(image.failed for image in judged):
-        raise UserError(f"data set {data.name}", f"no image could be scored: {judged[0].failed}")
+    scores = sorted((image for images, _ in found for image in images), key=lambda image: image.index)
+    scores = by_place(scores)
+    panels.merge(others for _, others in found)
+    if all(image.failed for image in scores):
+        raise UserError(f"data set {data.name}", f"no image could be scored: {scores[0].failed}")
     about = {
         "protocol": scoring.protocol,
         "data": data.name,
         "split": settings["split"],
-        "centre": settings["centre"],
+        "center_crop": settings["center_crop"],
         "samples": scoring.samples,
         "preset": trained.preset,
         "sampler": trained.way,
-        "evaluations_per_sample": trained.method.evaluations,
+        "nfe_per_sample": trained.method.evaluations,
         "seed": settings["seed"],
         "bfloat16": restorer.bfloat16,
         "align": settings["align"],
         "checkpoint": {"file": str(trained.path), "sha256": trained.sha256, "names": trained.card["names"]},
         "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)},
     }
-    return folder, _write(folder, judged, pictures, about, trained, settings)
+    return folder, _write(folder, scores, panels, about, trained, settings)
 
 
 def _write(
     folder: Path,
-    judged: list[ImageScores],
-    pictures: Pictures,
+    scores: list[ImageScores],
+    panels: SelectedPanels,
     about: dict[str, Any],
     trained: Trained,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     """Writes everything that an evaluation leaves, and returns the summary."""
     reference, no_reference = _reference(trained)
-    diagnoses = diagnose(judged, reference, no_reference)
+    diagnoses = diagnose(scores, reference, no_reference)
     if settings["calibrate"]:
-        intervals = store_intervals(judged, about, trained, settings["level"])
+        intervals = store_intervals(scores, about, trained, settings["level"])
     else:
         intervals = stored_intervals(trained, about["samples"])
-    summary = summary_of(judged, about, diagnoses, *intervals)
-    summary["views"] = [asdict(view) for _, view in pictures.views]
-    drawn = [name for _, name in pictures.drawn]
+    summary = summary_of(scores, about, diagnoses, *intervals)
+    summary["viewer_images"] = [asdict(view) for _, view in panels.viewer_images]
+    drawn = [name for _, name in panels.panels]
     if settings["figures"]:
-        drawn = [*plot_all(judged, summary, pictures.zoom, reference, pictures.folder), *drawn]
+        drawn = [*plot_all(scores, summary, panels.zoom, reference, panels.folder), *drawn]
     summary["figures"] = drawn
     check(folder)
-    _clear(folder, keep=_pictures(summary))
+    _clear(folder, keep=_figures(summary))
     folder.mkdir(parents=True, exist_ok=True)
-    write_tables(judged, folder)
+    write_tables(scores, folder)
     write_json(folder / "summary.json", finite(summary))
     write_text(folder / "summary.md", summary_page(summary, diagnoses, drawn))
     return summary
@@ -250,22 +250,24 @@ def _clear(folder: Path, keep: set[str]) -> None:
 
     Args:
         folder: Folder of the results.
-        keep: Pictures of this evaluation, which are there already.
+        keep: SelectedPanels of this evaluation, which are there already.
     """
     try:
-        earlier = _pictures(read_json(folder / "summary.json"))
+        earlier = _figures(read_json(folder / "summary.json"))
     except (KeyError, TypeError, AttributeError):
         earlier = set()  # an earlier version did not list them
     for name in {*TABLES, *earlier} - keep:
         (folder / name).unlink(missing_ok=True)
-    for name in ("figures", "views"):
+    for name in ("figures", "viewer"):
         with suppress(OSError):
             (folder / name).rmdir()  # if it is empty
 
 
-def _pictures(summary: dict[str, Any]) -> set[str]:
-    """Returns the pictures of an evaluation, relative to its folder."""
-    views = {f"views/{Path(file).name}" for view in summary["views"] for file in view["files"].values()}
+def _figures(summary: dict[str, Any]) -> set[str]:
+    """Returns the panels of an evaluation, relative to its folder."""
+    views = {
+        f"viewer/{Path(file).name}" for view in summary["viewer_images"] for file in view["files"].values()
+    }
     return views | {f"figures/{Path(name).name}" for name in summary["figures"]}
 
 

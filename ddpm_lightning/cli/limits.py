@@ -117,7 +117,7 @@ LIMITS = {
     "tolerance": Limit(float, 0, 1, optional=True, above=True, below=True),
     "compiled": SWITCH,
     "limit": MAYBE,
-    "centre": Limit(int, 16, optional=True),
+    "center_crop": Limit(int, 16, optional=True),
     "names": Texts(optional=True),
     "metrics": Texts(optional=True),
     "only": Texts(optional=True),

@@ -1,22 +1,22 @@
-"""The centres of images: for scores that shall not cost more than they must."""
+"""The central part of each image, so that scoring a benchmark stays cheap."""
 
 from dataclasses import replace
 
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["Centres"]
+__all__ = ["CenterCrops"]
 
 
-class Centres:
-    """Pairs cut down to squares around their centres.
+class CenterCrops:
+    """Pairs cropped to a square around the centre of each image.
 
     Args:
         source: The pairs.
         side: Side of the squares in pixels.
 
     Raises:
-        UserError: At an image that is smaller.
+        UserError: When an image smaller than the crop is read.
     """
 
     def __init__(self, source: PairSource, side: int) -> None:
@@ -30,7 +30,7 @@ class Centres:
         if min(pair.high.shape) < self.side:
             found = f"{pair.high.shape[0]} x {pair.high.shape[1]} pixels"
             raise UserError(
-                f"centre={self.side}", f"image {pair.name} has {found}", remedy="choose a smaller centre"
+                f"center_crop={self.side}", f"image {pair.name} has {found}", remedy="choose a smaller crop"
             )
         top, left = (max(0, (size - self.side) // 2) for size in pair.high.shape)
         square = slice(top, top + self.side), slice(left, left + self.side)

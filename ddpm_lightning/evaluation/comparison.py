@@ -1,4 +1,4 @@
-"""Several evaluations of the same images side by side: which differences are resolved, and which are not.
+"""Several evaluations of the same images side by side: which differences are significant, and which are not.
 
 Numbers of different protocols, of different images or of different targets must not meet in one table; whoever tries
 is told why. The statistics are those of ``statistics.py``. Each metric asks a question of its own; Holm's correction
@@ -70,7 +70,7 @@ class Pairing:
     p: float | None
 
     @property
-    def resolved(self) -> bool:
+    def significant(self) -> bool:
         """Whether both tests say that the methods differ."""
         return self.p is not None and self.p < ALPHA
 

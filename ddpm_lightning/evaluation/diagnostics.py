@@ -5,7 +5,7 @@
 - *Poor generalisation*: the inputs are of a kind that the model was not trained on.
 
 They are those that arXiv 2409.12078 warns of. Titles follow from the numbers, as verdicts do. A verdict is a hint where
-to look: the picture and the numbers beside it are what counts. The thresholds are conventions of this program.
+to look: the figure and the numbers count. The thresholds are conventions of this program.
 """
 
 from collections.abc import Sequence
@@ -49,29 +49,29 @@ class Diagnosis:
         title: What was found, in a few words.
         verdict: ``fine``, ``suspect`` or ``unknown``.
         sentence: The finding in words.
-        picture: File in the folder of figures that shows it.
+        figure: File in the folder of figures that shows it.
         numbers: The numbers behind the sentence.
     """
 
     title: str
     verdict: Verdict
     sentence: str
-    picture: str
+    figure: str
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
-def over_smoothing(judged: Sequence[ImageScores], pixel_size: float | None = None) -> Diagnosis:
+def over_smoothing(scores: Sequence[ImageScores], pixel_size: float | None = None) -> Diagnosis:
     """Compares the power of single samples and of their average with that of the target, in its finest octave.
 
     Args:
-        judged: What was found out about each image.
+        scores: What was found out about each image.
         pixel_size: Size of a pixel in µm; lengths are then in nm, else in pixels.
     """
-    picture = "spectrum.png"
-    having = [found.spectra for found in judged if found.spectra is not None and found.spectra.octave]
+    figure = "spectrum.png"
+    having = [found.spectra for found in scores if found.spectra is not None and found.spectra.octave]
     if not having:
         reason = "In no image does the target stand out from its noise at more than the coarsest scales."
-        return Diagnosis("Fine structure", "unknown", reason, picture)
+        return Diagnosis("Fine structure", "unknown", reason, figure)
     low, high = np.median([spectra.octave for spectra in having], axis=0)
     names = ("single", "average")
     ratio = {name: float(np.median([spectra.octave_ratio[name] for spectra in having])) for name in names}
@@ -99,24 +99,26 @@ def over_smoothing(judged: Sequence[ImageScores], pixel_size: float | None = Non
     else:
         title, verdict, word = "Fine structure", "fine", "no over-smoothing"
     numbers = {"periods_px": [1 / high, 1 / low], **ratio, "images": len(having)}
-    return Diagnosis(title, verdict, f"{place} {shares}: {word}.", picture, numbers)
+    return Diagnosis(title, verdict, f"{place} {shares}: {word}.", figure, numbers)
 
 
-def inconsistent_samples(judged: Sequence[ImageScores]) -> Diagnosis:
+def inconsistent_samples(scores: Sequence[ImageScores]) -> Diagnosis:
     """Compares the spread of the samples with their error, in size and in place."""
-    picture = "samples.png"
-    having = [found for found in judged if found.spread is not None]
+    figure = "samples.png"
+    having = [found for found in scores if found.uncertainty is not None]
     if not having:
-        reason = next((found.no_spread for found in judged if found.no_spread), "there are no samples")
+        reason = next(
+            (found.no_uncertainty for found in scores if found.no_uncertainty), "there are no samples"
+        )
         sentence = f"The samples cannot be compared with each other: {reason}."
-        return Diagnosis("Consistency of the samples", "unknown", sentence, picture)
-    values = [found.spread.uncertainty.values() for found in having]
+        return Diagnosis("Consistency of the samples", "unknown", sentence, figure)
+    values = [found.uncertainty.measures.values() for found in having]
     medians = {}
     for name in ("spread", "skill", "spread_skill", "spearman"):
         numbers = [value[name] for value in values if isfinite(value[name])]
         medians[name] = float(np.median(numbers)) if numbers else float("nan")
-    share = float(np.median([found.spread.concentration for found in having]))
-    worst = max(having, key=lambda found: (found.spread.uncertainty.spread_skill.spread, -found.index))
+    share = float(np.median([found.uncertainty.concentration for found in having]))
+    worst = max(having, key=lambda found: (found.uncertainty.measures.spread_skill.spread, -found.index))
     ratio, rank = medians["spread_skill"], medians["spearman"]
     sizes = (
         f"Going by their spread, the average of the samples should be off by {medians['spread']:.1%} of the target's "
@@ -135,29 +137,29 @@ def inconsistent_samples(judged: Sequence[ImageScores]) -> Diagnosis:
         verdict, place = "suspect", f"{place}: the spread is large in the wrong places"
     where = (
         f"Half of the variance sits in {share:.1%} of the pixels; the samples disagree most in image "
-        f"{worst.rows[0].image}, shown in the picture"
+        f"{worst.rows[0].image}, shown in the figure"
     )
     numbers = {**medians, "half_of_variance_in": share, "most_in": worst.rows[0].image}
-    return Diagnosis(title, verdict, f"{sizes}: {word}. {place}. {where}.", picture, numbers)
+    return Diagnosis(title, verdict, f"{sizes}: {word}. {place}. {where}.", figure, numbers)
 
 
 def poor_generalisation(
-    judged: Sequence[ImageScores], reference: InputReference | None, no_reference: str = ""
+    scores: Sequence[ImageScores], reference: InputReference | None, no_reference: str = ""
 ) -> Diagnosis:
     """Compares the inputs with those of the training set.
 
     Args:
-        judged: What was found out about each image.
+        scores: What was found out about each image.
         reference: Features of training images.
         no_reference: Why there is no reference.
     """
-    picture = "inputs.png"
-    having = [found for found in judged if found.input]
+    figure = "inputs.png"
+    having = [found for found in scores if found.input]
     known = len(next(iter(reference.features.values()))) if reference else 0
     if not having or reference is None or known < FEWEST_REFERENCES:
         reason = no_reference or f"only {known} training images to compare with, {FEWEST_REFERENCES} needed"
         sentence = f"Whether the inputs resemble those of the training cannot be said: {reason}."
-        return Diagnosis("Kind of the inputs", "unknown", sentence, picture)
+        return Diagnosis("Kind of the inputs", "unknown", sentence, figure)
     outside = {found.rows[0].image: reference.outside(found.input) for found in having}
     outside = {image: names for image, names in outside.items() if names}
     shifted = reference.shifted([found.input for found in having])
@@ -187,12 +189,12 @@ def poor_generalisation(
         title, verdict = "Inputs unlike the training images", "suspect"
     else:
         title, verdict = "Inputs like the training images", "fine"
-    return Diagnosis(title, verdict, f"{'; '.join(parts)}: {advice}.", picture, numbers)
+    return Diagnosis(title, verdict, f"{'; '.join(parts)}: {advice}.", figure, numbers)
 
 
-def _compared(name: str, judged: Sequence[ImageScores], reference: InputReference) -> str:
+def _compared(name: str, scores: Sequence[ImageScores], reference: InputReference) -> str:
     """Says what a feature is here and what it was in training."""
-    here = np.median([found.input[name] for found in judged])
+    here = np.median([found.input[name] for found in scores])
     low, middle, high = np.quantile(reference.features[name], (0, 0.5, 1))
     training = f"training {low:.3g} to {high:.3g}, median {middle:.3g}"
     return f"{feature_name(name)} (median {here:.3g}, {training}, normalised scale)"

@@ -19,7 +19,7 @@ from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.evaluation.distribution_shift import describe_input
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
-from ddpm_lightning.evaluation.uncertainty import SampleSpread, judge_spread
+from ddpm_lightning.evaluation.uncertainty import SampleUncertainty, sample_uncertainty
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, score
 from ddpm_lightning.utils.errors import UserError
@@ -145,8 +145,8 @@ class ImageScores:
         rows: A row for each estimator, under the protocol of the evaluation.
         also: The same for each further protocol.
         against_number: Numbers of the mean of the first N samples, by N.
-        spread: What the samples say of their own error, or ``None``.
-        no_spread: Why there is none.
+        uncertainty: How well the samples predict their own error, or ``None``.
+        no_uncertainty: Why it is ``None``.
         spectra: Power and agreement with the target by spatial frequency, or ``None``.
         input: Features of the normalised low image.
         beyond: Share of the pixels of the low image outside of the range that the normalisation was fitted on.
@@ -160,8 +160,8 @@ class ImageScores:
     rows: list[Row]
     also: dict[str, list[Row]] = field(default_factory=dict)
     against_number: dict[int, dict[str, float]] = field(default_factory=dict)
-    spread: SampleSpread | None = None
-    no_spread: str = ""
+    uncertainty: SampleUncertainty | None = None
+    no_uncertainty: str = ""
     spectra: Spectra | None = None
     input: dict[str, float] = field(default_factory=dict)
     beyond: float = 0.0
@@ -236,7 +236,7 @@ def evaluate(
     source: PairSource,
     scoring: Scoring,
     indices: range,
-    on_image: Callable[[Restored, ImageScores], None] = lambda restored, judged: None,
+    on_image: Callable[[Restored, ImageScores], None] = lambda restored, scores: None,
 ) -> Iterator[ImageScores]:
     """Yields what is found out about each image.
 
@@ -256,12 +256,12 @@ def evaluate(
         except UserError as error:
             yield _failed(index, name, field, scoring, " ".join(str(error).split()))
             continue
-        judged = judge(index, restored, scoring, restorer)
-        on_image(restored, judged)
-        yield judged
+        scores = score_image(index, restored, scoring, restorer)
+        on_image(restored, scores)
+        yield scores
 
 
-def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> ImageScores:
+def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> ImageScores:
     """Scores all versions of one image."""
     pair = restored.pair
     target = torch.from_numpy(restored.high)[None, None]
@@ -307,9 +307,9 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         for share in scoring.realism:
             image = torch.from_numpy(centre + np.float32(share) * (restored.single - centre))[None, None]
             against_realism[share] = score(image, target, scoring.protocol, **common).values
-    spread, no_spread = None, ""
+    uncertainty, no_uncertainty = None, ""
     try:
-        spread = judge_spread(
+        uncertainty = sample_uncertainty(
             samples=restored.thinned,
             target=restored.high[:: restored.stride, :: restored.stride],
             antithetic=restorer.method.antithetic,
@@ -319,7 +319,7 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
             fit=granted(main),
         )
     except ValueError as error:
-        no_spread = str(error)
+        no_uncertainty = str(error)
     versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": restored.high}
     normalised = restorer.trust.normaliser.scale(restored.low).normalise(restored.low)
     low, high = restorer.normalisation.input_bounds
@@ -328,8 +328,8 @@ def judge(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) 
         main,
         {protocol: rows(protocol) for protocol in scoring.also},
         dict(sorted(against_number.items())),
-        spread,
-        no_spread,
+        uncertainty,
+        no_uncertainty,
         spectra_of(versions) if scoring.curves else None,
         describe_input(normalised),
         float(((normalised < low) | (normalised > high)).mean()),
@@ -367,6 +367,6 @@ def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -
         index,
         rows(scoring.protocol),
         {name: rows(name) for name in scoring.also},
-        no_spread=reason,
+        no_uncertainty=reason,
         failed=reason,
     )

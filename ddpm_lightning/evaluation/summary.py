@@ -10,7 +10,7 @@ import torch
 
 from ddpm_lightning.evaluation.run import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of, interval
-from ddpm_lightning.evaluation.uncertainty import EPSILON, SampleSpread
+from ddpm_lightning.evaluation.uncertainty import EPSILON, SampleUncertainty
 from ddpm_lightning.metrics.averaging_law import AveragingLaw
 from ddpm_lightning.metrics.calibration import LEVELS
 from ddpm_lightning.metrics.collection import METRICS
@@ -44,13 +44,13 @@ def finite(content: Any) -> Any:
     return content
 
 
-def by_place(judged: Sequence[ImageScores]) -> list[ImageScores]:
+def by_place(scores: Sequence[ImageScores]) -> list[ImageScores]:
     """Returns the images with one field of view for those whose clean images are equal.
 
     Several noisy images of one place are no independent evidence, whatever their files are called.
     """
     fields: dict[str, str] = {}
-    for image in judged:
+    for image in scores:
         fields.setdefault(image.target, image.rows[0].field)
 
     def placed(image: ImageScores, rows: list[Row]) -> list[Row]:
@@ -62,7 +62,7 @@ def by_place(judged: Sequence[ImageScores]) -> list[ImageScores]:
             rows=placed(image, image.rows),
             also={protocol: placed(image, rows) for protocol, rows in image.also.items()},
         )
-        for image in judged
+        for image in scores
     ]
 
 
@@ -102,17 +102,17 @@ def _described(rows: Sequence[Row], values: list[float]) -> dict[str, Any]:
     return content | ({"no_interval": found.no_interval} if found.no_interval else {})
 
 
-def averaging(judged: Sequence[ImageScores]) -> dict[str, Any] | None:
+def averaging(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
     """Returns what averaging samples brings: the law of the split, and the numbers of the mean of N samples.
 
     The law MSE(K) = a + b / K holds for the means of a and b over the images, in squared units of the target's range;
     K counts samples, or pairs of antithetic noise.
     """
-    having = [found for found in judged if found.spread is not None]
+    having = [found for found in scores if found.uncertainty is not None]
     if not having:
         return None
-    spreads = [found.spread for found in having]
-    laws, together = [spread.uncertainty.law for spread in spreads], spreads[0].together
+    spreads = [found.uncertainty for found in having]
+    laws, together = [spread.measures.law for spread in spreads], spreads[0].together
     samples = min(len(spread.error) for spread in spreads)
     law = AveragingLaw(float(np.mean([law.a for law in laws])), float(np.mean([law.b for law in laws])))
     number = samples // together
@@ -155,9 +155,9 @@ def averaging(judged: Sequence[ImageScores]) -> dict[str, Any] | None:
 
 
 def _ratio_interval(
-    judged: Sequence[ImageScores], laws: Sequence[AveragingLaw]
+    scores: Sequence[ImageScores], laws: Sequence[AveragingLaw]
 ) -> tuple[float, float] | None:
-    fields = fields_of([found.rows[0].image for found in judged], [found.rows[0].field for found in judged])
+    fields = fields_of([found.rows[0].image for found in scores], [found.rows[0].field for found in scores])
     if len(set(fields)) < 2:
         return None
     # One seed: both means are over the same drawn fields.
@@ -169,12 +169,12 @@ def _decibel(error: float) -> float | None:
     return -10 * log10(error) if error > 0 else None
 
 
-def calibration(judged: Sequence[ImageScores]) -> dict[str, Any] | None:
+def calibration(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
     """Returns how good the spread of the samples is: numbers with intervals, and curves averaged over the images."""
-    having = [found for found in judged if found.spread is not None]
+    having = [found for found in scores if found.uncertainty is not None]
     if not having:
         return None
-    measures = [found.spread.uncertainty for found in having]
+    measures = [found.uncertainty.measures for found in having]
     single = [measure.values() for measure in measures]
     numbers = {}
     for name in single[0]:
@@ -197,7 +197,7 @@ def calibration(judged: Sequence[ImageScores]) -> dict[str, Any] | None:
         "level": measures[0].level,
         "numbers": numbers,
         "spearman_between_images": between,
-        "concentration": float(np.median([found.spread.concentration for found in having])),
+        "concentration": float(np.median([found.uncertainty.concentration for found in having])),
         "curves": {
             "levels": list(LEVELS),
             "coverage": mean([measure.coverage for measure in measures]),
@@ -211,19 +211,19 @@ def calibration(judged: Sequence[ImageScores]) -> dict[str, Any] | None:
     }
 
 
-def _scores(judged: Sequence[ImageScores]) -> list[SampleSpread]:
-    return [found.spread for found in judged if found.spread is not None]
+def _uncertainties(scores: Sequence[ImageScores]) -> list[SampleUncertainty]:
+    return [found.uncertainty for found in scores if found.uncertainty is not None]
 
 
-def conformal_of(judged: Sequence[ImageScores], level: float) -> Conformal:
+def conformal_of(scores: Sequence[ImageScores], level: float) -> Conformal:
     """Returns the factor that gives intervals of a stated coverage, from the images of a calibration split.
 
     Raises:
         ValueError: If there are too few images.
     """
-    return calibrate([spread.scores for spread in _scores(judged)], level=level, epsilon=EPSILON)
+    return calibrate([spread.scores for spread in _uncertainties(scores)], level=level, epsilon=EPSILON)
 
 
-def conformal_coverage(judged: Sequence[ImageScores], conformal: Conformal) -> list[float]:
+def conformal_coverage(scores: Sequence[ImageScores], conformal: Conformal) -> list[float]:
     """Returns the coverage of conformal intervals in each image."""
-    return [(spread.scores <= conformal.factor).double().mean().item() for spread in _scores(judged)]
+    return [(spread.scores <= conformal.factor).double().mean().item() for spread in _uncertainties(scores)]

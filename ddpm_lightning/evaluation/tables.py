@@ -24,7 +24,7 @@ __all__ = [
     "read_rows",
     "summary_markdown",
     "write_rows",
-    "write_spread",
+    "write_uncertainty",
 ]
 
 #: What is better: less or more; nothing where it depends.
@@ -77,18 +77,20 @@ def write_rows(rows: list[Row], path: Path) -> None:
     _write(path, lines)
 
 
-def write_spread(judged: Sequence[ImageScores], path: Path) -> None:
+def write_uncertainty(scores: Sequence[ImageScores], path: Path) -> None:
     """Writes ``uncertainty.csv``: what the samples of each image say of their error, in units of the target's range."""
-    names = list(next(found.spread.uncertainty.values() for found in judged if found.spread is not None))
+    names = list(
+        next(found.uncertainty.measures.values() for found in scores if found.uncertainty is not None)
+    )
     lines = [["image", "field", "samples", *names, "absent"]]
-    for found in judged:
+    for found in scores:
         row = found.rows[0]
-        if found.spread is None:
-            lines.append([row.image, row.field, "", *[""] * len(names), found.no_spread])
+        if found.uncertainty is None:
+            lines.append([row.image, row.field, "", *[""] * len(names), found.no_uncertainty])
         else:
-            values = found.spread.uncertainty.values()
+            values = found.uncertainty.measures.values()
             numbers = [values[name] if values[name] == values[name] else "" for name in names]
-            lines.append([row.image, row.field, found.spread.uncertainty.samples, *numbers, ""])
+            lines.append([row.image, row.field, found.uncertainty.measures.samples, *numbers, ""])
     _write(path, lines)
 
 

@@ -16,32 +16,32 @@ from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.conformal import conformal_scores
 from ddpm_lightning.metrics.uncertainty import Uncertainty, judge_samples
 
-__all__ = ["EPSILON", "SampleSpread", "judge_spread"]
+__all__ = ["EPSILON", "SampleUncertainty", "sample_uncertainty"]
 
 #: Added to standard deviations on the normalised scale, a thousandth of [-1, 1]: no interval has width zero.
 EPSILON = 0.002
 
 
 @dataclass(frozen=True)
-class SampleSpread:
+class SampleUncertainty:
     """The spread of the samples of one image, judged.
 
     Attributes:
-        uncertainty: All measures, in units of the target's range; the averaging law as well.
+        measures: All measures, in units of the target's range; the averaging law as well.
         together: Samples that the law counts as one: 2 for pairs of antithetic noise, else 1.
         error: Squared error of the mean of the first N samples by N, in squared units of the target's range.
         scores: Errors in standard deviations, as conformal calibration needs them, on the normalised scale.
         concentration: Smallest share of the pixels that holds half of the variance of the samples.
     """
 
-    uncertainty: Uncertainty
+    measures: Uncertainty
     together: int
     error: dict[int, float]
     scores: Tensor
     concentration: float
 
 
-def judge_spread(
+def sample_uncertainty(
     *,
     samples: np.ndarray,
     target: np.ndarray,
@@ -50,7 +50,7 @@ def judge_spread(
     gain: float,
     full_range: float,
     fit: tuple[float, float] = (1.0, 0.0),
-) -> SampleSpread:
+) -> SampleUncertainty:
     """Judges the samples of one image.
 
     Args:
@@ -84,7 +84,7 @@ def judge_spread(
     scores = conformal_scores(mean=mean, std=std, target=truth, epsilon=EPSILON * gain / full_range)
     variance = std.square().flatten().sort(descending=True).values.cumsum(dim=0)
     half = int((variance < variance[-1] / 2).sum()) + 1
-    return SampleSpread(
+    return SampleUncertainty(
         uncertainty,
         together,
         {number: errors[number - 1].item() for number in range(1, len(samples) + 1)},

@@ -32,7 +32,7 @@ LATEX_ARROWS = {"↓": r"$\downarrow$", "↑": r"$\uparrow$", "": ""}
 
 
 def in_words(comparison: Comparison) -> list[str]:
-    """Says for each pair of methods which differences are resolved, and which are not."""
+    """Says for each pair of methods which differences are significant, and which are not."""
     lines = []
     if few := too_few_fields(comparison.fields, len(comparison.methods), comparison.pairs):
         lines.append(few)
@@ -44,10 +44,10 @@ def in_words(comparison: Comparison) -> list[str]:
         parts += [
             _larger(comparison, pairing)
             for pairing in chosen
-            if pairing.resolved and not ARROWS.get(pairing.metric)
+            if pairing.significant and not ARROWS.get(pairing.metric)
         ]
-        if left := [p for p in chosen if not p.resolved]:
-            parts.append(f"not resolved: {', '.join(_unresolved(p) for p in left)}")
+        if left := [p for p in chosen if not p.significant]:
+            parts.append(f"not significant: {', '.join(_not_significant(p) for p in left)}")
         lines.append(f"{first} and {second}, mean differences: {'; '.join(parts)}.")
     return lines
 
@@ -75,7 +75,7 @@ def _wins(comparison: Comparison, pairings: Sequence[Pairing]) -> dict[str, list
     """Returns the metrics in which either method is better, with the amount."""
     wins: dict[str, list[str]] = {pairings[0].first: [], pairings[0].second: []}
     for pairing in pairings:
-        if pairing.resolved and (arrow := ARROWS.get(pairing.metric)):
+        if pairing.significant and (arrow := ARROWS.get(pairing.metric)):
             first_wins = (pairing.difference.mean > 0) == (arrow == "↑")
             wins[pairing.first if first_wins else pairing.second].append(
                 f"{pairing.metric} by {_amount(comparison, pairing)}"
@@ -101,7 +101,7 @@ def _amount(comparison: Comparison, pairing: Pairing) -> str:
     )
 
 
-def _unresolved(pairing: Pairing) -> str:
+def _not_significant(pairing: Pairing) -> str:
     test = "no test" if pairing.p is None else f"p = {pairing.p:.2g}"
     return f"{pairing.metric} ({pairing.difference.mean:+.3g}, {test})"
 
@@ -134,9 +134,9 @@ def comparison_markdown(comparison: Comparison) -> str:
         "Differences are paired, taken image by image, so that what makes an image hard for all methods drops out. "
         "Their mean is the difference of the means (comparison.csv), not that of the medians.",
         "",
-        f"A difference is resolved if the paired bootstrap of its mean and Wilcoxon's signed-rank test both stay below "
-        f"5 % after Holm's correction for {comparison.pairs} pairs of methods; fields of view are resampled, not "
-        "images. Mood's median test, which the paper uses, is in differences.csv.",
+        "A difference is significant if the p-values of the paired bootstrap of its mean and of Wilcoxon's signed-rank "
+        f"test are both below 5 % after Holm's correction for {comparison.pairs} pairs of methods. Fields of view are "
+        "resampled, not images. Mood's median test, which the paper uses, is in differences.csv.",
         "",
         *(f"- {method.name}: `{method.path}`" for method in comparison.methods),
     ]
@@ -190,9 +190,7 @@ def comparison_csv(comparison: Comparison) -> str:
 
 def differences_csv(comparison: Comparison) -> str:
     """Returns a row for each comparison, with all tests."""
-    header = (
-        "metric,first,second,mean,low,high,median,p_bootstrap,p_wilcoxon,p_mood,p_holm,resolved,images,fields"
-    )
+    header = "metric,first,second,mean,low,high,median,p_bootstrap,p_wilcoxon,p_mood,p_holm,significant,images,fields"
     lines: list[Sequence] = [header.split(",")]
     for pairing in comparison.pairings:
         found = pairing.difference
@@ -208,7 +206,7 @@ def differences_csv(comparison: Comparison) -> str:
                     found.median,
                 ),
                 *("" if p is None else p for p in tests),
-                *("yes" if pairing.resolved else "no", found.images, found.fields),
+                *("yes" if pairing.significant else "no", found.images, found.fields),
             ]
         )
     return _csv(lines)

@@ -1,7 +1,7 @@
 """One page to look at: evaluations side by side, with a viewer, in a single file that needs no network.
 
-The page is put together from ``summary.json``, ``metrics.csv``, ``views/`` and ``figures/`` of each evaluation; nothing
-is computed anew but the comparison. Its style and its script lie in ``report_page/``.
+The page is made of ``summary.json``, ``metrics.csv``, ``viewer/`` and ``figures/`` of each evaluation; only the
+comparison is computed anew. Its style sheet and its script are in ``report_page/``.
 """
 
 import base64
@@ -98,14 +98,14 @@ def _check(summary: dict[str, Any]) -> None:
         "split",
         "images",
         "preset",
-        "evaluations_per_sample",
+        "nfe_per_sample",
         "seed",
     ):
         _ = summary[key]
     _ = summary["checkpoint"]["sha256"] + summary["checkpoint"]["file"], summary["samples"] + 0
     _ = summary["protocol"] + "", summary["images"] + 0
     _ = dict(summary["versions"]), [sentence + "" for sentence in summary.get("in_words", [])]
-    for view in summary.get("views", []):
+    for view in summary.get("viewer_images", []):
         _ = view["image"] + "", [name + file for name, file in view["files"].items()]
         numbers = [
             *view["size"],
@@ -131,7 +131,7 @@ def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         "first": _first(evaluations),
         "numbers": _numbers(evaluations),
-        "views": _in_script(_views(evaluations)),
+        "viewer_images": _in_script(_viewer_images(evaluations)),
         "figures": "\n".join(_figures(evaluation) for evaluation in evaluations),
         "how": "\n".join(_how(evaluation) for evaluation in evaluations),
     }
@@ -139,7 +139,7 @@ def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
 
 
 def _first(evaluations: Sequence[Evaluation]) -> str:
-    """Says first of all where no difference can be resolved; empty where some can."""
+    """Says first of all where no difference can be significant; empty where some can."""
     try:
         comparison = _compared(evaluations, averages_alone=len(evaluations) > 1)
         # A page of one evaluation asks whether its average differs from the noisy image, and from one sample.
@@ -166,18 +166,20 @@ def _numbers(evaluations: Sequence[Evaluation]) -> str:
     except UserError as error:
         reason = f'<p class="note">Not in one table: {html.escape(str(error))}</p>'
         return reason + "".join(_table(_compared([one]), one.name) for one in evaluations)
-    resolved, others = [], []
+    significant, others = [], []
     # Every further pair makes the tests stricter, and nobody asks whether a restoration differs from its input or
     # sample.
     for line in in_words(_compared(evaluations, averages_alone=True)):
-        (resolved if "better" in line or "larger" in line else others).append(f"<li>{html.escape(line)}</li>")
-    found = f"<ul>{''.join(resolved)}</ul>" if resolved else "<p>None.</p>"
+        (significant if "better" in line or "larger" in line else others).append(
+            f"<li>{html.escape(line)}</li>"
+        )
+    found = f"<ul>{''.join(significant)}</ul>" if significant else "<p>None.</p>"
     rest = (
-        f"<details><summary>What is not resolved</summary><ul>{''.join(others)}</ul></details>"
+        f"<details><summary>What is not significant</summary><ul>{''.join(others)}</ul></details>"
         if others
         else ""
     )
-    return f"{_table(comparison, '')}<h3>Which differences are resolved</h3>{found}{rest}"
+    return f"{_table(comparison, '')}<h3>Which differences are significant</h3>{found}{rest}"
 
 
 def _compared(evaluations: Sequence[Evaluation], averages_alone: bool = False) -> Comparison:
@@ -234,11 +236,11 @@ def _cell(found: Estimate | None) -> str:
     return f"{found.median:.4g} {between}"
 
 
-def _views(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+def _viewer_images(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """Returns the pictures by image, with those of every evaluation that has the image."""
     images: dict[str, dict[str, Any]] = {}
     for one in evaluations:
-        for view in one.summary.get("views", []):
+        for view in one.summary.get("viewer_images", []):
             files = {name: _embedded(one.folder, file) for name, file in view["files"].items()}
             # Two evaluations may call different images by one name: the set belongs to it.
             key = f"{one.summary['data']} {one.summary['split']} {view['image']}"
@@ -284,7 +286,7 @@ def _how(evaluation: Evaluation) -> str:
         "data": f"{summary['data']}, split {summary['split']}, {summary['images']} images",
         "protocol": summary["protocol"],
         "samples": f"{summary['samples']}, {summary['preset']}, "
-        f"{summary['evaluations_per_sample']} network evaluations each",
+        f"{summary['nfe_per_sample']} network evaluations each",
         "seed": summary["seed"],
         "checkpoint": f"{summary['checkpoint']['file']}, sha256 {summary['checkpoint']['sha256'][:16]}…",
         "LPIPS backbone": summary.get("lpips_backbone") or "absent",

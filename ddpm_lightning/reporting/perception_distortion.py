@@ -23,9 +23,9 @@ __all__ = ["plot_realism", "realism", "realism_table"]
 METRICS = ("psnr", "ms_ssim", "lpips", "nrmse", "pearson")
 
 
-def realism(judged: Sequence[ImageScores]) -> dict[str, dict[float, float]] | None:
+def realism(scores: Sequence[ImageScores]) -> dict[str, dict[float, float]] | None:
     """Returns the mean over images by metric and λ, or ``None`` where the way was not walked."""
-    having = [found for found in judged if found.against_realism]
+    having = [found for found in scores if found.against_realism]
     if not having:
         return None
     means: dict[str, dict[float, float]] = {}

@@ -135,15 +135,15 @@ def _ticks(axis: pyplot.Axes, numbers: Sequence[int]) -> None:
     axis.minorticks_off()
 
 
-def plot_spectrum(judged: Sequence[ImageScores], pixel_size: float | None, path: Path) -> None:
+def plot_spectrum(scores: Sequence[ImageScores], pixel_size: float | None, path: Path) -> None:
     """Plots the radial power of all versions, and what part of the target's power they hold.
 
     Args:
-        judged: What was found out about each image.
+        scores: What was found out about each image.
         pixel_size: Size of a pixel in µm, or ``None``.
         path: File to write.
     """
-    spectra = [found.spectra for found in judged if found.spectra is not None]
+    spectra = [found.spectra for found in scores if found.spectra is not None]
     figure, axes = _axes(2, width=4.2)
     power, ratio = axes[0]
     target = np.stack([curves.power["target"] for curves in spectra])
@@ -180,15 +180,15 @@ def plot_spectrum(judged: Sequence[ImageScores], pixel_size: float | None, path:
     save(figure, path)
 
 
-def plot_frc(judged: Sequence[ImageScores], pixel_size: float | None, path: Path) -> bool:
+def plot_frc(scores: Sequence[ImageScores], pixel_size: float | None, path: Path) -> bool:
     """Plots the Fourier ring correlation of all versions with the target; says whether any image was large enough.
 
     Args:
-        judged: What was found out about each image.
+        scores: What was found out about each image.
         pixel_size: Size of a pixel in µm, or ``None``.
         path: File to write.
     """
-    spectra = [found.spectra for found in judged if found.spectra is not None and found.spectra.correlation]
+    spectra = [found.spectra for found in scores if found.spectra is not None and found.spectra.correlation]
     if not spectra:
         return False
     figure, axes = _axes(1, width=4.6)
@@ -248,15 +248,15 @@ def _periods(axis: pyplot.Axes, pixel_size: float | None) -> None:
     axis.set_xlim(0, 0.5)
 
 
-def plot_inputs(judged: Sequence[ImageScores], reference: InputReference, path: Path) -> None:
+def plot_inputs(scores: Sequence[ImageScores], reference: InputReference, path: Path) -> None:
     """Plots the features of the inputs over those of the training images.
 
     Args:
-        judged: What was found out about each image.
+        scores: What was found out about each image.
         reference: Features of training images.
         path: File to write.
     """
-    inputs = [found.input for found in judged if found.input]
+    inputs = [found.input for found in scores if found.input]
     figure, axes = _axes(3, width=3.6)
     intensities, noise, power = axes[0]
     intensities.set_title("intensities")

@@ -17,7 +17,7 @@ from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.run import ImageScores, Row
 from ddpm_lightning.evaluation.statistics import Difference, difference, fields_of
 from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
-from ddpm_lightning.evaluation.tables import write_rows, write_spread
+from ddpm_lightning.evaluation.tables import write_rows, write_uncertainty
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.reporting import plots
 from ddpm_lightning.reporting.panels import Zoom, plot_zoom
@@ -34,7 +34,7 @@ __all__ = ["diagnose", "plot_all", "summary_of", "write_tables"]
 
 
 def summary_of(
-    judged: Sequence[ImageScores],
+    scores: Sequence[ImageScores],
     about: dict[str, Any],
     diagnoses: Sequence[Diagnosis],
     conformal: Conformal | None = None,
@@ -43,21 +43,21 @@ def summary_of(
     """Returns the content of ``summary.json``.
 
     Args:
-        judged: What was found out about each image, by index.
+        scores: What was found out about each image, by index.
         about: What was evaluated, and how.
         diagnoses: The three signatures of failure.
         conformal: Calibrated intervals, or ``None``.
         conformal_split: The split that they were calibrated on.
     """
-    rows = [row for found in judged for row in found.rows]
-    spread = calibration(judged)
+    rows = [row for found in scores for row in found.rows]
+    spread = calibration(scores)
     stored = None
     if conformal is not None and spread is not None:
-        covered = conformal_coverage(judged, conformal)
+        covered = conformal_coverage(scores, conformal)
         stored = {**conformal.to_dict(), "split": conformal_split, "coverage": float(np.mean(covered))}
     summary = {
         **about,
-        "images": len(judged),
+        "images": len(scores),
         "data_range": _range(rows),
         "resolution_unit": next(
             (row.facts["resolution_unit"] for row in rows if "resolution_unit" in row.facts), ""
@@ -67,17 +67,17 @@ def summary_of(
         ),
         "estimators": summarise(rows),
         "also": {
-            name: summarise([row for found in judged for row in found.also[name]]) for name in judged[0].also
+            name: summarise([row for found in scores for row in found.also[name]]) for name in scores[0].also
         },
         "gain": _gains(rows, "single"),
         "gain_over_raw": _gains(rows, "raw"),
-        "averaging": averaging(judged),
-        "realism": realism(judged),
+        "averaging": averaging(scores),
+        "realism": realism(scores),
         "calibration": spread,
-        "no_calibration": next((found.no_spread for found in judged if found.no_spread), ""),
+        "no_calibration": next((found.no_uncertainty for found in scores if found.no_uncertainty), ""),
         "conformal": stored,
         "diagnostics": [asdict(diagnosis) for diagnosis in diagnoses],
-        "failed": {found.rows[0].image: found.failed for found in judged if found.failed},
+        "failed": {found.rows[0].image: found.failed for found in scores if found.failed},
     }
     gain, over_raw = (
         Difference(**found) if (found := summary[name].get("psnr")) else None
@@ -90,7 +90,7 @@ def summary_of(
         # Samples of a model that restores nothing obey the law of averaging all the same: it would sound like praise.
         "" if useless else averaging_in_words(summary["averaging"]),
         calibration_in_words(spread, stored),
-        range_in_words({found.rows[0].image: found.beyond for found in judged if not found.failed}),
+        range_in_words({found.rows[0].image: found.beyond for found in scores if not found.failed}),
         *(f"{found.title}: {found.sentence}" for found in diagnoses if found.verdict == "suspect"),
     ]
     return {**summary, "in_words": [sentence for sentence in sentences if sentence]}
@@ -120,42 +120,42 @@ def _gains(rows: Sequence[Row], estimator: str) -> dict[str, Any]:
     return gains
 
 
-def write_tables(judged: Sequence[ImageScores], folder: Path) -> None:
+def write_tables(scores: Sequence[ImageScores], folder: Path) -> None:
     """Writes ``metrics.csv``, ``metrics_PROTOCOL.csv`` for each further protocol, and ``uncertainty.csv``."""
-    write_rows([row for found in judged for row in found.rows], folder / "metrics.csv")
-    for protocol in judged[0].also:
+    write_rows([row for found in scores for row in found.rows], folder / "metrics.csv")
+    for protocol in scores[0].also:
         write_rows(
-            [row for found in judged for row in found.also[protocol]], folder / f"metrics_{protocol}.csv"
+            [row for found in scores for row in found.also[protocol]], folder / f"metrics_{protocol}.csv"
         )
-    if any(found.spread is not None for found in judged):
-        write_spread(judged, folder / "uncertainty.csv")
+    if any(found.uncertainty is not None for found in scores):
+        write_uncertainty(scores, folder / "uncertainty.csv")
 
 
 def diagnose(
-    judged: Sequence[ImageScores], reference: InputReference | None, no_reference: str = ""
+    scores: Sequence[ImageScores], reference: InputReference | None, no_reference: str = ""
 ) -> list[Diagnosis]:
     """Looks for the three signatures of failure.
 
     Args:
-        judged: What was found out about each image.
+        scores: What was found out about each image.
         reference: Features of training images, or ``None``.
         no_reference: Why there is no reference.
     """
     return [
-        over_smoothing(judged, _pixel_size(judged)),
-        inconsistent_samples(judged),
-        poor_generalisation(judged, reference, no_reference),
+        over_smoothing(scores, _pixel_size(scores)),
+        inconsistent_samples(scores),
+        poor_generalisation(scores, reference, no_reference),
     ]
 
 
-def _pixel_size(judged: Sequence[ImageScores]) -> float | None:
+def _pixel_size(scores: Sequence[ImageScores]) -> float | None:
     """Returns the size of a pixel in µm, if it is the same in all images."""
-    sizes = {image.pixel_size for image in judged if not image.failed}
+    sizes = {image.pixel_size for image in scores if not image.failed}
     return sizes.pop() if len(sizes) == 1 else None
 
 
 def plot_all(
-    judged: Sequence[ImageScores],
+    scores: Sequence[ImageScores],
     summary: dict[str, Any],
     zoom: Zoom | None,
     reference: InputReference | None,
@@ -164,18 +164,18 @@ def plot_all(
     """Plots all plots, and returns the names of the files that were written.
 
     Args:
-        judged: What was found out about each image, by index.
+        scores: What was found out about each image, by index.
         summary: Content of ``summary.json``.
         zoom: Where the samples disagree most, or ``None``.
         reference: Features of training images, or ``None``.
         folder: Folder of the figures.
     """
-    drawn, pixel_size = ["scores.png"], _pixel_size(judged)
-    plots.plot_scores([row for found in judged for row in found.rows], folder / "scores.png")
-    if any(found.spectra is not None for found in judged):
-        plots.plot_spectrum(judged, pixel_size, folder / "spectrum.png")
+    drawn, pixel_size = ["scores.png"], _pixel_size(scores)
+    plots.plot_scores([row for found in scores for row in found.rows], folder / "scores.png")
+    if any(found.spectra is not None for found in scores):
+        plots.plot_spectrum(scores, pixel_size, folder / "spectrum.png")
         drawn.append("spectrum.png")
-        if plots.plot_frc(judged, pixel_size, folder / "frc.png"):
+        if plots.plot_frc(scores, pixel_size, folder / "frc.png"):
             drawn.append("frc.png")
     if summary["averaging"]:
         plots.plot_averaging(summary["averaging"], summary["protocol"], folder / "averaging.png")
@@ -187,6 +187,6 @@ def plot_all(
         plot_zoom(zoom, folder / "samples.png")
         drawn.append("samples.png")
     if reference is not None:
-        plots.plot_inputs(judged, reference, folder / "inputs.png")
+        plots.plot_inputs(scores, reference, folder / "inputs.png")
         drawn.append("inputs.png")
     return drawn

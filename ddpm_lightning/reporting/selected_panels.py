@@ -8,13 +8,13 @@ import numpy as np
 
 from ddpm_lightning.evaluation.run import ImageScores, Restored, granted
 from ddpm_lightning.reporting.panels import Zoom, panel, zoom_in
-from ddpm_lightning.reporting.viewer_images import View, write_view
+from ddpm_lightning.reporting.viewer_images import ViewerImages, write_viewer_images
 
-__all__ = ["Pictures"]
+__all__ = ["SelectedPanels"]
 
 
 @dataclass
-class Pictures:
+class SelectedPanels:
     """Plots some images, evenly spread over the split, and remembers where samples disagree most.
 
     Attributes:
@@ -31,11 +31,11 @@ class Pictures:
     title: str
     wanted: int
     count: int
-    drawn: list[tuple[int, str]] = field(default_factory=list)
+    panels: list[tuple[int, str]] = field(default_factory=list)
     zoom: Zoom | None = None
-    views: list[tuple[int, View]] = field(default_factory=list)
+    viewer_images: list[tuple[int, ViewerImages]] = field(default_factory=list)
 
-    def see(self, restored: Restored, judged: ImageScores) -> None:
+    def add(self, restored: Restored, scores: ImageScores) -> None:
         """Looks at one image."""
         if not self.wanted:
             return
@@ -52,11 +52,11 @@ class Pictures:
             )
             self.zoom = _larger([self.zoom, zoom])
         places = np.linspace(0, self.count - 1, min(self.wanted, self.count)).round().astype(int)
-        if judged.index not in places:
+        if scores.index not in places:
             return
         # As scored: a gain and an offset that the protocol grants are no error to be shown. One fit serves all, since
         # maps on different scales could not be compared.
-        gain, offset = granted(judged.rows)
+        gain, offset = granted(scores.rows)
         average = gain * restored.average + offset
         images = {
             "low": pair.low,
@@ -66,7 +66,7 @@ class Pictures:
             "error": np.abs(average - restored.high),
             "std": abs(gain) * restored.std,
         }
-        psnr = {row.estimator: row.values["psnr"] for row in judged.rows if "psnr" in row.values}
+        psnr = {row.estimator: row.values["psnr"] for row in scores.rows if "psnr" in row.values}
         captions = {name: f"PSNR {value:.2f} dB" for name, value in psnr.items()}
         captions["low"] = captions.pop("raw", "")
         shown = dict(images)
@@ -76,18 +76,20 @@ class Pictures:
             shown = {"low": shown["low"], "restored": average, **shown}
             captions["restored"] = captions.pop("average", "")
         name = f"image_{pair.name}.png"
-        title = f"{self.title} {pair.name}, protocol {judged.rows[0].facts['protocol']}"
+        title = f"{self.title} {pair.name}, protocol {scores.rows[0].facts['protocol']}"
         panel([shown], self.folder / name, [captions], pair.pixel_size, title)
-        self.drawn.append((judged.index, name))
+        self.panels.append((scores.index, name))
         del images["error"]
-        self.views.append((judged.index, write_view(images, pair.name, pair.pixel_size, self.folder.parent)))
+        self.viewer_images.append(
+            (scores.index, write_viewer_images(images, pair.name, pair.pixel_size, self.folder.parent))
+        )
 
-    def merge(self, others: Iterable["Pictures"]) -> None:
+    def merge(self, others: Iterable["SelectedPanels"]) -> None:
         """Takes over what other processes drew and remember."""
         for other in others:
-            self.drawn = sorted({*self.drawn, *other.drawn})
+            self.panels = sorted({*self.panels, *other.panels})
             # By index alone: a process that has all of them is among the others.
-            self.views = sorted(dict([*self.views, *other.views]).items())
+            self.viewer_images = sorted(dict([*self.viewer_images, *other.viewer_images]).items())
             self.zoom = _larger([self.zoom, other.zoom])
 
 

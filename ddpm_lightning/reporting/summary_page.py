@@ -50,8 +50,10 @@ def gain_in_words(gain: Difference | None, samples: int) -> str:
     if gain.interval is None:
         return f"{text} (one field of view: no interval)."
     text += f" (95 % interval {gain.interval[0]:+.2f} to {gain.interval[1]:+.2f} dB over {gain.fields} fields of view"
-    resolved = max(gain.bootstrap, gain.wilcoxon) < ALPHA
-    return f"{text}; {'resolved' if resolved else 'not resolved'}, Wilcoxon p = {gain.wilcoxon:.2g})."
+    significant = max(gain.bootstrap, gain.wilcoxon) < ALPHA
+    return (
+        f"{text}; {'significant' if significant else 'not significant'}, Wilcoxon p = {gain.wilcoxon:.2g})."
+    )
 
 
 def against_raw_in_words(gain: Difference | None, samples: int) -> str:
@@ -137,26 +139,26 @@ def range_in_words(beyond: dict[str, float]) -> str:
     )
 
 
-def summary_page(summary: dict[str, Any], diagnoses: Sequence[Diagnosis], pictures: Sequence[str]) -> str:
+def summary_page(summary: dict[str, Any], diagnoses: Sequence[Diagnosis], figures: Sequence[str]) -> str:
     """Returns the page.
 
     Args:
         summary: Content of ``summary.json``.
         diagnoses: The three signatures of failure.
-        pictures: Files in ``figures/`` that were drawn.
+        figures: Files in ``figures/`` that were drawn.
     """
     sections = [_head(summary), _numbers(summary)]
     if summary["averaging"]:
-        sections.append(_averaging(summary, pictures))
+        sections.append(_averaging(summary, figures))
     if summary["realism"]:
-        sections.append(_realism(summary, pictures))
+        sections.append(_realism(summary, figures))
     if summary["calibration"]:
-        sections.append(_calibration(summary, pictures))
+        sections.append(_calibration(summary, figures))
     else:
         sections.append(["## Uncertainty", "", f"None: {summary['no_calibration']}."])
     sections += [
-        _diagnoses(diagnoses, pictures),
-        _pictures(pictures, diagnoses),
+        _diagnoses(diagnoses, figures),
+        _figures(figures, diagnoses),
         _how(summary),
         _absent(summary),
     ]
@@ -202,7 +204,7 @@ def _range(summary: dict[str, Any]) -> str:
     return f" (data range {width['smallest']:.4g} to {width['largest']:.4g}, median {width['median']:.4g})"
 
 
-def _averaging(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+def _averaging(summary: dict[str, Any], figures: Sequence[str]) -> list[str]:
     averaging = summary["averaging"]
     metrics = list(averaging["metrics"])
     numbers = list(next(iter(averaging["metrics"].values()), {}))
@@ -224,10 +226,10 @@ def _averaging(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
         lines.append(f"| {number} | " + " | ".join(cells) + " |")
     if worse := _worse_by_averaging(averaging["metrics"]):
         lines += ["", worse]
-    return lines + _picture("averaging.png", "Error and metrics of the mean of N samples", pictures)
+    return lines + _figure("averaging.png", "Error and metrics of the mean of N samples", figures)
 
 
-def _realism(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+def _realism(summary: dict[str, Any], figures: Sequence[str]) -> list[str]:
     lines = [
         "## Between the mean and a sample",
         "",
@@ -236,7 +238,7 @@ def _realism(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
         "",
         *realism_table(summary["realism"]),
     ]
-    return lines + _picture("realism.png", "PSNR and LPIPS between the mean and a sample", pictures)
+    return lines + _figure("realism.png", "PSNR and LPIPS between the mean and a sample", figures)
 
 
 def _worse_by_averaging(metrics: dict[str, dict[int, float]]) -> str:
@@ -253,7 +255,7 @@ def _worse_by_averaging(metrics: dict[str, dict[int, float]]) -> str:
     return f"Not every metric gains from all samples: {', '.join(best)}. Averaging blurs what samples disagree about."
 
 
-def _calibration(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
+def _calibration(summary: dict[str, Any], figures: Sequence[str]) -> list[str]:
     calibration = summary["calibration"]
     explained = {
         "coverage": f"share of pixels in their {calibration['level']:.0%} interval; ideal {calibration['level']:g}",
@@ -278,49 +280,50 @@ def _calibration(summary: dict[str, Any], pictures: Sequence[str]) -> list[str]:
     ]
     if (between := calibration["spearman_between_images"]) is not None:
         lines += ["", f"Between images, spread and error have a rank correlation of {between:.2f}."]
-    return lines + _picture("calibration.png", "Calibration of the spread of the samples", pictures)
+    return lines + _figure("calibration.png", "Calibration of the spread of the samples", figures)
 
 
-def _diagnoses(diagnoses: Sequence[Diagnosis], pictures: Sequence[str]) -> list[str]:
+def _diagnoses(diagnoses: Sequence[Diagnosis], figures: Sequence[str]) -> list[str]:
     lines = ["## Signs of failure"]
     for diagnosis in diagnoses:
         lines += ["", f"### {diagnosis.title}: {diagnosis.verdict}", "", diagnosis.sentence]
-        lines += _picture(diagnosis.picture, diagnosis.title, pictures)
+        lines += _figure(diagnosis.figure, diagnosis.title, figures)
     return lines
 
 
-def _pictures(pictures: Sequence[str], diagnoses: Sequence[Diagnosis]) -> list[str]:
+def _figures(figures: Sequence[str], diagnoses: Sequence[Diagnosis]) -> list[str]:
     shown = {
         "averaging.png",
         "calibration.png",
         "realism.png",
-        *(diagnosis.picture for diagnosis in diagnoses),
+        *(diagnosis.figure for diagnosis in diagnoses),
     }
     texts = {
         "frc.png": "Agreement with the target by spatial frequency",
         "scores.png": "The numbers of every image",
     }
     lines = []
-    for name in pictures:
+    for name in figures:
         if name not in shown:
             text = texts.get(name, f"Image {name.removeprefix('image_').removesuffix('.png')}")
-            lines += _picture(name, text, pictures)
-    return ["## Pictures", *lines] if lines else []
+            lines += _figure(name, text, figures)
+    return ["## Figures", *lines] if lines else []
 
 
-def _picture(name: str, text: str, pictures: Sequence[str]) -> list[str]:
-    return ["", f"![{text}](figures/{name})"] if name in pictures else []
+def _figure(name: str, text: str, figures: Sequence[str]) -> list[str]:
+    return ["", f"![{text}](figures/{name})"] if name in figures else []
 
 
 def _how(summary: dict[str, Any]) -> list[str]:
     checkpoint = summary["checkpoint"]
-    part = f"the centre of {summary['centre']} px" if summary.get("centre") else "whole"
+    side = summary.get("center_crop")
+    part = f", of each the central {side} x {side} pixels" if side else ""
     entries = {
         "checkpoint": f"`{checkpoint['file']}`, sha256 `{checkpoint['sha256'][:16]}…`",
         "trained on": checkpoint["names"].get("data") or "unknown",
-        "scored on": f"{summary['data']}, split {summary['split']}, {summary['images']} images, each {part} and once",
+        "scored on": f"{summary['data']}, split {summary['split']}, {summary['images']} images{part}",
         "samples": f"{summary['samples']} of each image: {sampled_by(summary)}, "
-        f"{summary['evaluations_per_sample']} network evaluations each, seed {summary['seed']}"
+        f"{summary['nfe_per_sample']} network evaluations each, seed {summary['seed']}"
         + (", in bfloat16" if summary["bfloat16"] else ""),
         "re-alignment": "shifts undone before scoring" if summary["align"] else "none",
         "LPIPS": f"AlexNet backbone `{summary['lpips_backbone'][:16]}…`, grey repeated to three channels, clamped"

@@ -16,14 +16,14 @@ from PIL import Image
 from ddpm_lightning.reporting.panels import limits
 from ddpm_lightning.utils.atomic import whole
 
-__all__ = ["View", "rescaled", "write_view"]
+__all__ = ["ViewerImages", "rescaled", "write_viewer_images"]
 
 #: Largest side of a view in pixels.
 SIDE = 512
 
 
 @dataclass(frozen=True)
-class View:
+class ViewerImages:
     """Pictures of one image.
 
     Attributes:
@@ -41,7 +41,9 @@ class View:
     std_full: float
 
 
-def write_view(versions: dict[str, np.ndarray], image: str, pixel_size: float | None, folder: Path) -> View:
+def write_viewer_images(
+    versions: dict[str, np.ndarray], image: str, pixel_size: float | None, folder: Path
+) -> ViewerImages:
     """Writes the pictures of one image as PNG.
 
     Args:
@@ -50,7 +52,7 @@ def write_view(versions: dict[str, np.ndarray], image: str, pixel_size: float | 
         pixel_size: Size of a pixel in µm, or ``None``.
         folder: Folder of the evaluation; pictures go into ``views`` there.
     """
-    (folder / "views").mkdir(parents=True, exist_ok=True)
+    (folder / "viewer").mkdir(parents=True, exist_ok=True)
     cut = {name: _centre(version) for name, version in versions.items()}
     grey, full = limits(cut["target"]), float(np.percentile(cut["std"], 99.8))
     files = {}
@@ -62,17 +64,17 @@ def write_view(versions: dict[str, np.ndarray], image: str, pixel_size: float | 
         else:
             low, high = limits(version) if name == "low" else grey
             pixels = (255 * np.clip((version - low) / (high - low), 0, 1)).round().astype(np.uint8)
-        files[name] = f"views/{_file_name(image)}_{name}.png"
+        files[name] = f"viewer/{_file_name(image)}_{name}.png"
         with whole(folder / files[name]) as partial:
             Image.fromarray(pixels).save(partial, format="PNG", optimize=True)
-    return View(image, files, cut["target"].shape, pixel_size, max(full, 0.0))
+    return ViewerImages(image, files, cut["target"].shape, pixel_size, max(full, 0.0))
 
 
 def rescaled(content: bytes, factor: float) -> bytes:
     """Returns the picture of a spread as it is on a wider scale, so that those of several methods can be compared.
 
     Args:
-        content: The picture, a PNG as :func:`write_view` leaves it.
+        content: The picture, a PNG as :func:`write_viewer_images` leaves it.
         factor: Its own spread that is fully opaque, as a share of that of the wider scale.
 
     Raises:

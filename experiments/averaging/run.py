@@ -13,7 +13,7 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from ddpm_lightning.data.center_crop import Centres  # noqa: E402
+from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
 from ddpm_lightning.evaluation.run import full_scale, restore_pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from ddpm_lightning.metrics.averaging_law import AveragingLaw, fit_averaging_law  # noqa: E402
@@ -30,7 +30,7 @@ def measure(options: common.Options) -> None:
     images, side = options.size["images"], options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     sets = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
-    sets |= {name: Centres(common.real(folder), side) for name, folder in options.pairs.items()}
+    sets |= {name: CenterCrops(common.real(folder), side) for name, folder in options.pairs.items()}
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets), "numbers": NUMBERS}
     rows = common.Rows(options.work / "averaging.csv", settings, ("set", "image"))
     for name, source in sets.items():

@@ -63,7 +63,7 @@ def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) 
         cells = [
             " / ".join(_short(known.get((name, one, metric)), metric) for metric in shown) for one in sets
         ]
-        lines.append([name, *cells, f"{rank:.1f}", here[0]["evaluations"]])
+        lines.append([name, *cells, f"{rank:.1f}", here[0]["nfe"]])
     lines.sort(key=lambda line: float(line[-2]))
     return common.table(["", *sets, "mean rank", "evaluations"], lines)
 
@@ -73,7 +73,7 @@ def _short(row: Mapping[str, str] | None, metric: str) -> str:
 
 
 def _fidelity(tests: Rows, sets: Sequence[str]) -> str:
-    """What is resolvably better than the average of pmrf, and how far the average of ddpm is below it."""
+    """What is significantly better than the average of pmrf, and how far the average of ddpm is below it."""
     lines = []
     for one in sets:
         rows = [
@@ -82,12 +82,12 @@ def _fidelity(tests: Rows, sets: Sequence[str]) -> str:
         better = [
             f"{row['row']} ({row['metric']} {float(row['difference']):+.3g})"
             for row in rows
-            if row["resolved"] == "yes" and float(row["difference"]) * FIDELITY[row["metric"]] > 0
+            if row["significant"] == "yes" and float(row["difference"]) * FIDELITY[row["metric"]] > 0
         ]
         (ddpm,) = [row for row in rows if row["row"].startswith("ddpm, average") and row["metric"] == "psnr"]
         lines.append([one, ", ".join(better) or "none", _gain(ddpm)])
     return common.table(
-        ["set", "resolvably better than the average of pmrf", "pmrf above ddpm, averages (dB)"], lines
+        ["set", "significantly better than the average of pmrf", "pmrf above ddpm, averages (dB)"], lines
     )
 
 
@@ -96,10 +96,10 @@ def _is_looks(row: Mapping[str, str]) -> bool:
 
 
 def _gain(row: Mapping[str, str]) -> str:
-    """The reference above a row, with its interval, and whether that is resolved."""
+    """The reference above a row, with its interval, and whether that is significant."""
     ends = sorted(-float(row[end]) for end in ("low", "high")) if row["low"] else None
     between = f" ({ends[0]:+.2f} to {ends[1]:+.2f})" if ends else ""
-    return f"{-float(row['difference']):+.2f}{between}{'' if row['resolved'] == 'yes' else ', not resolved'}"
+    return f"{-float(row['difference']):+.2f}{between}{'' if row['significant'] == 'yes' else ', not significant'}"
 
 
 def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
@@ -114,8 +114,8 @@ def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
         if not lpips:
             continue
         rows = [row for row in tests if row["set"] == one and row["metric"] == "lpips" and _is_looks(row)]
-        better = [r["row"] for r in rows if r["resolved"] == "yes" and float(r["difference"]) < 0]
-        tied = [r["row"] for r in rows if r["resolved"] == "no"]
+        better = [r["row"] for r in rows if r["significant"] == "yes" and float(r["difference"]) < 0]
+        tied = [r["row"] for r in rows if r["significant"] == "no"]
         least = min(lpips, key=lpips.__getitem__)
         own = next(value for name, value in lpips.items() if name.startswith("pmrf_realistic"))
         lines.append(
@@ -128,7 +128,7 @@ def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
             ]
         )
     return common.table(
-        ["set", "LPIPS of a sample of pmrf", "least median", "resolvably better", "tied"], lines
+        ["set", "LPIPS of a sample of pmrf", "least median", "significantly better", "tied"], lines
     )
 
 

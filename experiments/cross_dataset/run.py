@@ -13,7 +13,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from ddpm_lightning.data.center_crop import Centres  # noqa: E402
+from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from experiments import common  # noqa: E402
@@ -51,7 +51,7 @@ def measure(options: common.Options) -> None:
     }
     models[ALL, SHIPPED] = common.loaded(options, options.model)
     tests = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
-    tests |= {name: Centres(common.real(folder), side) for name, folder in options.pairs.items()}
+    tests |= {name: CenterCrops(common.real(folder), side) for name, folder in options.pairs.items()}
     known = {" ".join(key): restorer.trained.sha256 for key, restorer in models.items()}
     settings = {**options.size, "models": known, "sets": list(tests)}
     rows = common.Rows(options.work / "cross_dataset.csv", settings, ("trained", "method", "set", "image"))

@@ -93,7 +93,7 @@ def row_of(drawer: Drawer, name: str, low: np.ndarray, high: np.ndarray, way: st
     sampler, count, tta = sampler_of(way)
     drawn = drawer.samples(low, name, sampler, tta, list(range(count)))
     target = torch.from_numpy(high.astype(np.float32))[None, None]
-    row = {"evaluations_per_sample": drawer.method.evaluations, "samples": count}
+    row = {"nfe_per_sample": drawer.method.evaluations, "samples": count}
     for estimator, image in (("average", drawn.mean(0)), ("single", drawn[0])):
         values = score(image[None, None].float(), target, "affine", lpips=lpips).values
         row |= {f"{estimator}_{key}": values[key] for key in ("psnr", "ms_ssim", "lpips") if key in values}
@@ -149,7 +149,7 @@ def summary_of(rows: list[dict], ways: dict[str, str]) -> dict[str, dict]:
         mine, theirs = zip(*both, strict=True)
         fields = [row["field"] for row in mine]
         entry = {
-            "evaluations": mine[0]["evaluations_per_sample"] * mine[0]["samples"],
+            "evaluations": mine[0]["nfe_per_sample"] * mine[0]["samples"],
             "samples": mine[0]["samples"],
             "images": len(mine),
             "spread_ratio": spread(mine),

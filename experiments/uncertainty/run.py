@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.data.center_crop import Centres
+from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.simulated import SimulatedPairs
-from ddpm_lightning.evaluation.uncertainty import SampleSpread, judge_spread
+from ddpm_lightning.evaluation.uncertainty import SampleUncertainty, sample_uncertainty
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.protocol import affine_fit
@@ -50,7 +50,7 @@ def measure(options: common.Options) -> None:
         }
         for name, folder in options.pairs.items():
             if (folder / split).is_dir():  # a set without val is not calibrated
-                sources[name] = Centres(common.real(folder, split), side)
+                sources[name] = CenterCrops(common.real(folder, split), side)
         for name, source in sources.items():
             for pair in common.spread_over(source, count):
                 about = {"set": name, "split": split, "image": pair.name}
@@ -81,7 +81,7 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
         alpha, beta = affine_fit(*(torch.from_numpy(image).double() for image in (restored.mean, truth)))
         if not alpha > 0:
             continue  # nothing of this truth is in the restoration, and no error has a unit
-        spread = judge_spread(
+        spread = sample_uncertainty(
             samples=np.float32(alpha) * restored.samples + np.float32(beta),
             target=truth,
             antithetic=restorer.method.antithetic,
@@ -104,7 +104,7 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
                 [
                     {
                         "truth": name,
-                        "coverage": _numbers(spread.uncertainty.coverage),
+                        "coverage": _numbers(spread.measures.coverage),
                         "scores": _numbers(spread.scores[KEPT]),
                     }
                 ],
@@ -121,9 +121,9 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
     return found
 
 
-def _of_image(spread: SampleSpread, restored: Restoration, error: np.ndarray) -> dict[str, float]:
+def _of_image(spread: SampleUncertainty, restored: Restoration, error: np.ndarray) -> dict[str, float]:
     """Returns how well spread and entropy rank the pixels of an image by their error."""
-    values = spread.uncertainty.values()
+    values = spread.measures.values()
     wrong, entropy = torch.from_numpy(error), torch.from_numpy(restored.entropy)
     return {
         **{name: values[name] for name in ("coverage", "spread_skill", "spearman", "ause", "aurg")},

@@ -16,7 +16,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 from matplotlib.ticker import NullFormatter  # noqa: E402
 
-from ddpm_lightning.data.center_crop import Centres  # noqa: E402
+from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.evaluation.run import raw_on_target_scale  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
@@ -43,7 +43,7 @@ def measure(options: common.Options) -> None:
     images, side = options.size["images"], options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     sets = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
-    sets |= {name: Centres(common.real(folder), side) for name, folder in options.pairs.items()}
+    sets |= {name: CenterCrops(common.real(folder), side) for name, folder in options.pairs.items()}
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets)}
     rows = common.Rows(options.work / "regions.csv", settings, ("set", "image"))
     for name, source in sets.items():

@@ -44,7 +44,7 @@ def make_cell(folder, data, method, samples):
     summary = {
         "images": IMAGES,
         "samples": samples,
-        "evaluations_per_sample": 4,
+        "nfe_per_sample": 4,
         "calibration": None if samples == 1 else {"numbers": {"coverage": {"median": 0.8}, "ece": None}},
         "averaging": None if samples == 1 else {"ratio": 0.49},
     }
@@ -87,7 +87,7 @@ def test_rows_are_raw_averages_then_single_samples(cells):
         "pmrf, one sample",
         "ddpm, one sample",
     ]
-    assert [entry.evaluations for entry in entries_of(cells[:3])] == [0, 4, 8, 8, 4, 4]
+    assert [entry.nfe for entry in entries_of(cells[:3])] == [0, 4, 8, 8, 4, 4]
 
 
 def test_ranks_count_places(cells):
@@ -117,13 +117,15 @@ def test_tables_hold_the_numbers_of_the_evaluations(cells, tmp_path):
         assert float(row["low"]) < float(row["median"]) < float(row["high"])
     page = (output / "table.md").read_text(encoding="utf-8")
     assert "Made by a test." in page and "## fish" in page and "## worms" in page
-    # The blur is resolvably worse than the reference in PSNR, and one sample of the reference better in LPIPS.
+    # The blur is significantly worse than the reference in PSNR, and one sample of the reference better in LPIPS.
     blur = next(line for line in page.splitlines() if line.startswith("| blur | 25"))
     assert "▼" in blur and "▲" not in blur
     sample = next(line for line in page.splitlines() if line.startswith("| pmrf, one sample"))
     assert sample.split("|")[6].endswith("▲ ")
     assert (output / "table_paper.md").is_file()
-    assert "In LPIPS, resolvably better than `pmrf, one sample`: none; not told apart from it: none;" in page
+    assert (
+        "In LPIPS, significantly better than `pmrf, one sample`: none; not told apart from it: none;" in page
+    )
     assert "| ddpm | 0.7 | 0.8 | absent |" in page, (
         "the spread: the root of b / a, coverage, what is not known"
     )
@@ -139,7 +141,7 @@ def test_the_samples_of_the_reference_are_compared_in_lpips(cells, tmp_path):
         for t in tests
         if t["set"] == "fish" and t["metric"] == "lpips" and t["reference"] == "pmrf, one sample"
     ]
-    found = {t["row"]: (float(t["difference"]), t["resolved"]) for t in chosen}
+    found = {t["row"]: (float(t["difference"]), t["significant"]) for t in chosen}
     # Differences are row minus reference: one sample of ddpm is worse by 0.1.
     assert found["ddpm, one sample"][0] == pytest.approx(0.1, abs=0.005)
     assert found["ddpm, one sample"][1] == "yes"

@@ -57,7 +57,7 @@ class Commands:
         summary = {
             "images": 7,
             "samples": samples,
-            "evaluations_per_sample": 1,
+            "nfe_per_sample": 1,
             "calibration": None,
             "averaging": None,
         }
@@ -159,7 +159,7 @@ def test_a_cell_of_other_settings_is_neither_used_nor_lost(run, commands, tmp_pa
     answer = run("budget.steps=160", "only=[care]")
     assert answer.code == 2 and "other settings" in answer.err and "folder=DIR" in answer.err
     assert commands.called == []
-    assert (tmp_path / "cells/microtubules/care/cell.json").is_file()
+    assert (tmp_path / "cells/microtubules/care/job.json").is_file()
 
 
 def test_an_interrupted_training_is_resumed(run, commands, tmp_path):
@@ -209,7 +209,7 @@ def test_damaged_records(run, commands, tmp_path):
     assert run(*overrides).code == 0
     (tmp_path / "cells" / "pace.json").write_text('{"regression": 0}')
     assert run(*overrides).code == 0 and commands.measured()
-    record = tmp_path / "cells" / "microtubules" / "regression" / "cell.json"
+    record = tmp_path / "cells" / "microtubules" / "regression" / "job.json"
     malformed = {"train": 5, "evaluate": [None], "parameters": 1, "seconds_per_sample": 1}
     for content in ("{", "{}", json.dumps(malformed)):
         record.write_text(content)
@@ -237,14 +237,14 @@ def test_real_cells(tmp_path, capsys, monkeypatch):
         f"sets.microtubules={small}",
         "budget.steps=8",
         "only=[gaussian,pmrf]",
-        "centre=48",
+        "center_crop=48",
     ]
     answer = call(*arguments, capsys=capsys, monkeypatch=monkeypatch)
     assert answer.code == 0, answer.out + answer.err
     page = (tmp_path / "table/table.md").read_text()
     for row in ("raw", "gaussian", "regression", "pmrf, average of 2", "pmrf, one sample"):
         assert f"\n| {row} |" in page
-    record = json.loads((tmp_path / "cells/microtubules/pmrf/cell.json").read_text())
+    record = json.loads((tmp_path / "cells/microtubules/pmrf/job.json").read_text())
     assert record["parameters"] > 1e6 and record["seconds_per_sample"] > 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*") if path.is_file()}
     assert call(*arguments, capsys=capsys, monkeypatch=monkeypatch).code == 0

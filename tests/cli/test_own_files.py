@@ -30,7 +30,7 @@ def test_an_evaluation_that_fails_leaves_the_earlier_one(evaluate, tmp_path):
     (folder / "figures/mine.png").write_bytes(b"mine")
     (folder / "metrics_mine.csv").write_text("mine")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert evaluate(folder, "centre=200").code == 2
+    assert evaluate(folder, "center_crop=200").code == 2
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     # The next one replaces its results, all of them, and nothing else.
     assert evaluate(folder, "figures=1").code == 0

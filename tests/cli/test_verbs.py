@@ -141,7 +141,7 @@ def test_an_evaluation_leaves_nothing_of_an_earlier_one(command, run, tmp_path):
     assert (
         command("evaluate", *common, "samples=2", "figures=1", "also=[affine]", f"output={scores}").code == 0
     )
-    assert (scores / "metrics_affine.csv").is_file() and (scores / "views").is_dir()
+    assert (scores / "metrics_affine.csv").is_file() and (scores / "viewer").is_dir()
     assert command("evaluate", *common, "samples=1", "figures=0", f"output={scores}").code == 0
     assert {path.name for path in scores.iterdir()} == {"metrics.csv", "summary.json", "summary.md"}
 
@@ -168,7 +168,7 @@ def test_a_centre_larger_than_the_images_is_refused(command, run, tmp_path):
         f"checkpoint={run}/checkpoints/best.ckpt",
         "samples=1",
         f"output={tmp_path}/scores",
-        "centre=4000",
+        "center_crop=4000",
     )
     answer = command("evaluate", *given)
     assert answer.code == 2 and "choose a smaller centre" in answer.err

@@ -56,7 +56,7 @@ class GaussianRestorer:
             yield (self.gain * (plane + noise) + self.offset).astype(np.float32)
 
 
-def judge(images=4, samples=15, side=96, seed=0, protocol="range", **settings) -> list[ImageScores]:
+def gaussian_scores(images=4, samples=15, side=96, seed=0, protocol="range", **settings) -> list[ImageScores]:
     """Judges images whose samples are known."""
     source, scoring = Posterior(images, side, seed), Scoring(protocol, samples=samples)
     return list(evaluate(GaussianRestorer(**settings), source, scoring, range(images)))

@@ -53,15 +53,15 @@ def files(tmp_path):
     return [table(tmp_path / "a", BASE), table(tmp_path / "b", BASE - 0.8 + WOBBLE)]
 
 
-def test_a_planted_difference_is_resolved(files):
+def test_a_planted_difference_is_significant(files):
     found = compare(read_methods(files, "average"))
     assert [method.name for method in found.methods] == ["a", "b"] and found.images == found.fields == 12
     pairing = next(p for p in found.pairings if p.metric == "psnr")
-    assert pairing.resolved and pairing.difference.mean == pytest.approx(np.mean(0.8 - WOBBLE))
+    assert pairing.significant and pairing.difference.mean == pytest.approx(np.mean(0.8 - WOBBLE))
     assert pairing.difference.wilcoxon == pytest.approx(stats.wilcoxon(0.8 - WOBBLE).pvalue)
     words = " ".join(in_words(found))
     assert "a is better in mae by" in words and f"psnr by {np.mean(0.8 - WOBBLE):.3g} dB [" in words
-    assert "not resolved: lpips (+0, p = 1)" in words
+    assert "not significant: lpips (+0, p = 1)" in words
 
 
 def test_holm_corrects_for_the_pairs(files, tmp_path):
@@ -79,7 +79,7 @@ def test_holm_corrects_for_the_pairs(files, tmp_path):
 def test_estimators_of_one_file_and_names(files):
     found = compare(read_methods([files[0] + ":single", files[0]], "average"), ["psnr", "resolution"])
     assert [method.name for method in found.methods] == ["a single", "a average"]
-    assert found.pairings[0].difference.mean == pytest.approx(-1) and found.pairings[0].resolved
+    assert found.pairings[0].difference.mean == pytest.approx(-1) and found.pairings[0].significant
     named = read_methods(files, "raw", ["one", "two"])
     assert [method.name for method in named] == ["one", "two"] and named[0].rows["000"].values[
         "psnr"
@@ -99,7 +99,7 @@ def test_few_fields_resolve_nothing(tmp_path):
     fields = [f"f{k // 4}" for k in range(12)]
     files = [table(tmp_path / name, BASE + k, fields=fields) for k, name in enumerate("ab")]
     found = compare(read_methods(files, "average"))
-    assert found.fields == 3 and not any(pairing.resolved for pairing in found.pairings)
+    assert found.fields == 3 and not any(pairing.significant for pairing in found.pairings)
     assert "Too few fields of view" in in_words(found)[0] and "6 are needed" in in_words(found)[0]
 
 
@@ -113,7 +113,7 @@ def test_the_table_in_three_forms(files):
     assert float(lines[1]["median_low"]) < np.median(BASE) < float(lines[1]["median_high"])
     differences = list(csv.DictReader(io.StringIO(differences_csv(found))))
     psnr = next(line for line in differences if line["metric"] == "psnr")
-    assert psnr["resolved"] == "yes" and 0 < float(psnr["p_mood"]) <= 1
+    assert psnr["significant"] == "yes" and 0 < float(psnr["p_mood"]) <= 1
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 1
     assert rf"\textbf{{{np.median(BASE):.4g}}}" in latex
     body = latex.split(r"\toprule")[1].split(r"\bottomrule")[0]

@@ -8,20 +8,20 @@ import pytest
 from ddpm_lightning.evaluation.diagnostics import inconsistent_samples, over_smoothing, poor_generalisation
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.spectra import Spectra
-from tests.evaluation.gaussian import judge
+from tests.evaluation.gaussian import gaussian_scores
 
 
 @pytest.fixture(scope="module")
 def honest():
-    return judge()
+    return gaussian_scores()
 
 
-def with_ratios(judged, single, average):
+def with_ratios(scores, single, average):
     curves = np.ones(64)
     spectra = Spectra(
         {"target": curves}, {}, {}, (0.1, 0.2), {"raw": 1.0, "single": single, "average": average}
     )
-    return [replace(image, spectra=spectra) for image in judged]
+    return [replace(image, spectra=spectra) for image in scores]
 
 
 @pytest.mark.parametrize(
@@ -58,24 +58,24 @@ def test_honest_samples_are_consistent_in_size(honest):
 
 @pytest.mark.parametrize(("width", "words"), [(0.4, "overconfident"), (2.5, "scatter more than they err")])
 def test_samples_of_the_wrong_width(width, words):
-    found = inconsistent_samples(judge(images=2, width=width, side=48))
+    found = inconsistent_samples(gaussian_scores(images=2, width=width, side=48))
     assert found.verdict == "suspect" and words in found.sentence
     assert found.title.startswith("Overconfident" if width < 1 else "Underconfident")
 
 
 def test_a_single_sample_says_nothing():
-    found = inconsistent_samples(judge(images=1, samples=1, side=32))
+    found = inconsistent_samples(gaussian_scores(images=1, samples=1, side=32))
     assert found.verdict == "unknown" and "at least 2 samples" in found.sentence
 
 
-def reference_of(judged, shift=0.0):
-    names = judged[0].input
-    values = {name: [image.input[name] + shift for image in judged] for name in names}
+def reference_of(scores, shift=0.0):
+    names = scores[0].input
+    values = {name: [image.input[name] + shift for image in scores] for name in names}
     return InputReference(values)
 
 
 def test_generalisation(honest):
-    many = judge(images=10, samples=2, side=48)
+    many = gaussian_scores(images=10, samples=2, side=48)
     inside = poor_generalisation(many, reference_of(many))
     assert inside.title == "Inputs like the training images"
     assert inside.verdict == "fine" and "None of 10 inputs" in inside.sentence

@@ -33,13 +33,13 @@ def restorer(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def judged(restorer):
+def scores(restorer):
     return list(evaluate(restorer, Noisy(), Scoring("range", samples=3), range(4)))
 
 
 @pytest.fixture(scope="module")
-def rows(judged):
-    return [row for found in judged for row in found.rows]
+def rows(scores):
+    return [row for found in scores for row in found.rows]
 
 
 def test_every_image_has_a_row_for_each_estimator(rows):
@@ -49,7 +49,7 @@ def test_every_image_has_a_row_for_each_estimator(rows):
     assert [row.field for row in rows[::3]] == ["field0", "field0", "field1", "field1"]
 
 
-def test_numbers_equal_numpy(restorer, rows, judged):
+def test_numbers_equal_numpy(restorer, rows, scores):
     for index in range(4):
         pair = Noisy()[index]
         samples = np.stack(list(restorer.samples(pair.low, 3, pair.name)))
@@ -68,8 +68,8 @@ def test_numbers_equal_numpy(restorer, rows, judged):
             assert row.values["pearson"] == pytest.approx(correlation, abs=1e-4)
             assert row.facts["protocol"] == "range"
         two = 10 * np.log10(reach**2 / ((samples[:2].astype(float).mean(0) - pair.high) ** 2).mean())
-        assert judged[index].against_number[2]["psnr"] == pytest.approx(two, abs=1e-3)
-        assert judged[index].against_number[3]["psnr"] == rows[3 * index + 2].values["psnr"]
+        assert scores[index].against_number[2]["psnr"] == pytest.approx(two, abs=1e-3)
+        assert scores[index].against_number[3]["psnr"] == rows[3 * index + 2].values["psnr"]
 
 
 def test_what_cannot_be_had_is_absent_with_its_reason(rows):
@@ -79,7 +79,7 @@ def test_what_cannot_be_had_is_absent_with_its_reason(rows):
     assert "176" in rows[0].absent["ms_ssim"]
 
 
-def test_what_the_normalisation_was_not_fitted_on_is_counted(restorer, judged):
+def test_what_the_normalisation_was_not_fitted_on_is_counted(restorer, scores):
     class Bright(Noisy):
         def __getitem__(self, index):
             pair = super().__getitem__(index)
@@ -88,7 +88,7 @@ def test_what_the_normalisation_was_not_fitted_on_is_counted(restorer, judged):
             return Pair(low, pair.high, pair.name, "", None)
 
     bright = next(evaluate(restorer, Bright(), Scoring("range", samples=1), range(1)))
-    assert bright.beyond == 0.25 and judged[0].beyond == 0
+    assert bright.beyond == 0.25 and scores[0].beyond == 0
 
 
 def test_the_summary_is_median_and_mean_over_images(rows):
@@ -162,7 +162,7 @@ def test_bad_images_do_not_end_the_evaluation_of_the_others(restorer):
     assert not found[0].failed and found[0].rows[2].values["psnr"] > 0
     for image in found[1:3]:
         assert all(not row.values and row.absent["psnr"] == image.failed for row in image.rows)
-    assert not found[3].failed and "constant" in found[3].no_spread and found[3].spectra is None
+    assert not found[3].failed and "constant" in found[3].no_uncertainty and found[3].spectra is None
     assert "psnr" in found[3].rows[2].absent and found[3].rows[2].values["mae"] > 0
     summary = summarise([row for image in found for row in image.rows])
     assert summary["average"]["psnr"]["images"] == 1 and summary["average"]["mae"]["images"] == 2

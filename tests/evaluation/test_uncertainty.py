@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, conformal_of
-from tests.evaluation.gaussian import SIGMA, judge
+from tests.evaluation.gaussian import SIGMA, gaussian_scores
 
 
 @pytest.fixture(scope="module")
 def honest():
-    return judge()
+    return gaussian_scores()
 
 
 @pytest.fixture(scope="module")
 def narrow():
-    return judge(width=0.5)
+    return gaussian_scores(width=0.5)
 
 
 def test_samples_from_the_posterior_are_calibrated(honest):
@@ -28,7 +28,7 @@ def test_samples_from_the_posterior_are_calibrated(honest):
 
 
 def test_halved_spread_is_noticed_by_every_measure(honest, narrow):
-    one, other = (calibration(judged)["numbers"] for judged in (honest, narrow))
+    one, other = (calibration(scores)["numbers"] for scores in (honest, narrow))
     assert other["coverage"]["mean"] < 0.75 and other["spread_skill"]["mean"] < 0.6
     for name in ("ece", "ence", "crps", "rank_divergence"):
         assert other[name]["mean"] > 1.02 * one[name]["mean"], name
@@ -57,8 +57,8 @@ def test_narrow_samples_have_a_small_ratio(narrow):
 
 
 def test_opposite_noise_is_counted_in_pairs():
-    judged = judge(antithetic=True)
-    law, spread = averaging(judged), calibration(judged)
+    scores = gaussian_scores(antithetic=True)
+    law, spread = averaging(scores), calibration(scores)
     # The mean of a pair is free of noise: it has the error of the limit at once.
     assert law["together"] == 2 and law["ratio"] == pytest.approx(0, abs=1e-6)
     assert law["mse"][2] == pytest.approx(law["a"], rel=1e-6) and law["mse"][1] > 1.8 * law["a"]
@@ -68,26 +68,28 @@ def test_opposite_noise_is_counted_in_pairs():
 
 def test_conformal_intervals_cover_fresh_images():
     for width in (0.3, 1.0):
-        conformal = conformal_of(judge(images=20, samples=5, side=48, width=width), 0.9)
-        covered = conformal_coverage(judge(images=20, samples=5, side=48, seed=7, width=width), conformal)
+        conformal = conformal_of(gaussian_scores(images=20, samples=5, side=48, width=width), 0.9)
+        covered = conformal_coverage(
+            gaussian_scores(images=20, samples=5, side=48, seed=7, width=width), conformal
+        )
         assert np.mean(covered) == pytest.approx(0.9, abs=0.05) and np.mean(covered) > 0.88
     with pytest.raises(ValueError, match="at least 9"):
-        conformal_of(judge(images=4, samples=3, side=32), 0.9)
+        conformal_of(gaussian_scores(images=4, samples=3, side=32), 0.9)
 
 
 def test_one_sample_has_no_spread():
-    judged = judge(images=1, samples=1, side=32)
-    assert judged[0].spread is None and "at least 2 samples" in judged[0].no_spread
-    assert averaging(judged) is None and calibration(judged) is None
+    scores = gaussian_scores(images=1, samples=1, side=32)
+    assert scores[0].uncertainty is None and "at least 2 samples" in scores[0].no_uncertainty
+    assert averaging(scores) is None and calibration(scores) is None
 
 
 def test_large_images_are_thinned(monkeypatch):
     from ddpm_lightning.evaluation import run
 
-    whole = judge(images=1, side=96)[0]
+    whole = gaussian_scores(images=1, side=96)[0]
     monkeypatch.setattr(run, "KEPT_PIXELS", 2000)
-    thinned = judge(images=1, side=96)[0]
-    one, other = (image.spread.uncertainty.values() for image in (whole, thinned))
+    thinned = gaussian_scores(images=1, side=96)[0]
+    one, other = (image.uncertainty.measures.values() for image in (whole, thinned))
     assert one["coverage"] == pytest.approx(other["coverage"], abs=0.03) and one != other
     assert [row.values for row in whole.rows] == [row.values for row in thinned.rows]
 
@@ -95,12 +97,12 @@ def test_large_images_are_thinned(monkeypatch):
 def test_half_of_the_variance():
     """Noise in a quarter of the pixels: half of it in about a seventh of all for squares of a normal number."""
     rng = np.random.default_rng(0)
-    from ddpm_lightning.evaluation.uncertainty import judge_spread
+    from ddpm_lightning.evaluation.uncertainty import sample_uncertainty
 
     samples = np.zeros((200, 40, 40))
     samples[:, :20, :20] = rng.normal(size=(200, 20, 20))
     target = rng.normal(size=(40, 40))
-    found = judge_spread(
+    found = sample_uncertainty(
         samples=samples, target=target, antithetic=False, level=0.9, gain=1.0, full_range=5.0
     )
     assert found.concentration == pytest.approx(0.125, abs=0.01)
@@ -108,11 +110,14 @@ def test_half_of_the_variance():
 
 def test_what_the_protocol_grants_is_no_error_of_the_samples(honest):
     """Samples on another scale are calibrated under ``affine`` alone; intervals for files are not granted the scale."""
-    wrong = {protocol: judge(protocol=protocol, gain=0.5, offset=30.0) for protocol in ("range", "affine")}
-    numbers = {protocol: calibration(judged)["numbers"] for protocol, judged in wrong.items()}
+    wrong = {
+        protocol: gaussian_scores(protocol=protocol, gain=0.5, offset=30.0)
+        for protocol in ("range", "affine")
+    }
+    numbers = {protocol: calibration(scores)["numbers"] for protocol, scores in wrong.items()}
     assert numbers["range"]["coverage"]["mean"] < 0.6
     assert numbers["affine"]["coverage"]["mean"] == pytest.approx(0.9, abs=0.02)
     assert numbers["affine"]["spread_skill"]["mean"] == pytest.approx(1, abs=0.04)
     assert averaging(wrong["affine"])["mse"][15] == pytest.approx(averaging(honest)["mse"][15], rel=0.05)
-    factors = [conformal_of(judged, 0.5).factor for judged in (honest, *wrong.values())]
+    factors = [conformal_of(scores, 0.5).factor for scores in (honest, *wrong.values())]
     assert factors[1] == factors[2] > 1.5 * factors[0]

@@ -26,7 +26,7 @@ def options(place: Path) -> common.Options:
 def finish(place: Path, *cells: str) -> None:
     for cell in cells:
         (place / cell).mkdir(parents=True)
-        (place / cell / "cell.json").write_text("{}")
+        (place / cell / "job.json").write_text("{}")
 
 
 def test_only_what_is_missing_is_trained_and_what_it_starts_from(tmp_path, asked):

@@ -17,7 +17,7 @@ from PIL import Image
 from ddpm_lightning.evaluation.run import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 from ddpm_lightning.reporting.html_report import read_evaluation, report_page
-from ddpm_lightning.reporting.viewer_images import write_view
+from ddpm_lightning.reporting.viewer_images import write_viewer_images
 from ddpm_lightning.utils.errors import UserError
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -29,7 +29,7 @@ def make_evaluation(folder, better, protocol="range", images=12, words="It is < 
     noise = {"low": 30, "single": 6 - better, "average": 3 - better}
     versions = {name: target + rng.normal(0, scale, target.shape) for name, scale in noise.items()}
     std = np.abs(versions["single"] - versions["average"])
-    view = write_view({**versions, "target": target, "std": std}, "cell <1>", 0.1, folder)
+    view = write_viewer_images({**versions, "target": target, "std": std}, "cell <1>", 0.1, folder)
     rows = [
         Row(
             f"{i}",
@@ -47,10 +47,10 @@ def make_evaluation(folder, better, protocol="range", images=12, words="It is < 
         **{"protocol": protocol, "estimators": {}, "checkpoint": {"file": "a&b.ckpt", "sha256": "0" * 64}},
         **{"images": images, "samples": 4, "data": "cells", "split": "test", "preset": "<ddim>", "seed": 0},
         **{
-            "evaluations_per_sample": 5,
+            "nfe_per_sample": 5,
             "versions": {"torch": "2"},
             "in_words": [words],
-            "views": [asdict(view)],
+            "viewer_images": [asdict(view)],
         },
     }
     (folder / "summary.json").write_text(json.dumps(summary))
@@ -98,9 +98,9 @@ def test_numbers_are_those_of_the_tables(page, tmp_path):
 
 def test_views_hold_the_images(tmp_path):
     make_evaluation(tmp_path, 0)
-    target = np.array(Image.open(tmp_path / "views/cell__1__target.png"))
+    target = np.array(Image.open(tmp_path / "viewer/cell__1__target.png"))
     assert target.shape == (32, 48) and target.min() == 0 and target.max() == 255
-    spread = np.array(Image.open(tmp_path / "views/cell__1__std.png"))
+    spread = np.array(Image.open(tmp_path / "viewer/cell__1__std.png"))
     assert spread.shape == (32, 48, 4) and spread[..., 3].max() == 255
 
 
@@ -111,11 +111,11 @@ def test_spreads_of_several_methods_share_a_scale(tmp_path):
     evaluations = []
     for name, factor in (("sure", 0.25), ("unsure", 1.0)):
         folder = make_evaluation(tmp_path / name, 0)
-        view = write_view({**versions, "std": factor * std}, "cell <1>", 0.1, folder)
+        view = write_viewer_images({**versions, "std": factor * std}, "cell <1>", 0.1, folder)
         content = json.loads((folder / "summary.json").read_text())
-        (folder / "summary.json").write_text(json.dumps({**content, "views": [asdict(view)]}))
+        (folder / "summary.json").write_text(json.dumps({**content, "viewer_images": [asdict(view)]}))
         evaluations.append(read_evaluation(folder, name))
-    text = re.search(r'id="views"[^>]*>(.*?)</script>', report_page(evaluations, "t"), re.DOTALL)[1]
+    text = re.search(r'id="viewer-images"[^>]*>(.*?)</script>', report_page(evaluations, "t"), re.DOTALL)[1]
     (image,) = json.loads(text)
     assert image["std_full"] == pytest.approx(10, rel=0.01)
     pictures = [
@@ -193,11 +193,11 @@ def strange_page(tmp_path, files):
     folder = make_evaluation(tmp_path / "odd", 0, EVIL)
     summary = json.loads((folder / "summary.json").read_text())
     summary |= {
-        name: EVIL for name in ("data", "split", "preset", "seed", "lpips_backbone", "evaluations_per_sample")
+        name: EVIL for name in ("data", "split", "preset", "seed", "lpips_backbone", "nfe_per_sample")
     }
     summary |= {"protocol": EVIL, "versions": {EVIL: EVIL}, "in_words": [EVIL]}
     summary["checkpoint"] = {"file": EVIL, "sha256": EVIL}
-    summary["views"][0] |= {"image": EVIL, "files": files}
+    summary["viewer_images"][0] |= {"image": EVIL, "files": files}
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "figures").mkdir()
     return report_page([read_evaluation(folder, EVIL)], EVIL), folder
@@ -210,7 +210,9 @@ def test_whatever_others_wrote_is_escaped(tmp_path):
     assert tags.open == [] and tags.addresses == []
     assert text.count("<script") == 2 and text.count("</script>") == 2 and "<!--" not in text
     assert "alert(1)&lt;/script&gt;" in text
-    data = re.search(r'<script type="application/json" id="views">(.*?)</script>', text, re.DOTALL).group(1)
+    data = re.search(
+        r'<script type="application/json" id="viewer-images">(.*?)</script>', text, re.DOTALL
+    ).group(1)
     assert EVIL in json.loads(data)[0]["name"]
 
 
@@ -225,21 +227,23 @@ def test_only_pictures_inside_of_the_evaluation_are_embedded(tmp_path):
     Image.new("L", (4, 4)).save(secret)
     (tmp_path / "secret.txt").write_text("secret")
     folder = tmp_path / "odd"
-    (folder / "views").mkdir(parents=True)
-    (folder / "views/link.png").symlink_to(secret)
-    (folder / "views/text.png").write_text("secret")
-    (folder / "views/own.png").write_bytes(secret.read_bytes())
+    (folder / "viewer").mkdir(parents=True)
+    (folder / "viewer/link.png").symlink_to(secret)
+    (folder / "viewer/text.png").write_text("secret")
+    (folder / "viewer/own.png").write_bytes(secret.read_bytes())
     files = {
         **{
             "absolute": str(secret),
             "above": "../secret.png",
-            "link": "views/link.png",
-            "text": "views/text.png",
+            "link": "viewer/link.png",
+            "text": "viewer/text.png",
         },
-        **{"folder": "views", "nothing": "", "round": "views/../../secret.png", "own": "views/own.png"},
+        **{"folder": "viewer", "nothing": "", "round": "viewer/../../secret.png", "own": "viewer/own.png"},
     }
     text, _ = strange_page(tmp_path, files)
-    data = re.search(r'<script type="application/json" id="views">(.*?)</script>', text, re.DOTALL).group(1)
+    data = re.search(
+        r'<script type="application/json" id="viewer-images">(.*?)</script>', text, re.DOTALL
+    ).group(1)
     assert list(json.loads(data)[0]["methods"][0]["files"]) == ["own"]
 
 
@@ -247,10 +251,18 @@ def test_only_pictures_inside_of_the_evaluation_are_embedded(tmp_path):
     "change",
     [
         {"protocol": 3},
-        {"views": [{"image": "a", "files": {"low": 3}, "size": [1, 2], "pixel_size": None, "std_full": 0}]},
-        {"views": [{"image": "a", "files": {}, "size": ["1;x", 2], "pixel_size": None, "std_full": 0}]},
-        {"views": [{"image": "a", "files": {}, "size": [1, 2], "pixel_size": "x", "std_full": 0}]},
-        {"views": 3},
+        {
+            "viewer_images": [
+                {"image": "a", "files": {"low": 3}, "size": [1, 2], "pixel_size": None, "std_full": 0}
+            ]
+        },
+        {
+            "viewer_images": [
+                {"image": "a", "files": {}, "size": ["1;x", 2], "pixel_size": None, "std_full": 0}
+            ]
+        },
+        {"viewer_images": [{"image": "a", "files": {}, "size": [1, 2], "pixel_size": "x", "std_full": 0}]},
+        {"viewer_images": 3},
         {"samples": "4"},
         {"images": [1]},
     ],

@@ -9,7 +9,7 @@ import torch
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.flow import Euler
-from ddpm_lightning.evaluation.run import Scoring, judge, restore_pair
+from ddpm_lightning.evaluation.run import Scoring, restore_pair, score_image
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.reporting.perception_distortion import plot_realism, realism
 from ddpm_lightning.reporting.summary_page import realism_table
@@ -41,14 +41,14 @@ class Jumps(torch.nn.Module):
         return low + 0.1 * share * noise(0, low.shape[1:], low.device)
 
 
-def judged(method):
+def scores(method):
     rng = np.random.default_rng(0)
     high = rng.uniform(20, 80, (48, 48)).astype(np.float32)
     low = high + rng.normal(0, 3, high.shape).astype(np.float32)
     normalisation = PairNormalisation(FixedRange(0, 100), FixedRange(0, 100))
     restorer = Restorer(SimpleNamespace(method=method, normalisation=normalisation, card={}), tile=None)
     restored = restore_pair(restorer, Pair(low, high, "one", "field"), [1, 4])
-    return judge(0, restored, Scoring(samples=4, curves=False, realism=SHARES), restorer)
+    return score_image(0, restored, Scoring(samples=4, curves=False, realism=SHARES), restorer)
 
 
 def errors(found):
@@ -60,7 +60,7 @@ def errors(found):
     "sampler", [None, Euler(realism=1.0)], ids=["average of samples", "mean of the model"]
 )
 def test_the_error_is_a_parabola_that_ends_at_the_draw(sampler):
-    found = judged(Jumps(sampler))
+    found = scores(Jumps(sampler))
     mse = errors(found)
     parabola = np.polynomial.Polynomial.fit([0, 0.5, 1], [mse[0.0], mse[0.5], mse[1.0]], 2)
     assert parabola(0.25) == pytest.approx(mse[0.25], rel=1e-4)

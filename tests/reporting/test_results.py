@@ -1,4 +1,4 @@
-"""From judged images to summary, page and pictures."""
+"""From the scores of images to summary, page and plots."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ from ddpm_lightning.reporting.summary_page import (
     range_in_words,
     summary_page,
 )
-from tests.evaluation.gaussian import Posterior, judge
+from tests.evaluation.gaussian import Posterior, gaussian_scores
 
 ABOUT = {
     "protocol": "range",
@@ -29,7 +29,7 @@ ABOUT = {
     "split": "test",
     "samples": 15,
     "preset": "exact",
-    "evaluations_per_sample": 1,
+    "nfe_per_sample": 1,
     "seed": 0,
     "bfloat16": False,
     "align": False,
@@ -39,26 +39,26 @@ ABOUT = {
 
 
 @pytest.fixture(scope="module")
-def judged():
-    return judge(images=9, side=64)
+def scores():
+    return gaussian_scores(images=9, side=64)
 
 
 @pytest.fixture(scope="module")
-def reference(judged):
-    return InputReference({name: [image.input[name] for image in judged] for name in judged[0].input})
+def reference(scores):
+    return InputReference({name: [image.input[name] for image in scores] for name in scores[0].input})
 
 
 @pytest.fixture(scope="module")
-def summary(judged, reference):
+def summary(scores, reference):
     conformal = Conformal(factor=1.8, level=0.9, epsilon=0.002, images=20)
-    return summary_of(judged, ABOUT, diagnose(judged, reference), conformal, "val")
+    return summary_of(scores, ABOUT, diagnose(scores, reference), conformal, "val")
 
 
-def test_the_summary_holds_everything_and_is_json(summary, judged):
+def test_the_summary_holds_everything_and_is_json(summary, scores):
     content = json.loads(json.dumps(finite(summary), allow_nan=False))
     assert content["images"] == 9 and content["estimators"]["average"]["psnr"]["fields"] == 9
     gain = content["gain"]["psnr"]
-    values = [image.rows[2].values["psnr"] - image.rows[1].values["psnr"] for image in judged]
+    values = [image.rows[2].values["psnr"] - image.rows[1].values["psnr"] for image in scores]
     assert gain["mean"] == pytest.approx(np.mean(values)) and gain["wilcoxon"] == pytest.approx(2 / 2**9)
     assert content["averaging"]["ratio"] == pytest.approx(1, rel=0.05)
     assert 0.8 < content["conformal"]["coverage"] < 1 and content["conformal"]["split"] == "val"
@@ -69,8 +69,8 @@ def test_the_summary_holds_everything_and_is_json(summary, judged):
     ]
 
 
-def test_the_page_can_be_read_alone(summary, judged, reference):
-    page = summary_page(summary, diagnose(judged, reference), ["averaging.png", "image_000.png"])
+def test_the_page_can_be_read_alone(summary, scores, reference):
+    page = summary_page(summary, diagnose(scores, reference), ["averaging.png", "image_000.png"])
     for words in (
         "# exact on gaussian, split test",
         "9 images",
@@ -78,7 +78,7 @@ def test_the_page_can_be_read_alone(summary, judged, reference):
         "15 of each image: exact",
         "sha256 `aaaaaaaaaaaaaaaa",
         "The average of 15 samples has +2.",
-        "over 9 fields of view; resolved",
+        "over 9 fields of view; significant",
         "More samples still help",
         "43 samples would come within 0.1 dB",
         "close to 1, as for samples from the true posterior",
@@ -97,10 +97,10 @@ def test_the_page_can_be_read_alone(summary, judged, reference):
     assert "nan" not in page.lower().replace("finance", "")
 
 
-def test_all_pictures(summary, judged, reference, tmp_path):
+def test_all_pictures(summary, scores, reference, tmp_path):
     pair = Posterior(1, 64)[0]
     zoom = zoom_in("000", pair.low, [pair.low, pair.high], pair.low, abs(pair.high - 100), pair.high, 0.02)
-    drawn = plot_all(judged, summary, zoom, reference, tmp_path)
+    drawn = plot_all(scores, summary, zoom, reference, tmp_path)
     assert sorted(drawn) == sorted(path.name for path in tmp_path.iterdir())
     assert sorted(drawn) == sorted(
         f"{name}.png"
@@ -112,24 +112,24 @@ def test_all_pictures(summary, judged, reference, tmp_path):
 
 
 def test_one_image_and_one_sample_are_enough(tmp_path):
-    judged = judge(images=1, samples=1, side=32)
-    summary = summary_of(judged, {**ABOUT, "samples": 1}, diagnose(judged, None, "none is here"))
-    page = summary_page(summary, diagnose(judged, None, "none is here"), [])
+    scores = gaussian_scores(images=1, samples=1, side=32)
+    summary = summary_of(scores, {**ABOUT, "samples": 1}, diagnose(scores, None, "none is here"))
+    page = summary_page(summary, diagnose(scores, None, "none is here"), [])
     assert "- intervals: one image only" in page and "None: the spread needs at least 2 samples" in page
-    assert set(plot_all(judged, summary, None, None, tmp_path)) == {"scores.png", "spectrum.png", "frc.png"}
-    write_tables(judged, tmp_path)
+    assert set(plot_all(scores, summary, None, None, tmp_path)) == {"scores.png", "spectrum.png", "frc.png"}
+    write_tables(scores, tmp_path)
     assert not (tmp_path / "uncertainty.csv").exists()
 
 
-def test_inputs_beyond_the_range_of_the_training_are_named(judged):
+def test_inputs_beyond_the_range_of_the_training_are_named(scores):
     assert range_in_words({"a": 0.0, "b": 0.0009}) == "", "a few hot pixels"
     words = range_in_words({"a": 0.0, "b": 0.02, "c": 0.3})
     assert "2 of 3 inputs leave the range" in words and "30.0% of the pixels (image c)" in words
-    hot = [replace(judged[0], beyond=0.5), *judged[1:]]
+    hot = [replace(scores[0], beyond=0.5), *scores[1:]]
     assert any("1 of 9 inputs leave" in text for text in summary_of(hot, ABOUT, [])["in_words"])
 
 
-def test_a_metric_that_loses_by_averaging_is_named(summary, judged):
+def test_a_metric_that_loses_by_averaging_is_named(summary, scores):
     assert "Not every metric" not in summary_page(summary, [], [])
     against = {
         **summary["averaging"]["metrics"],
@@ -144,20 +144,22 @@ def test_units_and_meanings_stand_in_the_tables(summary):
     estimators = {"average": {**summary["estimators"]["average"]}}
     numbers = {"median": 1.5, "mean": 2.0, "median_interval": (1.0, 2.0)}
     estimators["average"] |= {"resolution": numbers, "resolution_frc": numbers, "slope": numbers}
-    page = summary_page({**summary, "estimators": estimators, "resolution_unit": "nm", "centre": 128}, [], [])
+    page = summary_page(
+        {**summary, "estimators": estimators, "resolution_unit": "nm", "center_crop": 128}, [], []
+    )
     assert (
         "| psnr (dB) ↑ |" in page
         and "| resolution (nm) |" in page
-        and "the centre of 128 px and once" in page
+        and "of each the central 128 x 128 pixels" in page
     )
     assert "| resolution_frc (nm) ↓ | 1.5 [1, 2] | finest period at which" in page
     assert "| slope | 1.5 [1, 2] | gain against the target; ideal 1 |" in page
 
 
-def test_images_that_failed_are_listed(judged):
-    failed = replace(judged[8], rows=[replace(r, values={}) for r in judged[8].rows], failed="is truncated")
-    failed = replace(failed, spread=None, spectra=None, input={}, against_number={})
-    some = [*judged[:8], failed]
+def test_images_that_failed_are_listed(scores):
+    failed = replace(scores[8], rows=[replace(r, values={}) for r in scores[8].rows], failed="is truncated")
+    failed = replace(failed, uncertainty=None, spectra=None, input={}, against_number={})
+    some = [*scores[:8], failed]
     summary = summary_of(some, ABOUT, diagnose(some, None))
     page = summary_page(summary, diagnose(some, None), [])
     assert summary["failed"] == {"008": "is truncated"} and summary["averaging"]["ratio"] > 0
@@ -175,10 +177,10 @@ def test_the_zoom_finds_where_samples_disagree():
     assert tiny.versions["std"].shape == (40, 30)
 
 
-def test_words_of_averaging(judged):
-    enough = averaging(judge(images=2, side=48, width=0.3))
+def test_words_of_averaging(scores):
+    enough = averaging(gaussian_scores(images=2, side=48, width=0.3))
     assert "15 samples suffice" in averaging_in_words(enough) and "more alike" in averaging_in_words(enough)
-    wide = averaging(judge(images=2, side=48, width=2.0))
+    wide = averaging(gaussian_scores(images=2, side=48, width=2.0))
     assert "More samples still help" in averaging_in_words(wide) and "scatter more" in averaging_in_words(
         wide
     )
@@ -186,12 +188,12 @@ def test_words_of_averaging(judged):
 
 
 def test_words_of_calibration_and_gain():
-    narrow, wide = (calibration(judge(images=2, side=48, width=width)) for width in (0.5, 2.0))
+    narrow, wide = (calibration(gaussian_scores(images=2, side=48, width=width)) for width in (0.5, 2.0))
     assert "too narrow" in calibration_in_words(narrow) and "too wide" in calibration_in_words(wide)
     assert "calibrate=true" in calibration_in_words(narrow)
     assert calibration_in_words(None) == "" and gain_in_words(None, 15) == ""
     equal = difference([1.0, 2.0, 3.0], [1.0, 2.5, 2.5], ["a", "b", "c"])
-    assert "not resolved" in gain_in_words(equal, 15)
+    assert "not significant" in gain_in_words(equal, 15)
     assert "no interval" in gain_in_words(difference([1.0], [0.5], ["a"]), 15)
 
 
@@ -202,7 +204,7 @@ def test_a_restoration_that_is_worse_than_its_input_is_called_so():
         worse, 1
     )
     assert against_raw_in_words(None, 1) == ""
-    judgements = judge(images=2, side=48)
+    judgements = gaussian_scores(images=2, side=48)
     # The low image is given the numbers of a nearly perfect one.
     for found in judgements:
         found.rows[0].values["psnr"] = 99.0

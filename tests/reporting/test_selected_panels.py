@@ -19,11 +19,11 @@ def test_the_error_map_is_the_error_that_was_scored(protocol, samples, tmp_path,
     restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu", tile=None)
     drawn = []
     monkeypatch.setattr(selected_panels, "panel", lambda rows, *_: drawn.extend(rows))
-    seen = selected_panels.Pictures(tmp_path / "figures", "set", 1, 1)
-    (judged,) = evaluate(restorer, source, Scoring(protocol, samples=samples), [0], seen.see)
-    psnr = next(row.values["psnr"] for row in judged.rows if row.estimator == "average")
+    seen = selected_panels.SelectedPanels(tmp_path / "figures", "set", 1, 1)
+    (scores,) = evaluate(restorer, source, Scoring(protocol, samples=samples), [0], seen.add)
+    psnr = next(row.values["psnr"] for row in scores.rows if row.estimator == "average")
     (images,) = drawn
-    low, black_to_white = (judged.rows[0].facts[name] for name in ("low", "data_range"))
+    low, black_to_white = (scores.rows[0].facts[name] for name in ("low", "data_range"))
     assert low == pytest.approx(high.min() if protocol == "range" else np.percentile(high, 0.1), rel=1e-3)
     found = 20 * np.log10(black_to_white / np.sqrt(np.square(images["error"]).mean()))
     assert found == pytest.approx(psnr, abs=1e-3)

@@ -1,7 +1,7 @@
 // The viewer: one pane for each method; what one does in a pane is done in all of them.
 "use strict";
 (() => {
-  const images = JSON.parse(document.getElementById("views").textContent);
+  const images = JSON.parse(document.getElementById("viewer-images").textContent);
   if (!images.length) return;
   const $ = id => document.getElementById(id);
   const panes = $("panes"), choice = $("image");
