@@ -200,7 +200,7 @@ def _cell(
         train += ["trainer.check_val_every_n_epoch=null", f"+trainer.val_check_interval={every}"]
     main, *others = settings["protocols"]
     evaluate = [*settings["evaluate"], *about.get("evaluate", ()), f"protocol={main}"]
-    evaluate += [f"also=[{','.join(others)}]", f"center_crop={settings['centre'] or 'null'}"]
+    evaluate += [f"also=[{','.join(others)}]", f"center_crop={settings['center_crop'] or 'null'}"]
     evaluate += [f"seed={settings['seed']}", "figures=1"]
     return Cell(name, method, folder / name / method, tuple(train), tuple(evaluate), trained)
 
