@@ -6,15 +6,15 @@ is a NaN in the gradients of all.
 
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ddpm_lightning.callbacks.checkpoints import Checkpoints
+from ddpm_lightning.callbacks.processes import gathered
 from ddpm_lightning.checkpoints.files import write_whole
 from ddpm_lightning.utils.errors import UserError
 
@@ -113,7 +113,7 @@ class Divergence(Callback):
             write_whole(dump, path)
         if isinstance(trainer.checkpoint_callback, Checkpoints):
             trainer.checkpoint_callback.save_state_before(trainer)
-        names = sorted(_everywhere(mine))
+        names = sorted(gathered(mine))
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         again = f", {self._in_a_row} times in a row," if self._in_a_row > 1 else ""
         raise UserError(
@@ -122,12 +122,3 @@ class Divergence(Callback):
             f" (the first is {broken[0]}); images: {', '.join(names[:SHOWN])}{more}",
             remedy=f"choose a smaller model.optimizer.lr, look at {path}, or callbacks.divergence.action=skip",
         )
-
-
-def _everywhere(mine: list[str]) -> list[str]:
-    """Returns the names of all processes; all of them must call it."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return mine
-    parts: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(parts, mine)
-    return [name for part in parts for name in part]

@@ -24,10 +24,10 @@ __all__ = ["definition", "run"]
 SECTIONS = (
     (
         "Methods and data sets",
-        ("val/psnr_average", "val/ms_ssim_average", "val/lpips_average", "val/nrmse_average"),
+        ("val/psnr", "val/ms_ssim", "val/lpips", "val/nrmse"),
         True,
     ),
-    ("What averaging gains", ("val/psnr_single", "val/psnr_average"), False),
+    ("What averaging gains", ("val/psnr_single", "val/psnr"), False),
     ("Losses", ("train/loss", "val/loss", "train/skipped"), False),
 )
 #: Where the logger puts what runs differ in.

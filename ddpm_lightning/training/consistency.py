@@ -133,9 +133,9 @@ def _check_monitor(config: dict[str, Any]) -> None:
             f"is {images['crop']}, and {monitor} (callbacks.checkpoint.monitor) needs {least} pixels",
             remedy=f"set callbacks.images.crop={least} or more, or monitor val/loss",
         )
-    if images["every_n_epochs"] > 1:
+    if images["budget"] < 1:
         raise UserError(
-            "callbacks.images.every_n_epochs",
-            f"is {images['every_n_epochs']}, and {monitor} (callbacks.checkpoint.monitor) is missing in between",
-            remedy="set callbacks.images.every_n_epochs=1, or monitor val/loss",
+            "callbacks.images.budget",
+            f"is {images['budget']}, so short epochs may have no {monitor} (callbacks.checkpoint.monitor)",
+            remedy="set callbacks.images.budget=1, or monitor val/loss",
         )

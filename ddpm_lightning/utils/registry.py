@@ -100,7 +100,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "ddpm_lightning.callbacks.step_time.Pace",
         "ddpm_lightning.callbacks.preemption.Preemption",
         "ddpm_lightning.callbacks.progress.Progress",
-        "ddpm_lightning.callbacks.restored_images.SampledValidation",
+        "ddpm_lightning.callbacks.validation_metrics.ValidationMetrics",
         "ddpm_lightning.callbacks.status.Status",
         "lightning.pytorch.callbacks.EarlyStopping",
         "lightning.pytorch.callbacks.LearningRateMonitor",

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 import ddpm_lightning  # noqa: F401  (its remedy comes before Lightning)
-from ddpm_lightning.callbacks.restored_images import SampledValidation
+from ddpm_lightning.callbacks.validation_metrics import ValidationMetrics
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.models.presets import Preset
 
 
 def pairs() -> list[Pair]:
@@ -28,9 +29,10 @@ def scale(image: np.ndarray) -> np.ndarray:
 
 
 class FakeMethod:
-    """Its draw k is the low image with a slope of 0.1 (k + 1)."""
+    """Its sample k is the low image with a slope of 0.1 (k + 1)."""
 
     size_divisor, deterministic, antithetic, tta = 4, False, False, False
+    presets = {"one_pass": Preset(15, "the only one")}
     device = torch.device("cpu")
 
     def __init__(self):
@@ -62,6 +64,8 @@ class FakeTrainer(SimpleNamespace):
             global_step=global_step,
             estimated_stepping_batches=100,
             loggers=[],
+            should_stop=False,
+            strategy=SimpleNamespace(broadcast=lambda decision: decision),
         )
         self.printed = []
 
@@ -73,7 +77,7 @@ def restore(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     method = FakeMethod()
-    callback = SampledValidation(f"{folder}/together", images=3, crop=64, lpips=False)
+    callback = ValidationMetrics(f"{folder}/together", images=3, crop=64, lpips=False)
     callback.on_validation_epoch_end(FakeTrainer(rank, 2), method)
     Path(folder, f"{rank}.json").write_text(json.dumps(method.logged))
     torch.distributed.destroy_process_group()

@@ -18,7 +18,8 @@ from tests import wandb_reader  # noqa: E402
 SETTINGS = [
     *TINY,
     "trainer.log_every_n_steps=1",
-    "callbacks.images.every_n_epochs=1",
+    "callbacks.images.budget=1",
+    "callbacks.images.figure_every_n_epochs=1",
     "callbacks.images.lpips=false",
 ]
 
@@ -82,7 +83,7 @@ def test_a_run_is_one_run_with_all_that_it_logged(command, pair_folder, tmp_path
     table = json.loads(next((media / "table").glob("*.json")).read_text())
     assert table["columns"][:3] == ["step", "image", "estimator"] and len(table["data"]) == 4
     psnr = np.mean([row[table["columns"].index("psnr")] for row in table["data"] if row[2] == "average"])
-    logged = {row["_step"] + 1: row["val/psnr_average"] for row in validated}
+    logged = {row["_step"] + 1: row["val/psnr"] for row in validated}
     assert psnr == pytest.approx(logged[table["data"][0][0]], rel=1e-5)
 
 

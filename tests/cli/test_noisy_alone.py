@@ -54,7 +54,7 @@ def test_noise2void_learns_and_restores(command, noisy_folder, tmp_path):
     [
         (["model=regression_small"], ["no clean images in its split 'train'", "noise2void_small"]),
         (["model=gaussian"], ["no clean images in its split 'train'"]),
-        (["callbacks.checkpoint.monitor=val/psnr_average"], ["callbacks.checkpoint.monitor"]),
+        (["callbacks.checkpoint.monitor=val/psnr"], ["callbacks.checkpoint.monitor"]),
     ],
 )
 def test_what_needs_clean_images_is_refused(command, noisy_folder, tmp_path, settings, words):

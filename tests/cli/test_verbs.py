@@ -68,7 +68,7 @@ def test_a_run_leaves_what_it_promises(run):
     assert status["state"] == "finished" and status["step"] == 6
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert float(rows[-1]["val/loss"]) > 0 and float(rows[-1]["val/psnr_average"]) > 0
+    assert float(rows[-1]["val/loss"]) > 0 and float(rows[-1]["val/psnr"]) > 0
     assert "data" in (run / "config.yaml").read_text()
 
 

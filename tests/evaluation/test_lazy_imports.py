@@ -15,7 +15,7 @@ sys.meta_path.insert(0, Blocker())
 import torch
 from ddpm_lightning.metrics.collection import score
 import ddpm_lightning.cli.evaluate
-import ddpm_lightning.callbacks.restored_images
+import ddpm_lightning.callbacks.validation_metrics
 
 target = torch.rand(1, 1, 40, 40)
 found = score(target + 0.1, target, "range")

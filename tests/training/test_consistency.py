@@ -24,22 +24,22 @@ WRONG = {
         "batch_size=4",
     ),
     "MS-SSIM of a small crop": (
-        ["callbacks.checkpoint.monitor=val/ms_ssim_average", "callbacks.images.crop=96"],
+        ["callbacks.checkpoint.monitor=val/ms_ssim", "callbacks.images.crop=96"],
         "callbacks.images.crop",
         "96",
         "callbacks.images.crop=176",
     ),
     "a metric that is switched off": (
-        ["callbacks.checkpoint.monitor=val/psnr_average", "callbacks.images=null"],
+        ["callbacks.checkpoint.monitor=val/psnr", "callbacks.images=null"],
         "callbacks.checkpoint.monitor",
-        "val/psnr_average",
+        "val/psnr",
         "val/loss",
     ),
     "a metric that is rarely there": (
-        ["callbacks.checkpoint.monitor=val/psnr_average"],
-        "callbacks.images.every_n_epochs",
-        "5",
-        "every_n_epochs=1",
+        ["callbacks.checkpoint.monitor=val/psnr"],
+        "callbacks.images.budget",
+        "0.1",
+        "budget=1",
     ),
     "an action that is none": (
         ["callbacks.divergence.action=wait"],
@@ -106,7 +106,7 @@ def test_the_dashboard_without_an_account(command, tmp_path):
         for panel in section["panels"]
         for metric in panel.get("y", [])
     ]
-    assert "val/psnr_average" in keys and "val/loss" in keys
+    assert "val/psnr" in keys and "val/loss" in keys
     try:
         import wandb_workspaces  # noqa: F401
     except ImportError:

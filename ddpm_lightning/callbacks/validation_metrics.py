@@ -1,0 +1,312 @@
+"""Restores the same few validation images at every validation: real numbers and images beside the cheap loss."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from ddpm_lightning.callbacks.panels import show
+from ddpm_lightning.callbacks.processes import gathered
+from ddpm_lightning.callbacks.time_budget import TimeBudget
+from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.diffusion.ensemble import Ensemble
+from ddpm_lightning.metrics.collection import perceptual_metric
+from ddpm_lightning.metrics.torchmetrics_classes import training_metrics
+from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.reporting.panels import panel
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build
+from ddpm_lightning.utils.settings import Count, UpToOne
+
+__all__ = ["ValidationMetrics"]
+
+#: What is scored, and what is added to the names of its metrics: ``val/psnr`` and ``val/psnr_single``.
+SUFFIXES = {"average": "", "single": "_single"}
+NO_TARGETS = "the validation images have no clean partners"
+
+
+class ValidationMetrics(Callback):
+    """Restores the centres of a few fixed validation images with the averaged weights, and logs what they are worth.
+
+    By default PSNR, MS-SSIM, LPIPS, NRMSE and the Pearson correlation are logged, each as the mean over the images:
+
+    * ``val/psnr``, …: of the restored image, which is the average of its samples;
+    * ``val/psnr_single``, …: of its first sample alone, for methods with more than one.
+
+    They are those of the protocol ``range`` (:mod:`ddpm_lightning.metrics.protocol`). If a metric has no value, the
+    reason is printed once. Images without a clean partner are restored, but not scored.
+
+    **Cost.** The samples are made as in the model's default preset, which takes few network evaluations. Nearly all
+    of the cost is sampling: ``images * samples`` restorations of a crop. The first and the last validation of a run are
+    always scored; others are skipped if scoring would exceed ``budget``, a share of the running time. With short
+    epochs, that is many of them; with long ones, none.
+
+    **Processes.** Each image is restored by one process, and torchmetrics merges the numbers. Noise is keyed by image
+    and sample, so numbers depend neither on the number of processes nor on the epoch, and no random number of the
+    training is used: its weights are the same with and without this callback, to the last bit.
+
+    **Own metrics.** Any ``torchmetrics.Metric`` with ``update(prediction, target)`` can be added in the configuration::
+
+        callbacks:
+          images:
+            metrics:
+              uqi: {_target_: torchmetrics.image.UniversalImageQualityIndex}
+
+    logs ``val/uqi`` and ``val/uqi_single``. It gets float32 images with shape (1, 1, H, W), scaled so that the target
+    fills [0, 1]; the prediction is not clamped. Simple metrics are easiest to write as a subclass of
+    :class:`ddpm_lightning.metrics.torchmetrics_classes.PerImageMetric`.
+
+    Args:
+        folder: Folder of the figures: ``samples_STEP.png`` shows each image as low, single, average, target and
+            standard deviation.
+        images: Number of images.
+        crop: Side of the centre in pixels; smaller images are used in full. MS-SSIM needs 176, LPIPS 64.
+        samples: Samples of each image.
+        preset: Preset of the model that chooses the sampler; ``None`` is the first that the model offers.
+        budget: Share of the running time that may be spent here, above 0; 1 scores every validation.
+        figure_every_n_epochs: Epochs from one figure to the next, if they are scored.
+        lpips: Whether LPIPS is computed, if its backbone is on this machine.
+        metrics: More metrics by their names in logs.
+
+    Raises:
+        UserError: If the budget is not above 0.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        images: Count = 2,
+        crop: Count = 192,
+        samples: Count = 4,
+        preset: str | None = None,
+        budget: UpToOne = 0.1,
+        figure_every_n_epochs: Count = 5,
+        lpips: bool = True,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> None:
+        if not budget > 0:
+            raise UserError(
+                "callbacks.images.budget",
+                f"is {budget:g}",
+                allowed="above 0, such as 0.1 for a tenth of the running time",
+                remedy="correct it, or switch these metrics off by callbacks.images=null",
+            )
+        self.folder, self.images, self.crop, self.samples = Path(folder), images, crop, samples
+        self.preset, self.lpips, self.metrics = preset, lpips, dict(metrics or {})
+        self.budget = TimeBudget(budget)
+        self.figure_every_n_epochs = figure_every_n_epochs
+        self._last_figure = -figure_every_n_epochs
+        self._collections: dict[str, MetricCollection] = {}
+        self._printed: set[str] = set()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Starts the clock of the budget."""
+        self.budget.start()
+
+    def on_validation_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Restores, logs and writes, unless there is no time for it; the averaged weights are in place here."""
+        if trainer.sanity_checking:
+            return
+        last = trainer.should_stop or trainer.global_step >= trainer.estimated_stepping_batches
+        # Clocks differ between processes, so the first one decides.
+        if not trainer.strategy.broadcast(last or self.budget.allows()):
+            self._print_once(
+                trainer,
+                f"restoring and scoring validation images takes {self.budget.last:.1f} s, so val/psnr and the like are"
+                f" not computed in every epoch: they may take {self.budget.share:.0%} of the running time"
+                " (callbacks.images.budget; 1 computes them in every epoch)",
+            )
+            return
+        with self.budget.measured():
+            self._score(trainer, pl_module, last)
+
+    def _score(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, with_figure: bool
+    ) -> None:
+        with_figure |= trainer.current_epoch - self._last_figure >= self.figure_every_n_epochs
+        device = pl_module.device if pl_module.device.type == "cuda" else torch.device("cpu")
+        method = _with_preset(_method_of(pl_module), self.preset)
+        self._prepare_metrics(trainer, method, device)
+        images = gathered(list(self._restored(trainer, method, pl_module.device, device)))
+        images.sort(key=lambda image: image.place)
+        self._log(trainer, pl_module, images)
+        if with_figure:
+            self._last_figure = trainer.current_epoch
+            if trainer.is_global_zero:
+                versions = [image.versions for image in images]
+                path = self.folder / f"samples_{trainer.global_step:07d}.png"
+                panel(versions, path, unit="normalised intensity")
+                show(trainer.loggers, trainer.global_step, versions, [image.scores for image in images])
+
+    def _prepare_metrics(self, trainer: lightning.Trainer, method: Any, device: torch.device) -> None:
+        """Creates the metrics when they are first needed; forgets the numbers of the last time."""
+        if not self._collections:
+            distance = perceptual_metric() if self.lpips else None
+            if isinstance(distance, str):
+                self._print_once(trainer, f"val/lpips is absent: {distance}")
+                distance = None
+            for estimator, suffix in SUFFIXES.items():
+                if estimator == "single" and method.deterministic:
+                    continue
+                metrics = {**training_metrics(distance), **copy.deepcopy(self.metrics)}
+                # Metrics whose states happen to be equal would be merged into a compute group.
+                collection = MetricCollection(metrics, prefix="val/", postfix=suffix, compute_groups=False)
+                self._collections[estimator] = collection.to(device)
+        for collection in self._collections.values():
+            collection.reset()
+
+    def _restored(
+        self, trainer: lightning.Trainer, method: Any, device: torch.device, metrics_on: torch.device
+    ) -> Iterator["_RestoredImage"]:
+        """Yields the images of this process, and adds them to the metrics."""
+        data = trainer.datamodule
+        pairs = data.pairs("val")
+        chosen = np.unique(np.linspace(0, len(pairs) - 1, self.images).round().astype(int))
+        for place in range(trainer.global_rank, len(chosen), trainer.world_size):
+            pair = pairs[int(chosen[place])]
+            low, high = _normalised(pair, data.normalisation, self.crop)
+            samples = samples_of(
+                method, torch.from_numpy(low)[None, None].to(device), pair.name, range(self.samples)
+            )
+            single, average, std = _summary(samples)
+            image = _RestoredImage(place, {"low": low, "single": single, "average": average})
+            if pair.paired:
+                image.versions["target"] = high
+                self._add_to_metrics(image, metrics_on)
+            if std is not None:
+                image.versions["std"] = std
+            yield image
+
+    def _add_to_metrics(self, image: "_RestoredImage", device: torch.device) -> None:
+        """Scores the average and the single sample of one image."""
+        target = image.versions["target"]
+        darkest, width = float(target.min()), float(target.max()) - float(target.min())
+        if not width > 0:
+            image.reasons = dict.fromkeys(self._names(), "the target is constant")
+            return
+
+        def on_unit_scale(version: np.ndarray) -> Tensor:
+            return torch.from_numpy((version - np.float32(darkest)) / np.float32(width))[None, None].to(
+                device
+            )
+
+        for estimator, collection in self._collections.items():
+            # Calling a collection returns the values of this image, and adds them to the mean over all.
+            values = collection(on_unit_scale(image.versions[estimator]), on_unit_scale(target))
+            image.scores[estimator] = {
+                name.removeprefix("val/").removesuffix(SUFFIXES[estimator]): float(value)
+                for name, value in values.items()
+            }
+        for name, value in image.scores["average"].items():
+            if not np.isfinite(value):
+                metric = self._collections["average"][name]
+                image.reasons[name] = getattr(metric, "undefined", "") or f"not finite ({value})"
+        image.scores = {
+            estimator: {name: value for name, value in values.items() if np.isfinite(value)}
+            for estimator, values in image.scores.items()
+        }
+
+    def _log(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, images: list["_RestoredImage"]
+    ) -> None:
+        """Logs the means over all images of all processes, and says why one is missing; all processes call it."""
+        if not any("target" in image.versions for image in images):
+            self._print_once(trainer, f"val/psnr and the like are absent: {NO_TARGETS}")
+            return
+        if any(image.scores for image in images):
+            for collection in self._collections.values():
+                for name, value in collection.compute().items():
+                    if value.isfinite():
+                        pl_module.log(name, float(value), rank_zero_only=True)
+        for name in self._names():
+            reasons = [image.reasons[name] for image in images if name in image.reasons]
+            if reasons:
+                scored = "is absent" if len(reasons) == len(images) else "leaves out some images"
+                self._print_once(trainer, f"val/{name} {scored}: {reasons[0]}")
+
+    def _names(self) -> list[str]:
+        return [str(name) for name in self._collections["average"].keys(keep_base=True)]
+
+    def _print_once(self, trainer: lightning.Trainer, line: str) -> None:
+        if line not in self._printed:
+            trainer.print(line)
+        self._printed.add(line)
+
+
+@dataclass
+class _RestoredImage:
+    """One restored image.
+
+    Attributes:
+        place: Its number among the images that are restored.
+        versions: Its versions with shape (H, W), normalised, float32, in the order of the figure.
+        scores: Its finite numbers for the average and the single sample.
+        reasons: Why metrics have no value.
+    """
+
+    place: int
+    versions: dict[str, np.ndarray]
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def _method_of(pl_module: lightning.LightningModule) -> Any:
+    """Returns the method that a LightningModule trains."""
+    return pl_module
+
+
+def _with_preset(method: Any, name: str | None) -> Any:
+    """Returns a method that shares the weights of the given one, and has the sampler of one of its presets.
+
+    Raises:
+        UserError: If the method does not offer the preset.
+    """
+    presets = method.presets
+    if name is not None and name not in presets:
+        raise UserError(
+            "callbacks.images.preset", f"is {name}", allowed=", ".join(presets), remedy="choose one of these"
+        )
+    preset = presets[name] if name is not None else next(iter(presets.values()))
+    if not preset.sampler:
+        return method
+    own_package = type(method).__module__.partition(".")[0]
+    method = copy.copy(method)
+    method.sampler = build(dict(preset.sampler), ("sampler",), (own_package,))
+    return method
+
+
+def _normalised(pair: Pair, normalisation: Any, crop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the centres of the low and the high image on the normalised scale."""
+    scales = normalisation.scales(pair.low, pair.high)
+    low, high = (
+        _center(scale.normalise(image), crop)
+        for scale, image in zip(scales, (pair.low, pair.high), strict=True)
+    )
+    return low, high
+
+
+def _center(image: np.ndarray, side: int) -> np.ndarray:
+    top, left = (max((length - side) // 2, 0) for length in image.shape)
+    return image[top : top + side, left : left + side]
+
+
+def _summary(samples: Iterator[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns the first sample, the average, and the standard deviation of more than one, with shape (H, W)."""
+    single = next(samples)
+    ensemble = Ensemble()
+    ensemble.update(single)
+    for sample in samples:
+        ensemble.update(sample)
+    average, std = ensemble.mean, ensemble.std if ensemble.count > 1 else None
+    plain = [None if image is None else image[0, 0].float().cpu().numpy() for image in (single, average, std)]
+    return plain[0], plain[1], plain[2]
