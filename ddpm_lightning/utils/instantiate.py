@@ -1,7 +1,7 @@
 """Builds objects from plain dictionaries: the part of Hydra's ``instantiate`` that is safe for untrusted files.
 
-A description with ``_target_`` names a registered class (:mod:`ddpm_lightning.utils.registry`); the other keys are its
-arguments, built first. ``_partial_: true`` makes an optimiser a factory that still takes the parameters. The whole tree
+A description names a class by ``_target_``: of a file, one that :mod:`ddpm_lightning.utils.registry` allows; of the
+user's own configuration, any. The other keys are its arguments, built first. ``_partial_: true`` makes an optimiser a factory that still takes the parameters. The whole tree
 is checked before the first object is created: every name, and whether each setting has a type that its class accepts.
 If anything is rejected, nothing is built.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory
-from ddpm_lightning.utils.registry import HOLDS, check_name, kind_of, registered_class
+from ddpm_lightning.utils.registry import HOLDS, Trust, check_name, kind_of, registered_class
 from ddpm_lightning.utils.settings import described
 from ddpm_lightning.utils.signatures import invalid, unknown
 
@@ -27,17 +27,19 @@ COUNTED = ("method", "network", "schedule", "objective", "sampler")
 #: Errors that constructors raise for invalid settings.
 UNBUILDABLE = (
     *(TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError, RuntimeError),
+    ImportError,
 )
 
 
-def build(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = ()) -> Any:
+def build(node: Any, kinds: Sequence[str] | None = None, trust: Trust = ()) -> Any:
     """Builds the object that a description defines.
 
     Args:
         node: Nested dictionaries, lists and plain values.
         kinds: Kinds of classes (keys of :data:`ddpm_lightning.utils.registry.REGISTER`) that the outermost
             descriptions may name; by default all.
-        trust: Top-level packages whose classes are also allowed.
+        trust: Top-level packages whose classes are also allowed, where the description comes from a file;
+            :data:`ddpm_lightning.utils.registry.OWN` where the user wrote it.
 
     Raises:
         UserError: If a class is not allowed, does not exist, or does not accept its arguments; nothing is built then.
@@ -46,7 +48,7 @@ def build(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = 
     return _built(node, "", trust)
 
 
-def check(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = ()) -> None:
+def check(node: Any, kinds: Sequence[str] | None = None, trust: Trust = ()) -> None:
     """Raises the errors that :func:`build` raises before it builds anything, for the same arguments."""
     seen, nodes = 0, []
     for path, depth, value, allowed, owner in _values(node, kinds, trust):
@@ -71,12 +73,12 @@ def check(node: Any, kinds: Sequence[str] | None = None, trust: Sequence[str] = 
             raise UserError(path, f"is a {type(value).__name__}", allowed="plain values, lists and settings")
     # Classes are imported and inspected only after all names have been found to be allowed.
     for value, path in nodes:
-        if kind_of(value.get("_target_")):
-            _check_settings(value, path)
+        if "_target_" in value:
+            _check_settings(value, path, trust)
 
 
 def _values(
-    node: Any, kinds: Sequence[str] | None, trust: Sequence[str]
+    node: Any, kinds: Sequence[str] | None, trust: Trust
 ) -> Iterator[tuple[str, int, Any, Sequence[str] | None, str | None]]:
     """Yields each value with its path, its depth, the kinds allowed there and the kind of the class that takes it.
 
@@ -105,7 +107,7 @@ def _values(
         waiting += [(name, depth + 1, content, allowed, owner) for name, content in reversed(inner)]
 
 
-def _check_name(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Sequence[str]) -> None:
+def _check_name(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Trust) -> None:
     if "_target_" in node:
         check_name(node["_target_"], kinds, trust)
     for key in node:
@@ -126,8 +128,8 @@ def _check_name(node: Mapping, path: str, kinds: Sequence[str] | None, trust: Se
         )
 
 
-def _check_settings(node: Mapping, path: str) -> None:
-    made = registered_class(node["_target_"])
+def _check_settings(node: Mapping, path: str, trust: Trust) -> None:
+    made = registered_class(node["_target_"], None, trust)
     settings = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
     if name := unknown(made, settings):
         raise UserError(
@@ -156,7 +158,7 @@ def _check_number(value: int, path: str, owner: str | None) -> None:
         )
 
 
-def _built(node: Any, path: str, trust: Sequence[str]) -> Any:
+def _built(node: Any, path: str, trust: Trust) -> Any:
     if isinstance(node, Mapping):
         below = f"{path}." if path else ""
         built = {

@@ -1,18 +1,52 @@
 """The classes that files may refer to: checkpoints, packed models and ``config.yaml`` of runs may come from anyone.
 
-A description names a class by its dotted path. Only the paths below are ever imported, exactly as written here: no
-other attribute of a module, no alias of a class, and no function can be reached. Each class has a kind, and each kind
-may only contain descriptions of certain kinds, so a data set cannot be used as a sampler.
+A description names a class by its dotted path. In a *file*, only these paths are imported:
 
-Users can trust further packages by name (``trust=mylab``): classes that are defined in them are then allowed as well.
+- those of :data:`REGISTER`, exactly as written here: no other attribute of a module, no alias of a class, no function;
+- those that an installed plugin registers (entry points of the group ``ddpm_lightning.plugins``);
+- classes that are defined in a package that the user trusts by name (``trust=mylab``).
+
+Each registered class has a kind, and each kind may only contain descriptions of certain kinds, so a data set cannot be
+used as a sampler.
+
+A configuration that the user wrote may name any class that can be imported. Which of both it is, is decided where it
+is read: code that builds from the user's own configuration passes :data:`OWN` as trust. No content of a file can.
 """
 
 import importlib
-from collections.abc import Iterable, Sequence
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import EntryPoint, distributions
+from pathlib import Path
+from typing import Any, Final
 
 from ddpm_lightning.utils.errors import UserError, nearest
 
-__all__ = ["HOLDS", "REGISTER", "check_name", "kind_of", "registered_class", "trusted_packages"]
+__all__ = [
+    "HOLDS",
+    "OWN",
+    "PLUGINS",
+    "REGISTER",
+    "Own",
+    "Trust",
+    "check_name",
+    "kind_of",
+    "registered_class",
+    "trusted_packages",
+]
+
+
+class Own:
+    """Trust in a configuration that the user wrote: it may name any class."""
+
+
+OWN: Final = Own()
+#: Whose classes a description may name: those of top-level packages, by name, or any.
+Trust = Sequence[str] | Own
+#: Group of the entry points by which installed packages register their classes.
+PLUGINS = "ddpm_lightning.plugins"
 
 #: Classes by kind.
 REGISTER: dict[str, tuple[str, ...]] = {
@@ -125,63 +159,120 @@ _KINDS = {name: kind for kind, names in REGISTER.items() for name in names}
 
 
 def kind_of(name: object) -> str | None:
-    """Returns the kind of a registered class, by its dotted path."""
-    return _KINDS.get(name) if isinstance(name, str) else None
+    """Returns the kind of a registered class, by its dotted path; ``None`` for all others."""
+    if not isinstance(name, str):
+        return None
+    return _KINDS.get(name) or _plugins()[1].get(name)
 
 
-def check_name(name: object, kinds: Iterable[str] | None = None, trust: Sequence[str] = ()) -> None:
+def check_name(name: object, kinds: Iterable[str] | None = None, trust: Trust = ()) -> str:
     """Rejects a class that is not allowed, without importing it.
 
     Args:
         name: Its dotted path.
         kinds: Kinds that are allowed in its place; by default all.
-        trust: Top-level packages whose classes are allowed anywhere.
+        trust: Top-level packages whose classes are allowed anywhere, or :data:`OWN` for all classes.
+
+    Returns:
+        The dotted path.
 
     Raises:
-        UserError: If it is neither registered nor from a trusted package, or is of the wrong kind.
+        UserError: If it is neither registered nor trusted, or is of the wrong kind.
     """
     kind = kind_of(name)
-    if kind is None:
-        package = name.partition(".")[0] if isinstance(name, str) else ""
-        if package not in trust or "." not in name:
-            raise _refused(name, package)
-    elif kinds is not None and kind not in kinds:
+    package = name.partition(".")[0] if isinstance(name, str) and "." in name else ""
+    if not isinstance(name, str) or (kind is None and not _is_trusted(package, trust)):
+        raise _refused(name, package)
+    if kind is not None and kinds is not None and kind not in kinds:
         raise UserError(
             f"_target_: {name}",
             f"is of the kind {kind}",
             allowed=" or ".join(kinds) or "plain values, no class",
         )
+    return name
 
 
-def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Sequence[str] = ()) -> type:
+def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Trust = ()) -> type:
     """Returns an allowed class; for the arguments see :func:`check_name`.
 
     Raises:
-        UserError: If it is not allowed, or is not a class that the trusted package itself defines.
+        UserError: If it is not allowed, cannot be imported, or is not a class that the trusted package itself defines.
     """
-    check_name(name, kinds, trust)
-    if not kind_of(name):
-        return _trusted_class(name, name.partition(".")[0])
-    module, _, attribute = name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _trusted_class(name: str, package: str) -> type:
-    module, _, attribute = name.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"_target_: {name}",
-            f"cannot be found: {error}",
-            remedy=f"install {package}, or put its folder on PYTHONPATH",
-        ) from error
+    name = check_name(name, kinds, trust)
+    if name in _KINDS:
+        module, _, attribute = name.rpartition(".")
+        return getattr(importlib.import_module(module), attribute)
+    found, package = _imported(name), name.partition(".")[0]
+    if not isinstance(found, type):
+        raise UserError(f"_target_: {name}", "is not a class", allowed=f"classes of {package}")
     # Classes that a trusted module imports from elsewhere are not trusted.
-    if not isinstance(found, type) or found.__module__.partition(".")[0] != package:
+    if not (isinstance(trust, Own) or kind_of(name)) and found.__module__.partition(".")[0] != package:
         raise UserError(
             f"_target_: {name}", f"is not a class that {package} defines", allowed=f"classes of {package}"
         )
     return found
+
+
+def _is_trusted(package: str, trust: Trust) -> bool:
+    if not package.isidentifier():
+        return False
+    return isinstance(trust, Own) or package in trust or package in _plugins()[0]
+
+
+def _imported(name: str) -> Any:
+    """Imports what the user trusts, also from the working folder, as Python itself does for a script."""
+    module, _, attribute = name.rpartition(".")
+    package, here = name.partition(".")[0], str(Path.cwd())
+    if here not in sys.path and (Path(here, package).is_dir() or Path(here, f"{package}.py").is_file()):
+        sys.path.append(here)
+        importlib.invalidate_caches()
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # whatever the code of others raises
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        missing = isinstance(error, ImportError | AttributeError | ValueError)
+        found = f"cannot be found: {error}"
+        if not missing:
+            found = (
+                f"cannot be imported: {type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+            )
+        remedy = f"install {package}, or put its folder on PYTHONPATH" if missing else "correct its code"
+        if near := nearest(name[:100], _KINDS, least=0.85):
+            remedy = f"did you mean {near[0]}?"
+        raise UserError(f"_target_: {name}", found, remedy=remedy) from error
+
+
+@lru_cache(maxsize=1)
+def _plugins() -> tuple[frozenset[str], dict[str, str]]:
+    """Returns the packages that installed plugins register as a whole, and the kinds of their single classes."""
+    packages, kinds = set(), {}
+    for point in _entry_points():
+        if not point.attr:
+            packages.add(point.module.partition(".")[0])
+            continue
+        try:
+            classes: Mapping[str, Iterable[str]] = point.load()()
+            kinds |= {name: kind for kind in REGISTER for name in classes.get(kind, ())}
+        except Exception as error:  # whatever the code of others raises
+            raise UserError(
+                f"plugin {point.value}",
+                f"cannot be loaded: {type(error).__name__}: {error}",
+                allowed=f"a function that returns lists of class paths by kind: {', '.join(REGISTER)}",
+                remedy="correct or uninstall it",
+            ) from error
+    return frozenset(packages), kinds
+
+
+def _entry_points() -> list[EntryPoint]:
+    """Returns the entry points of installed distributions; the working folder may hold files of anyone."""
+    places = [place for place in sys.path if place and Path(place).resolve() != Path.cwd()]
+    found = {
+        (point.name, point.value): point
+        for distribution in distributions(path=places)
+        for point in distribution.entry_points
+        if point.group == PLUGINS
+    }
+    return list(found.values())
 
 
 def _refused(name: object, package: str) -> UserError:
