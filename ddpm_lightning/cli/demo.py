@@ -26,6 +26,7 @@ from ddpm_lightning.cli.restore import restore_files
 from ddpm_lightning.cli.train import prepare, train
 from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.utils.instantiate import build
+from ddpm_lightning.utils.registry import OWN
 
 __all__ = ["run"]
 
@@ -77,7 +78,7 @@ def _show(scores: Path, folder: Path) -> None:
 
 def _write_example(settings: dict, folder: Path) -> Path:
     """Writes the low image of a test pair as an ImageJ file with its pixel size."""
-    pair = build(settings["data"]).source("test")[0]
+    pair = build(settings["data"], ("data",), OWN).source("test")[0]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "noisy_microtubules.tif"
     resolution = 1 / pair.pixel_size

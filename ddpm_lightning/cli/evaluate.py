@@ -56,6 +56,7 @@ from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.lock import check, hold
 from ddpm_lightning.utils.paths import expanded
+from ddpm_lightning.utils.registry import OWN
 from ddpm_lightning.utils.tile_progress import Meter
 
 __all__ = ["data_of", "run", "score_checkpoint"]
@@ -300,9 +301,12 @@ def _device(name: str, share: Share) -> torch.device:
 
 def data_of(trained: Trained, node: dict[str, Any] | None = None) -> PairDataModule:
     """Builds the data set to score on, by default that of the training, with the normalisation of the checkpoint."""
-    node = dict(node or without_new_cache(trained.card["data"]))
-    node["normalisation"] = trained.card["normalisation"]["config"]
-    data: PairDataModule = build(node, ("data",), trained.trust)
+    described = dict(node or without_new_cache(trained.card["data"]))
+    # Data that the user chose may be of any class; those that a file names, of an allowed one. The normalisation was
+    # checked when the file was loaded.
+    trust = OWN if node else trained.trust
+    described["normalisation"] = trained.card["normalisation"]["config"]
+    data: PairDataModule = build(described, ("data",), trust)
     data.load_normalisation(trained.card["normalisation"]["state"])
     return data
 

@@ -37,6 +37,7 @@ from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.lock import hold
 from ddpm_lightning.utils.paths import expanded
 from ddpm_lightning.utils.progress import EVERY, Remaining, so_far
+from ddpm_lightning.utils.registry import OWN
 
 __all__ = ["run", "spelled_out"]
 
@@ -62,7 +63,7 @@ def run(config: DictConfig) -> int:
             allowed=", ".join(name for name in names if name != "default"),
             remedy="add data=NAME; or say `ddpm-lightning prepare lpips`",
         )
-    data: PairDataModule = build(settings["data"])
+    data: PairDataModule = build(settings["data"], ("data",), OWN)
     # The audit of a prepared set lies in it. Your own folder is not written to, and it may well be data/NAME.
     default = data.root if isinstance(data, PublishedData) else Path("audits") / data.name
     folder = expanded(settings["output"] or default)

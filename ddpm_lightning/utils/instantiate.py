@@ -1,9 +1,9 @@
 """Builds objects from plain dictionaries: the part of Hydra's ``instantiate`` that is safe for untrusted files.
 
-A description names a class by ``_target_``: of a file, one that :mod:`ddpm_lightning.utils.registry` allows; of the
-user's own configuration, any. The other keys are its arguments, built first. ``_partial_: true`` makes an optimiser a factory that still takes the parameters. The whole tree
-is checked before the first object is created: every name, and whether each setting has a type that its class accepts.
-If anything is rejected, nothing is built.
+A description names a class by ``_target_``: in a file, one that :mod:`ddpm_lightning.utils.registry` allows; in the
+user's own configuration, any. The other keys are its arguments, built first. ``_partial_: true`` makes an optimiser a
+factory that still takes the parameters. The whole tree is checked before the first object is created: every name, and
+whether each setting has a type and a range that its class accepts. If anything is rejected, nothing is built.
 """
 
 import functools

@@ -15,7 +15,14 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.utils import registry
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build, check
-from ddpm_lightning.utils.registry import HOLDS, REGISTER, kind_of, registered_class, trusted_packages
+from ddpm_lightning.utils.registry import (
+    HOLDS,
+    OWN,
+    REGISTER,
+    kind_of,
+    registered_class,
+    trusted_packages,
+)
 
 NAMES = {name for names in REGISTER.values() for name in names}
 BASES = {
@@ -200,7 +207,7 @@ def test_a_package_is_not_even_imported_unless_it_is_trusted(mylab):
     ["function", "value", "Popen", "subprocess.Popen", "os.system", "Path", "os", "Tiny.__init__", "none"],
 )
 def test_of_a_trusted_package_only_its_own_classes_pass(mylab, name):
-    with pytest.raises(UserError, match=r"not a class that mylab defines|cannot be found"):
+    with pytest.raises(UserError, match=r"is not a class|cannot be found"):
         build({"_target_": f"mylab.nets.{name}"}, trust=["mylab"])
 
 
@@ -208,6 +215,94 @@ def test_trust_does_not_spread(mylab):
     for name in ("os.system", "mylabs.Tiny", "mylab", "ddpm_lightning.utils.atomic.Draft", "torch.nn.Linear"):
         with pytest.raises(UserError, match="not allowed"):
             build({"_target_": name}, trust=["mylab"])
+
+
+def test_the_own_configuration_names_any_class(mylab):
+    node = {"_target_": "mylab.nets.Tiny", "width": {"_target_": "torch.nn.Identity"}}
+    assert isinstance(build(node, ("network",), OWN).width, torch.nn.Identity) and mylab.exists()
+    assert build({"_target_": "mylab.nets.Path"}, trust=OWN)
+    # A registered class is still checked for its place, and every class for its settings.
+    for wrong, words in (
+        ({**DDIM, "steps": SGD}, "plain values"),
+        ({"_target_": "mylab.nets.Tiny", "depth": 3}, "depth: is not a setting of Tiny"),
+        ({"_target_": "mylab.nets.function"}, "is not a class"),
+        ({"_target_": "mylab.nets.None"}, "cannot be found"),
+        ({"_target_": "ddpm_lightning.diffusion.samplers.DDMI"}, "did you mean .*DDIM"),
+        ({"_target_": "Tiny"}, "not allowed"),
+    ):
+        with pytest.raises(UserError, match=words):
+            build(wrong, trust=OWN)
+
+
+def test_nothing_that_a_file_or_a_setting_can_hold_is_the_trust_in_the_own_configuration(mylab):
+    for forged in ("OWN", "*", "Own"):
+        with pytest.raises(UserError, match="not allowed"):
+            build({"_target_": "mylab.nets.Tiny", "width": 1}, trust=[forged])
+    assert not mylab.exists()
+
+
+def test_classes_in_the_working_folder_are_found_when_the_user_names_them(tmp_path, monkeypatch):
+    (tmp_path / "beside_us.py").write_text("class Net:\n    pass\n")
+    (tmp_path / "broken_beside_us.py").write_text("\n1 / 0\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="trust=beside_us"):
+        build({"_target_": "beside_us.Net"})
+    assert str(tmp_path) not in sys.path
+    for trust in (OWN, ["beside_us"]):
+        assert type(build({"_target_": "beside_us.Net"}, trust=trust)).__name__ == "Net"
+    with pytest.raises(UserError, match=r"ZeroDivisionError.*broken_beside_us\.py, line 2"):
+        build({"_target_": "broken_beside_us.Net"}, trust=OWN)
+
+
+@pytest.fixture
+def install(mylab, tmp_path, monkeypatch):
+    """Installs a distribution that has one entry point."""
+
+    def install(value, where=tmp_path):
+        folder = where / "mylab-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[{registry.PLUGINS}]\nmylab = {value}\n")
+        registry._plugins.cache_clear()
+
+    yield install
+    registry._plugins.cache_clear()
+
+
+TINY_NODE = {"_target_": "mylab.nets.Tiny", "width": 4}
+
+
+def test_a_plugin_registers_its_package(install):
+    install("mylab")
+    assert build(TINY_NODE, ("network",)).width == 4
+    for name in ("mylab.nets.Popen", "mylab.nets.function", "os.system"):
+        with pytest.raises(UserError, match="not a class|not allowed"):
+            build({"_target_": name})
+
+
+def test_a_plugin_registers_single_classes_with_their_kind(install, tmp_path):
+    (tmp_path / "mylab/plugin.py").write_text("def classes():\n    return {'network': ['mylab.nets.Tiny']}\n")
+    install("mylab.plugin:classes")
+    assert build(TINY_NODE, ("network",)).width == 4
+    with pytest.raises(UserError, match="is of the kind network"):
+        build(TINY_NODE, ("sampler",))
+    with pytest.raises(UserError, match="not allowed"):
+        build({"_target_": "mylab.nets.Path"})
+
+
+def test_a_plugin_that_cannot_be_loaded_is_named(install):
+    install("mylab.nowhere:classes")
+    with pytest.raises(UserError, match="plugin mylab.nowhere:classes"):
+        build(TINY_NODE)
+
+
+def test_what_lies_in_the_working_folder_is_no_installed_plugin(install, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    install("mylab")
+    with pytest.raises(UserError, match="not allowed"):
+        build(TINY_NODE)
 
 
 def test_how_trust_is_written():
