@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from ddpm_lightning.checkpoints.files import sound
+from ddpm_lightning.checkpoints.checkpoint_file import is_intact
 from ddpm_lightning.cli import benchmark, cells, main, prepare, restore, train  # noqa: F401  (once, for all forks)
 from ddpm_lightning.utils import lock
 from ddpm_lightning.utils.atomic import print_of
@@ -111,7 +111,7 @@ class Train:
 
     def check(self, folder):
         for path in folder.glob("checkpoints/*.ckpt"):
-            assert sound(path), path
+            assert is_intact(path), path
         for name in ("status.json", "provenance.json"):
             assert not (folder / name).exists() or json.loads((folder / name).read_text())
         assert not (folder / "config.yaml").exists() or yaml.safe_load((folder / "config.yaml").read_text())
@@ -188,7 +188,7 @@ class Benchmark:
         for path in folder.rglob("*.json"):
             assert path.name == lock.NAME or json.loads(path.read_text()) is not None
         for path in folder.rglob("checkpoints/*.ckpt"):
-            assert sound(path), path
+            assert is_intact(path), path
 
     def end(self, folder):
         assert (folder / "table" / "table.md").is_file()

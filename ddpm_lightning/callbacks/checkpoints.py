@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from ddpm_lightning.checkpoints.files import sound
+from ddpm_lightning.checkpoints.checkpoint_file import is_intact
 
 __all__ = ["Checkpoints"]
 
@@ -129,7 +129,7 @@ class Checkpoints(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the best score, also where the folder of the run has moved, if the best checkpoint is there."""
         best = Path(self.dirpath, f"{self.filename}{self.FILE_EXTENSION}")
-        if not sound(best):
+        if not is_intact(best):
             return
         # Its own word counts: the best may have been found after the last state was saved.
         own = torch.load(best, map_location="cpu", weights_only=True)["callbacks"].get(

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ddpm_lightning.callbacks.checkpoints import Checkpoints
 from ddpm_lightning.callbacks.processes import gathered
-from ddpm_lightning.checkpoints.files import write_whole
+from ddpm_lightning.checkpoints.checkpoint_file import write_whole
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Divergence"]

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from ddpm_lightning.checkpoints.card import CARD_FORMAT, checked_card
-from ddpm_lightning.checkpoints.packed import SUFFIX, read_packed, shipped_models
 from ddpm_lightning.checkpoints.presets import choose
+from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, read_safetensors, shipped_models
 from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
-from ddpm_lightning.data.normalise import PairNormalisation, Percentile
+from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.models.protocol import Method
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
@@ -58,6 +58,15 @@ class Trained:
     step: int | None = None
 
     @property
+    def most_noise(self) -> float | None:
+        """Most noise of an image with a scale of its own, as a standard deviation on the normalised scale.
+
+        ``None`` if the checkpoint does not know the noise of its training images.
+        """
+        seen = self.card.get("inputs")
+        return max(ALWAYS_ALLOWED, NOISE_MARGIN * max(seen["noise"])) if seen else None
+
+    @property
     def way(self) -> str:
         """How samples are made, in words: the sampler, and whether they see the image turned."""
         tta = self.method.tta and not self.method.deterministic
@@ -91,15 +100,13 @@ def load(
     """
     path = _found(checkpoint)
     try:
-        content = read_packed(path) if path.suffix == SUFFIX else read_weights(path)
+        content = read_safetensors(path) if path.suffix == SUFFIX else read_weights(path)
         card = checked_card(content, path)
         weights = checked_weights(content.get("state_dict"), path)
         normalisation = _examined(card, weights, path, trust)
         drawing = choose(card["model"], preset, sampler, samples, path, trust)
         method = build(drawing.model, ("method",), trust)
         _load_weights(method, weights, path)
-        if isinstance(normalisation.input, Percentile) and "inputs" in card:
-            normalisation.input.most_noise = max(ALWAYS_ALLOWED, NOISE_MARGIN * max(card["inputs"]["noise"]))
         method.bounds = normalisation.target_bounds
         learnt = bool(card["data"].get("augment"))
         method.tta = learnt and drawing.tta if tta is None else tta

@@ -25,7 +25,7 @@ import torch
 from omegaconf import DictConfig
 
 from ddpm_lightning.checkpoints.load import Trained, load
-from ddpm_lightning.checkpoints.packed import SUFFIX, pack
+from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, write_safetensors
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.evaluate import data_of
 from ddpm_lightning.inference.bioimage import About, sample_of, specification, write_package
@@ -88,7 +88,7 @@ def _pack(settings: dict[str, Any], path: Path) -> int:
     training = {**trained.card.get("training", {}), "step": trained.step}
     card = {**trained.card, "about": about, "training": training}
     content = {"state_dict": trained.method.state_dict(), "card": card}
-    pack(content, path, torch.float16 if settings["half"] else torch.float32)
+    write_safetensors(content, path, torch.float16 if settings["half"] else torch.float32)
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
     return 0
 

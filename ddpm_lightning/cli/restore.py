@@ -42,7 +42,7 @@ from ddpm_lightning.cli.intervals import needed_intervals
 from ddpm_lightning.cli.reuse import in_words, kept_in_words, plot_preview, previews_alone, write_preview
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, results_of
-from ddpm_lightning.inference.records import Records, making
+from ddpm_lightning.inference.records import Records, tracked_results
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import HOT_PIXELS, Restorer, choose_device
@@ -234,7 +234,7 @@ def _restore(
     if share.first:
         records.begin(results)
     # Processes agree on what is left to do before any of them adds to what is done.
-    standing = share.agree({source: records.standing(source, results[source]) for source in files})
+    standing = share.agree({source: records.existing(source, results[source]) for source in files})
     done = {source: one.record for source, one in standing.items() if one.record and not one.missing}
     if share.first:
         for line in in_words(standing, folder, _changed(records.before, about)):
@@ -269,7 +269,7 @@ def _restore(
                     _preview(plane, restored, infos[source], folder / previews[source][0])
 
             try:
-                with making(source) as made:
+                with tracked_results(source) as made:
                     record = restore_file(restorer, source, folder, how, on_plane)
                 if record["unlike_training"]:
                     meter.say(
@@ -373,7 +373,7 @@ def _about(
         "preset": trained.preset,
         "sampler": trained.way,
         "evaluations_per_sample": trained.method.evaluations,
-        "checked_against_training": restorer.trust.checks,
+        "checked_against_training": restorer.shift_check.checks,
         "settings": settings,
         "version": ddpm_lightning.__version__,
         "versions": {

@@ -11,7 +11,7 @@ import torch
 from yaml import YAMLError
 
 from ddpm_lightning.callbacks.checkpoints import Checkpoints
-from ddpm_lightning.checkpoints.files import sound
+from ddpm_lightning.checkpoints.checkpoint_file import is_intact
 from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.simulation.cache import without_new_cache
@@ -112,7 +112,7 @@ def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
     candidates = [folder / "checkpoints" / name for name in ("last.ckpt", "best.ckpt")]
     there = [path for path in candidates if path.exists()]
     for path in there:
-        if sound(path):
+        if is_intact(path):
             if path != there[0] and speaks:
                 print(f"{there[0]} is damaged: the run resumes from {path.name} instead")
                 with whole(there[0]) as partial:

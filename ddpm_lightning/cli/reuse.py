@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ddpm_lightning.inference.files import result_name
-from ddpm_lightning.inference.records import Records, Standing, making
+from ddpm_lightning.inference.records import Existing, Records, tracked_results
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.io.notes import counted
 from ddpm_lightning.io.stacks import open_stack
@@ -17,7 +17,7 @@ from ddpm_lightning.utils.distributed import among_others
 __all__ = ["plot_preview", "in_words", "kept_in_words", "previews_alone", "write_preview"]
 
 
-def in_words(standing: Mapping[Source, Standing], folder: Path, changed: Sequence[str]) -> list[str]:
+def in_words(standing: Mapping[Source, Existing], folder: Path, changed: Sequence[str]) -> list[str]:
     """Says which files are skipped or only completed, and why the others are restored again.
 
     Args:
@@ -83,12 +83,12 @@ def kept_in_words(counters: torch.Tensor, files: int, folder: Path) -> str:
     )
 
 
-def previews_alone(standing: Standing) -> bool:
+def previews_alone(standing: Existing) -> bool:
     """Says whether only previews are missing, which can be drawn from the results."""
     return standing.record is not None and bool(standing.missing) and all(map(_is_preview, standing.missing))
 
 
-def plot_preview(records: Records, source: Source, standing: Standing, channels: Any) -> dict[str, Any]:
+def plot_preview(records: Records, source: Source, standing: Existing, channels: Any) -> dict[str, Any]:
     """Draws the preview of a file from its results, and returns its record.
 
     Args:
@@ -99,7 +99,7 @@ def plot_preview(records: Records, source: Source, standing: Standing, channels:
     """
     (name,) = standing.missing
     results, std = standing.record["results"], result_name(source, "std")
-    with making(source) as made:
+    with tracked_results(source) as made:
         with open_stack(source.path, channels) as stack:
             number, pixel_size = len(stack) // 2, stack.info.pixel_size
             images = {"low": stack.plane(number)}
@@ -126,5 +126,5 @@ def _is_preview(name: str) -> bool:
     return name.startswith("preview/")
 
 
-def _files(standing: Sequence[Standing]) -> str:
+def _files(standing: Sequence[Existing]) -> str:
     return counted(len(standing), "file was", "files were")

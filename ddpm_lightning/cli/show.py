@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ddpm_lightning.checkpoints.load import Trained, load
-from ddpm_lightning.checkpoints.packed import shipped_models
+from ddpm_lightning.checkpoints.safetensors_file import shipped_models
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.training import two_stage

@@ -37,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import ddpm_lightning
 from ddpm_lightning.callbacks.max_time import MaxTime, ended_by
-from ddpm_lightning.checkpoints.files import AtomicCheckpointIO
+from ddpm_lightning.checkpoints.checkpoint_file import AtomicCheckpointIO
 from ddpm_lightning.checkpoints.load import CARD_FORMAT
 from ddpm_lightning.cli import compose, finetune
 from ddpm_lightning.cli.arguments import escaped

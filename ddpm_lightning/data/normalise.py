@@ -126,8 +126,14 @@ class Normaliser(Protocol):
     def fit(self, images: Iterable[np.ndarray]) -> None:
         """Learns what it needs from training images with shape (H, W)."""
 
-    def scale(self, image: np.ndarray) -> Scale:
-        """Returns the map of an image with shape (H, W)."""
+    def scale(self, image: np.ndarray, most_noise: float | None = None) -> Scale:
+        """Returns the map of an image with shape (H, W).
+
+        Args:
+            image: The image, in intensities.
+            most_noise: Most noise of an image with a scale of its own, as a standard deviation on the normalised
+                scale; its range is widened until that holds. ``None``, as in training, widens none.
+        """
 
     def state(self) -> dict[str, Any]:
         """Returns what was fitted, as plain numbers."""
@@ -156,7 +162,7 @@ class FixedRange:
     def fit(self, images: Iterable[np.ndarray]) -> None:
         """Learns nothing."""
 
-    def scale(self, image: np.ndarray) -> Scale:
+    def scale(self, image: np.ndarray, most_noise: float | None = None) -> Scale:
         """Returns the one map."""
         return Scale(self.low, self.high)
 
@@ -180,8 +186,6 @@ class Percentile:
         floor: Least range of an image, as a share of the training set's median range. It keeps empty fields dark
             instead of stretching their noise to full scale, and it keeps the division sound. Up to :data:`NO_FLOOR` it
             does only the latter: an image in other units, however small its numbers, gets the same normalised image.
-        most_noise: Most noise of an image with a scale of its own, as a standard deviation on the normalised scale; its
-            range is widened until that holds. ``None``, as in training, widens none.
     """
 
     lower: Percent = 0.1
@@ -190,7 +194,6 @@ class Percentile:
     blur: NonNegative = 0.0
     floor: float = 0.05
     fitted: Scale | None = field(default=None, init=False)
-    most_noise: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.lower < self.upper <= 100:
@@ -217,14 +220,14 @@ class Percentile:
             )
         self.fitted = Scale(float(low), float(high))
 
-    def scale(self, image: np.ndarray) -> Scale:
+    def scale(self, image: np.ndarray, most_noise: float | None = None) -> Scale:
         """Returns the map of the training set, or of this image."""
         if self.fitted is None:
             raise RuntimeError("the normalisation was not fitted; call fit or load_state first")
         if not self.per_image:
             return self.fitted
         low, high = self._percentiles(image)
-        least = 2 * noise_level(image) / self.most_noise if self.most_noise else 0.0
+        least = 2 * noise_level(image) / most_noise if most_noise else 0.0
         if self.floor > NO_FLOOR or max(least, high - low) <= NO_FLOOR * max(abs(low), abs(high)):
             least = max(least, self.floor * (self.fitted.high - self.fitted.low))
         return Scale(low, max(high, low + least))

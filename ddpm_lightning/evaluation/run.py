@@ -191,8 +191,8 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         if len(shown) < SHOWN:
             shown.append(sample)
         thinned.append(sample[::stride, ::stride])
-    scale = restorer.normalisation.input.scale(low)
-    raw = raw_on_target_scale(restorer.normalisation, pair, low)
+    scale = restorer.input_scale(low)
+    raw = raw_on_target_scale(restorer, pair, low)
     return Restored(
         pair,
         low,
@@ -209,18 +209,16 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
     )
 
 
-def raw_on_target_scale(
-    normalisation: PairNormalisation, pair: Pair, low: np.ndarray | None = None
-) -> np.ndarray:
+def raw_on_target_scale(restorer: Restorer, pair: Pair, low: np.ndarray | None = None) -> np.ndarray:
     """Returns the low image in units of the high one, by the same maps that a restored image passes through.
 
     Args:
-        normalisation: The maps.
+        restorer: A loaded model, which knows the maps.
         pair: The pair.
         low: The low image as the network sees it, which sets the scale; found here where it is not given.
     """
-    scale = normalisation.input.scale(repaired(pair.low)[0] if low is None else low)
-    return normalisation.output_scale(scale).restore(scale.normalise(pair.low))
+    scale = restorer.input_scale(repaired(pair.low)[0] if low is None else low)
+    return restorer.normalisation.output_scale(scale).restore(scale.normalise(pair.low))
 
 
 def full_scale(normalisation: PairNormalisation, pair: Pair) -> tuple[float, float]:
@@ -321,7 +319,7 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
     except ValueError as error:
         no_uncertainty = str(error)
     versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": restored.high}
-    normalised = restorer.trust.normaliser.scale(restored.low).normalise(restored.low)
+    normalised = restorer.normalisation.input.scale(restored.low).normalise(restored.low)
     low, high = restorer.normalisation.input_bounds
     return ImageScores(
         index,

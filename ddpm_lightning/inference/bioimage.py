@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ddpm_lightning.checkpoints.load import Trained
-from ddpm_lightning.inference.export import Restoration, save, traced
+from ddpm_lightning.inference.export import RestorationModule, save, traced
 from ddpm_lightning.utils.atomic import disk_full_named, whole
 from ddpm_lightning.utils.errors import UserError
 
@@ -102,7 +102,7 @@ def write_package(
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
 
-    restoration = Restoration(trained, samples, seed)
+    restoration = RestorationModule(trained, samples, seed)
     module = traced(restoration, torch.from_numpy(sample))
     with tempfile.TemporaryDirectory() as name, disk_full_named(name):
         folder = Path(name)
@@ -127,7 +127,7 @@ def write_package(
             shutil.copyfile(folder / "package.zip", partial)
 
 
-def _description(trained: Trained, restoration: Restoration, about: About, folder: Path) -> Any:
+def _description(trained: Trained, restoration: RestorationModule, about: About, folder: Path) -> Any:
     """Returns the description of the package in the classes of the specification."""
     spec = specification()
     pixel_size = trained.card.get("pixel_size_um")
@@ -226,7 +226,7 @@ def _cover(images: dict[str, np.ndarray], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _documentation(trained: Trained, restoration: Restoration, about: About) -> str:
+def _documentation(trained: Trained, restoration: RestorationModule, about: About) -> str:
     names, method = trained.card["names"], trained.method
     pixel_size = trained.card.get("pixel_size_um")
     seen = f"a pixel size of {pixel_size:g} µm" if pixel_size else "a pixel size that was not recorded"

@@ -6,7 +6,6 @@ checkpoint (:mod:`ddpm_lightning.metrics.input_statistics`); here it becomes sen
 """
 
 from collections.abc import Iterable
-from copy import copy
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -15,7 +14,7 @@ from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.normalise import noise_level
 from ddpm_lightning.metrics.input_statistics import BANDS, SeenInputs, describe_input
 
-__all__ = ["Trust", "structure"]
+__all__ = ["DistributionShiftCheck", "structure"]
 
 #: Images are judged by their middle, up to this side in pixels: a spectrum of more costs memory and tells no more.
 SIDE = 1024
@@ -28,7 +27,7 @@ BLUR = 2.0
 INTENSITIES = {"mean": "mean", "dark": "darkest hundredth", "bright": "brightest hundredth"}
 
 
-class Trust:
+class DistributionShiftCheck:
     """Compares images with what a model was trained on.
 
     Args:
@@ -38,9 +37,7 @@ class Trust:
     def __init__(self, trained: Trained) -> None:
         state = trained.card.get("inputs")
         self.seen = SeenInputs.load(state) if state else None
-        # Judged as training saw its images: not on the wider range that keeps the noise of a noisy image low.
-        self.normaliser = copy(trained.normalisation.input)
-        self.normaliser.most_noise = None
+        self.normaliser = trained.normalisation.input
         self.pixel_size: float | None = trained.card.get("pixel_size_um")
         self.range = trained.normalisation.input_bounds
 
@@ -55,6 +52,7 @@ class Trust:
     def describe(self, plane: np.ndarray) -> dict[str, float]:
         """Returns the features of a plane with shape (H, W), in intensities, on the model's scale."""
         middle = tuple(slice(max(0, (n - SIDE) // 2), max(0, (n - SIDE) // 2) + SIDE) for n in plane.shape)
+        # Scaled as in training: not to the wider range that keeps the noise of a noisy image low.
         image = self.normaliser.scale(plane).normalise(plane[middle])
         empty = {"structure": structure(image)}
         if self.seen:

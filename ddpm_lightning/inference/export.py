@@ -21,7 +21,7 @@ from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.utils.atomic import whole
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["Restoration", "check_trained", "divisor", "save", "traced"]
+__all__ = ["RestorationModule", "check_trained", "divisor", "save", "traced"]
 
 #: scipy's Gaussian filter ends at so many standard deviations.
 TRUNCATE = 4.0
@@ -45,7 +45,7 @@ def check_trained(method: nn.Module) -> None:
         )
 
 
-class Restoration(nn.Module):
+class RestorationModule(nn.Module):
     """Mean and standard deviation of samples as a function of an image; of a single sample, the sample alone.
 
     Args:
@@ -64,6 +64,7 @@ class Restoration(nn.Module):
         # The trace finds weights among the children.
         self.parts = nn.ModuleList(_networks(method))
         self._method, self._normalisation = [method], [trained.normalisation]
+        self.most_noise = trained.most_noise
         self.samples, self.seed = 1 if method.deterministic else samples, seed
         self.size_divisor: int = divisor(method)
         self.margin = -(-margin // self.size_divisor) * self.size_divisor
@@ -80,7 +81,7 @@ class Restoration(nn.Module):
             sample has no standard deviation, and is returned alone.
         """
         (method,), (normalisation,) = self._method, self._normalisation
-        low, high = scale_of(normalisation.input, image)
+        low, high = scale_of(normalisation.input, image, self.most_noise)
         normalised = (image - low) * (2 / (high - low)) - 1
         # Padded here, by a fixed number of pixels: what depends on the size of the image does not survive a trace.
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
@@ -117,20 +118,21 @@ def _networks(method: nn.Module) -> Iterator[nn.Module]:
             yield part
 
 
-def scale_of(normaliser: Normaliser, image: Tensor) -> tuple[Tensor, Tensor]:
+def scale_of(normaliser: Normaliser, image: Tensor, most_noise: float | None = None) -> tuple[Tensor, Tensor]:
     """Returns the intensities that become -1 and 1, as ``normaliser.scale`` does for arrays.
 
     Args:
         normaliser: A fitted normaliser.
         image: Image with shape (1, 1, H, W), in intensities.
+        most_noise: Most noise on the normalised scale; ``None`` for no limit.
     """
     if isinstance(normaliser, FixedRange) or not normaliser.per_image:
         fitted = normaliser if isinstance(normaliser, FixedRange) else normaliser.fitted
         return image.new_tensor(fitted.low), image.new_tensor(fitted.high)
-    return _percentiles(normaliser, image)
+    return _percentiles(normaliser, image, most_noise)
 
 
-def _percentiles(normaliser: Percentile, image: Tensor) -> tuple[Tensor, Tensor]:
+def _percentiles(normaliser: Percentile, image: Tensor, most_noise: float | None) -> tuple[Tensor, Tensor]:
     ordered = _blurred(image, normaliser.blur).flatten().sort().values
 
     def percentile(percent: float) -> Tensor:
@@ -141,8 +143,8 @@ def _percentiles(normaliser: Percentile, image: Tensor) -> tuple[Tensor, Tensor]
 
     low, high = percentile(normaliser.lower), percentile(normaliser.upper)
     least, floor = torch.zeros_like(low), normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low)
-    if normaliser.most_noise:
-        least = 2 * _noise_level(image) / normaliser.most_noise
+    if most_noise:
+        least = 2 * _noise_level(image) / most_noise
     if normaliser.floor > NO_FLOOR:
         least = least.clamp(min=floor)
     else:
@@ -170,7 +172,7 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
 
 
 @torch.no_grad()
-def traced(restoration: Restoration, example: Tensor) -> torch.jit.ScriptModule:
+def traced(restoration: RestorationModule, example: Tensor) -> torch.jit.ScriptModule:
     """Traces a restoration.
 
     Args:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from ddpm_lightning.networks.folding import FoldedUNet, fold
 
-__all__ = ["Folded"]
+__all__ = ["FoldedNetworks"]
 
 
-class Folded:
+class FoldedNetworks:
     """Maps trained networks to the functions that stand for them in use.
 
     Magnitude-preserving U-Nets are folded (:mod:`ddpm_lightning.networks.folding`); all others are used as they are,

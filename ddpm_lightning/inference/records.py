@@ -22,13 +22,13 @@ from ddpm_lightning.utils.atomic import Print, noted, print_of, remove_partials,
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import check
 
-__all__ = ["Making", "Records", "Standing", "making"]
+__all__ = ["Tracked", "Records", "Existing", "tracked_results"]
 
 NOTES = ".restore"
 
 
 @dataclass(frozen=True)
-class Making:
+class Tracked:
     """What is being made of a file.
 
     Attributes:
@@ -43,16 +43,16 @@ class Making:
 
 
 @contextmanager
-def making(source: Source | Path) -> Iterator[Making]:
+def tracked_results(source: Source | Path) -> Iterator[Tracked]:
     """Watches while the results of a file are made."""
     source, stamp = Source.of(source), {}
     with suppress(OSError):  # whoever reads it says what is wrong
         stamp = _stamp(source.file)
     with noted() as written:
-        yield Making(source, stamp, written)
+        yield Tracked(source, stamp, written)
 
 
-class Standing(NamedTuple):
+class Existing(NamedTuple):
     """What is there of a file.
 
     Attributes:
@@ -135,10 +135,10 @@ class Records:
             source: The file.
             results: Names of its results, relative to the folder.
         """
-        found = self.standing(source, results)
+        found = self.existing(source, results)
         return None if found.missing else found.record
 
-    def standing(self, source: Source | Path, results: Sequence[str]) -> Standing:
+    def existing(self, source: Source | Path, results: Sequence[str]) -> Existing:
         """Returns what is there of a file, of this job or of an earlier one.
 
         Args:
@@ -149,20 +149,20 @@ class Records:
         record = self._read(note) if note.is_file() else self._known.get(source.name, {})
         made = record.get("results")
         if "key" not in record or made is None:
-            return Standing(None, list(results), "new", [])
+            return Existing(None, list(results), "new", [])
         if record["key"] != self.key:
             older = [name for name in made if name not in results and os.path.exists(self.folder / name)]
-            return Standing(None, list(results), "settings", older)
+            return Existing(None, list(results), "settings", older)
         if not _unchanged(Source.of(source).file, record.get("input")):
-            return Standing(None, list(results), "input", [])
+            return Existing(None, list(results), "input", [])
         missing = [name for name in results if name not in made or not _holds(self.folder / name, made[name])]
-        return Standing(record, missing, "", [])
+        return Existing(record, missing, "", [])
 
-    def keep(self, made: Making, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    def keep(self, made: Tracked, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
         """Notes that a file is finished, and returns its record.
 
         Args:
-            made: What was made, from :func:`making`.
+            made: What was made, from :func:`tracked_results`.
             record: What else is worth recording.
             results: Names of the results, relative to the folder.
 
@@ -179,7 +179,7 @@ class Records:
             source["sha256"] = digest if _stamp(made.source.file) == made.stamp else None
         check(self.folder)
         # What the same settings left of the same file stays, though it was not asked for this time.
-        before = self.standing(made.source, results).record or {"results": {}}
+        before = self.existing(made.source, results).record or {"results": {}}
         kept = {name: found for name, found in before["results"].items() if _holds(self.folder / name, found)}
         record = {**record, "input": source, "results": {**kept, **prints}, "key": self.key}
         write_json(self._note(made.source), record)

@@ -112,7 +112,7 @@ def restore_file(
                 replaced += restored.replaced
                 levels.append(_levels(restored.mean, written.dtype))
                 if place.number in looked_at:
-                    described.append(restorer.trust.describe(restorer.prepared(plane)[0]))
+                    described.append(restorer.shift_check.describe(restorer.prepared(plane)[0]))
             writers[""].write(pixels)
             for part in settings.maps:
                 writers[part].write(_map(part, restored, settings.intervals))
@@ -142,7 +142,7 @@ def restore_file(
         "clipped_above": int(clipped[1]),
         "replaced_pixels": replaced,
         "blank_planes": blank,
-        "unlike_training": (unlike := restorer.trust.warnings(described, info.pixel_size)),
+        "unlike_training": (unlike := restorer.shift_check.warnings(described, info.pixel_size)),
         "notes": as_records(notes),
         "warnings": [*unlike, *dict.fromkeys(note.text for note in notes)],
         "tile": restorer.tiler.tile,

@@ -22,8 +22,8 @@ from ddpm_lightning.data.normalise import Scale, without_offset
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.inference.arrays import as_image, as_pixel_size, checked, described_array, is_blank
 from ddpm_lightning.inference.bfloat16 import BFloat16, chosen
-from ddpm_lightning.inference.distribution_shift import Trust
-from ddpm_lightning.inference.folded_weights import Folded
+from ddpm_lightning.inference.distribution_shift import DistributionShiftCheck
+from ddpm_lightning.inference.folded_weights import FoldedNetworks
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
 from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.restoration import Restoration
@@ -94,10 +94,10 @@ class Restorer:
         self.hot_pixels = hot_pixels
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
         self.seed, self.batch, self.margin = seed, batch, margin
-        self.trust = Trust(trained)
+        self.shift_check = DistributionShiftCheck(trained)
         self.device = next(self.method.parameters()).device
         self.bfloat16 = chosen(bfloat16, self.device)
-        self.tolerance, self.folded = tolerance, Folded(self.bfloat16, compiled)
+        self.tolerance, self.networks = tolerance, FoldedNetworks(self.bfloat16, compiled)
         at_once = max(1, PIXELS_AT_ONCE // (tile or SMALLEST_TILE) ** 2)
         threads = threads or torch.get_num_threads()
         self.tiler = Tiler(tile, overlap, self.method.size_divisor, at_once, threads, say=log.warning)
@@ -154,9 +154,13 @@ class Restorer:
             UserError: If the plane cannot be restored.
         """
         plane, _ = self.prepared(plane)
-        scale = self.normalisation.input.scale(plane)
+        scale = self.input_scale(plane)
         for sample in self._normalised(plane, scale, samples, image):
             yield self.normalisation.output_scale(scale).restore(sample[0, 0].cpu().numpy())
+
+    def input_scale(self, plane: np.ndarray) -> Scale:
+        """Returns the map of a prepared plane with shape (H, W) to the scale that the network sees."""
+        return self.normalisation.input.scale(plane, self.trained.most_noise)
 
     def prepared(self, plane: np.ndarray) -> tuple[np.ndarray, int]:
         """Returns a plane as the network and its normalisation see it, and the number of replaced pixels.
@@ -219,8 +223,8 @@ class Restorer:
             except UserError as error:
                 where = f"{error.subject} ({place.label})" if place.label else error.subject
                 raise UserError(where, error.found, error.allowed, error.remedy) from error
-            described.append(self.trust.describe(self.prepared(plane)[0]))
-        warnings = self.trust.warnings(described, size)
+            described.append(self.shift_check.describe(self.prepared(plane)[0]))
+        warnings = self.shift_check.warnings(described, size)
         if blank:
             count = counted(len(planes), "plane is", "planes are")
             warnings.append(f"{len(blank)} of {count} constant and left unchanged")
@@ -259,7 +263,7 @@ class Restorer:
             UserError: If the plane cannot be restored.
         """
         plane, replaced = self.prepared(plane)
-        scale = self.normalisation.input.scale(plane)
+        scale = self.input_scale(plane)
         output = self.normalisation.output_scale(scale)
         ensemble, kept = Ensemble(self.method.bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
@@ -303,7 +307,7 @@ class Restorer:
         plane = checked(as_image(plane), blank=True)
         _, offset = without_offset(plane)
         mean, zero = plane.astype(np.float64 if offset else np.float32), np.zeros(plane.shape, np.float32)
-        gain = self.normalisation.output_scale(self.normalisation.input.scale(plane)).gain
+        gain = self.normalisation.output_scale(self.input_scale(plane)).gain
         kept = np.repeat(mean[None], count, axis=0) if keep_samples else None
         std = zero if count > 1 else None
         return Restoration(mean, std, count, gain, std if entropy else None, kept)
@@ -353,7 +357,7 @@ class Restorer:
 
     def apply(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         """Applies a network tile by tile, folded, in bfloat16 if asked for."""
-        return self.tiler(self.folded(network), *inputs)
+        return self.tiler(self.networks(network), *inputs)
 
 
 def replaced_pixels(count: int) -> str:

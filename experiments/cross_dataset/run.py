@@ -70,7 +70,7 @@ def measure(options: common.Options) -> None:
 def warned(restorer: Restorer, pair: Pair) -> str:
     """Returns the kinds of warnings that a user would see at an image."""
     size = (pair.pixel_size, pair.pixel_size) if pair.pixel_size else None
-    lines = restorer.trust.warnings([restorer.trust.describe(pair.low)], size)
+    lines = restorer.shift_check.warnings([restorer.shift_check.describe(pair.low)], size)
     return ";".join(line.partition(":")[0] for line in lines)
 
 

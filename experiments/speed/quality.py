@@ -65,6 +65,7 @@ class Drawer:
     def __init__(self, checkpoint: str) -> None:
         trained = load(checkpoint)
         self.method, self.normalisation = trained.method, trained.normalisation
+        self.most_noise = trained.most_noise
         dtype = torch.bfloat16 if is_native(torch.device("cpu")) else None
         self.folded = {self.method.network: fold(self.method.network, dtype)}
 
@@ -74,7 +75,7 @@ class Drawer:
         """Returns samples with shape (N, H, W), in intensities."""
         self.method.sampler, self.method.tta = build(dict(sampler)), tta
         self.method.sampler.check(self.method.schedule, self.method.objective)
-        scale = self.normalisation.input.scale(low)
+        scale = self.normalisation.input.scale(low, self.most_noise)
         normalised = torch.from_numpy(scale.normalise(low))[None, None]
         output = self.normalisation.output_scale(scale)
         drawn = samples_of(

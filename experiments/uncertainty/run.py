@@ -75,7 +75,7 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
     truths = {"clean": pair.extra["emitters"]} if "emitters" in pair.extra else {}
     truths["recorded"] = pair.high.astype(np.float32)
     full_range = float(pair.high.max()) - float(pair.high.min())
-    scale = restorer.normalisation.output_scale(restorer.normalisation.input.scale(pair.low))
+    scale = restorer.normalisation.output_scale(restorer.input_scale(pair.low))
     found = []
     for name, truth in truths.items():
         alpha, beta = affine_fit(*(torch.from_numpy(image).double() for image in (restored.mean, truth)))

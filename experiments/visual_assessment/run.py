@@ -51,7 +51,7 @@ def measure(options: common.Options) -> None:
             if rows.has(set=name, image=pair.name):
                 continue
             restored = restorer.restore_plane(pair.low, SAMPLES, pair.name, keep_samples=True)
-            scale = restorer.normalisation.output_scale(restorer.normalisation.input.scale(pair.low))
+            scale = restorer.normalisation.output_scale(restorer.input_scale(pair.low))
             versions = {"average": restored.mean, "one sample": restored.samples[0]}
             keep(options.work / "versions", f"{name}_{pair.name}", restorer, pair, versions)
             found = {version: regions(image, pair.high, options.lpips) for version, image in versions.items()}
@@ -77,7 +77,7 @@ def measure(options: common.Options) -> None:
 
 def keep(folder: Path, name: str, restorer: Restorer, pair: Pair, versions: Mapping[str, np.ndarray]) -> None:
     """Writes the versions of an image into a folder each, for the page on which people compare them."""
-    shown = {**versions, "raw": raw_on_target_scale(restorer.normalisation, pair), "target": pair.high}
+    shown = {**versions, "raw": raw_on_target_scale(restorer, pair), "target": pair.high}
     for version, image in shown.items():
         path = folder / version.replace(" ", "_") / f"{name}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import yaml
 
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose, export
-from ddpm_lightning.inference.export import Restoration, traced
+from ddpm_lightning.inference.export import RestorationModule, traced
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
@@ -105,9 +105,9 @@ def test_of_a_filter_there_is_nothing_to_export(name, suffix, tmp_path):
 def test_a_model_of_one_pass_is_traced_with_one_output(name, tmp_path):
     trained = load(written(tmp_path, name), samples=1)
     image = torch.from_numpy(np.random.default_rng(0).poisson(30, (1, 1, 64, 96)).astype(np.float32))
-    found = traced(Restoration(trained, samples=1), image)(image)
+    found = traced(RestorationModule(trained, samples=1), image)(image)
     assert isinstance(found, torch.Tensor) and found.shape == image.shape
-    restoration = Restoration(trained, samples=1)
+    restoration = RestorationModule(trained, samples=1)
     step = restoration.size_divisor
     other = torch.rand(1, 1, 64 + step, 96 + 3 * step) * 60
     module = traced(restoration, image)

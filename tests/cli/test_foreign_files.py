@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from ddpm_lightning.checkpoints.load import load
-from ddpm_lightning.checkpoints.packed import pack
+from ddpm_lightning.checkpoints.safetensors_file import write_safetensors
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.resume import stored
 from ddpm_lightning.utils.errors import UserError
@@ -169,7 +169,7 @@ def spoiled(original, place, node, path):
     content = {**original, "card": json.loads(json.dumps(original["card"]))}
     places(content["card"])[place](node)
     if path.suffix == ".safetensors":
-        pack(content, path)
+        write_safetensors(content, path)
     else:
         torch.save(content, path)
     return path

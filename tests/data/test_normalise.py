@@ -61,13 +61,12 @@ def test_units_change_nothing_but_the_units(factor, most_noise):
     """An image of 1e-7 V and its twin of 100 mV are the same image."""
     normaliser = Percentile(1, 99.8, per_image=True, blur=2.0, floor=1e-6)
     normaliser.fit(images())
-    normaliser.most_noise = most_noise
     image = images()[0]
     small = (factor * image.astype(np.float64)).astype(np.float32)
-    a, b = normaliser.scale(image), normaliser.scale(small)
+    a, b = normaliser.scale(image, most_noise), normaliser.scale(small, most_noise)
     np.testing.assert_allclose(b.normalise(small), a.normalise(image), atol=1e-4)
     flat = np.full((40, 50), factor, np.float32)
-    assert np.isfinite(normaliser.scale(flat).normalise(flat)).all()
+    assert np.isfinite(normaliser.scale(flat, most_noise).normalise(flat)).all()
 
 
 def test_blurred_percentiles_equal_scipy():
@@ -119,11 +118,10 @@ def test_an_empty_field_is_not_noisier_than_what_training_saw():
     stretched = normaliser.scale(100 + noise).normalise(100 + noise)
     untouched = normaliser.scale(full + noise)
     assert np.std(stretched) > 2 and np.std(untouched.normalise(noise)) < 0.2
-    normaliser.most_noise = 0.25
-    assert np.std(normaliser.scale(100 + noise).normalise(noise)) == pytest.approx(0.25, rel=0.03)
-    assert normaliser.scale(full + noise) == untouched
+    assert np.std(normaliser.scale(100 + noise, 0.25).normalise(noise)) == pytest.approx(0.25, rel=0.03)
+    assert normaliser.scale(full + noise, 0.25) == untouched
     normaliser.per_image = False
-    assert normaliser.scale(100 + 9 * noise) == normaliser.fitted
+    assert normaliser.scale(100 + 9 * noise, 0.25) == normaliser.fitted
 
 
 @pytest.mark.parametrize(

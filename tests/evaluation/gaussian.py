@@ -40,7 +40,9 @@ class GaussianRestorer:
         self.width, self.blur, self.seed, self.gain, self.offset = width, blur, seed, gain, offset
         self.method = SimpleNamespace(antithetic=antithetic, deterministic=False)
         self.normalisation = PairNormalisation(FixedRange(0, 200), FixedRange(0, 200))
-        self.trust = SimpleNamespace(normaliser=self.normalisation.input)
+
+    def input_scale(self, plane):
+        return self.normalisation.input.scale(plane)
 
     def prepared(self, plane):
         return plane, 0

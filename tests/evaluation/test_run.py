@@ -54,7 +54,7 @@ def test_numbers_equal_numpy(restorer, rows, scores):
         pair = Noisy()[index]
         samples = np.stack(list(restorer.samples(pair.low, 3, pair.name)))
         versions = {
-            "raw": raw_on_target_scale(restorer.normalisation, pair),
+            "raw": raw_on_target_scale(restorer, pair),
             "single": samples[0],
             "average": samples.mean(0),
         }

@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.checkpoints.load import load
-from ddpm_lightning.inference.distribution_shift import Trust, structure
+from ddpm_lightning.inference.distribution_shift import DistributionShiftCheck, structure
 from ddpm_lightning.metrics.input_statistics import SeenInputs
 from tests.trained import write_checkpoint
 
@@ -29,12 +29,12 @@ def trained(tmp_path_factory):
 
 
 def warnings(trained, planes, pixel_size=None):
-    trust = Trust(trained)
+    trust = DistributionShiftCheck(trained)
     return trust.warnings([trust.describe(plane) for plane in planes], pixel_size)
 
 
 def test_images_of_the_same_kind_pass(trained):
-    assert Trust(trained).checks == ["intensity", "blank", "noise", "spectrum", "pixel size"]
+    assert DistributionShiftCheck(trained).checks == ["intensity", "blank", "noise", "spectrum", "pixel size"]
     warned = [
         bool(warnings(trained, [image(seed, side=96 + seed % 64)], (0.1, 0.11))) for seed in range(100, 120)
     ]
@@ -83,7 +83,7 @@ def test_an_older_checkpoint_knows_the_range_alone(tmp_path):
     del content["card"]["inputs"]
     torch.save(content, path)
     trained = load(path)  # its training images reached from -1 to 1 on its scale
-    assert Trust(trained).checks == ["intensity", "blank"]
+    assert DistributionShiftCheck(trained).checks == ["intensity", "blank"]
     assert warnings(trained, [image(0)]) == []
     assert warnings(trained, [image(0, gain=4.0)])[0].startswith("intensity: its extreme is at")
 
@@ -101,17 +101,16 @@ def test_the_noise_of_an_image_with_a_scale_of_its_own_is_kept_low_and_named_all
     path = write_checkpoint(tmp_path / "best.ckpt", per_image=True)
     content = torch.load(path, weights_only=True)
     scaling = load(path).normalisation.input
-    scaling.most_noise = None
     content["card"]["inputs"] = SeenInputs.of(
         scaling.scale(image(seed)).normalise(image(seed)) for seed in range(32)
     ).state()
     torch.save(content, path)
     trained, blank = load(path), np.random.default_rng(0).normal(50, 8, (96, 96))
     seen = max(content["card"]["inputs"]["noise"])
-    assert trained.normalisation.input.scale(blank).normalise(blank).std() == pytest.approx(
-        1.25 * seen, rel=0.05
-    )
-    assert trained.normalisation.input.scale(image(5)) == scaling.scale(image(5))
+    assert trained.normalisation.input.scale(blank, trained.most_noise).normalise(
+        blank
+    ).std() == pytest.approx(1.25 * seen, rel=0.05)
+    assert trained.normalisation.input.scale(image(5), trained.most_noise) == scaling.scale(image(5))
     (line,) = (line for line in warnings(trained, [blank]) if line.startswith("noise: "))
     assert float(line.split()[1]) > 2
     assert warnings(trained, [image(100)]) == []
@@ -120,5 +119,5 @@ def test_the_noise_of_an_image_with_a_scale_of_its_own_is_kept_low_and_named_all
 def test_large_images_are_judged_by_their_middle(trained):
     large = np.full((1500, 1400), 50, np.float32)
     large[238:1262, 188:1212] = image(5, side=1024)
-    trust = Trust(trained)
+    trust = DistributionShiftCheck(trained)
     assert trust.describe(large) == trust.describe(image(5, side=1024))

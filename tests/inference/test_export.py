@@ -8,7 +8,7 @@ from scipy import ndimage
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.data.normalise import Percentile
 from ddpm_lightning.inference.bioimage import sample_of
-from ddpm_lightning.inference.export import Restoration, save, scale_of, traced
+from ddpm_lightning.inference.export import RestorationModule, save, scale_of, traced
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
@@ -35,7 +35,7 @@ def test_the_file_does_what_the_restorer_does_at_any_size(tmp_path, model, per_i
     trained = load(path, preset="stored")
     if model:
         trained.method.sigma.fill_(0.2)  # which training would have measured
-    module = traced(Restoration(trained, samples=3, seed=4), torch.from_numpy(noisy(1, 1, 48, 64)))
+    module = traced(RestorationModule(trained, samples=3, seed=4), torch.from_numpy(noisy(1, 1, 48, 64)))
     save(module, tmp_path / "weights.pt")
     loaded = torch.jit.load(str(tmp_path / "weights.pt"))
     restorer = Restorer(trained, seed=4, margin=16)
@@ -59,11 +59,10 @@ def test_percentiles_are_those_of_numpy_and_scipy(blur):
     flat = torch.full((1, 1, 40, 40), 7.0)
     low, high = scale_of(normaliser, flat)
     assert low == pytest.approx(7) and high > low
-    normaliser.most_noise = 0.1
-    scale = normaliser.scale(image)
+    scale = normaliser.scale(image, 0.1)
     assert scale.high > np.percentile(blurred, 99.7) + 1
     np.testing.assert_allclose(
-        scale_of(normaliser, torch.from_numpy(image)[None, None]), [scale.low, scale.high], 1e-5
+        scale_of(normaliser, torch.from_numpy(image)[None, None], 0.1), [scale.low, scale.high], 1e-5
     )
 
 
@@ -72,7 +71,7 @@ def test_a_filter_outside_of_torch_is_refused(tmp_path):
     type(trained.method).__module__, kept = "ddpm_lightning.models.classical", type(trained.method).__module__
     try:
         with pytest.raises(UserError, match="runs outside PyTorch"):
-            traced(Restoration(trained, 1), torch.zeros(1, 1, 32, 32))
+            traced(RestorationModule(trained, 1), torch.zeros(1, 1, 32, 32))
     finally:
         type(trained.method).__module__ = kept
 

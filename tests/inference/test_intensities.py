@@ -229,7 +229,7 @@ def test_hot_pixels_change_neither_scale_nor_result_elsewhere(restorer, counts, 
     sound = counts.astype("uint16")
     prepared, count = restorer.prepared(hot)
     assert count == 3 and ((prepared != sound) <= (hot != sound)).all()
-    scales = [restorer.normalisation.input.scale(image) for image in (prepared, sound)]
+    scales = [restorer.input_scale(image) for image in (prepared, sound)]
     assert scales[0].low == pytest.approx(scales[1].low, rel=0.01)
     assert scales[0].high == pytest.approx(scales[1].high, rel=0.01)
 

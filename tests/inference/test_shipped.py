@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from scipy import ndimage
 
-from ddpm_lightning.checkpoints.packed import shipped_models
+from ddpm_lightning.checkpoints.safetensors_file import shipped_models
 from ddpm_lightning.datasets.folder import FolderPairs
 from ddpm_lightning.datasets.simulated_denoising import RecordedPairs
 from ddpm_lightning.inference.restorer import Restorer

@@ -46,7 +46,9 @@ def scores(method):
     high = rng.uniform(20, 80, (48, 48)).astype(np.float32)
     low = high + rng.normal(0, 3, high.shape).astype(np.float32)
     normalisation = PairNormalisation(FixedRange(0, 100), FixedRange(0, 100))
-    restorer = Restorer(SimpleNamespace(method=method, normalisation=normalisation, card={}), tile=None)
+    restorer = Restorer(
+        SimpleNamespace(method=method, normalisation=normalisation, card={}, most_noise=None), tile=None
+    )
     restored = restore_pair(restorer, Pair(low, high, "one", "field"), [1, 4])
     return score_image(0, restored, Scoring(samples=4, curves=False, realism=SHARES), restorer)
 

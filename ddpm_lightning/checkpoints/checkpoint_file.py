@@ -20,7 +20,7 @@ NO_DAMAGE = (
     *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
 
-__all__ = ["AtomicCheckpointIO", "sound", "write_whole"]
+__all__ = ["AtomicCheckpointIO", "is_intact", "write_whole"]
 
 
 def write_whole(content: Any, path: str | Path) -> None:
@@ -30,7 +30,7 @@ def write_whole(content: Any, path: str | Path) -> None:
         torch.save(content, file)
 
 
-def sound(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Says whether a checkpoint is there and whole: a truncated or altered one fails the checksums of its parts.
 
     Raises:

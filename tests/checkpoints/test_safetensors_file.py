@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ddpm_lightning.checkpoints import packed
+from ddpm_lightning.checkpoints import safetensors_file
 from ddpm_lightning.checkpoints.load import load
-from ddpm_lightning.checkpoints.packed import pack, shipped_models
+from ddpm_lightning.checkpoints.safetensors_file import shipped_models, write_safetensors
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
@@ -18,7 +18,7 @@ def original(tmp_path):
 
 @pytest.fixture
 def small(original, tmp_path):
-    pack(torch.load(original, weights_only=True), tmp_path / "small.safetensors", torch.float16)
+    write_safetensors(torch.load(original, weights_only=True), tmp_path / "small.safetensors", torch.float16)
     return tmp_path / "small.safetensors"
 
 
@@ -36,8 +36,10 @@ def test_a_packed_model_is_half_as_large_and_restores_alike(original, small):
 
 def test_single_numbers_keep_their_precision(tmp_path):
     sigma = torch.tensor(0.123456789)
-    pack({"state_dict": {"sigma": sigma, "count": torch.tensor([3])}, "card": {}}, tmp_path / "a.safetensors")
-    found = packed.read_packed(tmp_path / "a.safetensors")["state_dict"]
+    write_safetensors(
+        {"state_dict": {"sigma": sigma, "count": torch.tensor([3])}, "card": {}}, tmp_path / "a.safetensors"
+    )
+    found = safetensors_file.read_safetensors(tmp_path / "a.safetensors")["state_dict"]
     assert found["sigma"] == sigma and found["count"].dtype == torch.int64
 
 
@@ -47,7 +49,7 @@ def test_no_place_of_the_machine_is_passed_on():
         "provenance": {"command": ["train", "data.root=/home/me", "model=a/b"], "machine": {"name": "mine"}},
         "list": [1, None, "relative/path"],
     }
-    assert packed.portable(card) == {
+    assert safetensors_file.portable(card) == {
         "model": {"mean": None, "_target_": "a.b"},
         "provenance": {"command": ["train", "data.root=null", "model=a/b"], "machine": None},
         "list": [1, None, "relative/path"],
@@ -55,7 +57,7 @@ def test_no_place_of_the_machine_is_passed_on():
 
 
 def test_shipped_models_are_known_by_name(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "SHIPPED", tmp_path)
+    monkeypatch.setattr(safetensors_file, "SHIPPED", tmp_path)
     assert shipped_models() == {"small": small}
     assert load("small").path == small
     with pytest.raises(UserError, match="shipped model: small"):
@@ -63,7 +65,7 @@ def test_shipped_models_are_known_by_name(small, tmp_path, monkeypatch):
 
 
 def test_a_file_wins_over_a_shipped_name(original, small, tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "SHIPPED", tmp_path)
+    monkeypatch.setattr(safetensors_file, "SHIPPED", tmp_path)
     monkeypatch.chdir(tmp_path)
     original.rename(tmp_path / "small")
     assert load("small").path.name == "small"
@@ -86,6 +88,6 @@ def test_weights_of_half_precision_are_refused_if_not_finite(original, tmp_path)
     content = torch.load(original, weights_only=True)
     name = next(n for n, t in content["state_dict"].items() if t.numel() > 1 and "weight" in n)
     content["state_dict"][name] = content["state_dict"][name] * 1e9
-    pack(content, tmp_path / "large.safetensors", torch.float16)
+    write_safetensors(content, tmp_path / "large.safetensors", torch.float16)
     with pytest.raises(UserError, match="NaN or infinite"):
         load(tmp_path / "large.safetensors")

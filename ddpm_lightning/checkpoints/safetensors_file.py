@@ -15,7 +15,7 @@ from safetensors.torch import save
 from ddpm_lightning.utils.atomic import write_bytes
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory
 
-__all__ = ["SHIPPED", "SUFFIX", "pack", "portable", "read_packed", "shipped_models"]
+__all__ = ["SHIPPED", "SUFFIX", "write_safetensors", "portable", "read_safetensors", "shipped_models"]
 
 SUFFIX = ".safetensors"
 #: Longest card in characters; ours have ten thousand.
@@ -29,7 +29,7 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob(f"*{SUFFIX}"))}
 
 
-def pack(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float32) -> None:
+def write_safetensors(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes a packed model. Paths on the machine that trained it, which mean nothing elsewhere, are left out.
 
     Args:
@@ -67,7 +67,7 @@ def _without_places(value: Any) -> Any:
     return f"{head}=null" if head else None
 
 
-def read_packed(path: Path) -> dict[str, Any]:
+def read_safetensors(path: Path) -> dict[str, Any]:
     """Reads a packed model as the content of a checkpoint, its weights in float32.
 
     Raises:
