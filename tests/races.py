@@ -21,7 +21,7 @@ import yaml
 from ddpm_lightning.checkpoints.checkpoint_file import is_intact
 from ddpm_lightning.cli import benchmark, cells, main, prepare, restore, train  # noqa: F401  (once, for all forks)
 from ddpm_lightning.utils import lock
-from ddpm_lightning.utils.atomic import print_of
+from ddpm_lightning.utils.atomic import fingerprint
 from tests.conftest import write_pairs
 from tests.datasets.miniatures import write_zebrafish
 from tests.trained import TINY, write_checkpoint
@@ -87,7 +87,7 @@ class Restore:
         for record in records:
             assert "error" not in record, record
             for name, found in record["results"].items():
-                assert print_of(folder / name) == found, name
+                assert fingerprint(folder / name) == found, name
 
     def end(self, folder):
         assert len(json.loads((folder / "restore.json").read_text())["files"]) == 6
@@ -157,7 +157,9 @@ class Prepare:
         if (folder / "manifest.json").exists():
             for pair in json.loads((folder / "manifest.json").read_text())["pairs"]:
                 for role, digest in pair["sha256"].items():
-                    assert print_of(folder / pair["split"] / role / f"{pair['name']}.tif")["sha256"] == digest
+                    assert (
+                        fingerprint(folder / pair["split"] / role / f"{pair['name']}.tif")["sha256"] == digest
+                    )
 
     def end(self, folder):
         return {name: path.read_bytes() for name, path in files(folder).items()}

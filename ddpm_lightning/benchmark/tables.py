@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 from ddpm_lightning.benchmark.plots import plot_bars, plot_perception_distortion, write_panel
 from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
 from ddpm_lightning.evaluation.tables import ARROWS
-from ddpm_lightning.utils.atomic import whole, write_text
+from ddpm_lightning.utils.atomic import atomic_write, write_text
 
 __all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
 
@@ -321,7 +321,7 @@ def _summary(folder: Path) -> dict[str, Any]:
 
 
 def _csv(path: Path, head: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         writer.writerows([_short(value) for value in line] for line in lines)

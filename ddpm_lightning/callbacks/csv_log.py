@@ -8,7 +8,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
-from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count
 
@@ -64,7 +64,7 @@ class RunLog(Logger):
         if not self.rows:
             return
         names = sorted({name for row in self.rows.values() for name in row} - {"step", "epoch"})
-        with whole(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, ["step", "epoch", *names])
             writer.writeheader()
             writer.writerows({**row, "step": step} for step, row in sorted(self.rows.items()))

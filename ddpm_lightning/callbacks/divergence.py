@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from ddpm_lightning.callbacks.checkpoints import Checkpoints
 from ddpm_lightning.callbacks.processes import gathered
-from ddpm_lightning.checkpoints.checkpoint_file import write_whole
+from ddpm_lightning.checkpoints.checkpoint_file import save_atomically
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Divergence"]
@@ -110,7 +110,7 @@ class Divergence(Callback):
                 "gradients": broken,
                 "state_dict": pl_module.state_dict(),
             }
-            write_whole(dump, path)
+            save_atomically(dump, path)
         if isinstance(trainer.checkpoint_callback, Checkpoints):
             trainer.checkpoint_callback.save_state_before(trainer)
         names = sorted(gathered(mine))

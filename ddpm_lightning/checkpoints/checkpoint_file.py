@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from ddpm_lightning.utils.atomic import whole, whole_zip
+from ddpm_lightning.utils.atomic import atomic_write, is_intact_zip
 from ddpm_lightning.utils.lock import check
 
 NO_DAMAGE = (
@@ -20,13 +20,13 @@ NO_DAMAGE = (
     *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
 )
 
-__all__ = ["AtomicCheckpointIO", "is_intact", "write_whole"]
+__all__ = ["AtomicCheckpointIO", "is_intact", "save_atomically"]
 
 
-def write_whole(content: Any, path: str | Path) -> None:
+def save_atomically(content: Any, path: str | Path) -> None:
     """Writes what ``torch.save`` takes; a full disk leaves what was there before."""
     check(path)
-    with whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
 
 
@@ -37,7 +37,7 @@ def is_intact(path: Path) -> bool:
         OSError: If it cannot be read now, which says nothing of what it holds: no permission, no memory, no connection.
     """
     try:
-        return whole_zip(path)
+        return is_intact_zip(path)
     except OSError as error:
         # Other errors are those of offsets that lead nowhere, and of a disk that is damaged itself.
         if error.errno in NO_DAMAGE:
@@ -46,13 +46,13 @@ def is_intact(path: Path) -> bool:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoints by :func:`write_whole`."""
+    """Writes Lightning's checkpoints by :func:`save_atomically`."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Writes a checkpoint; Lightning calls it in the first process alone."""
-        write_whole(checkpoint, path)
+        save_atomically(checkpoint, path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a checkpoint that a better one replaces.

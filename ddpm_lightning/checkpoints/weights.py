@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
-from ddpm_lightning.utils.atomic import whole_zip
+from ddpm_lightning.utils.atomic import is_intact_zip
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory
 
 __all__ = ["check_fit", "checked_weights", "limited_to", "read_weights"]
@@ -49,7 +49,7 @@ def read_weights(path: Path) -> Any:
                 )
     try:
         # A compressed file of a megabyte can unpack to a gigabyte; PyTorch never compresses.
-        if not whole_zip(path):
+        if not is_intact_zip(path):
             raise unreadable
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files cause many different errors

@@ -21,7 +21,7 @@ from ddpm_lightning.cli.evaluate import data_of
 from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.evaluation.run import restore_pair
 from ddpm_lightning.inference.restorer import Restorer, choose_device
-from ddpm_lightning.utils.atomic import read_json, remove_partials, whole, write_json
+from ddpm_lightning.utils.atomic import atomic_write, read_json, remove_partials, write_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import check
 from ddpm_lightning.utils.subprocesses import run_command
@@ -187,5 +187,5 @@ def _write_example(cell: Cell) -> None:
         "single": restored.single,
         "average": restored.average,
     }
-    with whole(cell.folder / "example.npz") as partial, partial.open("wb") as file:
+    with atomic_write(cell.folder / "example.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(file, **images)

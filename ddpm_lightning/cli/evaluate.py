@@ -51,7 +51,13 @@ from ddpm_lightning.reporting.selected_panels import SelectedPanels
 from ddpm_lightning.reporting.summary_page import summary_page
 from ddpm_lightning.simulation.cache import without_new_cache
 from ddpm_lightning.utils.atomic import read_json, remove_partials, write_json, write_text
-from ddpm_lightning.utils.distributed import Share, among_others, in_processes, joined, reproducible
+from ddpm_lightning.utils.distributed import (
+    Shard,
+    is_distributed,
+    process_group,
+    reproducible,
+    run_in_processes,
+)
 from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.lock import check, hold
@@ -99,16 +105,16 @@ def score_checkpoint(settings: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     for protocol in (settings["protocol"], *settings["also"]):
         if protocol not in PROTOCOLS:
             raise compose.unknown("protocol", str(protocol), PROTOCOLS)
-    if settings["processes"] > 1 and not among_others():
-        return in_processes(score_checkpoint, (settings,), settings["processes"])
-    with joined() as share, reproducible(settings["threads"]), ExitStack() as held:
-        return _score(settings, share, held)
+    if settings["processes"] > 1 and not is_distributed():
+        return run_in_processes(score_checkpoint, (settings,), settings["processes"])
+    with process_group() as shard, reproducible(settings["threads"]), ExitStack() as held:
+        return _score(settings, shard, held)
 
 
-def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Path, dict[str, Any]]:
+def _score(settings: dict[str, Any], shard: Shard, held: ExitStack) -> tuple[Path, dict[str, Any]]:
     trained = load(
         settings["checkpoint"],
-        _device(settings["device"], share),
+        shard.device(choose_device(settings["device"])),
         settings["sampler"],
         settings["preset"],
         settings["samples"],
@@ -157,20 +163,20 @@ def _score(settings: dict[str, Any], share: Share, held: ExitStack) -> tuple[Pat
     )
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     folder = expanded(settings["output"] or f"evaluations/{stamp}_{data.name}_{settings['split']}")
-    if share.first:
+    if shard.first:
         held.enter_context(hold(folder, settings["force"]))
         _check_free(folder)
         remove_partials([folder, folder / "figures", folder / "viewer"])
-    folder = share.agree(folder)
+    folder = shard.agree(folder)
     panels = SelectedPanels(folder / "figures", data.name, settings["figures"], count)
-    mine = share.of(count)
+    mine = shard.of(count)
     cost = _cost(restorer, source, mine, scoring.samples)
     counters = torch.zeros(1, dtype=torch.int64)
-    with Meter(cost * len(mine), counters, shown=share.first, doing="evaluating") as meter:
+    with Meter(cost * len(mine), counters, shown=shard.first, doing="evaluating") as meter:
         restorer.tiler.on_tiles = meter.count
         scores = list(evaluate(restorer, source, scoring, meter.over(mine, cost), panels.add))
-    found = share.gather((scores, panels))
-    if not share.first:
+    found = shard.gather((scores, panels))
+    if not shard.first:
         return folder, {}
     scores = sorted((image for images, _ in found for image in images), key=lambda image: image.index)
     scores = by_place(scores)
@@ -289,14 +295,6 @@ def _shares(values: Any) -> tuple[float, ...]:
                 "realism", f"holds {value!r}", allowed="numbers from 0 (the mean) to 1 (a sample)"
             )
     return tuple(sorted({float(value) for value in given}))
-
-
-def _device(name: str, share: Share) -> torch.device:
-    """Returns the device of this process: each has a GPU of its own, as far as they go round."""
-    device = choose_device(name)
-    if device.type == "cuda" and device.index is None and share.processes > 1:
-        return torch.device("cuda", share.rank % torch.cuda.device_count())
-    return device
 
 
 def data_of(trained: Trained, node: dict[str, Any] | None = None) -> PairDataModule:

@@ -52,7 +52,14 @@ from ddpm_lightning.io.notes import KINDS, as_records, counted, total
 from ddpm_lightning.io.stacks import open_stack, stem
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.utils.atomic import DiskFull
-from ddpm_lightning.utils.distributed import Share, among_others, held, in_processes, joined, reproducible
+from ddpm_lightning.utils.distributed import (
+    Shard,
+    is_distributed,
+    lock_in_all,
+    process_group,
+    reproducible,
+    run_in_processes,
+)
 from ddpm_lightning.utils.errors import Interrupted, UserError, printable
 from ddpm_lightning.utils.paths import expanded
 from ddpm_lightning.utils.tile_progress import Meter
@@ -126,12 +133,12 @@ def restore_files(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _restored(settings: dict[str, Any], found: Found, folder: Path) -> list[dict[str, Any]]:
-    processes = 1 if among_others() else min(settings["processes"], len(found.sources))
+    processes = 1 if is_distributed() else min(settings["processes"], len(found.sources))
     # Tiles, files that are finished, and whether it is known which were finished before, of each process.
     counters = torch.zeros((3, processes), dtype=torch.int64).share_memory_()
     try:
         if processes > 1:
-            return in_processes(_in_process, (settings, found, folder, counters), processes)
+            return run_in_processes(_in_process, (settings, found, folder, counters), processes)
         return _in_process(settings, found, folder, counters)
     except (KeyboardInterrupt, Interrupted) as stop:
         number = stop.code - 128 if isinstance(stop, Interrupted) else signal.SIGINT
@@ -143,10 +150,10 @@ def _in_process(
 ) -> list[dict[str, Any]]:
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     # Canvases by one thread, tiles side by side: the bytes do not depend on the number of threads.
-    with joined() as share, reproducible(threads=1), held(folder, settings["force"], share):
-        restorer = _restorer(settings, threads, share)
+    with process_group() as shard, reproducible(threads=1), lock_in_all(folder, settings["force"], shard):
+        restorer = _restorer(settings, threads, shard)
         settings = {**settings, "samples": restorer.trained.samples}
-        return _restore(restorer, settings, found, folder, share, counters)
+        return _restore(restorer, settings, found, folder, shard, counters)
 
 
 def _files(settings: dict[str, Any]) -> tuple[Found, Path]:
@@ -168,11 +175,8 @@ def _files(settings: dict[str, Any]) -> tuple[Found, Path]:
     return find_files(given, folder), folder
 
 
-def _restorer(settings: dict[str, Any], threads: int, share: Share) -> Restorer:
-    device = choose_device(settings["device"])
-    if device.type == "cuda" and device.index is None and share.processes > 1:
-        # Each process has a GPU of its own, as far as they go round.
-        device = torch.device("cuda", share.rank % torch.cuda.device_count())
+def _restorer(settings: dict[str, Any], threads: int, shard: Shard) -> Restorer:
+    device = shard.device(choose_device(settings["device"]))
     names = ("tile", "overlap", "seed", "bfloat16", "batch", "margin", "tolerance", "compiled", "hot_pixels")
     ways = (settings[name] for name in ("sampler", "preset", "samples", "tta", "trust"))
     return Restorer(
@@ -219,7 +223,7 @@ def _restore(
     settings: dict[str, Any],
     found: Found,
     folder: Path,
-    share: Share,
+    shard: Shard,
     counters: torch.Tensor,
 ) -> list[dict[str, Any]]:
     how, files = _how(restorer, settings), found.sources
@@ -231,32 +235,32 @@ def _restore(
     about, decisive = _about(restorer, settings, how.intervals)
     records = Records(folder, about, decisive)
     began = time.monotonic()
-    if share.first:
+    if shard.first:
         records.begin(results)
     # Processes agree on what is left to do before any of them adds to what is done.
-    standing = share.agree({source: records.existing(source, results[source]) for source in files})
+    standing = shard.agree({source: records.existing(source, results[source]) for source in files})
     done = {source: one.record for source, one in standing.items() if one.record and not one.missing}
-    if share.first:
+    if shard.first:
         for line in in_words(standing, folder, _changed(records.before, about)):
             print(printable(line))
         drawn = [source for source in files if previews_alone(standing[source])]
         done |= {source: plot_preview(records, source, standing[source], how.channels) for source in drawn}
-    done = share.agree(done)
+    done = shard.agree(done)
     waiting = [source for source in files if source not in done]
-    if share.first and waiting and how.std and how.samples == 1:
+    if shard.first and waiting and how.std and how.samples == 1:
         print("one sample of each image: there is no standard deviation, and none is written")
-    if share.first and waiting and settings["entropy"] and how.samples < FEW_SAMPLES:
+    if shard.first and waiting and settings["entropy"] and how.samples < FEW_SAMPLES:
         print(f"the entropy of {how.samples} samples takes few values and tells little: make about 15")
     infos = {source: _info(source, how) for source in waiting}
     cost = {source: plane_cost(restorer, info, how.samples) if info else 0 for source, info in infos.items()}
     total = sum(cost[source] * info.plane_count for source, info in infos.items() if info)
     mine: dict[Path, dict[str, Any]] = {}
     # Under torchrun there is no memory to share, and each process counts for itself.
-    place = share.rank if counters.shape[1] == share.processes else 0
-    counters[1, place], counters[2, place] = share.first * (len(files) - len(waiting)), 1
-    with closing(records), Meter(total, counters[0], place, shown=share.first) as meter:
+    place = shard.rank if counters.shape[1] == shard.processes else 0
+    counters[1, place], counters[2, place] = shard.first * (len(files) - len(waiting)), 1
+    with closing(records), Meter(total, counters[0], place, shown=shard.first) as meter:
         restorer.tiler.on_tiles, restorer.tiler.say = meter.count, meter.say
-        for number in share.of(len(waiting)):
+        for number in shard.of(len(waiting)):
             source = waiting[number]
             meter.name(printable(source.name))
             meter.expect(cost[source])
@@ -287,8 +291,8 @@ def _restore(
                     raise
                 meter.say(f"skipped: {error}")
                 mine[source] = {"file": source.name, "error": str(error)}
-        gathered = share.gather(mine)
-    if not share.first:
+        gathered = shard.gather(mine)
+    if not shard.first:
         return []
     made = {source: record for part in gathered for source, record in part.items()}
     ordered = [made[source] if source in made else done[source] for source in files]
@@ -332,7 +336,7 @@ def _plan(settings: dict[str, Any]) -> str:
     found, _ = _files(settings)
     threads = settings["workers"] or max(1, torch.get_num_threads() // settings["processes"])
     with reproducible(threads=1):
-        restorer = _restorer(settings, threads, Share())
+        restorer = _restorer(settings, threads, Shard())
         settings = {**settings, "samples": restorer.trained.samples}
         how, infos, lines = _how(restorer, settings), [], [note.text for note in found.notes]
         for source in found.sources:

@@ -19,7 +19,7 @@ from ddpm_lightning.training import two_stage
 from ddpm_lightning.training.config_file import read_config
 from ddpm_lightning.training.provenance import data_hash
 from ddpm_lightning.training.run_config import check_groups
-from ddpm_lightning.utils.atomic import read_json, whole
+from ddpm_lightning.utils.atomic import atomic_write, read_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
 
@@ -115,7 +115,7 @@ def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
         if is_intact(path):
             if path != there[0] and speaks:
                 print(f"{there[0]} is damaged: the run resumes from {path.name} instead")
-                with whole(there[0]) as partial:
+                with atomic_write(there[0]) as partial:
                     shutil.copy(path, partial)
             return path
     if there:

@@ -12,7 +12,7 @@ from ddpm_lightning.inference.records import Existing, Records, tracked_results
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.io.notes import counted
 from ddpm_lightning.io.stacks import open_stack
-from ddpm_lightning.utils.distributed import among_others
+from ddpm_lightning.utils.distributed import is_distributed
 
 __all__ = ["plot_preview", "in_words", "kept_in_words", "previews_alone", "write_preview"]
 
@@ -73,7 +73,7 @@ def kept_in_words(counters: torch.Tensor, files: int, folder: Path) -> str:
     """
     if not counters[2].any():
         return ""
-    if among_others():  # each process knows of its own files only
+    if is_distributed():  # each process knows of its own files only
         return f"files that are finished are kept in {folder}"
     count = int(counters[1].sum())
     if not count:

@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli.sweep import RECORD
-from ddpm_lightning.utils.atomic import read_json, whole
+from ddpm_lightning.utils.atomic import atomic_write, read_json
 
 __all__ = ["WriteSummary", "rows_of", "write_summary"]
 
@@ -52,7 +52,10 @@ def write_summary(folder: Path) -> list[dict[str, Any]]:
     if not rows:
         return rows
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with whole(folder / "summary.csv") as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(folder / "summary.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
@@ -123,7 +126,7 @@ def _draw(rows: Sequence[dict[str, Any]], swept: Sequence[str], path: Path) -> N
     axes.set_title(f"{len(finished)} of {len(rows)} jobs finished", fontsize="medium")
     if any(lines):
         axes.legend(fontsize="small")
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.audit import Audit, SplitAudit
-from ddpm_lightning.datasets.preparation.files import write_whole
+from ddpm_lightning.datasets.preparation.files import write_file
 from ddpm_lightning.simulation.contact_sheet import contact_sheet
 from ddpm_lightning.utils.errors import UserError
 
@@ -60,9 +60,9 @@ def write_audit(
     if chosen:
         image = io.BytesIO()
         contact_sheet(chosen, samples=min(map(len, chosen.values()))).savefig(image, format="png", dpi=130)
-        write_whole(folder / "audit.png", image.getvalue())
+        write_file(folder / "audit.png", image.getvalue())
     path = folder / "audit.md"
-    write_whole(path, markdown(name, audit, facts, manifest, bool(chosen)).encode())
+    write_file(path, markdown(name, audit, facts, manifest, bool(chosen)).encode())
     return path
 
 

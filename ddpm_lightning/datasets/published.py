@@ -15,11 +15,10 @@ from ddpm_lightning.datasets.folder import FolderPairs
 from ddpm_lightning.datasets.preparation.archive import is_archive, unpack
 from ddpm_lightning.datasets.preparation.build import Preparation, build
 from ddpm_lightning.datasets.preparation.download import Progress, Remote, fetch
-from ddpm_lightning.datasets.preparation.files import sha256
 from ddpm_lightning.datasets.preparation.layouts import Found, Layout, find_pairs
 from ddpm_lightning.datasets.preparation.manifest import MANIFEST, read_manifest
 from ddpm_lightning.simulation.degrade import Degradations, degraded
-from ddpm_lightning.utils.atomic import remove_partials
+from ddpm_lightning.utils.atomic import remove_partials, sha256
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
 from ddpm_lightning.utils.settings import Text

@@ -89,8 +89,9 @@ class SimulatedDenoising(PairDataModule):
     @property
     def facts(self) -> str:
         """What is known of the set, as Markdown."""
-        kinds = ", ".join(self.specimens)
-        return f"Simulated {kinds} under microscopes drawn at random, world {self.world}. No microscope was involved."
+        specimens = ", ".join(self.specimens)
+        made = f"Simulated {specimens} under random microscopes, dataset seed {self.dataset_seed}."
+        return f"{made} No microscope was involved."
 
     def source(self, split: str) -> RecordedPairs:
         """Returns the pairs of a split."""

@@ -92,7 +92,7 @@ class SimulatedMixture(PairDataModule):
     def facts(self) -> str:
         """What is known of the set, as Markdown."""
         kinds = ", ".join(f"{specimen} at dose {dose:g}" for dose, specimen in self.kinds)
-        return f"Simulated, world {self.world}: {kinds}. No microscope was involved."
+        return f"Simulated, dataset seed {self.dataset_seed}: {kinds}. No microscope was involved."
 
     def source(self, split: str) -> Interleaved:
         """Returns the pairs of a split; each kind shows specimens of its own."""

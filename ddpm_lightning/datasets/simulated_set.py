@@ -46,9 +46,8 @@ class SimulatedData(PairDataModule):
     @property
     def facts(self) -> str:
         """What is known of the set, as Markdown."""
-        return (
-            f"Simulated {self.specimen}, world {self.world}, dose {self.dose:g}: no microscope was involved."
-        )
+        settings = f"dataset seed {self.dataset_seed}, dose {self.dose:g}"
+        return f"Simulated {self.specimen}, {settings}: no microscope was involved."
 
     def source(self, split: str) -> SimulatedPairs:
         """Returns the pairs of a split."""

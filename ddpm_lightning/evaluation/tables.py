@@ -9,7 +9,7 @@ from typing import Any
 
 from ddpm_lightning.evaluation.run import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.metrics.collection import EXTRA_METRICS, METRICS, REFERENCE_METRICS, RESOLUTION_METRICS
-from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = [
@@ -95,7 +95,7 @@ def write_uncertainty(scores: Sequence[ImageScores], path: Path) -> None:
 
 
 def _write(path: Path, lines: list[list[Any]]) -> None:
-    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(lines)
 
 

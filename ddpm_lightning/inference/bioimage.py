@@ -16,7 +16,7 @@ import torch
 
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.inference.export import RestorationModule, save, traced
-from ddpm_lightning.utils.atomic import disk_full_named, whole
+from ddpm_lightning.utils.atomic import atomic_write, disk_full_errors
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["About", "sample_of", "specification", "write_package"]
@@ -104,7 +104,7 @@ def write_package(
 
     restoration = RestorationModule(trained, samples, seed)
     module = traced(restoration, torch.from_numpy(sample))
-    with tempfile.TemporaryDirectory() as name, disk_full_named(name):
+    with tempfile.TemporaryDirectory() as name, disk_full_errors(name):
         folder = Path(name)
         save(module, folder / "weights.pt")
         # What is stored is what the stored weights do.
@@ -123,7 +123,7 @@ def write_package(
             save_bioimageio_package(model, output_path=folder / "package.zip")
         except (ValidationError, ValueError) as error:
             raise UserError("export", " ".join(str(error).split())) from error
-        with whole(path) as partial:
+        with atomic_write(path) as partial:
             shutil.copyfile(folder / "package.zip", partial)
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.normalise import NO_FLOOR, FixedRange, Normaliser, Percentile
 from ddpm_lightning.models.protocol import samples_of
-from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["RestorationModule", "check_trained", "divisor", "save", "traced"]
@@ -192,5 +192,5 @@ def traced(restoration: RestorationModule, example: Tensor) -> torch.jit.ScriptM
 
 def save(module: Any, path: Path) -> None:
     """Writes a traced module."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         torch.jit.save(module, str(partial))

@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ddpm_lightning.inference.sources import Source
-from ddpm_lightning.utils.atomic import Print, noted, print_of, remove_partials, text_of, write_json
+from ddpm_lightning.utils.atomic import (
+    Fingerprint,
+    fingerprint,
+    read_text,
+    recorded_writes,
+    remove_partials,
+    write_json,
+)
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import check
 
@@ -39,7 +46,7 @@ class Tracked:
 
     source: Source
     stamp: dict[str, int]
-    written: Mapping[str, Print]
+    written: Mapping[str, Fingerprint]
 
 
 @contextmanager
@@ -48,7 +55,7 @@ def tracked_results(source: Source | Path) -> Iterator[Tracked]:
     source, stamp = Source.of(source), {}
     with suppress(OSError):  # whoever reads it says what is wrong
         stamp = _stamp(source.file)
-    with noted() as written:
+    with recorded_writes() as written:
         yield Tracked(source, stamp, written)
 
 
@@ -227,7 +234,7 @@ class Records:
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
         try:
-            content = json.loads(text_of(path))
+            content = json.loads(read_text(path))
             if all(map(_sound, [content, *content.get("earlier", [])])):
                 return content
         except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
@@ -268,7 +275,7 @@ def _stamp(source: Path) -> dict[str, int]:
 @lru_cache(maxsize=8)
 def _digest(source: Path, *stamp: int) -> str:
     """Returns the hash of a file with this stamp: the images of one store share it."""
-    return print_of(source)["sha256"]
+    return fingerprint(source)["sha256"]
 
 
 def _unchanged(source: Path, before: Any) -> bool:
@@ -287,6 +294,6 @@ def _unchanged(source: Path, before: Any) -> bool:
 def _holds(path: Path, content: Any) -> bool:
     """Says whether a result is there as it was written."""
     try:
-        return isinstance(content, dict) and os.path.exists(path) and print_of(path) == content
+        return isinstance(content, dict) and os.path.exists(path) and fingerprint(path) == content
     except OSError:
         return False

@@ -20,7 +20,7 @@ from ddpm_lightning.io.plane_reader import Planes
 from ddpm_lightning.io.zarr_metadata import KINDS, describe, to_write
 from ddpm_lightning.io.zarr_paths import stem_of
 from ddpm_lightning.io.zarr_stores import explained, load_zarr, open_image
-from ddpm_lightning.utils.atomic import Draft, disk_full_named
+from ddpm_lightning.utils.atomic import AtomicWriter, disk_full_errors
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["ZarrStack", "ZarrStackWriter"]
@@ -83,12 +83,12 @@ class ZarrStackWriter:
         self.path = Path(path)
         self.info = info if dtype is None else replace(info, dtype=np.dtype(dtype), bits=None)
         self.written, self._derived = 0, dtype is not None
-        self._draft = Draft(self.path, folder=True)
+        self._writer = AtomicWriter(self.path, folder=True)
 
     def __enter__(self) -> Self:
         zarr, info = load_zarr(), self.info
         with self._disk():
-            partial = self._draft.begin()
+            partial = self._writer.begin()
             newer = info.kind == KINDS["0.5"]
             group = zarr.open_group(str(partial), mode="a", zarr_format=3 if newer else 2)
             attributes, of_array, names = to_write(info, stem_of(self.path)[0], self._derived)
@@ -117,19 +117,19 @@ class ZarrStackWriter:
                 if self.written != self.info.plane_count:
                     raise ValueError(f"{self.path}: {self.written} of {self.info.plane_count} planes")
                 with self._disk():
-                    self._draft.keep()  # the folder takes its name
+                    self._writer.commit()  # the folder takes its name
         finally:
-            self._draft.drop()
+            self._writer.discard()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
         try:
-            with disk_full_named(self.path, prod(self.info.shape) * self.info.dtype.itemsize):
+            with disk_full_errors(self.path, prod(self.info.shape) * self.info.dtype.itemsize):
                 yield
         except UserError:
-            self._draft.drop()
+            self._writer.discard()
             raise
         except OSError as error:
-            self._draft.drop()
+            self._writer.discard()
             remedy = "make room, choose another folder, or change its permissions"
             raise UserError(self.path, f"cannot be written ({error})", remedy=remedy) from error

@@ -20,7 +20,7 @@ from ddpm_lightning.io import scanimage
 from ddpm_lightning.io.image import ImageInfo, to_dtype, turn_white
 from ddpm_lightning.io.tiff_description import codec_options, page_options, plane_options
 from ddpm_lightning.io.tiff_stack import TiffStack, read_image, read_info
-from ddpm_lightning.utils.atomic import Draft, disk_full_named
+from ddpm_lightning.utils.atomic import AtomicWriter, disk_full_errors
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["TiffStack", "TiffStackWriter", "read_image", "read_info", "to_dtype"]
@@ -53,7 +53,7 @@ class TiffStackWriter:
         self.info = info if dtype is None else replace(info, dtype=np.dtype(dtype), bits=None)
         self.written = 0
         self._derived = dtype is not None
-        self._draft = Draft(self.path)
+        self._writer = AtomicWriter(self.path)
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class TiffStackWriter:
         self._every |= {"contiguous": True} if shared else codec
         self._first |= {"truncate": True} if single_header else {}
         with self._disk():
-            self._file = self._draft.begin().open("r+b")
+            self._file = self._writer.begin().open("r+b")
             order = info.tags.byteorder if info.tags else "<"
             big = info.bigtiff or (large and not single_header)
             self._tiff = TiffWriter(self._file, bigtiff=big, byteorder=order, ome=False)
@@ -103,7 +103,7 @@ class TiffStackWriter:
                 with self._disk():
                     self._tiff.close()
                     self._file.close()
-                    self._draft.keep()  # the file takes its name
+                    self._writer.commit()  # the file takes its name
         finally:
             self._discard()
 
@@ -111,13 +111,13 @@ class TiffStackWriter:
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
-        self._draft.drop()
+        self._writer.discard()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
         """Turns the troubles of a file system into one sentence, and leaves nothing half-written."""
         try:
-            with disk_full_named(self.path, prod(self.info.shape) * self.info.dtype.itemsize):
+            with disk_full_errors(self.path, prod(self.info.shape) * self.info.dtype.itemsize):
                 yield
         except UserError:
             self._discard()

@@ -20,7 +20,7 @@ from ddpm_lightning.evaluation.statistics import Estimate
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.reporting.comparison_tables import in_words, too_few_fields
 from ddpm_lightning.reporting.viewer_images import rescaled
-from ddpm_lightning.utils.atomic import text_of
+from ddpm_lightning.utils.atomic import read_text
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of
 from ddpm_lightning.utils.plain import check_plain
@@ -72,7 +72,7 @@ def read_evaluation(folder: Path, name: str) -> Evaluation:
     for place in (folder, folder / "evaluation"):
         if (place / "summary.json").is_file() and (place / "metrics.csv").is_file():
             try:
-                summary = json.loads(text_of(place / "summary.json"))
+                summary = json.loads(read_text(place / "summary.json"))
                 check_plain(summary, "summary")
                 _check(summary)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

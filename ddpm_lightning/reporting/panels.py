@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.atomic import atomic_write
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
@@ -163,7 +163,7 @@ def plot_zoom(zoom: Zoom, path: Path) -> None:
 
 def save(figure: pyplot.Figure, path: Path) -> None:
     """Writes a figure and forgets it."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, dpi=110, format="png")
     pyplot.close(figure)
 

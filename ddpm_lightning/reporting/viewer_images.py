@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ddpm_lightning.reporting.panels import limits
-from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.atomic import atomic_write
 
 __all__ = ["ViewerImages", "rescaled", "write_viewer_images"]
 
@@ -65,7 +65,7 @@ def write_viewer_images(
             low, high = limits(version) if name == "low" else grey
             pixels = (255 * np.clip((version - low) / (high - low), 0, 1)).round().astype(np.uint8)
         files[name] = f"viewer/{_file_name(image)}_{name}.png"
-        with whole(folder / files[name]) as partial:
+        with atomic_write(folder / files[name]) as partial:
             Image.fromarray(pixels).save(partial, format="PNG", optimize=True)
     return ViewerImages(image, files, cut["target"].shape, pixel_size, max(full, 0.0))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 
 
@@ -74,7 +74,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Writes a nest of dictionaries and lists of arrays; other values must suit JSON."""
     arrays: dict[str, np.ndarray] = {}
     outline = json.dumps(_flatten(content, "", arrays))
-    with whole(path, lasting=False) as partial, partial.open("wb") as file:
+    with atomic_write(path, durable=False) as partial, partial.open("wb") as file:
         np.savez(file, outline=np.array(outline), **arrays)
 
 

@@ -1,4 +1,4 @@
-"""Atomic writes: files are written under a hidden name in the same folder, then renamed.
+"""Atomic writes: a file is written under a hidden name in the same folder, and renamed once it is complete.
 
 The hidden name is random and must not exist, so no two processes write to the same file, and no existing link is
 followed. The content is flushed to the disk before the file is renamed.
@@ -22,18 +22,20 @@ from typing import Any
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = [
+    "AtomicWriter",
+    "DiskError",
     "DiskFull",
-    "Draft",
-    "Print",
-    "disk_full_named",
-    "new_file",
-    "noted",
-    "print_of",
+    "Fingerprint",
+    "atomic_write",
+    "create_new",
+    "disk_full_errors",
+    "fingerprint",
+    "is_intact_zip",
     "read_json",
+    "read_text",
+    "recorded_writes",
     "remove_partials",
-    "text_of",
-    "whole",
-    "whole_zip",
+    "sha256",
     "write_bytes",
     "write_json",
     "write_text",
@@ -41,56 +43,60 @@ __all__ = [
 
 #: Pattern of the hidden names of this program, which :func:`_hidden` makes.
 PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
-#: Bytes of a name that its hidden name repeats, because names may have the maximum length.
+#: Bytes of the name that the hidden name repeats; names may have the maximum length.
 REPEATED = 200
-#: No record of this program is larger; a sparse file of any size takes no room.
+#: Maximum size in bytes of the text files that are read; a sparse file of any size takes no disk space.
 LARGEST_TEXT = 2**28
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: Size and hash of a file or folder: ``{"bytes": …, "sha256": …}``.
-Print = dict[str, Any]
-_noted: ContextVar[dict[str, Print] | None] = ContextVar("noted", default=None)
+Fingerprint = dict[str, Any]
+_recorded: ContextVar[dict[str, Fingerprint] | None] = ContextVar("recorded", default=None)
 
 
-class DiskFull(UserError):
-    """The disk is full, so writing other files would fail too."""
+class DiskError(UserError):
+    """The folder cannot be written to, so writing other files there would fail too."""
+
+
+class DiskFull(DiskError):
+    """The disk is full."""
 
 
 @contextmanager
-def whole(path: str | Path, folder: bool = False, lasting: bool = True) -> Iterator[Path]:
-    """Gives the name under which to write a file, which takes its own name when the block ends without an error.
+def atomic_write(path: str | Path, folder: bool = False, durable: bool = True) -> Iterator[Path]:
+    """Yields a hidden path to write to, which is renamed to the path when the block ends without an error.
 
     Until then, an existing file is kept. A process that is killed leaves the hidden file behind.
 
     Args:
         path: The file; its folder is created.
-        folder: Whether it is a folder, like Zarr images.
-        lasting: Whether to flush it to the disk; not needed for files that can be recreated and are verified when read.
+        folder: Whether it is a folder, such as a Zarr image.
+        durable: Whether to flush it to the disk; not needed for files that can be recreated and are verified when read.
 
     Raises:
         DiskFull: If the disk is full.
         OSError: If the file cannot be written for another reason.
     """
-    draft = Draft(path, folder, lasting)
+    writer = AtomicWriter(path, folder, durable)
     try:
-        with disk_full_named(path):
-            yield draft.begin()
-            draft.keep()
+        with disk_full_errors(path):
+            yield writer.begin()
+            writer.commit()
     finally:
-        draft.drop()
+        writer.discard()
 
 
-class Draft:
-    """A file that is being written, for writers that do not fit one ``with`` block; otherwise use :func:`whole`.
+class AtomicWriter:
+    """:func:`atomic_write` in steps, for writers that do not fit one ``with`` block.
 
     Args:
         path: The file.
         folder: Whether it is a folder.
-        lasting: Whether to flush it to the disk.
+        durable: Whether to flush it to the disk.
     """
 
-    def __init__(self, path: str | Path, folder: bool = False, lasting: bool = True) -> None:
-        self.path, self.folder, self.lasting = Path(path), folder, lasting
+    def __init__(self, path: str | Path, folder: bool = False, durable: bool = True) -> None:
+        self.path, self.folder, self.durable = Path(path), folder, durable
         self._partial: Path | None = None
 
     def begin(self) -> Path:
@@ -102,36 +108,38 @@ class Draft:
         if self.folder:
             partial.mkdir()
         else:
-            os.close(new_file(partial))
+            os.close(create_new(partial))
         self._partial = partial
         return partial
 
-    def keep(self) -> None:
+    def commit(self) -> None:
         """Flushes the content to the disk and renames the file."""
-        if self.lasting:
-            _settle(self._partial)
-        if (prints := _noted.get()) is not None:
-            prints[os.path.abspath(self.path)] = print_of(self._partial)
+        partial = self._partial
+        assert partial is not None, "begin was not called"
+        if self.durable:
+            _flush(partial)
+        if (recorded := _recorded.get()) is not None:
+            recorded[os.path.abspath(self.path)] = fingerprint(partial)
         if self.folder and self.path.is_dir() and not self.path.is_symlink():
             # A folder can only replace an empty one, so the old one is moved away once everything is written.
-            aside = _hidden(self.path)
-            self.path.replace(aside)
-            self._partial.replace(self.path)
-            _remove(aside)
+            old = _hidden(self.path)
+            self.path.replace(old)
+            partial.replace(self.path)
+            _remove(old)
         else:
-            self._partial.replace(self.path)
+            partial.replace(self.path)
         self._partial = None
-        if self.lasting:
-            _settle_names(self.path.parent)
+        if self.durable:
+            _flush_names(self.path.parent)
 
-    def drop(self) -> None:
-        """Removes what was written, unless it was kept."""
+    def discard(self) -> None:
+        """Removes what was written, unless it was committed."""
         if self._partial is not None:
             _remove(self._partial)
             self._partial = None
 
 
-def new_file(path: Path) -> int:
+def create_new(path: Path) -> int:
     """Creates a new file with default permissions, and returns its descriptor.
 
     Raises:
@@ -142,7 +150,7 @@ def new_file(path: Path) -> int:
 
 
 @contextmanager
-def disk_full_named(path: str | Path, size: int | None = None) -> Iterator[None]:
+def disk_full_errors(path: str | Path, size: int | None = None) -> Iterator[None]:
     """Turns errors caused by a full disk, which vary and may not name the file, into :class:`DiskFull`.
 
     Args:
@@ -171,7 +179,7 @@ def _has_room(folder: Path) -> bool:
     """Says whether there is space for a file in a folder; other errors, such as permissions, count as yes."""
     probe = _hidden(folder / "probe")
     try:
-        descriptor = new_file(probe)
+        descriptor = create_new(probe)
     except OSError as error:
         return error.errno not in FULL
     try:
@@ -190,7 +198,7 @@ def _hidden(path: Path) -> Path:
     return path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
 
 
-def _settle(partial: Path) -> None:
+def _flush(partial: Path) -> None:
     """Flushes a file, or all files of a folder, to the disk."""
     for file in _files(partial):
         descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
@@ -200,7 +208,7 @@ def _settle(partial: Path) -> None:
             os.close(descriptor)
 
 
-def _settle_names(folder: Path) -> None:
+def _flush_names(folder: Path) -> None:
     """Flushes the names in a folder to the disk, if the system supports it."""
     if os.name != "posix":
         return
@@ -231,7 +239,13 @@ def remove_partials(folders: Iterable[Path]) -> None:
                 _remove(path)
 
 
-def print_of(path: Path) -> Print:
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, as ``sha256sum`` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(path: Path) -> Fingerprint:
     """Returns the size and SHA-256 of a file, or of all names and contents of a folder."""
     if path.is_file():
         with path.open("rb") as file:
@@ -241,7 +255,7 @@ def print_of(path: Path) -> Print:
         raise OSError(errno.EINVAL, "is neither a file nor a folder", str(path))
     total, size = hashlib.sha256(), 0
     for file in _files(path):
-        found = print_of(file)
+        found = fingerprint(file)
         size += found["bytes"]
         total.update(f"{found['sha256']} {os.fsencode(file.relative_to(path)).hex()}\n".encode())
     return {"bytes": size, "sha256": total.hexdigest()}
@@ -252,41 +266,41 @@ def _files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def noted() -> Iterator[dict[str, Print]]:
-    """Records size and hash of every file that :func:`whole` writes in this block, by absolute path.
+def recorded_writes() -> Iterator[dict[str, Fingerprint]]:
+    """Records the fingerprint of every file that :func:`atomic_write` writes in this block, by absolute path.
 
-    They are those of the written content, even if the file changes afterwards.
+    It is that of the content as written, even if the file changes afterwards.
     """
-    prints: dict[str, Print] = {}
-    token = _noted.set(prints)
+    recorded: dict[str, Fingerprint] = {}
+    token = _recorded.set(recorded)
     try:
-        yield prints
+        yield recorded
     finally:
-        _noted.reset(token)
+        _recorded.reset(token)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes bytes."""
-    with whole(path) as partial:
+    """Writes bytes atomically."""
+    with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text in UTF-8."""
+    """Writes a text atomically, in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Writes plain containers; numbers must be finite."""
+    """Writes plain containers atomically, as JSON; numbers must be finite."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def text_of(path: Path) -> str:
-    """Returns the text of a file in UTF-8 that may come from a stranger.
+def read_text(path: Path) -> str:
+    """Returns the text of an untrusted file in UTF-8.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no ordinary file, which could be waited for without end, or gigantic, or no text.
+        ValueError: If it is not a regular file (reading a pipe could block forever), too large, or not UTF-8.
     """
     if not path.is_file() and path.exists():
         raise ValueError(f"{path} is not a file")
@@ -296,15 +310,15 @@ def text_of(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns what a JSON file holds; nothing, if it is not there or was not written by us."""
+    """Returns the content of a JSON file; an empty dictionary if the file is missing or is not a JSON object."""
     try:
-        content = json.loads(text_of(path))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def whole_zip(path: Path) -> bool:
+def is_intact_zip(path: Path) -> bool:
     """Says whether a file is an intact ZIP archive of uncompressed parts, as PyTorch writes checkpoints.
 
     Compressed or overlapping parts could be a thousand times as large as the file.

@@ -1,11 +1,11 @@
-"""Images shared out among processes, and what they found brought together again.
+"""Distributes images over processes and devices, and gathers the results.
 
-Process ``rank`` of ``processes`` takes the images ``rank``, ``rank + processes``, … and no other: none is repeated to
-make the shares even, so a process may have one image less, or none at all. The processes meet only twice, however long
-their shares take: to agree on the folder of the results, and when all are done. So there is nothing to deadlock on.
+Process ``rank`` of ``processes`` takes the images ``rank``, ``rank + processes``, … and no others. No image is repeated
+to make the shards equal, so a process may have one image fewer, or none at all. The processes communicate only at the
+beginning, to agree on the folder of the results, and at the end: they cannot deadlock in between.
 
-The processes are those of torchrun, or are started here. The table is the same to the last digit for any number of
-them: :func:`reproducible` fixes the number of threads, on which the order of summation depends.
+The processes are those of torchrun, or are started here. Results are identical to the last digit for any number of
+processes: :func:`reproducible` fixes the number of threads, on which the order of summation depends.
 """
 
 import os
@@ -19,28 +19,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
-from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessException, ProcessExitedException, spawn
 
 from ddpm_lightning.utils.errors import Interrupted, UserError
 from ddpm_lightning.utils.lock import hold
 from ddpm_lightning.utils.signals import raised
 
-__all__ = ["Share", "among_others", "held", "in_processes", "joined", "reproducible"]
+__all__ = ["Shard", "is_distributed", "lock_in_all", "process_group", "reproducible", "run_in_processes"]
 
-#: One process may still work when another has long finished; whoever started them notices when one dies.
+#: How long a process waits for the others. Their work may take days; if one dies, the process that started it notices.
 PATIENCE = timedelta(days=30)
-#: Seconds in which a process that is told to end clears away what it had begun.
-PARTING = 20
+#: Seconds that a process has to clean up after it is told to end.
+GRACE = 20
 
 
 @dataclass(frozen=True)
-class Share:
-    """The part of one process.
+class Shard:
+    """The part of the work that one process does.
 
     Attributes:
-        rank: Number of this process.
-        processes: Number of all.
+        rank: Number of this process, from 0.
+        processes: Number of processes.
     """
 
     rank: int = 0
@@ -48,15 +48,15 @@ class Share:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
+        """Whether this is the first process, which prints and writes the results."""
         return self.rank == 0
 
     def of(self, count: int) -> range:
-        """Returns which of so many images are for this process."""
+        """Returns the indices of this process, out of ``range(count)``."""
         return range(self.rank, count, self.processes)
 
     def agree(self, item: Any) -> Any:
-        """Returns what the first process gives here; all must call it."""
+        """Returns the item of the first process; all processes must call it."""
         if self.processes == 1:
             return item
         items = [item]
@@ -64,47 +64,53 @@ class Share:
         return items[0]
 
     def gather(self, item: Any) -> list[Any]:
-        """Returns the items of all processes in the first one, by rank, and nothing in the others; all must call it."""
+        """Returns the items of all processes in the first one, by rank, and ``[]`` in the others; all must call it."""
         if self.processes == 1:
             return [item]
         items = [None] * self.processes if self.first else None
         distributed.gather_object(item, items, dst=0)
         return items or []
 
+    def device(self, device: torch.device) -> torch.device:
+        """Returns the device of this process: processes share the GPUs unless the device has a number."""
+        if device.type == "cuda" and device.index is None and self.processes > 1:
+            return torch.device("cuda", self.rank % torch.cuda.device_count())
+        return device
 
-def among_others() -> bool:
-    """Says whether torchrun, or :func:`in_processes`, started this process as one of several."""
+
+def is_distributed() -> bool:
+    """Says whether torchrun, or :func:`run_in_processes`, started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 @contextmanager
-def joined() -> Iterator[Share]:
-    """Joins the other processes, where there are any, for as long as the context lasts."""
-    if not among_others():
-        yield Share()
+def process_group() -> Iterator[Shard]:
+    """Connects this process with the others, if there are any, for the duration of the block."""
+    if not is_distributed():
+        yield Shard()
     elif distributed.is_initialized():
-        yield Share(distributed.get_rank(), distributed.get_world_size())
+        yield Shard(distributed.get_rank(), distributed.get_world_size())
     else:
         distributed.init_process_group("gloo", timeout=PATIENCE)
         try:
-            yield Share(distributed.get_rank(), distributed.get_world_size())
+            yield Shard(distributed.get_rank(), distributed.get_world_size())
         finally:
             distributed.destroy_process_group()
 
 
 @contextmanager
-def held(folder: Path, force: bool, share: Share) -> Iterator[None]:
-    """Holds the folder of the results in all processes: the first takes it, the others share it."""
+def lock_in_all(folder: Path, force: bool, shard: Shard) -> Iterator[None]:
+    """Locks the folder of the results in all processes: the first takes the lock, the others share it."""
     with ExitStack() as stack:
-        token = share.agree(stack.enter_context(hold(folder, force)) if share.first else "")
-        if not share.first:
+        token = shard.agree(stack.enter_context(hold(folder, force)) if shard.first else "")
+        if not shard.first:
             stack.enter_context(hold(folder, token=token))
         yield
 
 
 @contextmanager
 def reproducible(threads: int) -> Iterator[None]:
-    """Fixes what rounding depends on: the number of threads, and how GPUs choose among algorithms."""
+    """Fixes what rounding depends on: the number of threads, and the algorithms of GPUs."""
     before = torch.get_num_threads()
     choices = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     torch.set_num_threads(threads)
@@ -116,13 +122,13 @@ def reproducible(threads: int) -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = choices
 
 
-def in_processes(function: Callable[..., Any], arguments: tuple, processes: int) -> Any:
-    """Calls a function in so many new processes, and returns what it returned in the first of them.
+def run_in_processes(function: Callable[..., Any], arguments: tuple, processes: int) -> Any:
+    """Calls a function in new processes, and returns the result of the first of them.
 
     Args:
-        function: A function of a module: the new processes import it.
+        function: A module-level function, because the new processes import it.
         arguments: Its arguments.
-        processes: How many.
+        processes: Number of processes.
 
     Raises:
         UserError: If the function raises one in any process, or a process dies.
@@ -130,8 +136,7 @@ def in_processes(function: Callable[..., Any], arguments: tuple, processes: int)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            begun = (function, arguments, processes, folder)
-            _wait(multiprocessing.spawn(_member, begun, nprocs=processes, join=False))
+            _wait(spawn(_member, (function, arguments, processes, folder), nprocs=processes, join=False))
         except ProcessException as error:
             for path in sorted(folder.glob("error_*")):
                 raise pickle.loads(path.read_bytes()) from None
@@ -139,14 +144,14 @@ def in_processes(function: Callable[..., Any], arguments: tuple, processes: int)
                 raise UserError(
                     f"processes={processes}",
                     f"one of them ended early: {error}",
-                    remedy="if memory was short, take fewer processes, or tile=256 for large images",
+                    remedy="if memory ran out, use fewer processes, or tile=256 for large images",
                 ) from error
             raise
         return pickle.loads((folder / "result").read_bytes())
 
 
 def _wait(processes: Any) -> None:
-    """Waits until all processes have ended; they are told to end where this one is, and where one of them fails."""
+    """Waits until all processes have ended; if this one is interrupted, or one of them fails, the others are ended."""
     try:
         while not processes.join():
             pass
@@ -154,7 +159,7 @@ def _wait(processes: Any) -> None:
         for process in processes.processes:
             process.terminate()
         for process in processes.processes:
-            process.join(PARTING)
+            process.join(GRACE)
             process.kill()
         raise
 
@@ -172,7 +177,7 @@ def _member(rank: int, function: Callable[..., Any], arguments: tuple, processes
     except UserError as error:
         (folder / f"error_{rank}").write_bytes(pickle.dumps(error))
         raise SystemExit(1) from error
-    except (Interrupted, KeyboardInterrupt):  # whoever started this process answers for it
+    except (Interrupted, KeyboardInterrupt):  # reported by the process that started this one
         raise SystemExit(1) from None
     finally:
         if distributed.is_initialized():

@@ -1,4 +1,4 @@
-"""Locks a folder for one job at a time; the file ``.ddpm_lightning.utils.lock`` in it names the owner.
+"""Locks a folder for one job at a time; the file ``.ddpm_lightning.lock`` in it names the owner.
 
 The file is created atomically, so exactly one of several jobs that start together gets the folder, and the others name
 the owner. It is removed when the job ends. If a job was killed, the next one on the same machine finds that its process
@@ -25,7 +25,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from ddpm_lightning.utils.atomic import disk_full_named, new_file, read_json
+from ddpm_lightning.utils.atomic import create_new, disk_full_errors, read_json
 from ddpm_lightning.utils.errors import UserError
 
 try:
@@ -35,7 +35,7 @@ except ImportError:  # Windows: the folder of a killed job needs force=true
 
 __all__ = ["NAME", "Owner", "check", "descriptors", "give_back", "hold", "holder", "tokens"]
 
-NAME = ".ddpm_lightning.utils.lock"
+NAME = ".ddpm_lightning.lock"
 #: Environment variable with the tokens of a job's locks, for the processes that it starts.
 VARIABLE = "DDPM_LIGHTNING_LOCKS"
 #: Seconds within which the remaining processes of a job must end after the process that held the lock.
@@ -124,7 +124,7 @@ def hold(folder: str | Path, force: bool = False, token: str = "") -> Iterator[s
     before = os.environ.get(VARIABLE)
     try:
         try:
-            with disk_full_named(folder):
+            with disk_full_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 held = _take(folder / NAME, force, {*tokens(), token} - {""})
         except OSError as error:
@@ -246,7 +246,7 @@ def _made(path: Path, replace: bool = False) -> _Held | None:
     owner = _myself()
     content = json.dumps(asdict(owner)).encode()
     draft = path.with_name(f"{path.name}.{owner.token}.partial")
-    descriptor, kept = new_file(draft), False
+    descriptor, kept = create_new(draft), False
     try:
         os.write(descriptor, content)
         os.fsync(descriptor)
@@ -267,7 +267,7 @@ def _made(path: Path, replace: bool = False) -> _Held | None:
                 pass
             except OSError:  # a file system without links
                 os.close(descriptor)
-                descriptor = new_file(path)
+                descriptor = create_new(path)
                 kept = True
                 os.write(descriptor, content)
                 os.fsync(descriptor)

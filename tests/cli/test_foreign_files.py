@@ -80,7 +80,11 @@ def crafted(mark) -> dict[str, dict]:
             "text": "x",
         },
         "a process of this package": {
-            **{"_target_": "ddpm_lightning.utils.distributed.in_processes", "arguments": [], "processes": 2},
+            **{
+                "_target_": "ddpm_lightning.utils.distributed.run_in_processes",
+                "arguments": [],
+                "processes": 2,
+            },
             "function": {"_target_": "os.system", "_partial_": True},
         },
         "a module's module": {

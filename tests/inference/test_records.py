@@ -4,7 +4,7 @@ import os
 import pytest
 
 from ddpm_lightning.inference.records import Records, tracked_results
-from ddpm_lightning.utils.atomic import whole
+from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 
 
@@ -12,7 +12,7 @@ def restored(records, source, results=("a.tif",), content=b"123"):
     """Stands for a restoration: writes the results and keeps their record."""
     with tracked_results(source) as made:
         for name in results:
-            with whole(records.folder / name) as partial:
+            with atomic_write(records.folder / name) as partial:
                 partial.write_bytes(content)
     return records.keep(made, {"file": source.name, "planes": 1}, results)
 
@@ -88,7 +88,7 @@ def test_the_same_content_is_not_done_again(place, change):
 
 def test_a_file_that_changes_while_it_is_read_is_done_again(place):
     records, source = Records(place / "out", {}, {}), place / "in/a.tif"
-    with tracked_results(source) as made, whole(place / "out/a.tif") as partial:
+    with tracked_results(source) as made, atomic_write(place / "out/a.tif") as partial:
         partial.write_bytes(b"123")
         in_place(source, b"54321")
     records.keep(made, {"file": "a.tif"}, ["a.tif"])
@@ -102,7 +102,7 @@ def test_what_lies_there_is_not_taken_for_what_was_written(place):
         pass
     with pytest.raises(ValueError, match="not written"):
         records.keep(made, {"file": "a.tif"}, ["a.tif"])
-    with tracked_results(source) as made, whole(place / "out/a.tif") as partial:
+    with tracked_results(source) as made, atomic_write(place / "out/a.tif") as partial:
         partial.write_bytes(b"123")
     (place / "out/a.tif").write_bytes(b"of another job")
     records.keep(made, {"file": "a.tif"}, ["a.tif"])
@@ -115,7 +115,7 @@ def test_a_folder_is_known_again_by_all_of_its_files(place):
     for name in ("zarr.json", "0/c"):
         (source / name).write_bytes(name.encode())
     records = Records(place / "out", {}, {})
-    with tracked_results(source) as made, whole(place / "out/a.zarr", folder=True) as partial:
+    with tracked_results(source) as made, atomic_write(place / "out/a.zarr", folder=True) as partial:
         (partial / "zarr.json").write_bytes(b"{}")
     kept = records.keep(made, {"file": "a.zarr"}, ["a.zarr"])
     assert records.finished(source, ["a.zarr"]) == kept

@@ -11,13 +11,20 @@ import sys
 
 import pytest
 
-from ddpm_lightning.utils.atomic import noted, read_json, remove_partials, whole, write_json, write_text
+from ddpm_lightning.utils.atomic import (
+    atomic_write,
+    read_json,
+    recorded_writes,
+    remove_partials,
+    write_json,
+    write_text,
+)
 from ddpm_lightning.utils.errors import UserError
 
 
 def test_a_file_takes_its_name_when_it_is_written(tmp_path):
     path = tmp_path / "new" / "table.csv"
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("a")
         assert not path.exists()
     assert path.read_text() == "a" and os.listdir(path.parent) == ["table.csv"]
@@ -28,7 +35,7 @@ def test_what_was_there_outlives_a_writer_that_fails(tmp_path):
     write_json(path, {"step": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"step": float("nan")})
-    with pytest.raises(KeyboardInterrupt), whole(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:
         partial.write_text("half")
         raise KeyboardInterrupt
     assert read_json(path) == {"step": 1} and os.listdir(tmp_path) == ["status.json"]
@@ -38,8 +45,8 @@ def test_what_was_there_outlives_a_writer_that_is_killed(tmp_path):
     path = tmp_path / "status.json"
     write_json(path, {"step": 1})
     script = (
-        "import os, signal, sys; from ddpm_lightning.utils.atomic import whole\n"
-        "with whole(sys.argv[1]) as partial:\n"
+        "import os, signal, sys; from ddpm_lightning.utils.atomic import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as partial:\n"
         "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(path)]).returncode == -signal.SIGKILL
@@ -52,7 +59,7 @@ def test_what_was_there_outlives_a_writer_that_is_killed(tmp_path):
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     path = tmp_path / "a.tif"
-    with whole(path) as one, whole(path) as other:
+    with atomic_write(path) as one, atomic_write(path) as other:
         one.write_bytes(b"1")
         other.write_bytes(b"22")
     assert one != other and path.read_bytes() == b"1" and os.listdir(tmp_path) == ["a.tif"]
@@ -79,7 +86,7 @@ def test_files_have_the_ordinary_permissions(tmp_path):
     before = os.umask(0o027)
     try:
         write_json(tmp_path / "a.json", {})
-        with whole(tmp_path / "a.zarr", folder=True):
+        with atomic_write(tmp_path / "a.zarr", folder=True):
             pass
     finally:
         os.umask(before)
@@ -90,7 +97,7 @@ def test_names_as_long_as_they_can_be(tmp_path):
     for name in ("a" * 255, "µ" * 127):
         write_json(tmp_path / name, {})
         assert (tmp_path / name).is_file()
-    with pytest.raises(OSError, match="File name too long"), whole(tmp_path / ("a" * 256)):
+    with pytest.raises(OSError, match="File name too long"), atomic_write(tmp_path / ("a" * 256)):
         pytest.fail("found only after the work")
     assert len(os.listdir(tmp_path)) == 2
 
@@ -98,17 +105,17 @@ def test_names_as_long_as_they_can_be(tmp_path):
 def test_a_folder_takes_the_place_of_another_when_it_is_whole(tmp_path):
     path = tmp_path / "a.zarr"
     for content in ("old", "new"):
-        with whole(path, folder=True) as partial:
+        with atomic_write(path, folder=True) as partial:
             (partial / content).touch()
             assert content == "old" or os.listdir(path) == ["old"]
         assert os.listdir(path) == [content] and os.listdir(tmp_path) == ["a.zarr"]
-    with pytest.raises(KeyboardInterrupt), whole(path, folder=True) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path, folder=True) as partial:
         raise KeyboardInterrupt
     assert os.listdir(path) == ["new"] and os.listdir(tmp_path) == ["a.zarr"]
 
 
 def test_what_is_written_is_noted_as_it_was_written(tmp_path):
-    with noted() as prints:
+    with recorded_writes() as prints:
         write_text(tmp_path / "a", "content")
         (tmp_path / "a").write_text("other")
     assert prints == {str(tmp_path / "a"): {"bytes": 7, "sha256": hashlib.sha256(b"content").hexdigest()}}
@@ -126,7 +133,7 @@ def test_what_is_written_is_noted_as_it_was_written(tmp_path):
 )
 def test_a_full_disk_is_named(tmp_path, error):
     write_text(tmp_path / "a", "before")
-    with pytest.raises(UserError, match="a: the disk is full"), whole(tmp_path / "a"):
+    with pytest.raises(UserError, match="a: the disk is full"), atomic_write(tmp_path / "a"):
         raise error
     assert (tmp_path / "a").read_text() == "before" and os.listdir(tmp_path) == ["a"]
 
@@ -135,7 +142,7 @@ def test_a_full_disk_is_named(tmp_path, error):
     "error", [RuntimeError("file in wrong state"), MemoryError(), PermissionError(13, "denied")]
 )
 def test_other_errors_are_not_blamed_on_the_disk(tmp_path, error):
-    with pytest.raises(type(error)), whole(tmp_path / "a"):
+    with pytest.raises(type(error)), atomic_write(tmp_path / "a"):
         raise error
     assert os.listdir(tmp_path) == []
 

@@ -11,7 +11,7 @@ import tifffile
 import torch
 
 from ddpm_lightning.checkpoints.load import load
-from ddpm_lightning.utils.distributed import Share, in_processes, joined, reproducible
+from ddpm_lightning.utils.distributed import Shard, process_group, reproducible, run_in_processes
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
@@ -62,14 +62,14 @@ def test_every_image_is_scored_once(tables):
 
 def test_shares_are_disjoint_and_complete():
     for processes in (1, 2, 3, 8):
-        parts = [list(Share(rank, processes).of(IMAGES)) for rank in range(processes)]
+        parts = [list(Shard(rank, processes).of(IMAGES)) for rank in range(processes)]
         assert sorted(sum(parts, [])) == list(range(IMAGES))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_one_process_needs_no_others():
-    with joined() as share:
-        assert share == Share(0, 1) and share.gather("a") == ["a"] and share.agree("b") == "b"
+    with process_group() as shard:
+        assert shard == Shard(0, 1) and shard.gather("a") == ["a"] and shard.agree("b") == "b"
 
 
 def test_threads_are_fixed_and_given_back():
@@ -81,4 +81,4 @@ def test_threads_are_fixed_and_given_back():
 
 def test_an_error_of_a_process_is_an_error_of_the_command(tmp_path):
     with pytest.raises(UserError, match="none.ckpt: no such file"):
-        in_processes(load, (tmp_path / "none.ckpt",), 2)
+        run_in_processes(load, (tmp_path / "none.ckpt",), 2)

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ddpm_lightning.datasets.preparation.files import disk_errors, require_space
-from ddpm_lightning.utils.atomic import Draft
+from ddpm_lightning.utils.atomic import AtomicWriter
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, out_of_memory
 
 __all__ = ["Limits", "is_archive", "unpack"]
@@ -68,15 +68,15 @@ def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
             tool that is not there.
     """
     limits = limits or Limits()
-    draft = Draft(folder, folder=True)
+    writer = AtomicWriter(folder, folder=True)
     try:
         with disk_errors(folder):
-            partial = draft.begin()
+            partial = writer.begin()
         _extract(archive, partial, limits)
         with disk_errors(folder):
-            draft.keep()
+            writer.commit()
     finally:
-        draft.drop()
+        writer.discard()
 
 
 def _extract(archive: Path, folder: Path, limits: Limits) -> None:

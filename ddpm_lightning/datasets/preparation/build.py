@@ -23,17 +23,16 @@ from skimage.filters import threshold_otsu
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, differences
 from ddpm_lightning.datasets.preparation.download import Progress
 from ddpm_lightning.datasets.preparation.files import (
-    DiskError,
     disk_errors,
     require_space,
+    write_file,
     write_json,
-    write_whole,
 )
 from ddpm_lightning.datasets.preparation.images import check_pair, encode, read_planes
 from ddpm_lightning.datasets.preparation.layouts import Found, check_pattern
 from ddpm_lightning.datasets.preparation.manifest import FORMAT, MANIFEST
 from ddpm_lightning.datasets.preparation.registration import Registration, find_motion, move, pad_alike
-from ddpm_lightning.utils.atomic import remove_partials
+from ddpm_lightning.utils.atomic import DiskError, remove_partials
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, FromZero, Positive, Side, Text, UnitInterval
 
@@ -275,7 +274,7 @@ class _Journal:
             shutil.rmtree(folder, ignore_errors=True)
             lines = [first]
         remove_partials(folder.glob("*/*"))
-        write_whole(self.path, b"".join(lines))
+        write_file(self.path, b"".join(lines))
         self.entries = [json.loads(line) for line in lines[1:]]
         self.counts = Counter(record["split"] for entry in self.entries for record in entry["pairs"])
 
@@ -297,7 +296,7 @@ class _Journal:
             record |= {"crop": crop.window, "motion": _motion(registration), "sha256": {}}
             for role, image in (("low", crop.low), ("high", crop.high)):
                 content = encode(image, self.pixel_size)
-                write_whole(self.folder / split / role / f"{number:05d}.tif", content)
+                write_file(self.folder / split / role / f"{number:05d}.tif", content)
                 record["sha256"][role] = hashlib.sha256(content).hexdigest()
             records.append(record)
         return {**names, "background": background, "pairs": records}

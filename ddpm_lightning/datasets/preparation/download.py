@@ -14,7 +14,8 @@ from pathlib import Path
 import pooch
 import requests
 
-from ddpm_lightning.datasets.preparation.files import disk_errors, require_space, sha256, write_whole
+from ddpm_lightning.datasets.preparation.files import disk_errors, require_space, write_file
+from ddpm_lightning.utils.atomic import sha256
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Progress", "Remote", "fetch"]
@@ -74,7 +75,7 @@ def fetch(
         except (requests.RequestException, ValueError) as error:
             failures.append(f"{url}: {str(error).strip().splitlines()[0]}")
             continue
-        write_whole(
+        write_file(
             folder / f"{remote.name}.sha256", f"{sha256(work / remote.name)}  {remote.name}\n".encode()
         )
         (work / remote.name).replace(path)
@@ -92,7 +93,7 @@ def _check(path: Path, remote: Remote) -> None:
     record = path.with_name(f"{path.name}.sha256")
     expected = remote.sha256 or (record.read_text(encoding="utf-8").split()[0] if record.is_file() else None)
     if expected is None:
-        write_whole(record, f"{sha256(path)}  {path.name}\n".encode())
+        write_file(record, f"{sha256(path)}  {path.name}\n".encode())
     elif (found := sha256(path)) != expected:
         raise UserError(
             path,
@@ -157,7 +158,7 @@ class _Resuming:
             if version and version.startswith("W/"):
                 version = None  # a weak tag does not promise equal bytes
             require_space(self.part.parent, rest, "the rest of the download")
-            write_whole(self.note, json.dumps({"url": url, "version": version}).encode())
+            write_file(self.note, json.dumps({"url": url, "version": version}).encode())
             with disk_errors(self.part):
                 file = self.part.open("ab" if start else "wb")
             with file:

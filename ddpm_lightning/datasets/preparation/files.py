@@ -1,7 +1,5 @@
-"""Files that are whole or absent: written under a temporary name, then renamed; and their hashes."""
+"""Files of the preparation: written atomically; errors of the disk stop the preparation, whatever ``on_error`` says."""
 
-import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,35 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.utils.atomic import Draft
-from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.atomic import DiskError, DiskFull, disk_full_errors, write_bytes
 
-__all__ = ["DiskError", "disk_errors", "require_space", "sha256", "write_json", "write_whole"]
-
-
-class DiskError(UserError):
-    """Nothing can be written there: no space, or no permission. No other file would fare better."""
+__all__ = ["disk_errors", "require_space", "write_file", "write_json"]
 
 
-def sha256(path: Path) -> str:
-    """Returns the sha256 of a file, as ``sha256sum`` prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file atomically.
 
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file under a hidden name, then renames it."""
-    draft = Draft(path)
-    try:
-        with disk_errors(path):
-            draft.begin().write_bytes(content)
-            draft.keep()
-    finally:
-        draft.drop()
+    Raises:
+        DiskError: If it cannot be written.
+    """
+    with disk_errors(path):
+        write_bytes(path, content)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file of which every long list has one entry on a line."""
+    """Writes a JSON file with one entry per line in every long list."""
     parts = []
     for key, value in content.items():
         if isinstance(value, list) and len(value) > 4:
@@ -45,11 +31,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
             parts.append(f" {json.dumps(key)}: [\n{lines}\n ]")
         else:
             parts.append(f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
-    write_whole(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
+    write_file(path, ("{\n" + ",\n".join(parts) + "\n}\n").encode())
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Makes sure that a file system has room.
+    """Checks that the disk has enough space.
 
     Args:
         folder: Folder to be written to; it need not exist yet.
@@ -57,25 +43,25 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         what: What they are, for the message.
 
     Raises:
-        DiskError: If there is less room.
+        DiskFull: If there is less space.
     """
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise DiskError(
+        raise DiskFull(
             folder,
-            f"no space: {what} takes {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free",
-            remedy="free some, or choose a folder on another disk with data.root=DIR",
+            f"no space: {what} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free",
+            remedy="free some space, or choose a folder on another disk with data.root=DIR",
         )
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turns the troubles of a file system into one sentence for the user."""
+    """Turns errors of the file system into :class:`DiskError`, which names the file."""
     try:
-        yield
+        with disk_full_errors(path):
+            yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        found = "no space: the disk is full" if full else f"cannot be written ({error})"
-        remedy = "free some space and run the same command again" if full else "choose another data.root=DIR"
-        raise DiskError(path, found, remedy=remedy) from error
+        raise DiskError(
+            path, f"cannot be written ({error})", remedy="choose another data.root=DIR"
+        ) from error

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.datasets.preparation.files import sha256
+from ddpm_lightning.utils.atomic import sha256
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["FORMAT", "MANIFEST", "damage", "fields_of", "read_manifest"]

@@ -258,16 +258,16 @@ def test_a_full_disk_stops_and_the_next_run_goes_on(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no space: the prepared set"):
         prepared(Zebrafish, tmp_path / "set", settings, archive=folder)
     monkeypatch.undo()
-    whole, count = files.write_whole, iter(range(10**6))
+    write_file, count = files.write_file, iter(range(10**6))
 
     def full(path, content):
         with files.disk_errors(path):
             if next(count) == 20:
                 raise OSError(28, "No space left on device")
-            whole(path, content)
+            write_file(path, content)
 
-    monkeypatch.setattr(build, "write_whole", full)
-    with pytest.raises(UserError, match="no space: the disk is full"):
+    monkeypatch.setattr(build, "write_file", full)
+    with pytest.raises(UserError, match="the disk is full"):
         prepared(Zebrafish, tmp_path / "set", settings, archive=folder)
     monkeypatch.undo()
     assert prepared(Zebrafish, tmp_path / "set", settings, archive=folder)[1]["counts"]["train"] == 16

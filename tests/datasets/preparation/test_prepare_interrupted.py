@@ -40,16 +40,16 @@ def killed(data, when, monkeypatch):
 
     def run():
         if when[0] == "writing":
-            whole, count = files.write_whole, iter(range(10**6))
+            write_file, count = files.write_file, iter(range(10**6))
 
             def write(path, content):
                 if path.suffix == ".tif" and next(count) == when[1]:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.with_name(f".{path.name}.0123456789abcdef.partial").write_bytes(content[:100])
                     os.kill(os.getpid(), signal.SIGKILL)
-                whole(path, content)
+                write_file(path, content)
 
-            monkeypatch.setattr(build, "write_whole", write)
+            monkeypatch.setattr(build, "write_file", write)
         if when[0] == "finishing":
             monkeypatch.setattr(build, "write_json", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         data.prepare(progress=progress)
