@@ -31,7 +31,7 @@ def tables(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             tifffile.imwrite(path, image.astype(np.uint16))
     write_checkpoint(folder / "best.ckpt")
-    script = Path(__file__).with_name("gloo_evaluate.py")
+    script = Path(__file__).parents[1] / "evaluation" / "gloo_evaluate.py"
     done = subprocess.run(
         [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=240
     )

@@ -17,6 +17,7 @@ from ddpm_lightning.datasets.preparation.images import read_planes
 from ddpm_lightning.datasets.synapses import Synapses
 from ddpm_lightning.datasets.zebrafish import Zebrafish
 from ddpm_lightning.io.tiff import read_image
+from ddpm_lightning.utils.atomic import sha256
 from ddpm_lightning.utils.errors import UserError
 from tests.datasets.miniatures import (
     MICROTUBULES,
@@ -131,7 +132,7 @@ def test_zebrafish_split_by_the_fields_of_the_benchmark(tmp_path, server):
     for record in manifest["pairs"]:
         for role in ("low", "high"):
             path = tmp_path / "set" / record["split"] / role / f"{record['name']}.tif"
-            assert files.sha256(path) == record["sha256"][role]
+            assert sha256(path) == record["sha256"][role]
 
 
 def test_the_layout_of_the_paper_s_code_is_taken_as_it_is(tmp_path):
