@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy import ndimage
 
+from ddpm_lightning.metrics.noise_level import noise_level
 from ddpm_lightning.utils.settings import NonNegative, Percent
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "Percentile",
     "Scale",
     "matching",
-    "noise_level",
     "without_offset",
 ]
 
@@ -65,20 +65,6 @@ def without_offset(image: np.ndarray) -> tuple[np.ndarray, float]:
     if largest < EXACT and largest <= FAR * (high - low):
         return image.astype(np.float32), 0.0
     return (image - np.float64(low)).astype(np.float32), low
-
-
-def noise_level(image: np.ndarray) -> float:
-    """Returns the standard deviation of white noise that explains the diagonal details of an image.
-
-    Structure that the optics have blurred adds little to details of 2 x 2 pixels; of those, the mean absolute value
-    counts, which few sharp edges hardly change: see :mod:`ddpm_lightning.metrics.input_statistics`.
-
-    Args:
-        image: Image with shape (H, W), in any unit.
-    """
-    image, _ = without_offset(image)
-    detail = image[:-1, :-1] - image[:-1, 1:] - image[1:, :-1] + image[1:, 1:]
-    return float(np.sqrt(np.pi / 8) * np.abs(detail).mean(dtype=np.float64)) if detail.size else 0.0
 
 
 @dataclass(frozen=True)
@@ -227,7 +213,7 @@ class Percentile:
         if not self.per_image:
             return self.fitted
         low, high = self._percentiles(image)
-        least = 2 * noise_level(image) / most_noise if most_noise else 0.0
+        least = 2 * noise_level(without_offset(image)[0]) / most_noise if most_noise else 0.0
         if self.floor > NO_FLOOR or max(least, high - low) <= NO_FLOOR * max(abs(low), abs(high)):
             least = max(least, self.floor * (self.fitted.high - self.fitted.low))
         return Scale(low, max(high, low + least))

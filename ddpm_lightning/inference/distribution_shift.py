@@ -11,8 +11,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.checkpoints.load import Trained
-from ddpm_lightning.data.normalise import noise_level
 from ddpm_lightning.metrics.input_statistics import BANDS, SeenInputs, describe_input
+from ddpm_lightning.metrics.noise_level import noise_level
 
 __all__ = ["DistributionShiftCheck", "structure"]
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.normalise import NO_FLOOR, FixedRange, Normaliser, Percentile
+from ddpm_lightning.metrics.noise_level import noise_level
 from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
@@ -144,19 +145,13 @@ def _percentiles(normaliser: Percentile, image: Tensor, most_noise: float | None
     low, high = percentile(normaliser.lower), percentile(normaliser.upper)
     least, floor = torch.zeros_like(low), normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low)
     if most_noise:
-        least = 2 * _noise_level(image) / most_noise
+        least = 2 * noise_level(image) / most_noise
     if normaliser.floor > NO_FLOOR:
         least = least.clamp(min=floor)
     else:
         rounding = NO_FLOOR * torch.maximum(low.abs(), high.abs())
         least = torch.where(torch.maximum(least, high - low) > rounding, least, least.clamp(min=floor))
     return low, torch.maximum(high, low + least)
-
-
-def _noise_level(image: Tensor) -> Tensor:
-    """Returns what :func:`ddpm_lightning.data.normalise.noise_level` does for arrays."""
-    detail = image[..., :-1, :-1] - image[..., :-1, 1:] - image[..., 1:, :-1] + image[..., 1:, 1:]
-    return detail.abs().mean() * (torch.pi / 8) ** 0.5
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:

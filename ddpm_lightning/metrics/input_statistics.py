@@ -6,12 +6,6 @@ brightest hundredth, its noise level, and its power in eight bands of spatial fr
 training distribution if one of them leaves the range of the training images, widened by half on either side (noise and
 power on a logarithmic scale): for 32 images of a normal distribution that is about four standard deviations.
 
-The noise level is the mean absolute diagonal detail of 2 x 2 pixels, as a standard deviation,
-
-.. math:: \hat\sigma = \sqrt{\pi / 2}\; \langle |x_{00} - x_{01} - x_{10} + x_{11}| / 2 \rangle
-
-to which structure that the optics have blurred adds little.
-
 Another kind of structure with the same brightness, noise and spectrum is not noticed.
 """
 
@@ -22,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from ddpm_lightning.metrics.noise_level import noise_level
 from ddpm_lightning.metrics.spectrum import radial_power_spectrum
 
 __all__ = ["BANDS", "SeenInputs", "describe_input"]
@@ -41,12 +36,11 @@ def describe_input(image: np.ndarray) -> dict[str, float]:
     image = image.astype(np.float64)
     ordered = np.sort(image, axis=None)
     few = max(1, len(ordered) // 100)
-    detail = (image[:-1, :-1] - image[:-1, 1:] - image[1:, :-1] + image[1:, 1:]) / 2
     features = {
         "mean": float(image.mean()),
         "dark": float(ordered[:few].mean()),
         "bright": float(ordered[-few:].mean()),
-        "noise": float(np.sqrt(np.pi / 2) * np.abs(detail).mean()),
+        "noise": noise_level(image),
     }
     spectrum = radial_power_spectrum(torch.from_numpy(image)[None, None])
     frequency, power = spectrum.frequency.numpy(), spectrum.power[0].numpy()

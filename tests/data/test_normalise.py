@@ -11,7 +11,6 @@ from ddpm_lightning.data.normalise import (
     Percentile,
     Scale,
     matching,
-    noise_level,
     without_offset,
 )
 
@@ -100,13 +99,6 @@ def test_an_empty_image_is_not_stretched(image):
     np.testing.assert_allclose(normalised, -1, atol=1e-6)
     noisy = image + np.random.default_rng(0).normal(0, 0.01, image.shape)
     assert np.abs(normaliser.scale(noisy).normalise(noisy) + 1).max() < 0.1
-
-
-def test_the_noise_level_is_that_of_white_noise_whatever_lies_beneath():
-    rng = np.random.default_rng(0)
-    smooth = 500 * ndimage.gaussian_filter(rng.normal(size=(200, 200)), 6)
-    assert noise_level(smooth + rng.normal(0, 3, smooth.shape)) == pytest.approx(3, rel=0.03)
-    assert noise_level(np.ones((1, 9))) == 0
 
 
 def test_an_empty_field_is_not_noisier_than_what_training_saw():
@@ -234,7 +226,6 @@ def test_an_offset_that_float32_cannot_hold_is_subtracted_first(dtype):
     assert scale.far and back.dtype == np.float64
     np.testing.assert_allclose(back - 2e9, plain, atol=1e-3)
     np.testing.assert_allclose(scale.restore(torch.from_numpy(scale.normalise(image))).numpy(), back)
-    assert noise_level(image) == pytest.approx(noise_level(plain), rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "int64", "float32", "float64"])
