@@ -13,7 +13,7 @@ from ddpm_lightning.simulation.any_microscope import AnyMicroscope
 from ddpm_lightning.simulation.lazy_pairs import LazyPairs
 from ddpm_lightning.simulation.twins import TWINS
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.settings import Count, FromZero, Side, Text
+from ddpm_lightning.utils.settings import Count, FromZero, SimulatedSide, Text
 
 __all__ = ["RecordedPairs", "SimulatedDenoising"]
 
@@ -75,7 +75,7 @@ class SimulatedDenoising(PairDataModule):
         self,
         specimens: Sequence[str],
         counts: Mapping[str, Count],
-        size: Side = 256,
+        size: SimulatedSide = 256,
         microscope: Mapping[str, Any] | None = None,
         cache: Text | Path | None = None,
         dataset_seed: FromZero = 0,

@@ -11,7 +11,7 @@ from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.simulation.degrade import Degradations, in_order
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.settings import Count, FromZero, Positive, Side, Text
+from ddpm_lightning.utils.settings import Count, FromZero, Positive, SimulatedSide, Text
 
 __all__ = ["Interleaved", "SimulatedMixture"]
 
@@ -70,7 +70,7 @@ class SimulatedMixture(PairDataModule):
         specimens: Sequence[str],
         doses: Sequence[Positive],
         counts: Mapping[str, Count],
-        size: Side = 256,
+        size: SimulatedSide = 256,
         degradations: Degradations = (),
         cache: Text | Path | None = None,
         dataset_seed: FromZero = 0,

@@ -7,7 +7,7 @@ from typing import Any
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.simulation.degrade import Degradations, in_order
-from ddpm_lightning.utils.settings import Count, FromZero, Positive, Side, Text
+from ddpm_lightning.utils.settings import Count, FromZero, Positive, SimulatedSide, Text
 
 __all__ = ["SimulatedData"]
 
@@ -31,7 +31,7 @@ class SimulatedData(PairDataModule):
         self,
         specimen: str,
         counts: Mapping[str, Count],
-        size: Side = 256,
+        size: SimulatedSide = 256,
         dose: Positive = 1.0,
         degradations: Degradations = (),
         cache: Text | Path | None = None,

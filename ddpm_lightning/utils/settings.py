@@ -31,6 +31,7 @@ __all__ = [
     "Seed",
     "Settings",
     "Side",
+    "SimulatedSide",
     "Switch",
     "Text",
     "UnitInterval",
@@ -44,6 +45,8 @@ FromZero = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 #: Side of an image or tile in pixels.
 Side = Annotated[int, Field(ge=16)]
+#: Side of a simulated image in pixels; bounded, because a model file may describe a simulated set.
+SimulatedSide = Annotated[int, Field(ge=16, le=8192)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]

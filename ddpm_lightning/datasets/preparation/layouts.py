@@ -4,17 +4,22 @@ A layout is an object with :meth:`find`; a data set lists those it is known to c
 without a partner, or with two, is an error that names it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import regex
 
 from ddpm_lightning.datasets.preparation.images import SUFFIXES
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import natural
 
 __all__ = ["Captures", "Found", "Layout", "Siblings", "check_pattern", "field_of", "find_pairs"]
+
+
+#: Characters of a pattern, and seconds that it may take for one name: a model file may bring any pattern along.
+LONGEST_PATTERN, SECONDS = 1000, 1.0
 
 
 @dataclass(frozen=True)
@@ -178,10 +183,13 @@ def check_pattern(pattern: str | None, key: str) -> None:
     if pattern is None:
         return
     try:
-        if re.compile(pattern).groups:
+        if len(pattern) > LONGEST_PATTERN:
+            trouble = f"it has {len(pattern)} characters, more than {LONGEST_PATTERN}"
+        elif regex.compile(pattern).groups:
             return
-        trouble = "it has no group"
-    except re.error as error:
+        else:
+            trouble = "it has no group"
+    except regex.error as error:
         trouble = str(error)
     raise UserError(
         f"{key}={pattern}",
@@ -199,7 +207,11 @@ def field_of(stem: str, pattern: str | None, path: Path) -> str:
     if pattern is None:
         return stem
     check_pattern(pattern, "field_pattern")
-    match = re.search(pattern, stem)
+    try:
+        match = regex.search(pattern, stem, timeout=SECONDS)
+    except TimeoutError as error:
+        found = f"takes more than {SECONDS:g} s on {path.name}"
+        raise UserError(f"field_pattern={pattern}", found, remedy="simplify the expression") from error
     if match is None or match.group(1) is None:
         raise UserError(
             path, f"does not match the pattern of fields of view {pattern!r}", remedy="mend field_pattern"

@@ -10,7 +10,7 @@ import tifffile
 from ddpm_lightning.datasets.microtubules import Microtubules
 from ddpm_lightning.datasets.mitochondria import Mitochondria
 from ddpm_lightning.datasets.preparation.images import check_pair, encode, read_planes, saturation
-from ddpm_lightning.datasets.preparation.layouts import find_pairs
+from ddpm_lightning.datasets.preparation.layouts import check_pattern, field_of, find_pairs
 from ddpm_lightning.datasets.synapses import Synapses
 from ddpm_lightning.datasets.zebrafish import Zebrafish
 from ddpm_lightning.io.tiff import read_image, read_info
@@ -196,3 +196,12 @@ def test_colour_damage_and_channels_are_named(tmp_path):
     ):
         with pytest.raises(UserError, match=f"{name}: .*{words}"):
             read_planes(tmp_path / name)
+
+
+def test_a_pattern_that_takes_years_is_refused_in_time(tmp_path):
+    name = ",".join(map(str, range(1, 29)))
+    with pytest.raises(UserError, match="takes more than"):
+        field_of(name, r"(.*?,){25}P(x)", tmp_path / f"{name}.tif")
+    with pytest.raises(UserError, match="characters"):
+        check_pattern("(a)" * 1000, "field_pattern")
+    assert field_of("fov12_a", r"fov(\d+)", tmp_path / "fov12_a.tif") == "12"
