@@ -1,7 +1,7 @@
-r"""The magnitude-preserving U-Net for use: the same function, with all that is constant computed once.
+r"""The magnitude-preserving U-Net after training: the same function, with everything constant computed once.
 
-While it learns, the network normalises each weight at each evaluation and multiplies activations by gains and by the
-constants that keep their magnitude. Of a trained network all of that is constant, so it goes into the weights:
+During training, the network normalises each weight at each evaluation, and multiplies activations by gains and by the
+constants that preserve their magnitude. In a trained network all of these are constant, so they go into the weights:
 
 ===========================  ===============================================================
 in training                  folded
@@ -12,13 +12,15 @@ constants of sums and SiLUs  into the weights beside them, once
 one modulation per block     one matrix product for all blocks
 ===========================  ===============================================================
 
-Activations lie channels-last, and sums and SiLUs are made in place. The outputs are those of
-:class:`~ddpm_lightning.networks.mp_unet.MPUNet` in evaluation up to rounding.
+Activations are stored channels-last, and sums and SiLUs are computed in place. The outputs equal those of
+:class:`~ddpm_lightning.networks.mp_unet.MPUNet` in evaluation mode up to rounding.
 """
 
 import math
+from typing import cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,7 +31,7 @@ __all__ = ["FoldedUNet", "fold"]
 
 
 def fold(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
-    """Returns a network for use without gradients: folded if it is a magnitude-preserving U-Net, else itself.
+    """Returns a network for use without gradients: a magnitude-preserving U-Net is folded, others are returned.
 
     Args:
         network: A trained network; it is not changed, and its later changes do not reach the folded one.
@@ -43,10 +45,12 @@ class _Conv(nn.Module):
 
     Args:
         layer: The layer that was trained.
-        factor: What its outputs are multiplied with.
+        factor: What its outputs are multiplied by.
         dtype: Precision.
         rows: Order of its output channels; by default as they are.
     """
+
+    weight: Tensor
 
     def __init__(
         self, layer: MPConv, factor: float | Tensor, dtype: torch.dtype, rows: Tensor | None = None
@@ -62,27 +66,32 @@ class _Conv(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Self-attention whose projection comes out ordered by role, so that nothing is copied."""
+    """Self-attention whose projection is ordered by role (query, key, value), so that nothing is copied."""
 
     def __init__(self, layer: MPAttention, dtype: torch.dtype) -> None:
         super().__init__()
         channels, self.heads = layer.project.weight.shape[0], layer.heads
         # The trained layer orders its channels head, feature, role.
         rows = torch.arange(3 * channels, device=layer.qkv.weight.device)
-        rows = rows.reshape(layer.heads, channels // layer.heads, 3).permute(2, 0, 1).flatten()
+        rows = rearrange(rows, "(heads features role) -> (role heads features)", heads=layer.heads, role=3)
         self.keep, share = sum_factors(layer.balance)
         self.qkv = _Conv(layer.qkv, 1.0, dtype, rows)
         self.project = _Conv(layer.project, share, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        roles = self.qkv(x).permute(0, 2, 3, 1).reshape(b * h * w * 3 * self.heads, c // self.heads)
-        # (B, HW, 3, heads, C / heads) -> three of (B, heads, HW, C / heads)
-        roles = pixel_norm(roles).reshape(b, h * w, 3, self.heads, c // self.heads)
-        q, k, v = roles.permute(2, 0, 3, 1, 4).unbind(0)
+        sizes = {"role": 3, "heads": self.heads}
+        b, _, h, w = x.shape
+        roles = rearrange(self.qkv(x), "b (role heads features) h w -> (b h w role heads) features", **sizes)
+        q, k, v = rearrange(
+            pixel_norm(roles),
+            "(b pixels role heads) features -> role b heads pixels features",
+            b=b,
+            **sizes,
+        )
         y = functional.scaled_dot_product_attention(q, k, v)
-        y = y.transpose(1, 2).reshape(b, h, w, c).permute(0, 3, 1, 2)
-        return self.project(y).add_(x, alpha=self.keep)
+        # By way of channels-last, so that the image lies in memory as all others do.
+        y = rearrange(y, "b heads (h w) features -> b h w (heads features)", h=h, w=w)
+        return self.project(rearrange(y, "b h w c -> b c h w")).add_(x, alpha=self.keep)
 
 
 class _Block(nn.Module):
@@ -92,16 +101,16 @@ class _Block(nn.Module):
         super().__init__()
         self.encoder, self.resample, self.clip = block.encoder, block.resample, block.clip
         keep, share = sum_factors(block.balance)
-        projects = isinstance(block.project, MPConv)
-        # In the decoder the projection ends in the sum, so its factor folds as well.
-        self.keep = 1.0 if projects and not block.encoder else keep
-        self.project = (
-            _Conv(block.project, 1.0 if block.encoder else keep, dtype) if projects else nn.Identity()
-        )
+        self.keep, self.project = keep, nn.Identity()
+        if isinstance(block.project, MPConv):
+            # In the decoder the projection is a term of the sum, so its factor folds as well.
+            self.keep = keep if block.encoder else 1.0
+            self.project = _Conv(block.project, 1.0 if block.encoder else keep, dtype)
         self.residual_in = _Conv(block.residual_in, 1 / SILU, dtype)
         self.residual_out = _Conv(block.residual_out, share / SILU, dtype)
-        attends = isinstance(block.attention, MPAttention)
-        self.attention = _Attention(block.attention, dtype) if attends else nn.Identity()
+        self.attention = (
+            _Attention(block.attention, dtype) if isinstance(block.attention, MPAttention) else nn.Identity()
+        )
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         if self.resample == "down":
@@ -119,7 +128,7 @@ class _Block(nn.Module):
 
 
 def _cat(a: Tensor, b: Tensor) -> Tensor:
-    """Joins channels at equal weight, each written to its place while it is scaled (equation 103 of EDM2)."""
+    """Joins channels at equal weight, scaling each directly into the result (equation 103 of EDM2)."""
     m, n = a.shape[1], b.shape[1]
     scale = math.sqrt((m + n) / 2)
     if torch.compiler.is_compiling():  # a compiler fuses the plain form, and cannot write to parts
@@ -146,6 +155,10 @@ class FoldedUNet(nn.Module):
         size_divisor: Sides of the images must be divisible by this number.
     """
 
+    embed: Tensor
+    modulations: Tensor
+    ones: Tensor
+
     @torch.no_grad()
     def __init__(self, network: MPUNet, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -153,7 +166,10 @@ class FoldedUNet(nn.Module):
         self.patch, self.size_divisor = network.patch, network.size_divisor
         self.fourier = network.fourier
         self.register_buffer("embed", network.embed.unit_weight())
-        blocks = [*network.encoder, *network.bottleneck, *network.decoder]
+        parts = [
+            cast("list[MPBlock]", part) for part in (network.encoder, network.bottleneck, network.decoder)
+        ]
+        blocks = [block for part in parts for block in part]
         self.register_buffer(
             "modulations",
             torch.cat([block.modulate.unit_weight(block.embedding_gain) for block in blocks]),
@@ -163,8 +179,7 @@ class FoldedUNet(nn.Module):
         self.input = _Conv(network.input, 1.0, self.dtype)
         self.output = _Conv(network.output, network.output_gain, self.dtype)
         self.encoder, self.bottleneck, self.decoder = (
-            nn.ModuleList(_Block(block, self.dtype) for block in part)
-            for part in (network.encoder, network.bottleneck, network.decoder)
+            nn.ModuleList(_Block(block, self.dtype) for block in part) for part in parts
         )
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:

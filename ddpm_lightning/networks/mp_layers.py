@@ -15,6 +15,7 @@ References:
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -79,6 +80,9 @@ class MPFourier(nn.Module):
         features: Number of features.
         bandwidth: Standard deviation of the frequencies: differences of the label below 1 / bandwidth are blurred.
     """
+
+    frequencies: Tensor
+    phases: Tensor
 
     def __init__(self, features: int, bandwidth: float = 1.0) -> None:
         super().__init__()
@@ -145,16 +149,21 @@ class MPAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to the same shape."""
-        b, c, h, w = x.shape
-        # (B, C * 3, H, W) -> three of (B, heads, HW, C / heads); channels are ordered head, feature, role.
-        roles = self.qkv(x).reshape(b * self.heads, c // self.heads, 3, h * w)
-        q, k, v = (
-            pixel_norm(roles).reshape(b, self.heads, c // self.heads, 3, h * w).transpose(2, 4).unbind(3)
+        roles = rearrange(
+            self.qkv(x),
+            "b (heads features role) h w -> (b heads) features role (h w)",
+            heads=self.heads,
+            role=3,
+        )
+        q, k, v = rearrange(
+            pixel_norm(roles),
+            "(b heads) features role pixels -> role b heads pixels features",
+            heads=self.heads,
         )
         y = functional.scaled_dot_product_attention(q, k, v)
+        y = rearrange(y, "b heads (h w) features -> b (heads features) h w", h=x.shape[-2])
         keep, share = sum_factors(self.balance)
-        y = self.project(y.transpose(2, 3).reshape(b, c, h, w), gain=share)
-        return torch.add(y, x, alpha=keep)
+        return torch.add(self.project(y, gain=share), x, alpha=keep)
 
 
 def force_unit_weights(module: nn.Module) -> None:

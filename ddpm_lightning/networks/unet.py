@@ -80,6 +80,8 @@ class MaxBlurPool(nn.Module):
         Making convolutional networks shift-invariant again (Zhang, 2019), https://arxiv.org/abs/1904.11486
     """
 
+    kernel: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         row = [1 / 16, 2 / 16, 1 / 16]
