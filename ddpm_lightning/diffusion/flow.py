@@ -18,6 +18,7 @@ References:
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ddpm_lightning.utils.settings import Count, UnitInterval
@@ -30,7 +31,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 def interpolate(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     """Returns the states at times with shape (B,) on the ways from starts to ends with shape (B, C, H, W)."""
-    return torch.lerp(start, end, t.to(start).reshape(-1, 1, 1, 1))
+    return torch.lerp(start, end, rearrange(t.to(start), "b -> b 1 1 1"))
 
 
 def training_times(uniform: Tensor, at_start: float = 0.02) -> Tensor:

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ddpm_lightning.diffusion.symmetry import turn
@@ -120,8 +121,8 @@ class KeyedNoise:
         uniform = self._uniform(step, (count + 3) // 4 * 4, device)
         radius = torch.sqrt(-2 * torch.log(uniform[:, 0::2]))
         angle = 2 * math.pi * uniform[:, 1::2]
-        normal = torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
-        normal = normal.flatten(1)[:, :count].float()
+        pairs = [radius * torch.cos(angle), radius * torch.sin(angle)]
+        normal = rearrange(pairs, "part b n -> b (n part)")[:, :count].float()
         return self._field(torch.where(self._mirrored.to(device), -normal, normal), shape)
 
     def uniform_field(self, step: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
@@ -150,4 +151,4 @@ class KeyedNoise:
         zero = torch.zeros_like(blocks)
         key = self._key.to(device)
         words = philox4x32((blocks & _MASK, blocks >> 32, zero + step, zero), (key[:, :1], key[:, 1:]))
-        return (torch.stack(words, dim=-1).flatten(1)[:, :count].double() + 0.5) / 2**32
+        return (rearrange(list(words), "word b n -> b (n word)")[:, :count].double() + 0.5) / 2**32

@@ -17,7 +17,7 @@ References:
 """
 
 from math import ceil
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import scipy.ndimage
@@ -57,7 +57,8 @@ def realign(prediction: Tensor, target: Tensor, *, largest: float = 8.0, subpixe
     from skimage.registration import phase_cross_correlation
 
     flat = [(image - image.mean()).mean(dim=(0, 1)).cpu().numpy() for image in (target, prediction)]
-    found, _, _ = phase_cross_correlation(*flat, upsample_factor=subpixel, normalization=None)
+    # The annotation of scikit-image lacks None, which means cross-correlation.
+    found, _, _ = phase_cross_correlation(*flat, upsample_factor=subpixel, normalization=cast("str", None))
     shift = (float(found[0]), float(found[1]))
     crop = ceil(max(abs(value) for value in shift))
     if not 0 < crop <= largest or 2 * crop >= min(target.shape[-2:]):

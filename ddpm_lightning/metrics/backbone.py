@@ -29,6 +29,7 @@ import pooch
 import safetensors
 import safetensors.torch
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ddpm_lightning.utils.atomic import write_bytes
@@ -211,8 +212,8 @@ def _from_package(sources: Sources) -> dict[str, Tensor]:
     features = {}
     for index, layer in enumerate(SHAPES):
         convolution = arrays["AlexNet_0"][f"Conv_{index}"]
-        # (H, W, in, out) as flax keeps it becomes (out, in, H, W).
-        features[f"{layer}.weight"] = torch.tensor(np.transpose(convolution["kernel"], (3, 2, 0, 1)).copy())
+        kernel = rearrange(convolution["kernel"], "h w inputs outputs -> outputs inputs h w")
+        features[f"{layer}.weight"] = torch.tensor(kernel.copy())
         features[f"{layer}.bias"] = torch.tensor(np.array(convolution["bias"]))
     return features
 

@@ -105,7 +105,7 @@ def prediction_interval(*, samples: Tensor, target: Tensor, level: float = 0.9) 
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: it must lie between 0 and 1")
     error, spread, number = _error_and_spread(samples, target)
-    half = student.ppf((1 + level) / 2, number - 1) * spread
+    half = float(student.ppf((1 + level) / 2, number - 1)) * spread
     outside = (error - half).clamp(min=0)
     score = 2 * half.mean() + 2 / (1 - level) * outside.mean()
     return Interval((error <= half).double().mean().item(), 2 * half.mean().item(), score.item())

@@ -25,7 +25,7 @@ from ddpm_lightning.metrics.pearson import pearson
 from ddpm_lightning.metrics.protocol import PROTOCOLS, Fact, Protocol, Scored
 from ddpm_lightning.metrics.psnr import psnr, scale_invariant_psnr
 from ddpm_lightning.metrics.spectrum import high_frequency_ratio
-from ddpm_lightning.metrics.squirrel import squirrel
+from ddpm_lightning.metrics.squirrel import Squirrel, squirrel
 from ddpm_lightning.metrics.ssim import ms_ssim, ssim
 
 if TYPE_CHECKING:  # the package behind it is heavy, and a machine without it has all the other numbers
@@ -218,7 +218,7 @@ def _extra_plan(pair: Scored) -> Plan:
         "slope": lambda: line.slope,
         "intercept": lambda: line.intercept,
         "total_intensity_ratio": lambda: line.total_intensity_ratio,
-        "high_frequency_ratio": lambda: high_frequency_ratio(**images),
+        "high_frequency_ratio": lambda: high_frequency_ratio(prediction=pair.prediction, target=pair.target),
     }
 
 
@@ -239,9 +239,9 @@ def _resolution_plan(pair: Scored, unit: float, facts: dict[str, Fact]) -> Plan:
 
 
 def _reference_plan(prediction: Tensor, reference: Tensor) -> Plan:
-    fits = []
+    fits: list[Squirrel] = []
 
-    def fit() -> list:
+    def fit() -> Squirrel:
         if not fits:
             images = (
                 image.detach().double().mean(dim=(0, 1)).cpu().numpy() for image in (prediction, reference)

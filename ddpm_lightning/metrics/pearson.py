@@ -21,13 +21,10 @@ def pearson(*, prediction: Tensor, target: Tensor) -> Tensor:
         prediction: Restored images with shape (B, C, H, W), in any unit.
         target: Clean images with shape (B, C, H, W), in any unit.
     """
-    predicted, wanted = (
-        image - image.mean(dim=1, keepdim=True)
-        for image in checked_pair(prediction=prediction, target=target)
-    )
+    pixels = checked_pair(prediction=prediction, target=target)
+    predicted, wanted = (image - image.mean(dim=1, keepdim=True) for image in pixels)
     # Each factor has its own root: the product of two sums of squares underflows for images with tiny values.
     norm = predicted.norm(dim=1) * wanted.norm(dim=1)
-    varied = (prediction.flatten(1) != prediction.flatten(1)[:, :1]).any(dim=1)
-    varied &= (target.flatten(1) != target.flatten(1)[:, :1]).any(dim=1)
     correlation = ((predicted * wanted).sum(dim=1) / norm).clamp(-1, 1)
-    return torch.where(varied, correlation, torch.nan)
+    constant = [(image == image[:, :1]).all(dim=1) for image in pixels]
+    return torch.where(constant[0] | constant[1], torch.nan, correlation)

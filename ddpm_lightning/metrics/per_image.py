@@ -11,6 +11,7 @@ processes; only that file imports torchmetrics.
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 __all__ = ["MetricUndefined", "checked_pair", "mean_squared_error", "per_image_range"]
@@ -32,7 +33,8 @@ def checked_pair(*, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
             f"prediction has shape {tuple(prediction.shape)} and target {tuple(target.shape)}: "
             "metrics compare two tensors of one shape (B, C, H, W)"
         )
-    return prediction.double().flatten(1), target.double().flatten(1)
+    predicted, wanted = (rearrange(image.double(), "b c h w -> b (c h w)") for image in (prediction, target))
+    return predicted, wanted
 
 
 def mean_squared_error(*, prediction: Tensor, target: Tensor) -> Tensor:

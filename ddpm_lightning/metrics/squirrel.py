@@ -66,7 +66,7 @@ def squirrel(image: np.ndarray, reference: np.ndarray) -> Squirrel:
         raise ValueError(f"the reference {reference.shape} is no smaller copy of the image {image.shape}")
     image, reference = image.astype(np.float64), reference.astype(np.float64)
     if image.shape != reference.shape:
-        reference = resize(reference, image.shape, order=3, preserve_range=True)
+        reference = np.asarray(resize(reference, image.shape, order=3, preserve_range=True))
 
     widest = WIDEST_FWHM / FWHM_PER_SIGMA * magnification
     sigma = _best_blur(image, reference, widest)
@@ -84,7 +84,7 @@ def squirrel(image: np.ndarray, reference: np.ndarray) -> Squirrel:
 
 def _best_blur(image: np.ndarray, reference: np.ndarray, widest: float) -> float:
     """Returns the standard deviation up to ``widest`` of the blur that brings the image closest to its reference."""
-    first, second = (dctn(picture - picture.mean(), norm="ortho") for picture in (image, reference))
+    first, second = (np.asarray(dctn(one - one.mean(), norm="ortho")) for one in (image, reference))
     cross, power, whole = first * second, first * first, np.square(second).sum()
 
     def squared_error(sigma: float) -> float:

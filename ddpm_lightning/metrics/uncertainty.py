@@ -99,9 +99,9 @@ def judge_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Unc
     return Uncertainty(
         samples=len(samples),
         level=level,
-        interval=prediction_interval(**images, level=level),
-        coverage=coverage_curve(**images),
-        binned=binned_calibration(**images),
+        interval=prediction_interval(samples=samples, target=target, level=level),
+        coverage=coverage_curve(samples=samples, target=target),
+        binned=binned_calibration(samples=samples, target=target),
         crps=crps(**images),
         ranks=rank_histogram(**images),
         spread_skill=spread_skill(**images),
