@@ -22,42 +22,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 
+from ddpm_lightning.cli.path_keys import OPTIONAL, PATHS, SEVERAL
 from ddpm_lightning.utils.paths import expanded
 
-__all__ = ["PATHS", "as_typed", "escaped", "paths_of", "quoted"]
+__all__ = ["PATHS", "as_typed", "escaped", "quoted"]
 
-#: Keys of each verb that are paths.
-PATHS = {
-    "prepare": ("output", "data.root", "data.archive", "data.cache", "metrics.lpips.backbone"),
-    "train": ("run_folder", "resume", "finetune", "data.root", "data.archive", "data.cache", "model.mean"),
-    "evaluate": (
-        *("checkpoint", "output", "data.root", "data.archive", "data.cache"),
-        "metrics.lpips.backbone",
-    ),
-    "compare": ("files", "output"),
-    "report": ("files", "output"),
-    "restore": ("checkpoint", "input", "output"),
-    "export": ("checkpoint", "output", "sample"),
-    "show": ("subject",),
-    "dashboard": ("output",),
-    "benchmark": ("folder", "output"),
-    "demo": ("run_folder", "data.root", "data.archive", "data.cache"),
-}
-#: Keys that take several paths.
-SEVERAL = ("input", "files")
-#: Keys that may be null.
-OPTIONAL = {
-    *("run_folder", "resume", "finetune", "data.archive", "data.cache", "model.mean", "sample"),
-    "metrics.lpips.backbone",
-}
 #: Hydra's own folders: a reference such as ``${now:…}`` keeps its meaning in them.
 OF_HYDRA = ("hydra.sweep.dir", "hydra.run.dir")
 _FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|extend_list|str)\(.*\)", re.DOTALL)
-
-
-def paths_of(verb: str) -> tuple[str, ...]:
-    """Returns the keys of a verb that are paths."""
-    return PATHS.get(verb, ())
 
 
 def as_typed(verb: str, arguments: Sequence[str]) -> list[str]:
@@ -67,7 +39,7 @@ def as_typed(verb: str, arguments: Sequence[str]) -> list[str]:
         verb: The verb.
         arguments: What stands behind it on the command line.
     """
-    keys = (*paths_of(verb), *OF_HYDRA)
+    keys = (*PATHS.get(verb, ()), *OF_HYDRA)
     pattern = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, keys))}))=(.*)", re.DOTALL)
     sweeps = _sweeps(arguments)
     found = ((argument, pattern.fullmatch(argument)) for argument in arguments)

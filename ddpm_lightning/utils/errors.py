@@ -73,6 +73,14 @@ def nearest(found: str, names: Iterable[str], least: float = 0.6) -> list[str]:
     return sorted(chosen, key=lambda name: -near[name])[:3]
 
 
+def unknown(kind: str, found: str, allowed: Iterable[str]) -> UserError:
+    """Returns the error for a name that does not exist, with the nearest ones that do."""
+    names = list(allowed)
+    near = nearest(found, names)
+    remedy = f"did you mean {' or '.join(near)}?" if near else ""
+    return UserError(f"{kind} {found!r}", "does not exist", allowed=", ".join(names), remedy=remedy)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Says whether an error means that memory ran out."""
     words = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")

@@ -90,7 +90,7 @@ def test_settings_of_other_choices_are_known(command, key):
 
 def test_options_stand_at_the_beginning(command):
     answer = command("train", "seed=1", "--multirun", "model=ddpm_small,regression_small")
-    assert answer.code == 2 and "model=ddpm_small,regression_small: is cut off" in answer.err
+    assert answer.code == 2 and "model=ddpm_small,regression_small: is separated from" in answer.err
     assert "put options such as --multirun first" in answer.err
 
 

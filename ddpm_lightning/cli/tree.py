@@ -1,0 +1,60 @@
+"""The configuration tree ``conf/``: where it is, what its groups offer, and what its files say of themselves.
+
+It reads the files as text and imports nothing else, so that ``--help`` answers at once.
+"""
+
+import re
+from pathlib import Path
+
+import ddpm_lightning
+
+__all__ = ["choices", "comment", "config_folder", "groups_of", "summary"]
+
+
+def config_folder() -> Path:
+    """Returns the folder of the configuration tree: inside an installed package, beside it in a checkout."""
+    package = Path(ddpm_lightning.__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def choices(group: str) -> list[str]:
+    """Returns the names of the files of a group, without the settings that its files share."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml") if path.stem != "default")
+
+
+def groups_of(verb: str) -> dict[str, tuple[str, str]]:
+    """Returns the groups that a verb chooses from, and those below them: the default choice, and a comment."""
+    text = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
+    found: dict[str, tuple[str, str]] = {}
+    for name, choice, said in re.findall(
+        r"^  - ([\w/]+)(?::\s*(\w+))?[ \t]*(?:#\s*(.+))?$", text, re.MULTILINE
+    ):
+        if not choice and (config_folder() / f"{name}.yaml").is_file() and name != "common":
+            found |= groups_of(name)
+        elif choice and (config_folder() / name).is_dir():
+            found[name] = (choice, said)
+            inner = sorted(path.name for path in (config_folder() / name).iterdir() if path.is_dir())
+            found |= {f"{name}/{folder}": ("", "") for folder in inner}
+    return found
+
+
+def summary(group: str, name: str) -> str:
+    """Returns the first sentence that a file of a group says of itself."""
+    said = []
+    for line in (config_folder() / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not re.match(r"# (@package|ddpm-lightning )", line):
+            said.append(line.removeprefix("#").strip())
+    return re.split(r"\.\s(?=[A-Z])", " ".join(said), maxsplit=1)[0].removesuffix(".")
+
+
+def comment(key: str, verb: str | None = None) -> str:
+    """Returns what the configuration files say of a key, that of the verb first."""
+    name = re.escape(key.split(".")[-1])
+    # The same key may mean something else to another verb.
+    for path in sorted(config_folder().rglob("*.yaml"), key=lambda path: (path.stem != verb, path)):
+        if found := re.search(rf"^{name}:(?:.*#\s*(.+)|.*)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            return found.group(1) or ""
+    return ""
