@@ -14,8 +14,9 @@ from ddpm_lightning.cli.main import VERBS
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.diffusion.samplers import Sampler
+from ddpm_lightning.models.build import build_method
 from ddpm_lightning.models.classical import Classical
-from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.method import Method
 from ddpm_lightning.models.regression import CARE
 from ddpm_lightning.simulation.degradations import degrade
 from ddpm_lightning.utils.instantiate import build
@@ -69,8 +70,8 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", choices("model"))
 def test_models(name):
     with torch.device("meta"):
-        model = build(composed(f"model={name}")["model"])
-    assert isinstance(model, Learner)
+        model = build_method(composed(f"model={name}")["model"])
+    assert isinstance(model, Method)
     parameters = sum(p.numel() for p in model.parameters())
     if name.endswith("_small"):
         assert 1e6 < parameters < 3e6
@@ -84,9 +85,9 @@ def test_the_regressor_is_the_network_of_the_diffusion_model():
     """Apart from what it is shown: the weights of one more input channel."""
     for size in ("", "_small"):
         with torch.device("meta"):
-            regressor = build(composed(f"model=regression{size}")["model"]).network
-            diffusion = build(composed(f"model=ddpm{size}")["model"]).network
-            mean = build(composed(f"model=pmrf{size}")["model"]).regression.network
+            regressor = build_method(composed(f"model=regression{size}")["model"]).network
+            diffusion = build_method(composed(f"model=ddpm{size}")["model"]).network
+            mean = build_method(composed(f"model=pmrf{size}")["model"]).regression.network
         shapes = [[tuple(p.shape) for p in network.parameters()] for network in (regressor, diffusion, mean)]
         assert shapes[0] == shapes[2]
         different = [pair for pair in zip(*shapes[:2], strict=True) if pair[0] != pair[1]]
@@ -168,7 +169,7 @@ def test_experiments(name):
     text = (CONF / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
     assert re.match(r"# @package _global_\n# ddpm-lightning ", text), "begins with the command that runs it"
     with torch.device("meta"):
-        assert isinstance(build(composed(f"experiment={name}")["model"]), Learner)
+        assert isinstance(build_method(composed(f"experiment={name}")["model"]), Method)
 
 
 @pytest.mark.parametrize("name", choices("debug"))
@@ -193,12 +194,12 @@ def test_sweeps(name):
 def test_the_two_faithful_experiments(name, expected):
     config = composed(f"experiment={name}")
     with torch.device("meta"):
-        model = build(config["model"])
+        model = build_method(config["model"])
     assert sum(p.numel() for p in model.parameters()) == expected
     assert model.objective.name == "epsilon" and model.schedule.steps == 200 and model.label == "alpha_bar"
     assert (config["data"]["augment"], config["data"]["shuffle"]) == ((name == "paper",) * 2)
     assert (config["callbacks"]["ema"] is None) == (name == "released_code")
-    assert model.optimizer.keywords["lr"] == 2e-4
+    assert config["model"]["optimizer"]["lr"] == 2e-4
     scale = build(config["data"]["normalisation"]).input.scale(np.zeros((8, 8)))
     assert (scale.low, scale.high) == (0, 255), "x / 127.5 - 1, whatever the set"
 
@@ -218,7 +219,7 @@ def test_rows_of_the_benchmark(name):
         assert ("trained" in about) != ("train" in about), method
         mean = ["model.mean=some.ckpt"] if "mean" in about else []
         model = composed(*about.get("train", ()), *mean)["model"]
-        assert build(model) is not None
+        assert build_method(model) is not None
         evaluation = composed("checkpoint=a", "samples=15", *about.get("evaluate", ()), verb="evaluate")
         assert evaluation["samples"] >= 1
 

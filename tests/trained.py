@@ -9,7 +9,7 @@ from torch import nn
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
-from ddpm_lightning.utils.instantiate import build
+from ddpm_lightning.models.build import build_method
 
 TINY = [
     "model=ddpm_small",
@@ -30,7 +30,7 @@ def write_checkpoint(
     config.run_folder = str(path.parent)
     settings = compose.plain(config)
     torch.manual_seed(0)
-    built = build(settings["model"])
+    built = build_method(settings["model"])
     for parameter_name, parameter in built.named_parameters():
         if parameter_name.endswith("gain"):
             nn.init.constant_(parameter, 0.3)

@@ -20,7 +20,7 @@ from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.torchmetrics_classes import training_metrics
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.reporting.panels import panel
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
@@ -135,7 +135,7 @@ class ValidationMetrics(Callback):
     ) -> None:
         with_figure |= trainer.current_epoch - self._last_figure >= self.figure_every_n_epochs
         device = pl_module.device if pl_module.device.type == "cuda" else torch.device("cpu")
-        method = _with_preset(_method_of(pl_module), self.preset)
+        method = _with_preset(pl_module.method, self.preset)
         self._prepare_metrics(trainer, method, device)
         images = gathered(list(self._restored(trainer, method, pl_module.device, device)))
         images.sort(key=lambda image: image.place)
@@ -258,11 +258,6 @@ class _RestoredImage:
     versions: dict[str, np.ndarray]
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
-
-
-def _method_of(pl_module: lightning.LightningModule) -> Any:
-    """Returns the method that a LightningModule trains."""
-    return pl_module
 
 
 def _with_preset(method: Any, name: str | None) -> Any:

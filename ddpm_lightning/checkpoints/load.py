@@ -19,7 +19,8 @@ from ddpm_lightning.checkpoints.presets import choose
 from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, read_safetensors, shipped_models
 from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
 from ddpm_lightning.data.normalise import PairNormalisation
-from ddpm_lightning.models.protocol import Method
+from ddpm_lightning.models.build import build_method, check_method
+from ddpm_lightning.models.method import Method
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
 from ddpm_lightning.utils.paths import expanded
@@ -105,7 +106,7 @@ def load(
         weights = checked_weights(content.get("state_dict"), path)
         normalisation = _examined(card, weights, path, trust)
         drawing = choose(card["model"], preset, sampler, samples, path, trust)
-        method = build(drawing.model, ("method",), trust)
+        method = build_method(drawing.model, trust)
         _load_weights(method, weights, path)
         method.bounds = normalisation.target_bounds
         learnt = bool(card["data"].get("augment"))
@@ -139,10 +140,10 @@ def _examined(
     scaling = card["normalisation"]
     try:
         # All names are checked before anything is built, and the model is first built without allocating memory.
-        check(card["model"], ("method",), trust)
+        check_method(card["model"], trust)
         check(scaling["config"], ("normalisation",), trust)
         with limited_to(weights, path), torch.device("meta"):
-            model = build(card["model"], ("method",), trust)
+            model = build_method(card["model"], trust)
         check_fit(model, weights, path)
         normalisation = build(scaling["config"], ("normalisation",), trust)
         normalisation.load_state(scaling["state"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from ddpm_lightning.models.build import build_method
 from ddpm_lightning.utils.errors import UserError, nearest
-from ddpm_lightning.utils.instantiate import build
 
 __all__ = ["Sampling", "choose", "costs"]
 
@@ -70,7 +70,7 @@ def choose(
     if given and preset is None:
         return Sampling("custom", samples or SAMPLES, _with_sampler(model, given))
     with torch.device("meta"):  # the model is asked what it offers, at no cost
-        offered = _built(model, trust).presets
+        offered = build_method(model, trust).presets
     name = preset or next(iter(offered))
     if name == STORED and "sampler" in model:
         count, tta = samples or SAMPLES, True
@@ -90,15 +90,11 @@ def costs(model: dict[str, Any], trust: Sequence[str] = ()) -> dict[str, tuple[i
     with torch.device("meta"):
         return {
             name: (
-                preset.samples * _built(_with_sampler(model, preset.sampler), trust).evaluations,
+                preset.samples * build_method(_with_sampler(model, preset.sampler), trust).evaluations,
                 preset.use,
             )
-            for name, preset in _built(model, trust).presets.items()
+            for name, preset in build_method(model, trust).presets.items()
         }
-
-
-def _built(model: dict[str, Any], trust: Sequence[str]) -> Any:
-    return build(model, ("method",), trust)
 
 
 def _with_sampler(model: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

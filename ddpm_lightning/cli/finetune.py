@@ -10,9 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm_lightning.checkpoints.load import Trained, load
-from ddpm_lightning.models.learner import Learner
-from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.models.regression import Regression
+from ddpm_lightning.models.method import Method
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["inherit", "loaded", "take_weights"]
@@ -42,18 +40,19 @@ def loaded(checkpoint: Any, trust: Sequence[str] = ()) -> Trained:
         raise UserError(subject, error.found, error.allowed, remedy) from error
 
 
-def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def inherit(settings: dict[str, Any], trained: Trained, overrides: Sequence[str]) -> dict[str, Any]:
     """Returns the configuration of a run with the model and the normalisation of a trained model.
 
     Args:
         settings: Configuration of the run.
-        origin: Card of the trained model.
+        trained: The trained model.
         overrides: What was given on the command line. Settings below ``model`` hold on top of the model's own, and a
             normalisation in place of its own.
 
     Raises:
         UserError: If an override does not suit the model.
     """
+    origin, stage = trained.card, trained.method.first_stage
     given = [override.lstrip("+~") for override in overrides]
     chosen = [override for override in given if override.startswith("model=")]
     if chosen and settings["model"]["_target_"] != origin["model"]["_target_"]:
@@ -63,8 +62,8 @@ def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequenc
             remedy="leave out model=NAME: the model is that of the checkpoint",
         )
     model = dict(origin["model"])
-    if "mean" in model:  # where a flow's regressor came from means nothing to the next run
-        model["mean"] = None
+    if stage:  # where the first method came from means nothing to the next run
+        model[stage.checkpoint_setting] = None
     model = OmegaConf.create(model)
     OmegaConf.set_struct(model, True)
     for override in given:
@@ -86,20 +85,17 @@ def inherit(settings: dict[str, Any], origin: dict[str, Any], overrides: Sequenc
             # A shared scale is right for the pairs that it was chosen for; those of others are matched in brightness.
             normalisation["matched"] = own["target"] is not None or bool(own.get("matched"))
         data = {**data, "normalisation": normalisation}
-    return {**settings, "model": _seeded(OmegaConf.to_container(model), settings["seed"]), "data": data}
+    model = {**OmegaConf.to_container(model), "seed": settings["seed"]}
+    if stage:
+        model[stage.part] = {**model[stage.part], "seed": settings["seed"]}
+    return {**settings, "model": model, "data": data}
 
 
-def _seeded(model: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Returns a model's configuration with the seed of the run, that of a flow's regressor too."""
-    nested = {"regression": _seeded(model["regression"], seed)} if "regression" in model else {}
-    return {**model, **nested, "seed": seed}
-
-
-def take_weights(model: Learner, checkpoint: str, trust: Sequence[str] = ()) -> dict[str, str]:
-    """Gives a model the weights of a trained one, and a regressor those of the one that a flow starts from.
+def take_weights(method: Method, checkpoint: str, trust: Sequence[str] = ()) -> dict[str, str]:
+    """Gives a method the weights of a trained one, or of the first stage of a trained one.
 
     Args:
-        model: A fresh model.
+        method: A new method.
         checkpoint: The trained one, or the name of a shipped one.
         trust: Packages whose classes the file may name.
 
@@ -111,16 +107,15 @@ def take_weights(model: Learner, checkpoint: str, trust: Sequence[str] = ()) -> 
     """
     trained = loaded(checkpoint, trust)
     source = trained.method
-    if isinstance(model, Regression) and isinstance(source, PMRF):
-        source = source.regression
+    if source.first_stage and type(first := getattr(source, source.first_stage.part)) is type(method):
+        source = first
     try:
-        model.load_state_dict(source.state_dict())
+        method.load_state_dict(source.state_dict())
     except RuntimeError as error:
         raise UserError(
             f"finetune={checkpoint}",
             f"has another network than this run: {str(error).splitlines()[-1].strip()}",
             remedy="leave out what changes the network, such as model.network.base",
         ) from error
-    if isinstance(model, PMRF):
-        model.sigma.zero_()  # measured anew, with the regressor as it will be
+    method.reset_calibration()
     return {"checkpoint": str(checkpoint), "sha256": trained.sha256}

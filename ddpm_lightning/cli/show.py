@@ -109,15 +109,15 @@ def _made(trained: Trained) -> list[str]:
 
 def _steps(trained: Trained, total: int) -> str:
     """Says how many of the steps that were planned the weights have seen, in each stage of a flow."""
-    training, model = trained.card.get("training", {}), trained.card["model"]
+    training, stage = trained.card.get("training", {}), trained.method.first_stage
     if trained.step is None:
         return f"{total} steps planned, each"
     if regressor := training.get("regressor"):
         own = _taken(trained.step, training["steps"])
         return f"regressor {_taken(regressor['step'], regressor['steps'])}, flow {own}"
-    if "steps" not in training and "mean_share" in model and model["mean"] is None:
+    if "steps" not in training and stage and stage.checkpoint is None:
         # Earlier versions did not note how far the regressor came.
-        return f"flow {_taken(trained.step, total - two_stage.shared(model, total))}"
+        return f"flow {_taken(trained.step, total - two_stage.shared(stage, total))}"
     return _taken(trained.step, training.get("steps", total))
 
 

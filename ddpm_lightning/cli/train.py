@@ -45,10 +45,10 @@ from ddpm_lightning.cli.resume import checkpoint_of, stored, take_data
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.inference.bfloat16 import is_native
-from ddpm_lightning.models.learner import Learner
-from ddpm_lightning.models.pmrf import PMRF
+from ddpm_lightning.models.build import TRAINING, build_method
 from ddpm_lightning.training import consistency, two_stage
 from ddpm_lightning.training.config_file import write_config
+from ddpm_lightning.training.module import LightningMethod
 from ddpm_lightning.training.provenance import provenance
 from ddpm_lightning.training.run_config import check_classes, check_model, check_places
 from ddpm_lightning.training.run_folder import check_free, clear
@@ -125,9 +125,9 @@ def _settings(config: DictConfig) -> Iterator[dict[str, Any]]:
         with prepare(config, names) as settings:
             yield settings
         return
-    origin = finetune.loaded(config.finetune, trusted_packages(config.trust)).card
-    with prepare(config, {**names, "model": origin["names"]["model"]}) as settings:
-        yield finetune.inherit(settings, origin, hydra.overrides.task)
+    trained = finetune.loaded(config.finetune, trusted_packages(config.trust))
+    with prepare(config, {**names, "model": trained.card["names"]["model"]}) as settings:
+        yield finetune.inherit(settings, trained, hydra.overrides.task)
 
 
 def held(folder: Path, force: bool) -> AbstractContextManager[Any]:
@@ -210,9 +210,9 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     if resume is not None:
         check_model(config["model"], resume, trust)
     data = data or build(config["data"], ("data",), trust)
-    # Convolutions run faster with channels last: 1.5 times on CPUs.
-    model: Learner = build(config["model"], ("method",), trust).to(memory_format=torch.channels_last)
-    consistency.check(config, data.crop, model.size_divisor)
+    module = lightning_method(config["model"], trust)
+    method = module.method
+    consistency.check(config, data.crop, method.size_divisor)
     data.setup("fit")
     if first_process():
         for split in ("train", "val"):
@@ -220,23 +220,24 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
                 print(printable(f"{split}: {text}"))
     if resume is not None:
         take_data(resume, folder, data, config["data"], speaks=first_process())
-    consistency.check_partners(config, data, model)
-    model.bounds = data.normalisation.target_bounds
-    model.card = card(config, data)
+    consistency.check_partners(config, data, method)
+    method.bounds = data.normalisation.target_bounds
+    module.card = card(config, data)
     best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
-    first = two_stage.first_stage(config) if isinstance(model, PMRF) else None
+    stage = method.first_stage
+    first = two_stage.first_config(config, stage) if stage else None
     if config.get("finetune") and resume is None:
-        model.card["finetune"] = finetune.take_weights(model, config["finetune"], trust)
-    if isinstance(model, PMRF) and first is None and resume is None:
-        two_stage.take_mean(model, config["model"]["mean"], data, trust)
-    settings = trainer_settings(config["trainer"], model, trust)
+        module.card["finetune"] = finetune.take_weights(method, config["finetune"], trust)
+    if stage and stage.checkpoint is not None and resume is None:
+        two_stage.take_first(method, stage, stage.checkpoint, data, trust)
+    settings = trainer_settings(config["trainer"], module, trust)
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]
-    model.card["training"] = {"steps": settings["max_steps"]}
-    trainer = _trainer(config, settings, model)
+    module.card["training"] = {"steps": settings["max_steps"]}
+    trainer = _trainer(config, settings, module)
     if first_process() and trainer.strategy.root_device.type == "cpu":
         pixels = config["data"]["batch_size"] * data.crop**2
-        if text := consistency.memory_warning(model, pixels):
+        if text := consistency.memory_warning(method, pixels):
             print(text)
     # All that can be refused was refused by now: the folder is made for a run that begins.
     if first_process():
@@ -248,23 +249,23 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         process = {"process": os.getpid(), "machine": platform.node()}
         write_json(folder / "status.json", {"state": "starting", **process})
         write_config(folder / "config.yaml", config)
-        write_json(folder / "provenance.json", model.card["provenance"])
-    if first is not None and resume is None:
+        write_json(folder / "provenance.json", module.card["provenance"])
+    if stage and first is not None and resume is None:
         if first_process():
             steps = first["trainer"]["max_steps"], settings["max_steps"]
             print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
         began = time.monotonic()
-        two_stage.take_mean(model, train(first, data).best, data, trust)
+        two_stage.take_first(method, stage, train(first, data).best, data, trust)
         for timer in (one for one in trainer.callbacks if isinstance(one, MaxTime)):
-            timer.spend(time.monotonic() - began, config["model"]["mean_share"])
+            timer.spend(time.monotonic() - began, stage.share)
     if first is not None:
-        model.card["training"]["regressor"] = regressor = two_stage.progress(folder, resume)
+        module.card["training"]["regressor"] = regressor = two_stage.progress(folder, resume)
         if resume is not None and regressor.get("step", 0) < regressor.get("steps", 0) and first_process():
             at = "step {step} of {steps}".format(**regressor)
             print(f"the regressor is kept as it was ({at}): only the flow is trained further")
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
-    _fit(trainer, model, data, resume)
+    _fit(trainer, module, data, resume)
     if (ended := ended_by(trainer)) and first_process():
         at = f"at step {trainer.global_step} of {trainer.max_steps}"
         if is_first:
@@ -278,7 +279,9 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     return Run(folder, best if best.is_file() else last, last, data.paired("val"), reached)
 
 
-def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resume: Path | None) -> None:
+def _fit(
+    trainer: lightning.Trainer, module: LightningMethod, data: PairDataModule, resume: Path | None
+) -> None:
     """Trains, from the state of a checkpoint if there is one.
 
     Raises:
@@ -287,7 +290,7 @@ def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resum
     try:
         # Lightning answers Ctrl-C before the first step with an exit code of its own.
         with signals.raised("SIGINT"):
-            trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         # Lightning forgets the checkpoint as soon as all of it has been loaded.
         restoring = getattr(trainer._checkpoint_connector, "_loaded_checkpoint", None)
@@ -301,11 +304,13 @@ def _fit(trainer: lightning.Trainer, model: Learner, data: PairDataModule, resum
         ) from error
 
 
-def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -> lightning.Trainer:
+def _trainer(config: dict[str, Any], settings: dict[str, Any], module: LightningMethod) -> lightning.Trainer:
     """Builds Lightning's Trainer; what it complains of is a setting under ``trainer``."""
     trust = config.get("trust", ())
     settings = dict(settings)
-    watched = {name: node for name, node in config["callbacks"].items() if name != "ema" or model.averaged}
+    watched = {
+        name: node for name, node in config["callbacks"].items() if name != "ema" or module.method.averaged
+    }
     own = {
         "max_epochs": -1,
         "default_root_dir": config["run_folder"],
@@ -326,10 +331,20 @@ def _trainer(config: dict[str, Any], settings: dict[str, Any], model: Learner) -
         raise UserError("trainer", " ".join(str(error).split()), remedy=remedy) from error
 
 
-def trainer_settings(trainer: dict[str, Any], model: Learner, trust: Sequence[str] = ()) -> dict[str, Any]:
+def lightning_method(model: dict[str, Any], trust: Sequence[str] = ()) -> LightningMethod:
+    """Builds a method and what trains it from a description."""
+    training = {key: model[key] for key in TRAINING if key in model}
+    built = build(training, ("optimizer", "lr_schedule"), trust)
+    # Convolutions run faster with channels last: 1.5 times on CPUs.
+    return LightningMethod(build_method(model, trust), **built).to(memory_format=torch.channels_last)
+
+
+def trainer_settings(
+    trainer: dict[str, Any], module: LightningMethod, trust: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns the arguments of Lightning's Trainer that suit a model."""
     settings = {**build(trainer, ("strategy", "profiler"), trust), "precision": precision(trainer)}
-    if not model.automatic_optimization:
+    if not module.automatic_optimization:
         # It steps its own optimisers: Lightning can neither clip for it, nor know which parameters a step leaves out.
         settings["gradient_clip_val"] = None
         if settings.get("accumulate_grad_batches", 1) != 1:

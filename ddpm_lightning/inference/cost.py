@@ -12,7 +12,7 @@ from ddpm_lightning.checkpoints.presets import costs
 from ddpm_lightning.inference.memory import available_bytes
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.io.image import ImageInfo
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.sampling import samples_of
 
 __all__ = ["Plan", "plan", "plane_cost"]
 

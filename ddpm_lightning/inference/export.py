@@ -18,7 +18,7 @@ from torch.nn import functional
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.normalise import NO_FLOOR, FixedRange, Normaliser, Percentile
 from ddpm_lightning.metrics.noise_level import noise_level
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddpm_lightning.models.protocol import Method, samples_of
+from ddpm_lightning.models.method import Method
+from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.utils.errors import is_out_of_memory
 
 __all__ = ["available_bytes", "bytes_per_pixel", "is_out_of_memory", "release", "training_bytes"]

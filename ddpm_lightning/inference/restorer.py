@@ -29,7 +29,7 @@ from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
 from ddpm_lightning.io.notes import counted
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.registry import trusted_packages
 

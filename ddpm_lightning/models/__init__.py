@@ -1,1 +1,1 @@
-"""One LightningModule for each row of the benchmark. Read protocol, then learner, then ddpm."""
+"""Methods of restoration as plain torch modules, one per file. Read method, then sampling, then ddpm."""

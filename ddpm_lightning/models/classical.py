@@ -1,9 +1,9 @@
-"""Classical filters: anchors of the comparison that learn nothing but one number.
+"""Classical filters: reference methods of the comparison, with a single parameter to be fitted.
 
 The strength of a filter is chosen from a grid by the least error on the validation crops: the mean over the crops of
-the squared error that is left after gain and offset are fitted, as the protocol ``affine`` does. Like Noise2Void, a
-filter gives a denoised *low* image on the normalised scale of low images, which is mapped to intensities as the raw one
-is.
+the squared error that remains after gain and offset are fitted, as in the protocol ``affine``. Like Noise2Void, a
+filter gives a denoised *low* image on the normalised scale of low images, which is mapped to intensities like the raw
+image.
 
 =====================  ==========================================================  ==================================
 filter                 scikit-image                                                strength
@@ -17,8 +17,6 @@ filter                 scikit-image                                             
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +25,7 @@ from torch import Tensor, nn
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.metrics.protocol import affine_fit
-from ddpm_lightning.models.learner import Learner
-from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.models.method import Apply, Batch, LossKey, Method, Reduce, apply_directly
 
 __all__ = ["FILTERS", "Classical"]
 
@@ -78,68 +75,59 @@ def affine_error(restored: Tensor, high: Tensor) -> Tensor:
     )
 
 
-class Classical(Learner):
-    """A filter with its strength.
-
-    Fitting is the one and only step of its training, and no gradient is involved.
+class Classical(Method):
+    """A filter with its strength, which is chosen on the validation crops; no gradient is involved.
 
     Args:
         filter: Name in ``FILTERS``.
         strengths: Grid of strengths to choose from.
-        settings: Settings of :class:`Learner`.
 
     Raises:
         ValueError: If there is no such filter, or no strength.
     """
 
-    size_divisor = 1
-    evaluations = 1
     averaged = False
 
-    def __init__(self, filter: str, strengths: Sequence[float], **settings: Any) -> None:
-        super().__init__(optimizer=partial(torch.optim.SGD, lr=0.0), **settings)
+    def __init__(self, filter: str, strengths: Sequence[float]) -> None:
+        super().__init__()
         if filter not in FILTERS:
             raise ValueError(f"model.filter is {filter!r}; allowed: {', '.join(FILTERS)}")
         if not strengths:
             raise ValueError("model.strengths is empty; it must hold one number at least")
         self.filter, self.strengths = filter, tuple(strengths)
         self.strength = nn.Parameter(torch.tensor(float(self.strengths[0])))
-        self.automatic_optimization = False
 
     @property
     def preset(self) -> str:
         """The filter and its strength."""
         return f"{self.filter} of strength {self.strength.item():g}"
 
-    def training_step(self, batch: dict, batch_idx: int) -> None:
-        """Chooses the strength with the least error on the validation crops."""
-        errors = self.errors(self.trainer.datamodule.val_dataloader())
-        errors = self.trainer.strategy.reduce(errors.to(self.device), reduce_op="mean")
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Returns no parameters: :meth:`calibrate` does all of the training."""
+        return {}
+
+    def calibrate(self, batches: Iterable[Batch], reduce: Reduce) -> Tensor:
+        """Chooses the strength with the least error on the validation crops, and returns that error."""
+        errors = reduce(self.errors(batches).to(self.strength.device), "mean")
         with torch.no_grad():
             self.strength.fill_(self.strengths[int(errors.argmin())])
-        self.optimizers().step()
-        self.log("train/loss", errors.min(), prog_bar=True, batch_size=1)
+        return errors.min()
 
-    def errors(self, batches: Iterable[dict]) -> Tensor:
+    def errors(self, batches: Iterable[Batch]) -> Tensor:
         """Returns the error of each strength over batches of crops, with shape (strengths,), float32."""
         found = [
             torch.stack([self.error(batch, strength) for strength in self.strengths]) for batch in batches
         ]
         return torch.cat(found, dim=1).mean(1).float()
 
-    def error(self, batch: dict, strength: float) -> Tensor:
+    def error(self, batch: Batch, strength: float) -> Tensor:
         """Returns the error of each crop of a batch, with shape (B,)."""
         return affine_error(apply_filter(self.filter, batch["low"], strength), batch["high"])
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Ends the run: there is nothing more to learn."""
-        self.trainer.should_stop = True
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
+        """Returns the mean error of a batch at the strength that was chosen."""
+        return self.error(batch, self.strength.item()).mean()
 
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Logs the error."""
-        error = self.error(batch, self.strength.item()).mean()
-        self.log("val/loss", error, prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)
-
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
+        """Restores images; see :meth:`Method.sample`."""
         return apply(lambda images: apply_filter(self.filter, images, self.strength.item()), low)

@@ -1,10 +1,8 @@
 r"""The paper's method: a conditional denoising diffusion model.
 
 The network sees the diffused clean image y_t beside the low image x, and is told the noise level. Samples from the
-model are samples from its idea of p(y | x); their mean is DDPM-avg (arXiv 2409.12078, section 3).
+model approximate samples from p(y | x); their mean is DDPM-avg (arXiv 2409.12078, section 3).
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +12,15 @@ from ddpm_lightning.diffusion.process import q_sample
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import Sampler
 from ddpm_lightning.diffusion.schedule import Schedule, log_snr
-from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.method import (
+    Apply,
+    Batch,
+    LossKey,
+    Method,
+    apply_directly,
+    size_divisor_of,
+)
 from ddpm_lightning.models.presets import Preset, of_diffusion
-from ddpm_lightning.models.protocol import Apply, whole
 from ddpm_lightning.utils.settings import BelowOne, Count
 
 __all__ = ["DDPM"]
@@ -30,7 +34,7 @@ LABELS = {
 LEVEL, IMAGE = 0, 1
 
 
-class DDPM(Learner):
+class DDPM(Method):
     """Conditional diffusion model; wires network, schedule, objective and sampler together.
 
     Args:
@@ -43,13 +47,10 @@ class DDPM(Learner):
         validation_levels: Number of fixed levels at which the validation loss is computed.
         p_terminal: Share of training samples at pure noise, t = T, where a network without them is hardly trained:
             with a quarter, its estimate there is nearly the mean of all samples (sampler ``one_step`` with ``at`` 1).
-        settings: Settings of :class:`Learner`.
 
     Raises:
-        ValueError: If a setting cannot be, or the sampler is of no use with the schedule and the objective.
+        ValueError: If a setting is out of its range, or the sampler does not suit the schedule and the objective.
     """
-
-    deterministic = False
 
     def __init__(
         self,
@@ -61,9 +62,8 @@ class DDPM(Learner):
         continuous: bool = True,
         validation_levels: Count = 8,
         p_terminal: BelowOne = 0.0,
-        **settings: Any,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__()
         if not 0 <= p_terminal < 1:
             raise ValueError(f"model.p_terminal is {p_terminal}; allowed: 0 to below 1")
         if p_terminal and objective.name == "epsilon":
@@ -77,8 +77,18 @@ class DDPM(Learner):
             raise ValueError(f"model.label is {label!r}; allowed: {', '.join(LABELS)}")
         self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
         self.label, self.continuous, self.validation_levels = label, continuous, validation_levels
-        self.p_terminal, self.size_divisor = p_terminal, network.size_divisor
-        sampler.check(schedule, objective)  # a grid that cannot be is refused now, not at the first drawing
+        self.p_terminal, self.size_divisor = p_terminal, size_divisor_of(network)
+        sampler.check(schedule, objective)  # refused now, not at the first sample
+
+    @property
+    def deterministic(self) -> bool:
+        """Samples differ by their noise."""
+        return False
+
+    @property
+    def antithetic(self) -> bool:
+        """Whether the sampler pairs its samples."""
+        return self.sampler.antithetic
 
     @property
     def evaluations(self) -> int:
@@ -87,7 +97,7 @@ class DDPM(Learner):
 
     @property
     def presets(self) -> dict[str, Preset]:
-        """Named ways of drawing, the default first."""
+        """Named choices of sampler and number of samples, the default first."""
         return of_diffusion(self.objective.name == "epsilon", self.p_terminal > 0)
 
     @property
@@ -95,46 +105,36 @@ class DDPM(Learner):
         """The sampler and its number of steps, in words."""
         return f"{self.sampler.name} with {self.evaluations} of {self.schedule.steps} steps"
 
-    def predict(self, y_t: Tensor, alpha_bar: Tensor, low: Tensor, apply: Apply = whole) -> Tensor:
+    def predict(self, y_t: Tensor, alpha_bar: Tensor, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns the network's output for states and levels, float32, with the shape of y_t."""
         label = LABELS[self.label](alpha_bar).to(y_t)
         return apply(self.network, torch.cat([y_t, low], dim=1), label).float()
 
-    def losses(self, batch: dict, alpha_bar: Tensor, noise: Tensor) -> Tensor:
+    def losses(self, batch: Batch, alpha_bar: Tensor, noise: Tensor) -> Tensor:
         """Returns the loss of each image of a batch at given levels and noise, with shape (B,)."""
         y_0 = batch["high"]
         prediction = self.predict(q_sample(y_0, alpha_bar, noise), alpha_bar, batch["low"])
         return self.objective.loss(prediction, y_0, alpha_bar, noise)
 
-    def training_levels(self, keyed: KeyedNoise) -> Tensor:
-        """Returns the noise level of each training sample, with shape (B,), float64."""
-        uniform = keyed.uniform(LEVEL, 3, self.device)
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
+        """Returns the mean loss at random noise levels."""
+        y_0, keyed = batch["high"], key.noise(batch["name"])
+        uniform = keyed.uniform(LEVEL, 3, y_0.device)
         levels = self.schedule.levels(uniform[:, :2], self.continuous)
-        return torch.where(uniform[:, 2] < self.p_terminal, self.schedule.alpha_bar[-1].to(levels), levels)
+        terminal = self.schedule.alpha_bar[-1].to(levels)
+        alpha_bar = torch.where(uniform[:, 2] < self.p_terminal, terminal, levels)
+        return self.losses(batch, alpha_bar, keyed(IMAGE, y_0.shape[1:], y_0.device)).mean()
 
-    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """Returns the mean loss at random levels, keyed by (seed, crop, step)."""
-        names, shape = batch["name"], batch["high"].shape[1:]
-        keyed = KeyedNoise(self.seed, names, [self.trainer.global_step] * len(names))
-        alpha_bar = self.training_levels(keyed)
-        loss = self.losses(batch, alpha_bar, keyed(IMAGE, shape, self.device)).mean()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(names))
-        return loss
+    def validation_loss(self, batch: Batch, key: LossKey) -> Tensor:
+        """Returns the mean loss on a fixed grid of noise levels, each crop at a level that its key chooses."""
+        y_0, keyed = batch["high"], key.noise(batch["name"])
+        bin_ = (keyed.uniform(LEVEL, 1, y_0.device) * self.validation_levels).long()
+        centre = ((bin_ + 0.5) / self.validation_levels).double().expand(-1, 2)
+        alpha_bar = self.schedule.levels(centre, continuous=False)
+        return self.losses(batch, alpha_bar, keyed(IMAGE, y_0.shape[1:], y_0.device)).mean()
 
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Logs the loss on a fixed grid of levels with fixed noise: comparable between epochs and runs."""
-        names, shape = batch["name"], batch["high"].shape[1:]
-        keyed = KeyedNoise(0, names, [0] * len(names))
-        # Each crop sits at one level of the grid, chosen by its key.
-        cell = (keyed.uniform(LEVEL, 1, self.device) * self.validation_levels).long()
-        alpha_bar = self.schedule.levels(
-            ((cell + 0.5) / self.validation_levels).double().expand(-1, 2), False
-        )
-        losses = self.losses(batch, alpha_bar, keyed(IMAGE, shape, self.device))
-        self.log("val/loss", losses.mean(), prog_bar=True, batch_size=len(names), sync_dist=True)
-
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Samples clean images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
+        """Samples clean images; see :meth:`Method.sample`."""
 
         def predict_start(y_t: Tensor, alpha_bar: Tensor) -> Tensor:
             return self.objective.start(self.predict(y_t, alpha_bar, low, apply), y_t, alpha_bar)

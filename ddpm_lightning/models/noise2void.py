@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ddpm_lightning.models.blind_spot import hide_pixels, line_structure
 from ddpm_lightning.models.losses import blind_spot_loss
-from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.models.method import Apply, Batch, LossKey, apply_directly
 from ddpm_lightning.models.regression import DeterministicRegressor, from_unit, to_unit
 
 __all__ = ["Noise2Void"]
@@ -39,10 +39,9 @@ class Noise2Void(DeterministicRegressor):
         exclude_center: Whether a pixel cannot be replaced by itself.
         structure: ``span`` and ``orientation`` of the lines that structN2V hides besides, or ``None``.
         error: ``mse`` or ``mae``.
-        settings: Settings of :class:`Learner`.
 
     Raises:
-        ValueError: If a setting cannot be.
+        ValueError: If a setting is out of its range.
     """
 
     averaged = False  # batch normalisation
@@ -57,9 +56,8 @@ class Noise2Void(DeterministicRegressor):
         exclude_center: bool = False,
         structure: dict[str, Any] | None = None,
         error: str = "mse",
-        **settings: Any,
     ) -> None:
-        super().__init__(network, **settings)
+        super().__init__(network)
         self.hiding = {
             "percent": percent,
             "radius": radius,
@@ -68,27 +66,17 @@ class Noise2Void(DeterministicRegressor):
             "structure": line_structure(**structure) if structure else None,
         }
         self.error = error
-        # Settings that cannot be are refused now, not at the first step.
+        # Wrong settings are refused now, not at the first step.
         images = torch.zeros(1, 1, 8, 8, device="cpu")
         _, mask = hide_pixels(images, torch.Generator(), **{**self.hiding, "structure": None})
         blind_spot_loss(images, images, mask, error)
 
-    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+    def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns denoised low images, float32, for low images with shape (B, 1, H, W)."""
         return from_unit(apply(self.network, to_unit(low)).float())
 
-    def blind_loss(self, low: Tensor, seed: int) -> Tensor:
-        """Returns the error at hidden pixels of low images with shape (B, 1, H, W), which a seed chooses."""
-        hidden, mask = hide_pixels(low, torch.Generator().manual_seed(seed), **self.hiding)
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
+        """Returns the error at hidden pixels of the low images, which the key chooses."""
+        low = batch["low"]
+        hidden, mask = hide_pixels(low, key.generator(), **self.hiding)
         return blind_spot_loss(self.estimate(hidden), low, mask, self.error)
-
-    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """Returns the error at blind spots keyed by (seed, step, process)."""
-        loss = self.blind_loss(batch["low"], self.step_seed)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["low"]))
-        return loss
-
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Logs the error at blind spots that are the same in every epoch."""
-        loss = self.blind_loss(batch["low"], batch_idx)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)

@@ -14,30 +14,26 @@ References:
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
-from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.losses import pix2pix_discriminator_loss, pix2pix_generator_loss
-from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.models.method import Apply, Batch, LossKey, Method, apply_directly
 from ddpm_lightning.networks.pix2pix import Pix2PixGenerator
-from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["Pix2Pix", "canvas_channels", "level_noise"]
 
 TEST_MODES = ("dropout_only", "eval", "train")
 
 
-class Pix2Pix(Learner):
-    """Generator and discriminator with an optimiser each, stepped by hand.
+class Pix2Pix(Method):
+    """Generator and discriminator with an optimiser each.
 
-    A step of the run is one batch: both optimisers step in it, the discriminator first, but only the generator's step
-    is counted. The checkpoint with the best validation loss is the one with the least absolute error of a sample; the
-    authors take the last.
+    A step of the run is one batch, in which the discriminator takes a step first, then the generator. The checkpoint
+    with the best validation loss is the one with the least absolute error of a sample; the authors take the last.
 
     Args:
         generator: Maps low images and dropout noise to images in [-1, 1].
@@ -45,13 +41,11 @@ class Pix2Pix(Learner):
         l1_weight: Weight of the absolute error.
         test_mode: What is random after training: ``dropout_only``; nothing (``eval``); or dropout, with batch
             statistics of the image itself as in training (``train``, the authors' script).
-        settings: Settings of :class:`Learner`; optimiser and schedule are made once for each network.
 
     Raises:
         ValueError: If the mode is unknown.
     """
 
-    evaluations = 1
     averaged = False  # batch normalisation
 
     def __init__(
@@ -60,16 +54,18 @@ class Pix2Pix(Learner):
         discriminator: nn.Module,
         l1_weight: float = 100.0,
         test_mode: str = "dropout_only",
-        **settings: Any,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__()
         if test_mode not in TEST_MODES:
             raise ValueError(f"model.test_mode is {test_mode!r}; allowed: {', '.join(TEST_MODES)}")
         self.generator, self.discriminator = generator, discriminator
         self.l1_weight, self.test_mode = l1_weight, test_mode
         self.size_divisor = generator.size_divisor
-        self.deterministic = test_mode == "eval" or not generator.dropout_levels
-        self.automatic_optimization = False
+
+    @property
+    def deterministic(self) -> bool:
+        """Only dropout makes samples differ."""
+        return self.test_mode == "eval" or not self.generator.dropout_levels
 
     @property
     def preset(self) -> str:
@@ -83,57 +79,27 @@ class Pix2Pix(Learner):
         low, high = self.bounds
         return low + (high - low) * (images.float() + 1) / 2
 
-    def configure_optimizers(self) -> Any:
-        """Makes an optimiser and a schedule for the discriminator and for the generator, in this order."""
-        optimizers = [self.optimizer(net.parameters()) for net in (self.discriminator, self.generator)]
-        if self.lr_schedule is None:
-            return optimizers
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedules = [self.lr_schedule(optimizer, total_steps=steps) for optimizer in optimizers]
-        if any(schedule["interval"] != "step" for schedule in schedules):
-            raise UserError(
-                "model.lr_schedule", "goes by epochs", allowed="linear_fall, cosine: these go by steps"
-            )
-        return optimizers, schedules
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Returns the parameters of the discriminator and of the generator, in this order."""
+        networks = {"discriminator": self.discriminator, "generator": self.generator}
+        return {name: list(network.parameters()) for name, network in networks.items()}
 
-    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """Steps the discriminator, then the generator, and returns the loss of the latter."""
+    def alternating_losses(self, batch: Batch, key: LossKey) -> Iterator[tuple[str, Tensor]]:
+        """Yields the loss of the discriminator, then that of the generator against the new discriminator."""
         low, high = batch["low"], batch["high"]
-        for_discriminator, for_generator = self.optimizers()
         restored = self.stretch(self.generator(low))
-
-        self.toggle_optimizer(for_discriminator)
         real, fake = self.discriminator(low, high).float(), self.discriminator(low, restored.detach()).float()
-        discriminator_loss = pix2pix_discriminator_loss(real, fake)
-        self.manual_backward(discriminator_loss)
-        # Around Lightning's wrapper, which would count this step: a run of N steps is N batches for every method.
-        self.trainer.strategy.optimizer_step(for_discriminator.optimizer, closure=lambda: None)
-        for_discriminator.zero_grad()
-        self.untoggle_optimizer(for_discriminator)
+        yield "discriminator", pix2pix_discriminator_loss(real, fake)
+        with frozen(self.discriminator):
+            fake = self.discriminator(low, restored).float()
+            yield "generator", pix2pix_generator_loss(fake, restored, high, l1_weight=self.l1_weight)
 
-        self.toggle_optimizer(for_generator)
-        fake = self.discriminator(low, restored).float()
-        loss = pix2pix_generator_loss(fake, restored, high, l1_weight=self.l1_weight)
-        self.manual_backward(loss)
-        for_generator.step()
-        for_generator.zero_grad()
-        self.untoggle_optimizer(for_generator)
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
+        """Returns the mean absolute error of one sample of each crop."""
+        return functional.l1_loss(self.sample(batch["low"], key.noise(batch["name"])), batch["high"])
 
-        for schedule in self.lr_schedulers() or ():
-            schedule.step()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(low))
-        self.log("train/discriminator", discriminator_loss, batch_size=len(low))
-        return loss.detach()
-
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Logs the mean absolute error of one sample of each crop, with the same dropout in every epoch."""
-        names = batch["name"]
-        restored = self.sample(batch["low"], KeyedNoise(0, names, [0] * len(names)))
-        loss = functional.l1_loss(restored, batch["high"])
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(names), sync_dist=True)
-
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
+        """Restores images; see :meth:`Method.sample`."""
         if self.test_mode == "eval":
             return self.stretch(apply(self.generator, low))
         shape = canvas_channels(self.generator), *low.shape[-2:]
@@ -185,8 +151,21 @@ def _channels(channels: int, level: int) -> int:
 
 
 @contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Lets gradients pass through a network without reaching its parameters."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
 def batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Lets batch normalisation use the statistics of what it sees, and learn nothing from them."""
+    """Lets batch normalisation use the statistics of its input without updating its running ones."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     before = [(layer.training, layer.momentum) for layer in layers]
     for layer in layers:

@@ -7,10 +7,10 @@ A frozen regressor gives :math:`\mu(x) ≈ E[y | x]`. A second network learns th
 condition              name             what the flow sees, and what its samples are
 =====================  ===============  ================================================================================
 ``none``               pmrf             its own state only: it carries the distribution of means to that of clean images
-                                        by short ways. Samples look real at little cost in error; their spread is *not*
-                                        that of the posterior.
-``input_and_mean``     residual_flow    the low image and the mean as well: samples are samples of the posterior, and
-                                        their spread is an uncertainty.
+                                        along short paths. Samples look real at little cost in error; their standard
+                                        deviation is *not* that of the posterior.
+``input_and_mean``     residual_flow    the low image and the mean as well: samples approximate posterior samples, and
+                                        their standard deviation is an uncertainty.
 =====================  ===============  ================================================================================
 
 :math:`\sigma_s` is the root mean square error of the regressor, measured on the validation crops before the first step
@@ -20,16 +20,24 @@ References:
     Ohayon, Michaeli, Elad. *Posterior-Mean Rectified Flow* (2025), arXiv 2410.00418.
 """
 
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from ddpm_lightning.diffusion.flow import Euler, interpolate, training_times
 from ddpm_lightning.diffusion.randomness import KeyedNoise
-from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.method import (
+    Apply,
+    Batch,
+    FirstStage,
+    LossKey,
+    Method,
+    Reduce,
+    apply_directly,
+    size_divisor_of,
+)
 from ddpm_lightning.models.presets import Preset, of_flow
-from ddpm_lightning.models.protocol import Apply, whole
 from ddpm_lightning.models.regression import Regression, scale_input
 from ddpm_lightning.utils.settings import Fraction, NonNegative
 
@@ -40,7 +48,7 @@ CONDITIONS = ("none", "input_and_mean")
 TIME, START = 0, 1
 
 
-class PMRF(Learner):
+class PMRF(Method):
     """Rectified flow that starts at the noisy estimate of a frozen regressor.
 
     Args:
@@ -49,13 +57,14 @@ class PMRF(Learner):
         sampler: How the flow is followed.
         condition: What the network sees beside the state: ``none``, or ``input_and_mean`` (two more channels).
         sigma_factor: Standard deviation of the start noise in units of the regressor's error.
-        mean: Checkpoint of a trained regressor that a new run starts from; ``None`` trains one. Of no meaning later.
-        mean_share: Share of a run's steps that go into the regressor where it is trained in the run.
-        settings: Settings of :class:`Learner`.
+        mean: Checkpoint of a trained regressor that a new run starts from; ``None`` trains one. Not used later.
+        mean_share: Share of a run's steps that train the regressor if the run trains one.
 
     Raises:
-        ValueError: If a setting cannot be.
+        ValueError: If a setting is out of its range.
     """
+
+    sigma: Tensor
 
     def __init__(
         self,
@@ -66,9 +75,8 @@ class PMRF(Learner):
         sigma_factor: NonNegative = 1.0,
         mean: str | None = None,
         mean_share: Fraction = 2 / 3,
-        **settings: Any,
     ) -> None:
-        super().__init__(**settings)
+        super().__init__()
         if condition not in CONDITIONS:
             raise ValueError(f"model.condition is {condition!r}; allowed: {', '.join(CONDITIONS)}")
         if not isinstance(sampler, Euler):
@@ -78,7 +86,7 @@ class PMRF(Learner):
         self.regression = regression.requires_grad_(False)
         self.network, self.sampler, self.condition = network, sampler, condition
         self.sigma_factor, self.mean, self.mean_share = sigma_factor, mean, mean_share
-        self.size_divisor = max(network.size_divisor, regression.size_divisor)
+        self.size_divisor = max(size_divisor_of(network), regression.size_divisor)
         self.register_buffer("sigma", torch.zeros(()))
 
     @property
@@ -87,13 +95,18 @@ class PMRF(Learner):
         return self.sampler.realism == 0
 
     @property
+    def antithetic(self) -> bool:
+        """Whether the sampler pairs its samples."""
+        return self.sampler.antithetic
+
+    @property
     def evaluations(self) -> int:
         """Network evaluations of one sample: the mean, and the steps of the flow."""
         return 1 + self.sampler.evaluations
 
     @property
     def presets(self) -> dict[str, Preset]:
-        """Named ways of drawing, the default first."""
+        """Named choices of sampler and number of samples, the default first."""
         return of_flow(conditional=self.condition == "input_and_mean")
 
     @property
@@ -104,25 +117,36 @@ class PMRF(Learner):
         realism = f", realism {self.sampler.realism:g}" if self.sampler.realism < 1 else ""
         return f"mean, then {self.sampler.steps} steps{realism}"
 
+    @property
+    def first_stage(self) -> FirstStage:
+        """The regressor."""
+        return FirstStage("regression", "regression", "mean", self.mean, self.mean_share)
+
     def train(self, mode: bool = True) -> "PMRF":
-        """Switches the flow to training; the frozen regressor stays as it is used."""
+        """Switches the flow to training; the frozen regressor stays in evaluation mode."""
         super().train(mode)
         self.regression.eval()
         return self
 
     @torch.no_grad()
-    def on_fit_start(self) -> None:
-        """Measures sigma on the validation crops, unless a resumed run brings it along."""
+    def calibrate(self, batches: Iterable[Batch], reduce: Reduce) -> None:
+        """Measures sigma on the validation crops, unless that was done before."""
         if self.sigma > 0:
             return
-        total = torch.zeros(2, dtype=torch.float64)
-        for batch in self.trainer.datamodule.val_dataloader():
-            error = self.regression.estimate(batch["low"].to(self.device)) - batch["high"].to(self.device)
+        device, total = self.sigma.device, torch.zeros(2, dtype=torch.float64)
+        for batch in batches:
+            error = self.regression.estimate(batch["low"].to(device)) - batch["high"].to(device)
             total += torch.tensor([error.double().square().sum().item(), error.numel()], dtype=torch.float64)
-        total = self.trainer.strategy.reduce(total.to(self.device, torch.float32), reduce_op="sum")
+        total = reduce(total.to(device, torch.float32), "sum")
         self.sigma.copy_(self.sigma_factor * (total[0] / total[1]).sqrt())
 
-    def velocity(self, state: Tensor, t: Tensor, low: Tensor, mean: Tensor, apply: Apply = whole) -> Tensor:
+    def reset_calibration(self) -> None:
+        """Lets sigma be measured again."""
+        self.sigma.zero_()
+
+    def velocity(
+        self, state: Tensor, t: Tensor, low: Tensor, mean: Tensor, apply: Apply = apply_directly
+    ) -> Tensor:
         """Returns the velocity at states (B, 1, H, W) and times (B,), float32."""
         seen = scale_input(state)
         if self.condition == "input_and_mean":
@@ -130,31 +154,18 @@ class PMRF(Learner):
         # The network resolves labels of a few units; times between -2 and 2 use what it has.
         return self.sigma * apply(self.network, seen, 4 * t - 2).float()
 
-    def loss(self, batch: dict, noise: KeyedNoise) -> Tensor:
-        """Returns the mean squared error of the velocity in units of sigma, at times and starts made of the noise."""
-        low, high = batch["low"], batch["high"]
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
+        """Returns the mean squared error of the velocity in units of sigma, at random times and starts."""
+        low, high, noise = batch["low"], batch["high"], key.noise(batch["name"])
         with torch.no_grad():
             mean = self.regression.estimate(low)
-        start = mean + self.sigma * noise(START, high.shape[1:], self.device)
-        t = training_times(noise.uniform(TIME, 1, self.device)[:, 0]).float()
+        start = mean + self.sigma * noise(START, high.shape[1:], high.device)
+        t = training_times(noise.uniform(TIME, 1, high.device)[:, 0]).float()
         velocity = self.velocity(interpolate(start, high, t), t, low, mean)
         return ((velocity - (high - start)) / self.sigma).square().mean()
 
-    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """Returns the loss with noise keyed by (seed, crop, step)."""
-        names = batch["name"]
-        loss = self.loss(batch, KeyedNoise(self.seed, names, [self.trainer.global_step] * len(names)))
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(names))
-        return loss
-
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Logs the loss with the same noise in every epoch."""
-        names = batch["name"]
-        loss = self.loss(batch, KeyedNoise(0, names, [0] * len(names)))
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(names), sync_dist=True)
-
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
+        """Restores images; see :meth:`Method.sample`."""
         # Samples of one image share its canvas, and so its mean.
         rows = low[:1] if low.stride(0) == 0 else low
         mean = self.regression.estimate(rows, apply).expand_as(low)

@@ -8,16 +8,22 @@ References:
     Weigert et al. *Content-aware image restoration* (2018), https://doi.org/10.1038/s41592-018-0216-7
 """
 
-from typing import Any
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
-from ddpm_lightning.models.learner import Learner
 from ddpm_lightning.models.losses import laplace_nll
-from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.models.method import (
+    Apply,
+    Batch,
+    LossKey,
+    Method,
+    apply_directly,
+    size_divisor_of,
+)
 
 __all__ = ["CARE", "DeterministicRegressor", "Regression", "scale_input", "from_unit", "to_unit"]
 
@@ -41,44 +47,26 @@ def from_unit(images: Tensor) -> Tensor:
     return 2 * images - 1
 
 
-class DeterministicRegressor(Learner):
-    """Base of the methods that apply a network once and have one sample.
+class DeterministicRegressor(Method):
+    """Base of the methods that apply a network once.
 
     A subclass says how a low image is restored (:meth:`estimate`) and what is minimised (:meth:`loss`).
 
     Args:
         network: Maps images (B, 1, H, W) to images.
-        settings: Settings of :class:`Learner`.
     """
 
-    evaluations = 1
-    preset = "one pass"
-
-    def __init__(self, network: nn.Module, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
         self.network = network
-        self.size_divisor = network.size_divisor
+        self.size_divisor = size_divisor_of(network)
 
-    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+    @abstractmethod
+    def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns restored images, float32, for low images with shape (B, 1, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} restores nothing")
 
-    def loss(self, batch: dict) -> Tensor:
-        """Returns the loss of a batch."""
-        raise NotImplementedError(f"{type(self).__name__} minimises nothing")
-
-    def training_step(self, batch: dict, batch_idx: int) -> Tensor:
-        """Returns the loss."""
-        loss = self.loss(batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["low"]))
-        return loss
-
-    def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Logs the loss."""
-        self.log("val/loss", self.loss(batch), prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)
-
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
+        """Restores images; see :meth:`Method.sample`."""
         return self.estimate(low, apply)
 
 
@@ -89,14 +77,13 @@ class Regression(DeterministicRegressor):
 
     Args:
         network: Maps images (B, 1, H, W) and labels (B,) to images (B, 1, H, W).
-        settings: Settings of :class:`Learner`.
     """
 
-    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+    def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns estimates of the posterior mean, float32, for low images with shape (B, 1, H, W)."""
         return apply(self.network, scale_input(low), low.new_zeros(len(low))).float() - 1
 
-    def loss(self, batch: dict) -> Tensor:
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns the mean squared error."""
         return functional.mse_loss(self.estimate(batch["low"]), batch["high"])
 
@@ -104,34 +91,36 @@ class Regression(DeterministicRegressor):
 class CARE(DeterministicRegressor):
     """Content-aware restoration.
 
-    With a probabilistic network the prediction is a Laplace distribution for each pixel, and samples are drawn from it,
-    in pairs of antithetic noise: the average of an even number is the mean that was predicted, and their spread the
-    standard deviation, √2 times the scale. Pixels are independent, so a single sample is the restored image with noise
-    on it.
+    With a probabilistic network the prediction is a Laplace distribution for each pixel, and samples are taken from it
+    in pairs of antithetic noise: the average of an even number is the mean that was predicted, and their standard
+    deviation is √2 times the scale. Pixels are independent, so a single sample is the restored image plus noise.
 
     Args:
         network: The U-Net; it has a ``scale_head`` if it is probabilistic.
         error: ``mae`` or ``mse``; a probabilistic network learns by likelihood instead.
-        settings: Settings of :class:`Learner`.
 
     Raises:
         ValueError: If the error is unknown.
     """
 
-    def __init__(self, network: nn.Module, error: str = "mae", **settings: Any) -> None:
-        super().__init__(network, **settings)
+    def __init__(self, network: nn.Module, error: str = "mae") -> None:
+        super().__init__(network)
         if error not in ("mae", "mse"):
             raise ValueError(f"model.error is {error!r}; allowed: mae, mse")
         self.error = error
-        self.probabilistic = network.scale_head is not None
-        self.deterministic = not self.probabilistic
+        self.probabilistic = getattr(network, "scale_head", None) is not None
+
+    @property
+    def deterministic(self) -> bool:
+        """Only the Laplace distribution has samples."""
+        return not self.probabilistic
 
     @property
     def antithetic(self) -> bool:
         """Samples from the Laplace distribution come in pairs."""
         return self.probabilistic
 
-    def predict(self, low: Tensor, apply: Apply = whole) -> tuple[Tensor, Tensor | None]:
+    def predict(self, low: Tensor, apply: Apply = apply_directly) -> tuple[Tensor, Tensor | None]:
         """Returns means, and scales if probabilistic, each with shape (B, 1, H, W), float32."""
         output = apply(self.network, to_unit(low)).float()
         if not self.probabilistic:
@@ -139,19 +128,19 @@ class CARE(DeterministicRegressor):
         mean, scale = output.chunk(2, dim=1)
         return from_unit(mean), 2 * scale
 
-    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+    def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns restored images, float32, for low images with shape (B, 1, H, W)."""
         return self.predict(low, apply)[0]
 
-    def loss(self, batch: dict) -> Tensor:
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns the error, or the negative log-likelihood."""
         mean, scale = self.predict(batch["low"])
         if scale is not None:
             return laplace_nll(mean, scale, batch["high"])
         return {"mae": functional.l1_loss, "mse": functional.mse_loss}[self.error](mean, batch["high"])
 
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = whole) -> Tensor:
-        """Restores images; see :meth:`ddpm_lightning.models.protocol.Method.sample`."""
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
+        """Restores images; see :meth:`Method.sample`."""
         mean, scale = self.predict(low, apply)
         if scale is None:
             return mean
@@ -160,6 +149,6 @@ class CARE(DeterministicRegressor):
 
 
 def laplace(uniform: Tensor) -> Tensor:
-    """Turns uniform numbers inside of (0, 1) into Laplace numbers of location 0 and scale 1."""
+    """Maps uniform numbers in (0, 1) to Laplace numbers with location 0 and scale 1."""
     centred = uniform - 0.5
     return -centred.sign() * torch.log1p(-2 * centred.abs())

@@ -5,12 +5,10 @@ References:
     https://doi.org/10.1038/s42003-023-05054-z
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from ddpm_lightning.models.losses import unet_rcan_loss
-from ddpm_lightning.models.protocol import Apply, whole
+from ddpm_lightning.models.method import Apply, Batch, LossKey, apply_directly
 from ddpm_lightning.models.regression import DeterministicRegressor, from_unit, to_unit
 
 __all__ = ["UNetRCANRegression"]
@@ -26,20 +24,17 @@ class UNetRCANRegression(DeterministicRegressor):
         network: Maps images (B, 1, H, W) to the outputs of both stages.
         edge_weight: Weight of the error of the Laplacian.
         norm_factor: Divisor of the squared errors: 1 originally, 2 in the authors' notebook.
-        settings: Settings of :class:`Learner`.
     """
 
-    def __init__(
-        self, network: nn.Module, edge_weight: float = 0.05, norm_factor: float = 1.0, **settings: Any
-    ) -> None:
-        super().__init__(network, **settings)
+    def __init__(self, network: nn.Module, edge_weight: float = 0.05, norm_factor: float = 1.0) -> None:
+        super().__init__(network)
         self.edge_weight, self.norm_factor = edge_weight, norm_factor
 
-    def estimate(self, low: Tensor, apply: Apply = whole) -> Tensor:
+    def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns what the second stage makes of low images with shape (B, 1, H, W), float32."""
         return from_unit(apply(lambda images: self.network(images)[1], to_unit(low)).float())
 
-    def loss(self, batch: dict) -> Tensor:
+    def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns the sum over both stages, on the scale [0, 1]."""
         stages = [stage.float() for stage in self.network(to_unit(batch["low"]))]
         return unet_rcan_loss(

@@ -7,7 +7,7 @@ import torch
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.inference.memory import available_bytes, training_bytes
 from ddpm_lightning.metrics.ssim import minimum_side
-from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.models.method import Method
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["check", "check_partners", "memory_warning"]
@@ -15,7 +15,7 @@ __all__ = ["check", "check_partners", "memory_warning"]
 #: Maps of each pixel that a network holds at once while it draws, as multiples of its first level's channels; measured
 #: on none, meant to tell 1 GB from 100.
 MAPS = 40
-#: Pixels that are drawn at once at most (:func:`ddpm_lightning.models.protocol.draws_of`).
+#: Pixels that are drawn at once at most (:func:`ddpm_lightning.models.sampling.samples_of`).
 PIXELS_AT_ONCE = 2**20
 
 
@@ -42,14 +42,14 @@ def check(config: dict[str, Any], crop: int, size_divisor: int) -> None:
     _check_monitor(config)
 
 
-def check_partners(config: dict[str, Any], data: PairDataModule, model: Learner) -> None:
+def check_partners(config: dict[str, Any], data: PairDataModule, method: Method) -> None:
     """Checks that there are clean images where they are needed.
 
     Raises:
         UserError: If the model, or what chooses its best checkpoint, needs clean images and there are none.
     """
     alone = [split for split in ("train", "val") if not data.paired(split)]
-    if alone and model.needs_clean:
+    if alone and method.needs_clean:
         raise UserError(
             f"data set {data.name}",
             f"has no clean images in its split {alone[0]!r}, and model={config['names']['model']} learns from them",
@@ -65,14 +65,14 @@ def check_partners(config: dict[str, Any], data: PairDataModule, model: Learner)
         )
 
 
-def memory_warning(model: Learner, pixels: int) -> str:
+def memory_warning(method: Method, pixels: int) -> str:
     """Returns a warning if training on the CPU needs more than half of the free memory; else an empty text.
 
     Args:
-        model: The model.
+        method: The method.
         pixels: Pixels of all crops of a batch.
     """
-    needed, free = training_bytes(model, pixels), available_bytes(torch.device("cpu"))
+    needed, free = training_bytes(method, pixels), available_bytes(torch.device("cpu"))
     if needed < free / 2:
         return ""
     return (

@@ -5,14 +5,16 @@ All classes are checked before the first object is created, and a run may only w
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
+from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.instantiate import build, check
+from ddpm_lightning.utils.instantiate import check
 
 __all__ = ["check_classes", "check_groups", "check_model", "check_places"]
 
@@ -41,7 +43,6 @@ def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
     """
     parts = {
         "data": (config["data"], ("data",)),
-        "model": (config["model"], ("method",)),
         "trainer": (config["trainer"], ("strategy", "profiler")),
         **{
             f"{group}.{name}": (node, (group.removesuffix("s"),))
@@ -50,9 +51,10 @@ def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
             if node
         },
     }
-    for name, (node, kinds) in parts.items():
+    checks = {name: partial(check, node, kinds, trust) for name, (node, kinds) in parts.items()}
+    for name, examine in {"model": partial(check_method, config["model"], trust), **checks}.items():
         try:
-            check(node, kinds, trust)
+            examine()
         except UserError as error:
             named = str(error.subject).startswith("_target_")
             subject = f"{name}: {error.subject}" if named else f"{name}.{error.subject}"
@@ -77,7 +79,7 @@ def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Sequence[str]
             remedy="restore the file from a backup, or start the run again",
         )
     with limited_to(weights, checkpoint), torch.device("meta"):
-        built = build(model, ("method",), trust)
+        built = build_method(model, trust)
     check_fit(built, weights, checkpoint)
 
 

@@ -1,11 +1,11 @@
-"""Runs in two stages: the regressor that gives the mean, then the flow that starts from it.
+"""Runs in two stages, of methods that build on another method: the first method is trained before the second.
 
 The first stage is an ordinary run of its own in the folder ``mean`` of the run, so its best checkpoint can be
-evaluated, and given to other runs as ``model.mean``. Both stages together take the steps and the time that the run
-was granted.
+evaluated, and given to other runs (as ``model.mean`` for a flow). Both stages together take the steps and the time that
+the run was granted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,51 +13,54 @@ from ddpm_lightning.callbacks.max_time import MaxTime
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.checkpoints.weights import read_weights
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.models.regression import Regression
+from ddpm_lightning.models.method import FirstStage, Method
 from ddpm_lightning.training.config_file import read_config
 from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["FOLDER", "first_stage", "first_steps", "moved", "progress", "shared", "take_mean"]
+__all__ = ["FOLDER", "first_config", "first_steps", "moved", "progress", "shared", "take_first"]
 
 #: Folder of the first stage, inside of the run's.
 FOLDER = "mean"
 
 
-def first_stage(config: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns the configuration of the run that trains the mean, or ``None`` where a trained one is given.
+def first_config(config: dict[str, Any], stage: FirstStage) -> dict[str, Any] | None:
+    """Returns the configuration of the run that trains the first method, or ``None`` where a trained one is given.
 
     Args:
-        config: Configuration of the whole run. Once the second stage has begun, a longer run lengthens that one alone.
+        config: Configuration of the whole run. Once the second stage has begun, more steps lengthen that one alone.
+        stage: What the method of the run builds on.
 
     Raises:
-        UserError: If there are not steps for two stages.
+        UserError: If there are too few steps for two stages.
     """
-    if config["model"]["mean"] is not None:
+    if stage.checkpoint is not None:
         return None
     total = config["trainer"]["max_steps"]
     if total < 2:
         raise UserError(
-            "trainer.max_steps", f"is {total}", allowed="at least 2: the mean and the flow share them"
+            "trainer.max_steps",
+            f"is {total}",
+            allowed=f"at least 2: {stage.part} and the method itself share them",
         )
-    whole, own = Path(config["run_folder"]), Path(config["run_folder"]) / FOLDER
-    trainer = {**config["trainer"], "max_steps": first_steps(whole) or shared(config["model"], total)}
+    run = Path(config["run_folder"])
+    own = run / FOLDER
+    trainer = {**config["trainer"], "max_steps": first_steps(run) or shared(stage, total)}
     if (time := trainer.get("max_time")) is not None:
-        trainer["max_time"] = {"seconds": config["model"]["mean_share"] * MaxTime(time).seconds}
+        trainer["max_time"] = {"seconds": stage.share * MaxTime(time).seconds}
     small = "_small" if str(config["names"]["model"]).endswith("_small") else ""
     return {
-        **moved(config, str(whole), str(own)),
-        "model": config["model"]["regression"],
-        "names": {**config["names"], "model": f"regression{small}"},
+        **moved(config, str(run), str(own)),
+        "model": config["model"][stage.part],
+        "names": {**config["names"], "model": stage.model + small},
         "trainer": trainer,
         "resume": str(own) if (own / "checkpoints" / "last.ckpt").is_file() else None,
     }
 
 
-def shared(model: Mapping[str, Any], total: int) -> int:
+def shared(stage: FirstStage, total: int) -> int:
     """Returns how many of the steps of a run in two stages the first stage gets."""
-    return min(max(round(model["mean_share"] * total), 1), total - 1)
+    return min(max(round(stage.share * total), 1), total - 1)
 
 
 def first_steps(folder: Path) -> int:
@@ -68,11 +71,12 @@ def first_steps(folder: Path) -> int:
 
 
 def progress(folder: Path, resumed: Path | None) -> dict[str, int]:
-    """Returns how far the regressor of a flow was trained, ``step`` of ``steps``; nothing where there is no record.
+    """Returns how far the first method was trained, ``step`` of ``steps``; nothing where there is no record.
 
     Args:
         folder: Folder of the whole run.
-        resumed: Checkpoint that its flow goes on from. Its own record holds: the first stage may have gone on since.
+        resumed: Checkpoint from which the second stage is resumed. Its own record counts: the first stage may have been
+            trained further since.
     """
     card = read_weights(resumed)["card"] if resumed else {}
     training = card.get("training") if isinstance(card, dict) else None
@@ -82,19 +86,21 @@ def progress(folder: Path, resumed: Path | None) -> dict[str, int]:
     return found if all(isinstance(value, int) for value in found.values()) else {}
 
 
-def take_mean(model: PMRF, checkpoint: str | Path, data: PairDataModule, trust: Sequence[str] = ()) -> None:
-    """Gives a flow the weights of a trained regressor; its file may name classes of trusted packages.
+def take_first(
+    method: Method, stage: FirstStage, checkpoint: str | Path, data: PairDataModule, trust: Sequence[str] = ()
+) -> None:
+    """Gives a method the weights of the trained method that it builds on; its file may name trusted classes.
 
     Raises:
-        UserError: If the checkpoint is none of a regressor of this size, or was trained with another normalisation.
+        UserError: If the checkpoint is of another method or size, or was trained with another normalisation.
     """
     trained = load(checkpoint, trust=trust)
-    subject = f"model.mean={checkpoint}"
-    if not isinstance(trained.method, Regression):
+    subject, part = f"model.{stage.checkpoint_setting}={checkpoint}", getattr(method, stage.part)
+    if type(trained.method) is not type(part):
         raise UserError(
             subject,
             f"is a {type(trained.method).__name__}",
-            allowed="a checkpoint of model=regression or model=regression_small",
+            allowed=f"a checkpoint of model={stage.model} or model={stage.model}_small",
         )
     if trained.normalisation.state() != data.normalisation.state():
         raise UserError(
@@ -103,12 +109,12 @@ def take_mean(model: PMRF, checkpoint: str | Path, data: PairDataModule, trust: 
             remedy="train both on the same data, with the same settings",
         )
     try:
-        model.regression.load_state_dict(trained.method.state_dict())
+        part.load_state_dict(trained.method.state_dict())
     except RuntimeError as error:
         raise UserError(
             subject,
-            "has another network than model.regression",
-            remedy="pair regression with pmrf or residual_flow, and regression_small with their _small versions",
+            f"has another network than model.{stage.part}",
+            remedy=f"pair {stage.model} with full-size models, and {stage.model}_small with their _small versions",
         ) from error
 
 

@@ -26,7 +26,7 @@ from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.collection import perceptual_metric, score
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.models.presets import Preset
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.networks.folding import fold
 from ddpm_lightning.simulation.twins import TWINS
 from ddpm_lightning.utils.instantiate import build

@@ -10,9 +10,9 @@ import torch
 from ddpm_lightning.checkpoints.presets import choose
 from ddpm_lightning.cli import compose, evaluate, restore
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.models.build import build_method
 from ddpm_lightning.models.presets import ONE_PASS, of_diffusion, of_flow
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.instantiate import build
 from tests.trained import write_checkpoint
 
 
@@ -24,7 +24,7 @@ def description(model: str, *overrides: str) -> dict:
 
 def evaluations(drawing) -> int:
     with torch.device("meta"):
-        return build(drawing.model).evaluations * drawing.samples
+        return build_method(drawing.model).evaluations * drawing.samples
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_each_model_offers_what_makes_sense_for_it(model, costs):
     """Every preset can be built, whatever the model predicts: an epsilon model has grids of its own."""
     node = description(model)
     with torch.device("meta"):
-        offered = build(node).presets
+        offered = build_method(node).presets
     assert {name: evaluations(choose(node, name)) for name in offered} == costs
     assert all(preset.use for preset in offered.values())
     assert choose(node).preset == next(iter(offered))

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import torch
 
-from ddpm_lightning.models.ddpm import DDPM
+from ddpm_lightning.training.module import LightningMethod
 from ddpm_lightning.utils.lock import NAME
 from tests.cli.test_benchmark import Commands
 from tests.cli.test_verbs import TINY
@@ -56,7 +56,7 @@ def refused(answer, *names):
 def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
     command, pair_folder, disk, monkeypatch, room
 ):
-    inner, run = DDPM.training_step, disk / "run"
+    inner, run = LightningMethod.training_step, disk / "run"
 
     def fills(self, batch, batch_idx):
         if self.trainer.global_step == 6:
@@ -64,7 +64,7 @@ def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
         return inner(self, batch, batch_idx)
 
     with monkeypatch.context():
-        monkeypatch.setattr(DDPM, "training_step", fills)
+        monkeypatch.setattr(LightningMethod, "training_step", fills)
         settings = [*TINY, "callbacks.images=null", f"data.root={pair_folder}", "trainer.max_steps=12"]
         refused(command("train", *settings, f"run_folder={run}"), run)
     files(run)

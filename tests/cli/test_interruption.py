@@ -8,8 +8,7 @@ import time
 import pytest
 import torch
 
-from ddpm_lightning.models.ddpm import DDPM
-from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.training.module import LightningMethod
 from ddpm_lightning.utils.lock import holder
 from tests.cli.test_resume import same
 from tests.cli.test_verbs import TINY
@@ -23,14 +22,14 @@ def signalled(monkeypatch):
     """Sends a signal to this process while it works on a step."""
 
     def send(number, at):
-        inner = Learner.on_train_batch_start
+        inner = LightningMethod.on_train_batch_start
 
         def start(self, batch, batch_idx):
             inner(self, batch, batch_idx)
             if self.trainer.global_step == at:
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(Learner, "on_train_batch_start", start)
+        monkeypatch.setattr(LightningMethod, "on_train_batch_start", start)
 
     yield send
     monkeypatch.undo()
@@ -94,7 +93,7 @@ def test_nohup(command, pair_folder, tmp_path, signalled):
 
 @pytest.mark.parametrize(("pause", "step"), [(1.2, 2), (0.1, 3)], ids=["second", "echo"])
 def test_a_second_signal_ends_it_at_once(command, pair_folder, tmp_path, monkeypatch, pause, step):
-    inner = DDPM.training_step
+    inner = LightningMethod.training_step
 
     def told_twice(self, batch, batch_idx):
         if self.trainer.global_step == 2:
@@ -103,7 +102,7 @@ def test_a_second_signal_ends_it_at_once(command, pair_folder, tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGHUP)
         return inner(self, batch, batch_idx)
 
-    monkeypatch.setattr(DDPM, "training_step", told_twice)
+    monkeypatch.setattr(LightningMethod, "training_step", told_twice)
     settings = [*SETTINGS, f"data.root={pair_folder}", "trainer.max_steps=9", f"run_folder={tmp_path}/run"]
     answer = command("train", *settings)
     assert answer.code == 129 and "a second signal stops it" in answer.err
@@ -135,14 +134,14 @@ def test_damaged_checkpoints(command, pair_folder, tmp_path):
     ("action", "accumulated"), [("stop", 1), pytest.param("stop", 2, marks=pytest.mark.slow), ("skip", 1)]
 )
 def test_a_loss_that_is_no_number(command, pair_folder, tmp_path, monkeypatch, action, accumulated):
-    inner, seen = DDPM.training_step, []
+    inner, seen = LightningMethod.training_step, []
 
     def spoilt(self, batch, batch_idx):
         seen.append(batch["name"])
         loss = inner(self, batch, batch_idx)
         return loss * torch.nan if self.trainer.global_step == 3 else loss
 
-    monkeypatch.setattr(DDPM, "training_step", spoilt)
+    monkeypatch.setattr(LightningMethod, "training_step", spoilt)
     settings = [*SETTINGS, f"data.root={pair_folder}", "trainer.max_steps=6", f"run_folder={tmp_path}/run"]
     settings[-1:-1] = [
         f"callbacks.divergence.action={action}",

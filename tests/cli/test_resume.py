@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Timer
 
-from ddpm_lightning.models.learner import Learner
+from ddpm_lightning.training.module import LightningMethod
 from tests.cli.test_verbs import TINY
 from tests.conftest import write_pairs
 
@@ -71,14 +71,14 @@ def best_at(monkeypatch):
     """Makes the validation at one step the best of the run, whatever the weights."""
 
     def choose(step):
-        inner = Learner.log
+        inner = LightningMethod.log
 
         def log(self, name, value, **settings):
             if name == "val/loss":
                 value = value * 0 + (1.0 if self.trainer.global_step == step else 2.0)
             inner(self, name, value, **settings)
 
-        monkeypatch.setattr(Learner, "log", log)
+        monkeypatch.setattr(LightningMethod, "log", log)
 
     return choose
 
@@ -91,17 +91,17 @@ def stopped(monkeypatch):
         def time_is_up(self, trainer):
             trainer.should_stop = trainer.should_stop or trainer.global_step == at
 
-        inner = Learner.on_train_batch_start
+        inner = LightningMethod.on_train_batch_start
 
         def start(self, batch, batch_idx):
             inner(self, batch, batch_idx)
-            if self.trainer.global_step == at - 1 and method in ("", type(self).__name__):
+            if self.trainer.global_step == at - 1 and method in ("", type(self.method).__name__):
                 os.kill(os.getpid(), signal.SIGTERM)
 
         if how == "time":
             monkeypatch.setattr(Timer, "_check_time_remaining", time_is_up)
         else:
-            monkeypatch.setattr(Learner, "on_train_batch_start", start)
+            monkeypatch.setattr(LightningMethod, "on_train_batch_start", start)
 
     return stop
 

@@ -3,16 +3,15 @@
 import pytest
 
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.train import trainer_settings
+from ddpm_lightning.cli.train import lightning_method, trainer_settings
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.instantiate import build
 
 
 def settings(name: str, *overrides: str) -> dict:
     config = compose.compose("train", [f"model={name}", "trainer=ddp_cpu", *overrides])
     config.run_folder = "somewhere"
     config = compose.plain(config)
-    return trainer_settings(config["trainer"], build(config["model"]))
+    return trainer_settings(config["trainer"], lightning_method(config["model"]))
 
 
 def test_models_that_step_themselves_are_not_clipped_by_lightning():

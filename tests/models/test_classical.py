@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage, optimize
 
 from ddpm_lightning.models.classical import FILTERS, Classical, affine_error, apply_filter
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.sampling import samples_of
 
 STRENGTHS = {
     "gaussian": [0.5, 1.0, 1.5, 2.0, 3.0, 5.0],

@@ -10,7 +10,7 @@ from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import DDIM, Ancestral
 from ddpm_lightning.diffusion.schedule import CosineSchedule
 from ddpm_lightning.models.ddpm import DDPM
-from ddpm_lightning.models.protocol import pad_to_multiple, samples_of
+from ddpm_lightning.models.sampling import pad_to_multiple, samples_of
 from ddpm_lightning.networks.mp_unet import MPUNet
 
 STD = 0.25
@@ -38,7 +38,6 @@ def ddpm(network=None, sampler=None, **settings):
         CosineSchedule(200),
         Objective("v"),
         sampler or Ancestral(),
-        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
         **settings,
     )
 

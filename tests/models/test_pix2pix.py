@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.inference.tiling import Tiler
 from ddpm_lightning.models.pix2pix import Pix2Pix, canvas_channels, level_noise
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.networks.pix2pix import PatchDiscriminator, Pix2PixGenerator
 from ddpm_lightning.training.lr_schedules import LinearFall, Plateau
+from ddpm_lightning.training.module import LightningMethod
 from ddpm_lightning.utils.errors import UserError
 
 
@@ -24,7 +25,7 @@ def adam(parameters):
 def pix2pix(num_downs: int = 6, **settings) -> Pix2Pix:
     torch.manual_seed(0)
     generator = Pix2PixGenerator(num_downs=num_downs, filters=4)
-    return Pix2Pix(generator, PatchDiscriminator(filters=4), optimizer=adam, **settings)
+    return Pix2Pix(generator, PatchDiscriminator(filters=4), **settings)
 
 
 def crops(count: int = 4, side: int = 64) -> list[dict]:
@@ -33,7 +34,7 @@ def crops(count: int = 4, side: int = 64) -> list[dict]:
     return [{"low": low, "high": high, "name": f"crop {n}"} for n, (low, high) in enumerate(images)]
 
 
-def fit(model: Pix2Pix, steps: int, side: int = 64) -> lightning.Trainer:
+def fit(model: Pix2Pix, steps: int, side: int = 64, lr_schedule=None) -> lightning.Trainer:
     loader = DataLoader(crops(side=side), batch_size=2)
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -44,7 +45,8 @@ def fit(model: Pix2Pix, steps: int, side: int = 64) -> lightning.Trainer:
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    trainer.fit(model, loader, DataLoader(crops(2, side), batch_size=2))
+    module = LightningMethod(model, adam, lr_schedule)
+    trainer.fit(module, loader, DataLoader(crops(2, side), batch_size=2))
     return trainer
 
 
@@ -81,12 +83,11 @@ def test_a_run_of_n_steps_is_n_batches():
 
 
 def test_both_learning_rates_follow_the_schedule():
-    model = pix2pix(lr_schedule=LinearFall())
-    fit(model, 4)
-    rates = [optimizer.param_groups[0]["lr"] for optimizer in model.trainer.optimizers]
+    trainer = fit(pix2pix(), 4, lr_schedule=LinearFall())
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
     assert rates == pytest.approx([1e-3 * (1 - (4 + 1 - 2) / (2 + 1))] * 2)
     with pytest.raises(UserError, match="linear_fall"):
-        fit(pix2pix(lr_schedule=Plateau()), 1)
+        fit(pix2pix(), 1, lr_schedule=Plateau())
 
 
 def test_samples_differ_and_are_the_same_alone_and_in_any_batch():

@@ -1,7 +1,5 @@
 """The flow from the mean: its exact solution, what it sees, what it measures, and what stays frozen."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,11 +8,11 @@ from torch import nn
 from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import DDIM
+from ddpm_lightning.models.method import LossKey
 from ddpm_lightning.models.pmrf import PMRF
-from ddpm_lightning.models.protocol import samples_of
 from ddpm_lightning.models.regression import Regression
+from ddpm_lightning.models.sampling import samples_of
 
-SETTINGS = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1)}
 SIGMA, END_MEAN, END_STD = 0.3, -0.2, 0.5
 
 
@@ -61,9 +59,7 @@ class Learnable(nn.Module):
 
 
 def flow(network=None, sampler=None, sigma: float = SIGMA, **settings) -> PMRF:
-    model = PMRF(
-        Regression(HalfLow(), **SETTINGS), network or Learnable(), sampler or Euler(), **settings, **SETTINGS
-    )
+    model = PMRF(Regression(HalfLow()), network or Learnable(), sampler or Euler(), **settings)
     model.sigma.fill_(sigma)
     return model.eval()
 
@@ -103,10 +99,10 @@ def test_realism_goes_from_the_mean_to_the_draw():
 
 
 def test_what_the_network_sees():
-    batch, noise = images(), KeyedNoise(0, ["a", "b"], [0, 0])
+    batch, key = images(), LossKey(0, 0, 0)
     alone, beside = flow(), flow(condition="input_and_mean")
-    alone.loss(batch, noise)
-    beside.loss(batch, noise)
+    alone.loss(batch, key)
+    beside.loss(batch, key)
     state, low = alone.network.seen / 4 - 1, batch["low"]
     assert state.shape[1] == 1 and beside.network.seen.shape[1] == 3
     expected = torch.cat([(state - 0.5 * low) / SIGMA, 4 * (low + 1), 4 * (0.5 * low + 1)], dim=1)
@@ -115,9 +111,10 @@ def test_what_the_network_sees():
 
 
 def test_the_loss_is_the_error_of_the_velocity_in_units_of_sigma():
-    batch, noise = images(), KeyedNoise(3, ["a", "b"], [0, 0])
+    batch, key = images(), LossKey(seed=3, step=5, stream=0)
+    noise = KeyedNoise(3, batch["name"], [5, 5])
     model = flow()
-    loss = model.loss(batch, noise)
+    loss = model.loss(batch, key)
     start = 0.5 * batch["low"].numpy() + SIGMA * noise(1, (1, 16, 16)).numpy()
     t = np.maximum((noise.uniform(0, 1).numpy() - 0.02) / 0.98, 0).reshape(-1, 1, 1, 1)
     state = (1 - t) * start + t * batch["high"].numpy()
@@ -129,24 +126,30 @@ def test_the_loss_is_the_error_of_the_velocity_in_units_of_sigma():
 def test_the_regressor_is_frozen():
     model = flow().train()
     assert model.network.training and not model.regression.training
-    model.loss(images(), KeyedNoise(0, ["a", "b"], [0, 0])).backward()
+    model.loss(images(), LossKey(0, 0, 0)).backward()
     assert model.regression.network.gain.grad is None and model.network.factor.grad is not None
     assert {"sigma", "regression.network.gain", "network.factor"} == set(model.state_dict())
 
 
 def test_sigma_is_the_error_on_the_validation_crops_and_is_measured_once():
     batches = [images(3), {role: 2 * images(1)[role] for role in ("low", "high")}]
-    loader = SimpleNamespace(val_dataloader=lambda: batches)
-    strategy = SimpleNamespace(reduce=lambda tensor, reduce_op: tensor)
+    asked = []
+
+    def reduce(tensor, how):
+        asked.append(how)
+        return tensor
+
     model = flow(sigma=0.0, sigma_factor=2.0)
-    model._trainer = SimpleNamespace(datamodule=loader, strategy=strategy)
-    model.on_fit_start()
+    model.calibrate(batches, reduce)
     errors = np.concatenate([(0.5 * batch["low"] - batch["high"]).numpy().ravel() for batch in batches])
     assert model.sigma.item() == pytest.approx(2 * np.sqrt((errors**2).mean()), rel=1e-5)
     before = model.sigma.item()
     batches.pop()
-    model.on_fit_start()
-    assert model.sigma.item() == before
+    model.calibrate(batches, reduce)
+    assert model.sigma.item() == before and asked == ["sum"]
+    model.reset_calibration()
+    model.calibrate(batches, reduce)
+    assert model.sigma.item() not in (0, before)
 
 
 def test_the_mean_of_an_image_is_computed_once_for_all_of_its_samples():

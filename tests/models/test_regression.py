@@ -8,11 +8,12 @@ import torch
 from scipy import stats
 from torch import nn
 
-from ddpm_lightning.models.protocol import samples_of
+from ddpm_lightning.models.method import LossKey
 from ddpm_lightning.models.regression import CARE, Regression, laplace
+from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.networks.unet import UNet
 
-SETTINGS = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1)}
+KEY = LossKey(0, 0, 0)
 
 
 class Shift(nn.Module):
@@ -43,13 +44,13 @@ def batch() -> dict:
 
 def care(**settings) -> CARE:
     torch.manual_seed(0)
-    return CARE(UNet(depth=2, first_filters=4, **settings), **SETTINGS)
+    return CARE(UNet(depth=2, first_filters=4, **settings))
 
 
 def test_regression_is_least_squares_with_label_zero():
-    model, images = Regression(Shift(), **SETTINGS), batch()
+    model, images = Regression(Shift()), batch()
     expected = ((images["low"].numpy() + 0.5 - images["high"].numpy()) ** 2).mean()
-    assert model.loss(images).item() == pytest.approx(expected, rel=1e-6)
+    assert model.loss(images, KEY).item() == pytest.approx(expected, rel=1e-6)
     assert torch.equal(model.network.label, torch.zeros(2))
     assert (model.size_divisor, model.evaluations, model.deterministic, model.antithetic) == (
         4,
@@ -60,7 +61,7 @@ def test_regression_is_least_squares_with_label_zero():
 
 
 def test_one_sample_however_many_are_asked_for():
-    samples = list(samples_of(Regression(Shift(), **SETTINGS), batch()["low"][:1], "image", range(5)))
+    samples = list(samples_of(Regression(Shift()), batch()["low"][:1], "image", range(5)))
     assert len(samples) == 1
     torch.testing.assert_close(samples[0], batch()["low"][:1] + 0.5)
 
@@ -73,7 +74,7 @@ def test_care_compares_on_the_normalised_scale(error, power):
     with torch.no_grad():
         output = 2 * model.network((images["low"] + 1) / 2).numpy() - 1
     expected = (np.abs(output - images["high"].numpy()) ** power).mean()
-    assert model.loss(images).item() == pytest.approx(expected, rel=1e-5)
+    assert model.loss(images, KEY).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_probabilistic_care_is_the_likelihood_of_scipy():
@@ -83,7 +84,7 @@ def test_probabilistic_care_is_the_likelihood_of_scipy():
         mean, scale = model.network((images["low"] + 1) / 2).chunk(2, dim=1)
     # The target on [-1, 1] is twice that on [0, 1]: so are location and scale.
     density = stats.laplace.logpdf(images["high"], loc=2 * mean - 1, scale=2 * scale)
-    assert model.loss(images).item() == pytest.approx(-density.mean(), rel=1e-5)
+    assert model.loss(images, KEY).item() == pytest.approx(-density.mean(), rel=1e-5)
 
 
 def test_laplace_numbers_are_the_quantiles_of_scipy():
@@ -92,7 +93,7 @@ def test_laplace_numbers_are_the_quantiles_of_scipy():
 
 
 def test_probabilistic_samples_have_the_predicted_mean_and_spread():
-    model = CARE(Distribution(), **SETTINGS)
+    model = CARE(Distribution())
     samples = torch.cat(list(samples_of(model, torch.zeros(1, 1, 64, 64), "image", range(8))))
     mean, scale = 0.4, 0.2  # on [-1, 1]
     torch.testing.assert_close(samples.mean(0), torch.full((1, 64, 64), mean))
@@ -103,4 +104,4 @@ def test_probabilistic_samples_have_the_predicted_mean_and_spread():
 
 def test_unknown_error():
     with pytest.raises(ValueError, match="allowed: mae, mse"):
-        CARE(UNet(first_filters=4), error="huber", **SETTINGS)
+        CARE(UNet(first_filters=4), error="huber")

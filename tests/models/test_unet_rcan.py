@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from ddpm_lightning.models.losses import unet_rcan_loss
+from ddpm_lightning.models.method import LossKey
 from ddpm_lightning.models.unet_rcan import UNetRCANRegression
 
 
@@ -15,7 +16,7 @@ class TwoStages(nn.Module):
 
 
 def model(**settings):
-    return UNetRCANRegression(TwoStages(), optimizer=torch.optim.SGD, **settings)
+    return UNetRCANRegression(TwoStages(), **settings)
 
 
 def test_the_second_stage_is_the_prediction_and_both_learn():
@@ -25,7 +26,9 @@ def test_the_second_stage_is_the_prediction_and_both_learn():
     torch.testing.assert_close(model().estimate(low), 2 * 0.9 * unit_low - 1)
     for settings in ({}, {"edge_weight": 0.3, "norm_factor": 2.0}):
         expected = unet_rcan_loss([0.5 * unit_low, 0.9 * unit_low], unit_high, **settings)
-        torch.testing.assert_close(model(**settings).loss({"low": low, "high": high}), expected)
+        torch.testing.assert_close(
+            model(**settings).loss({"low": low, "high": high}, LossKey(0, 0, 0)), expected
+        )
 
 
 def test_protocol():

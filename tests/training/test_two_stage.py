@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from ddpm_lightning.callbacks.max_time import MaxTime
-from ddpm_lightning.training.two_stage import first_stage
+from ddpm_lightning.models.method import FirstStage
+from ddpm_lightning.training.two_stage import first_config
 from ddpm_lightning.utils.errors import UserError
 
 TINY = [
@@ -80,16 +81,16 @@ def test_a_longer_run_lengthens_the_flow_alone(train, command, tmp_path):
 
 
 def test_the_flow_has_the_time_that_the_regressor_leaves(tmp_path):
-    model = {"regression": {}, "mean": None, "mean_share": 0.75}
-    config = {"model": model, "names": {"model": "pmrf"}, "run_folder": str(tmp_path)}
+    stage = FirstStage("regression", "regression", "mean", None, 0.75)
+    config = {"model": {"regression": {}}, "names": {"model": "pmrf"}, "run_folder": str(tmp_path)}
     for duration in ("00:00:20:00", {"minutes": 20}):
-        first = first_stage({**config, "trainer": {"max_steps": 8, "max_time": duration}})
+        first = first_config({**config, "trainer": {"max_steps": 8, "max_time": duration}}, stage)
         assert first["trainer"] == {"max_steps": 6, "max_time": {"seconds": 900}}
         timer = MaxTime(duration)
         for took, left in ((300, 900), (900, 300), (5000, 300)):
-            timer.spend(took, model["mean_share"])
+            timer.spend(took, stage.share)
             assert timer.time_remaining() == left and timer.text == "00:00:20:00"
-    assert "max_time" not in first_stage({**config, "trainer": {"max_steps": 8}})["trainer"]
+    assert "max_time" not in first_config({**config, "trainer": {"max_steps": 8}}, stage)["trainer"]
     for wrong in ("20:00", 20, {"weks": 1}, {"minutes": "a"}, "00:00:00:00", [1]):
         with pytest.raises(UserError, match="trainer.max_time"):
             MaxTime(wrong)
@@ -135,11 +136,11 @@ def test_both_stages_share_the_time(train, command, tmp_path):
 def test_a_run_that_stopped_in_its_first_stage_goes_on(train, command, tmp_path, monkeypatch):
     from ddpm_lightning.models.pmrf import PMRF
 
-    def stop(self):
+    def stop(self, batches, reduce):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(PMRF, "on_fit_start", stop)
+        patch.setattr(PMRF, "calibrate", stop)
         assert train(*TINY, "trainer.max_steps=6", f"run_folder={tmp_path}/run").code != 0
     assert steps(tmp_path / "run/mean") == 4 and not (tmp_path / "run/checkpoints/last.ckpt").exists()
     answer = command("train", f"resume={tmp_path}/run")

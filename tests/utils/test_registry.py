@@ -26,7 +26,7 @@ from ddpm_lightning.utils.registry import (
 
 NAMES = {name for names in REGISTER.values() for name in names}
 BASES = {
-    "method": "ddpm_lightning.models.learner.Learner",
+    "method": "ddpm_lightning.models.method.Method",
     "network": "torch.nn.Module",
     "schedule": "ddpm_lightning.diffusion.schedule.Schedule",
     "optimizer": "torch.optim.Optimizer",

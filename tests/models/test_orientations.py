@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ddpm_lightning.models.protocol import TURNS, samples_of, whole
+from ddpm_lightning.models.method import apply_directly
+from ddpm_lightning.models.sampling import ORIENTATIONS, samples_of
 
 ROUND = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
 ASKEW = torch.tensor([[0.0, 1, 0], [0, 2, 3], [0, 0, 0]])[None, None] / 6
@@ -18,7 +19,7 @@ class Filter:
     def __init__(self, kernel, tta):
         self.kernel, self.tta = kernel, tta
 
-    def sample(self, low, noise, apply=whole):
+    def sample(self, low, noise, apply=apply_directly):
         state = low + noise.antithetic()(7, low.shape[1:], low.device)
         return apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), state)
 
@@ -38,12 +39,12 @@ def test_a_network_that_knows_no_direction_gives_the_same_samples(low):
 
 def test_each_draw_is_that_of_the_kernel_turned_back(low):
     found = sample(ASKEW, low, True)
-    for number, which in enumerate(TURNS):
+    for number, which in enumerate(ORIENTATIONS):
         kernel = ASKEW.rot90(-(which % 4), (-2, -1))
         kernel = kernel.flip(-1) if which >= 4 else kernel
         expected = sample(kernel, low, False)[number]
         assert torch.allclose(found[number], expected, atol=1e-6), f"sample {number}"
-    assert sorted(TURNS) == list(range(8)) and TURNS[0] == 0
+    assert sorted(ORIENTATIONS) == list(range(8)) and ORIENTATIONS[0] == 0
 
 
 def test_opposite_noise_still_cancels_and_batches_change_nothing(low):
@@ -60,5 +61,5 @@ def test_opposite_noise_still_cancels_and_batches_change_nothing(low):
 class Quiet(Filter):
     """The filter without noise."""
 
-    def sample(self, low, noise, apply=whole):
+    def sample(self, low, noise, apply=apply_directly):
         return apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), low)

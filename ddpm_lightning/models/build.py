@@ -1,0 +1,77 @@
+"""Methods from descriptions: the group ``model`` of a configuration, or of a checkpoint's card.
+
+Such a group describes a method and, beside its own settings, how it is trained: ``optimizer``, ``lr_schedule`` and
+``seed``. A method that is a setting of another one is described in the same way.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ddpm_lightning.models.method import Method
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build, check
+from ddpm_lightning.utils.registry import Trust, kind_of
+
+__all__ = ["TRAINING", "build_method", "check_method", "method_settings"]
+
+#: Settings of a group ``model`` that say how the method is trained.
+TRAINING = ("optimizer", "lr_schedule", "seed")
+
+
+def build_method(model: Mapping[str, Any], trust: Trust = ()) -> Method:
+    """Builds a method from its description, without optimiser and seed.
+
+    Args:
+        model: Description of the method, and of how it is trained.
+        trust: Whose classes it may name, see :func:`ddpm_lightning.utils.instantiate.build`.
+
+    Raises:
+        UserError: If a class is not allowed, does not exist, or does not accept its settings.
+    """
+    return build(method_settings(model), ("method",), trust)
+
+
+def check_method(model: Mapping[str, Any], trust: Trust = ()) -> None:
+    """Checks a description, its optimisers and schedules included, before anything is built.
+
+    Raises:
+        UserError: As :func:`build_method`.
+    """
+    check(method_settings(model), ("method",), trust)
+    for path, kind, value in _training(model):
+        if kind == "seed":
+            fits, allowed = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+        else:
+            fits, allowed = value is None or (isinstance(value, Mapping) and "_target_" in value), "a class"
+        if not fits:
+            raise UserError(path, f"cannot be built: the value is {value!r}"[:100], allowed=allowed)
+        try:
+            check({kind: value}, (kind,), trust)
+        except UserError as error:
+            named = str(error.subject).startswith("_target_")
+            subject = error.subject if named else path + str(error.subject).removeprefix(kind)
+            raise UserError(subject, error.found, error.allowed, error.remedy) from error
+
+
+def method_settings(model: Any) -> Any:
+    """Returns the description of a method alone."""
+    if not isinstance(model, Mapping):
+        return model
+    return {
+        key: method_settings(value) if _is_method(value) else value
+        for key, value in model.items()
+        if key not in TRAINING
+    }
+
+
+def _training(model: Any, above: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yields path, name and value of each setting that says how a method, or one within it, is trained."""
+    for key, value in model.items() if isinstance(model, Mapping) else ():
+        if key in TRAINING:
+            yield f"{above}{key}", key, value
+        elif _is_method(value):
+            yield from _training(value, f"{above}{key}.")
+
+
+def _is_method(node: Any) -> bool:
+    return isinstance(node, Mapping) and (kind_of(node.get("_target_")) == "method" or "optimizer" in node)
