@@ -1,4 +1,4 @@
-# Everything by one command each; every target makes the environment .venv when it is missing.
+# One command for each job; every target creates the environment .venv if it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,17 +6,17 @@ WORKERS ?= 2
 comma := ,
 
 .DEFAULT_GOAL := help
-# Real pairs for the benchmark, where they are.
+# Real pairs for the benchmark, if they are available.
 PAIRS ?= $(wildcard ../shared/data/w2s-widefield)
-# Real pairs, size, and backbone of LPIPS for the experiments.
+# Real pairs, size and LPIPS backbone for the experiments.
 EXPERIMENT_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield ../shared/data/sted-confocal-pairs \
                     ../shared/data/bacteria-16bit)
 SIZE ?= small
 LPIPS ?= $(wildcard ../shared/weights/alexnet_features_imagenet.safetensors)
 
-.PHONY: help setup demo benchmark default-model speed test test-slow lint format sweep clean
+.PHONY: help setup demo benchmark default-model speed test test-slow coverage lint lock format sweep clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.made: pyproject.toml
@@ -32,42 +32,50 @@ $(VENV)/.made-speed: $(VENV)/.made
 	$(BIN)/pip install --quiet --editable ".[speed]"
 	touch $@
 
-setup: $(VENV)/.made  ## make the environment
-demo: $(VENV)/.made  ## the main job on simulated data, in minutes; leaves runs/demo/
+setup: $(VENV)/.made  ## create the environment
+demo: $(VENV)/.made  ## train, evaluate and restore on simulated data, in minutes; writes runs/demo/
 	$(BIN)/ddpm-lightning demo
 
-benchmark: $(VENV)/.made  ## all methods on all sets, in hours on a CPU; goes on where it stopped
+benchmark: $(VENV)/.made  ## all methods on all data sets, in hours on a CPU; resumes where it stopped
 	$(BIN)/ddpm-lightning benchmark $(if $(PAIRS),'+sets.w2s_widefield=["data=folder"$(comma)"data.root=$(PAIRS)"]')
 	$(BIN)/python -m experiments.benchmark.run
 
-speed: $(VENV)/.made-speed  ## ratios against the plain path, diffusers and others, in a quarter of an hour on a quiet machine
+speed: $(VENV)/.made-speed  ## compare speed with diffusers and others, in 15 minutes on an idle machine
 	$(BIN)/python experiments/speed/speed.py
 
-default-model: $(VENV)/.made  ## trains the model that comes with the package anew, in about two hours
+default-model: $(VENV)/.made  ## train the shipped model again, in about two hours
 	$(BIN)/ddpm-lightning train experiment=default_model run_folder=runs/default_model
 	$(BIN)/ddpm-lightning export checkpoint=runs/default_model/checkpoints/best.ckpt name=default \
 	  output=ddpm_lightning/shipped/default.safetensors half=true authors='[the authors of ddpm_lightning]' \
-	  description='Removes noise of any strength from single planes. Learnt on simulated images alone'
+	  description='Removes noise of any strength from single planes. Trained on simulated images only'
 
-reproduce-%: $(VENV)/.made  ## an experiment by its name: make reproduce-averaging; SIZE=full on a GPU
+reproduce-%: $(VENV)/.made  ## repeat an experiment: make reproduce-averaging; SIZE=full on a GPU
 	$(BIN)/python -m experiments.$(subst -,_,$*).run --size $(SIZE) --pairs $(EXPERIMENT_PAIRS) $(if $(LPIPS),--lpips $(LPIPS))
 
-test: $(VENV)/.made-dev  ## the test suite
+test: $(VENV)/.made-dev  ## run the default tests
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
-test-slow: $(VENV)/.made-dev  ## the end-to-end tests that take minutes
+test-slow: $(VENV)/.made-dev  ## run the end-to-end tests, which take minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/.made-dev  ## style and formatting
+coverage: $(VENV)/.made-dev  ## run the default tests and list the lines that they do not reach
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --cov --cov-report term-missing
+
+lock: $(VENV)/.made  ## renew requirements-lock.txt, the versions and hashes that CI installs
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --generate-hashes --python-version 3.11 \
+	  --no-config --default-index https://pypi.org/simple --no-header --quiet --output-file requirements-lock.txt
+
+lint: $(VENV)/.made-dev  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.made-dev  ## mend what lint can mend
+format: $(VENV)/.made-dev  ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-sweep: $(VENV)/.made  ## learning rate x width on simulated data, in a quarter of an hour; stopped and started again, it goes on
+sweep: $(VENV)/.made  ## learning rate x width on simulated data, in 15 minutes; resumes where it stopped
 	$(BIN)/ddpm-lightning train sweep=learning_rate_width experiment=demo trainer.max_steps=150 hydra.sweep.dir=runs/sweep
 
-clean:  ## remove the environment and what tools leave
-	rm -rf $(VENV) .pytest_cache .ruff_cache build dist
+clean:  ## remove the environment and the caches of tools
+	rm -rf $(VENV) .pytest_cache .ruff_cache .coverage build dist

@@ -2,6 +2,6 @@
 
 from ddpm_lightning.utils import torchvision_remedy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 torchvision_remedy.install()

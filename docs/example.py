@@ -3,11 +3,13 @@
 The example is a simulated zebrafish embryo; its clean partner is shown in the figure and is not shipped.
 """
 
+import io
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import tifffile
+from PIL import Image
 
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.datasets.simulated import SimulatedPairs
@@ -45,7 +47,13 @@ def plot(pair: Pair, restored: Restoration, path: Path) -> None:
         axis.imshow(image, cmap=colours, vmin=darkest, vmax=brightest, interpolation="nearest")
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
-    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    # 128 colours keep the file small.
+    colours = (
+        Image.open(drawn).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    )
+    colours.save(path, optimize=True)
 
 
 if __name__ == "__main__":

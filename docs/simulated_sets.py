@@ -1,4 +1,4 @@
-"""Draws the picture of the simulated sets in the README: ``python docs/simulated_sets.py``."""
+"""Draws the figure of the simulated sets in train.md: ``python docs/simulated_sets.py``."""
 
 import io
 from pathlib import Path
@@ -12,13 +12,13 @@ from ddpm_lightning.simulation.twins import TWINS
 SIZE, SAMPLES, DPI = 192, 3, 110
 
 
-def main(picture: Path) -> None:
+def main(figure: Path) -> None:
     """Samples three pairs of each set and the truth behind them, in 128 colours to keep the file small."""
     sources = {f"simulated_{name}": SimulatedPairs(name, "test", SAMPLES, SIZE) for name in TWINS}
     drawn = io.BytesIO()
     contact_sheet(sources, SAMPLES, SIZE / DPI, truth=True).savefig(drawn, dpi=DPI)
     Image.open(drawn).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
-        picture, optimize=True
+        figure, optimize=True
     )
 
 
