@@ -35,7 +35,7 @@ def groups_of(verb: str) -> dict[str, tuple[str, str]]:
         elif choice and (config_folder() / name).is_dir():
             found[name] = (choice, said)
             inner = sorted(path.name for path in (config_folder() / name).iterdir() if path.is_dir())
-            found |= {f"{name}/{folder}": ("", "") for folder in inner}
+            found |= {f"{name}/{folder}": ("", "") for folder in inner if choices(f"{name}/{folder}")}
     return found
 
 
