@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.cli.evaluate import score_checkpoint
+from ddpm_lightning.cli.evaluate import evaluate_configured
 from ddpm_lightning.cli.restore import restore_files
 from ddpm_lightning.cli.train import prepare, train
 from ddpm_lightning.evaluation.tables import summary_markdown
@@ -51,9 +51,8 @@ def _run(settings: dict[str, Any], samples: int, began: float) -> None:
     print("3/4  scoring raw images, single samples and their average on the test split")
     common = [f"checkpoint={quoted(finished.best)}", f"samples={samples}", "bfloat16=auto"]
     # Not into the run folder itself: its metrics.csv is the learning curve.
-    scores, summary = score_checkpoint(
-        compose.plain(compose.compose("evaluate", [*common, f"output={quoted(folder / 'evaluation')}"]))
-    )
+    output = f"output={quoted(folder / 'evaluation')}"
+    scores, summary = evaluate_configured(compose.compose("evaluate", [*common, output]))
     _show(scores, folder)
     print("4/4  restoring the file with the model of this run")
     restored = folder / "restored"

@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, write_safetensors
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.evaluate import data_of
+from ddpm_lightning.evaluation.evaluate import data_of
 from ddpm_lightning.inference.bioimage import About, sample_of, specification, write_package
 from ddpm_lightning.inference.export import check_trained, divisor
 from ddpm_lightning.io.tiff import read_image

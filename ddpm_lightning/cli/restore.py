@@ -38,10 +38,10 @@ import ddpm_lightning
 from ddpm_lightning.checkpoints.card import training_of
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.intervals import needed_intervals
 from ddpm_lightning.cli.reuse import in_words, kept_in_words, plot_preview, previews_alone, write_preview
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.files import Settings, check_names, results_of
+from ddpm_lightning.inference.intervals import needed_intervals
 from ddpm_lightning.inference.records import Records, tracked_results
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restore_file import restore_file

@@ -18,7 +18,14 @@ import numpy as np
 from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
 from ddpm_lightning.evaluation.run import ImageScores
 
-__all__ = ["Diagnosis", "inconsistent_samples", "over_smoothing", "poor_generalisation"]
+__all__ = [
+    "Diagnosis",
+    "common_pixel_size",
+    "diagnose",
+    "inconsistent_samples",
+    "over_smoothing",
+    "poor_generalisation",
+]
 
 Verdict = Literal["fine", "suspect", "unknown"]
 
@@ -212,3 +219,26 @@ def _lengths(high: float, low: float, pixel_size: float | None) -> str:
     if pixel_size is None:
         return f"{1 / high:.1f} to {1 / low:.1f} px"
     return f"{1000 * pixel_size / high:.0f} to {1000 * pixel_size / low:.0f} nm"
+
+
+def diagnose(
+    scores: Sequence[ImageScores], reference: InputReference | None, no_reference: str = ""
+) -> list[Diagnosis]:
+    """Looks for the three signs of failure.
+
+    Args:
+        scores: Scores of each image.
+        reference: Features of training images, or ``None``.
+        no_reference: Why there is no reference.
+    """
+    return [
+        over_smoothing(scores, common_pixel_size(scores)),
+        inconsistent_samples(scores),
+        poor_generalisation(scores, reference, no_reference),
+    ]
+
+
+def common_pixel_size(scores: Sequence[ImageScores]) -> float | None:
+    """Returns the size of a pixel in µm, if it is the same in all images."""
+    sizes = {image.pixel_size for image in scores if not image.failed}
+    return sizes.pop() if len(sizes) == 1 else None

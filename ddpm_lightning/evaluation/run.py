@@ -1,14 +1,15 @@
-"""Scores a trained method on the images of a split, each by itself and whole.
+"""Scores a trained method on images, each as a whole.
 
-Three estimators stand side by side: ``raw`` (the low image itself, on the target's scale), ``single`` (the first
-sample) and ``average`` (the mean of all samples). An image that cannot be read, restored or scored has rows without
-numbers, with the reason: it does not end the evaluation of the others.
+Three estimators are compared: ``raw`` (the low image itself, on the scale of the target), ``single`` (the first sample)
+and ``average`` (the mean of all samples). An image that cannot be read, restored or scored has rows without numbers but
+with the reason, and the others are still scored.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,15 +22,30 @@ from ddpm_lightning.evaluation.distribution_shift import describe_input
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
 from ddpm_lightning.evaluation.uncertainty import SampleUncertainty, sample_uncertainty
 from ddpm_lightning.inference.restorer import Restorer
-from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, score
+from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, Score, score
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["ESTIMATORS", "ImageScores", "Restored", "Row", "Scoring", "evaluate", "raw_on_target_scale"]
+if TYPE_CHECKING:
+    from ddpm_lightning.metrics.lpips import Lpips
+
+__all__ = [
+    "ESTIMATORS",
+    "ImageScores",
+    "Restored",
+    "Row",
+    "Scoring",
+    "granted",
+    "raw_on_target_scale",
+    "restore_pair",
+    "score_image",
+    "score_images",
+]
 
 ESTIMATORS = ("raw", "single", "average")
-#: Samples that are kept whole for pictures.
+#: Samples that are kept for panels.
 SHOWN = 3
-#: Pixels of each sample that are kept to judge their spread; larger images are thinned on a regular grid.
+#: Pixels of each sample that are kept to compare their standard deviation with their error; larger images are thinned
+#: on a regular grid.
 KEPT_PIXELS = 2**18
 
 
@@ -40,32 +56,32 @@ class Scoring:
     Attributes:
         protocol: ``paper``, ``range`` or ``affine``.
         samples: Samples of each image.
-        lpips: The loaded perceptual metric, or ``None``.
+        lpips: The loaded perceptual metric, or the reason why there is none.
         resolution: Whether the resolution is estimated.
         also: Further protocols.
         align: Whether a shift of the restored image is undone before it is scored.
         squirrel: Whether the restored image, blurred back, is compared with its input.
         level: Nominal coverage of intervals.
-        preset: Name of the way of drawing; it stands beside the numbers.
-        curves: Whether spectra and correlations by frequency are computed.
-        realism: Values of λ at which the way from the mean to a sample is scored.
+        preset: Name of the sampler and number of samples, stored with the numbers.
+        spectra: Whether power spectra and correlations by frequency are computed.
+        realism: Values of λ at which mean + λ (sample - mean) is scored.
     """
 
     protocol: str = "range"
     samples: int = 15
-    lpips: Any = None
+    lpips: "Lpips | str | None" = None
     resolution: bool = False
     also: tuple[str, ...] = ()
     align: bool = False
     squirrel: bool = False
     level: float = 0.9
-    curves: bool = True
+    spectra: bool = True
     preset: str = ""
     realism: tuple[float, ...] = ()
 
     @property
     def numbers(self) -> list[int]:
-        """How many samples are averaged to see what averaging brings: powers of two, and all."""
+        """Numbers of samples whose mean is scored: powers of two, and all samples."""
         return sorted(
             {2**k for k in range(self.samples.bit_length()) if 2**k < self.samples} | {self.samples}
         )
@@ -138,7 +154,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Everything that is found out about one image; small enough to be sent from process to process.
+    """Everything that is measured on one image; small enough to be sent between processes.
 
     Attributes:
         index: Number of the pair in its split.
@@ -149,9 +165,9 @@ class ImageScores:
         no_uncertainty: Why it is ``None``.
         spectra: Power and agreement with the target by spatial frequency, or ``None``.
         input: Features of the normalised low image.
-        beyond: Share of the pixels of the low image outside of the range that the normalisation was fitted on.
+        out_of_range: Share of the pixels of the low image outside of the range that the normalisation was fitted on.
         pixel_size: Size of a pixel in µm, or ``None``.
-        against_realism: Numbers on the way from the mean to a sample, by λ; see ``realism.py``.
+        against_realism: Numbers of mean + λ (sample - mean), by λ.
         failed: Why the image could not be restored; empty where it could.
         target: Hash of the clean image: equal ones show the same place.
     """
@@ -164,7 +180,7 @@ class ImageScores:
     no_uncertainty: str = ""
     spectra: Spectra | None = None
     input: dict[str, float] = field(default_factory=dict)
-    beyond: float = 0.0
+    out_of_range: float = 0.0
     pixel_size: float | None = None
     against_realism: dict[float, dict[str, float]] = field(default_factory=dict)
     failed: str = ""
@@ -229,21 +245,21 @@ def full_scale(normalisation: PairNormalisation, pair: Pair) -> tuple[float, flo
     return scale.low, scale.high
 
 
-def evaluate(
+def score_images(
     restorer: Restorer,
     source: PairSource,
     scoring: Scoring,
-    indices: range,
-    on_image: Callable[[Restored, ImageScores], None] = lambda restored, scores: None,
+    indices: Iterable[int],
+    on_image: Callable[[Restored, ImageScores], None] | None = None,
 ) -> Iterator[ImageScores]:
-    """Yields what is found out about each image.
+    """Yields the scores of each image.
 
     Args:
         restorer: A loaded model.
         source: The pairs of a split.
         scoring: How images are scored.
         indices: Which pairs.
-        on_image: Called with all versions of each image and what was found out about it.
+        on_image: Called with all versions of each image and its scores.
     """
     for index in indices:
         name = field = f"number {index}"
@@ -255,86 +271,115 @@ def evaluate(
             yield _failed(index, name, field, scoring, " ".join(str(error).split()))
             continue
         scores = score_image(index, restored, scoring, restorer)
-        on_image(restored, scores)
+        if on_image is not None:
+            on_image(restored, scores)
         yield scores
 
 
 def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> ImageScores:
-    """Scores all versions of one image."""
-    pair = restored.pair
-    target = torch.from_numpy(restored.high)[None, None]
+    """Scores all versions of one image.
+
+    Args:
+        index: Number of the pair in its split.
+        restored: All versions of the image.
+        scoring: How they are scored.
+        restorer: The model that restored them.
+    """
+    pair, target = restored.pair, restored.high
     black, white = full_scale(restorer.normalisation, replace(pair, low=restored.low))
-    common = {
-        "full_scale": (black - restored.offset, white - restored.offset),
-        "pixel_size": pair.pixel_size,
-        "lpips": scoring.lpips,
-        "align": scoring.align,
-    }
+
+    def scored(image: np.ndarray, protocol: str, **further: Any) -> Score:
+        return score(
+            torch.from_numpy(image)[None, None],
+            torch.from_numpy(target)[None, None],
+            protocol,
+            full_scale=(black - restored.offset, white - restored.offset),
+            pixel_size=pair.pixel_size,
+            lpips=scoring.lpips,
+            align=scoring.align,
+            **further,
+        )
 
     def rows(protocol: str) -> list[Row]:
-        found = []
-        for estimator in ESTIMATORS:
-            scored = score(
-                torch.from_numpy(getattr(restored, estimator))[None, None],
-                target,
-                protocol,
-                resolution=scoring.resolution,
-                extra=True,
-                reference=torch.from_numpy(without_offset(restored.low)[0])[None, None]
-                if scoring.squirrel and estimator != "raw"
-                else None,
-                **common,
-            )
-            absent = scored.absent
-            if scoring.squirrel and estimator == "raw":
-                absent = absent | dict.fromkeys(
-                    REFERENCE_METRICS, "it is itself what others are compared with"
-                )
-            facts = {**scored.facts, "preset": scoring.preset} if scoring.preset else scored.facts
-            found.append(Row(pair.name, pair.field, estimator, scored.values, absent, facts))
-        return found
+        return [_row(restored, estimator, scoring, protocol, scored) for estimator in ESTIMATORS]
 
     main = rows(scoring.protocol)
-    against_number = {1: dict(main[1].values), restored.samples: dict(main[2].values)}
-    for number in sorted(restored.means.keys() - against_number.keys()):
-        mean = torch.from_numpy(restored.means[number])[None, None]
-        against_number[number] = score(mean, target, scoring.protocol, **common).values
-    against_realism = {}
-    if scoring.realism and restored.samples > 1:
-        centre = _centre(restorer, restored)
-        for share in scoring.realism:
-            image = torch.from_numpy(centre + np.float32(share) * (restored.single - centre))[None, None]
-            against_realism[share] = score(image, target, scoring.protocol, **common).values
-    uncertainty, no_uncertainty = None, ""
-    try:
-        uncertainty = sample_uncertainty(
-            samples=restored.thinned,
-            target=restored.high[:: restored.stride, :: restored.stride],
-            antithetic=restorer.method.antithetic,
-            level=scoring.level,
-            gain=restored.gain,
-            full_range=float(pair.high.max()) - float(pair.high.min()),
-            fit=granted(main),
-        )
-    except ValueError as error:
-        no_uncertainty = str(error)
-    versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": restored.high}
+    uncertainty, no_uncertainty = _uncertainty(restored, scoring, restorer, granted(main))
+    versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": target}
     normalised = restorer.normalisation.input.scale(restored.low).normalise(restored.low)
     low, high = restorer.normalisation.input_bounds
     return ImageScores(
         index,
         main,
         {protocol: rows(protocol) for protocol in scoring.also},
-        dict(sorted(against_number.items())),
+        _against_number(restored, main, lambda image: scored(image, scoring.protocol).values),
         uncertainty,
         no_uncertainty,
-        spectra_of(versions) if scoring.curves else None,
+        spectra_of(versions) if scoring.spectra else None,
         describe_input(normalised),
         float(((normalised < low) | (normalised > high)).mean()),
         pair.pixel_size,
-        against_realism,
+        _against_realism(restorer, restored, scoring, lambda image: scored(image, scoring.protocol).values),
         target=sha256(np.ascontiguousarray(pair.high).tobytes()).hexdigest(),
     )
+
+
+def _row(
+    restored: Restored, estimator: str, scoring: Scoring, protocol: str, scored: Callable[..., Score]
+) -> Row:
+    """Scores one estimator under one protocol."""
+    reference = None
+    if scoring.squirrel and estimator != "raw":
+        reference = torch.from_numpy(without_offset(restored.low)[0])[None, None]
+    image: np.ndarray = getattr(restored, estimator)
+    found = scored(image, protocol, resolution=scoring.resolution, extra=True, reference=reference)
+    absent = found.absent
+    if scoring.squirrel and estimator == "raw":
+        absent = absent | dict.fromkeys(REFERENCE_METRICS, "it is itself what others are compared with")
+    facts = {**found.facts, "preset": scoring.preset} if scoring.preset else found.facts
+    return Row(restored.pair.name, restored.pair.field, estimator, found.values, absent, facts)
+
+
+def _against_number(
+    restored: Restored, main: Sequence[Row], values: Callable[[np.ndarray], dict[str, float]]
+) -> dict[int, dict[str, float]]:
+    """Returns the numbers of the mean of the first N samples, by N."""
+    found = {1: dict(main[1].values), restored.samples: dict(main[2].values)}
+    for number in restored.means.keys() - found.keys():
+        found[number] = values(restored.means[number])
+    return dict(sorted(found.items()))
+
+
+def _against_realism(
+    restorer: Restorer,
+    restored: Restored,
+    scoring: Scoring,
+    values: Callable[[np.ndarray], dict[str, float]],
+) -> dict[float, dict[str, float]]:
+    """Returns the numbers of mean + λ (sample - mean), by λ."""
+    if not scoring.realism or restored.samples < 2:
+        return {}
+    mean = _posterior_mean(restorer, restored)
+    return {share: values(mean + np.float32(share) * (restored.single - mean)) for share in scoring.realism}
+
+
+def _uncertainty(
+    restored: Restored, scoring: Scoring, restorer: Restorer, fit: tuple[float, float]
+) -> tuple[SampleUncertainty | None, str]:
+    """Returns how well the samples predict their error, or the reason why that cannot be said."""
+    try:
+        found = sample_uncertainty(
+            samples=restored.thinned,
+            target=restored.high[:: restored.stride, :: restored.stride],
+            antithetic=restorer.method.antithetic,
+            level=scoring.level,
+            gain=restored.gain,
+            full_range=float(restored.pair.high.max()) - float(restored.pair.high.min()),
+            fit=fit,
+        )
+    except ValueError as error:
+        return None, str(error)
+    return found, ""
 
 
 def granted(rows: Sequence[Row]) -> tuple[float, float]:
@@ -343,17 +388,19 @@ def granted(rows: Sequence[Row]) -> tuple[float, float]:
     return float(facts.get("alpha", 1.0)), float(facts.get("beta", 0.0))
 
 
-def _centre(restorer: Restorer, restored: Restored) -> np.ndarray:
-    """Returns where the way to a sample begins: the mean that the model knows of, else the average of all samples."""
+def _posterior_mean(restorer: Restorer, restored: Restored) -> np.ndarray:
+    """Returns the mean that samples of an image scatter around.
+
+    It is the output of the posterior-mean network where the method has one, else the average of all samples.
+    """
     sampler = getattr(restorer.method, "sampler", None)
     if not hasattr(sampler, "realism"):
         return restored.average
-    given, sampler.realism = sampler.realism, 0.0
-    try:
-        centre = next(restorer.samples(restored.pair.low, 1, restored.pair.name))
-        return (centre - restored.offset).astype(np.float32)
-    finally:
-        sampler.realism = given
+    # A copy that shares the weights: the model itself stays as it is.
+    sampler, method, at_mean = copy(sampler), copy(restorer.method), copy(restorer)
+    sampler.realism, method.sampler, at_mean.method = 0.0, sampler, method
+    mean = next(at_mean.samples(restored.pair.low, 1, restored.pair.name))
+    return (mean - restored.offset).astype(np.float32)
 
 
 def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> ImageScores:

@@ -24,6 +24,7 @@ __all__ = [
     "read_rows",
     "summary_markdown",
     "write_rows",
+    "write_tables",
     "write_uncertainty",
 ]
 
@@ -92,6 +93,17 @@ def write_uncertainty(scores: Sequence[ImageScores], path: Path) -> None:
             numbers = [values[name] if values[name] == values[name] else "" for name in names]
             lines.append([row.image, row.field, found.uncertainty.measures.samples, *numbers, ""])
     _write(path, lines)
+
+
+def write_tables(scores: Sequence[ImageScores], folder: Path) -> None:
+    """Writes ``metrics.csv``, ``metrics_PROTOCOL.csv`` for each further protocol, and ``uncertainty.csv``."""
+    write_rows([row for found in scores for row in found.rows], folder / "metrics.csv")
+    for protocol in scores[0].also:
+        write_rows(
+            [row for found in scores for row in found.also[protocol]], folder / f"metrics_{protocol}.csv"
+        )
+    if any(found.uncertainty is not None for found in scores):
+        write_uncertainty(scores, folder / "uncertainty.csv")
 
 
 def _write(path: Path, lines: list[list[Any]]) -> None:

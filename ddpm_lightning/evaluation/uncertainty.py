@@ -70,7 +70,7 @@ def sample_uncertainty(
         raise ValueError("the target is constant: there is no range to measure in")
     together = 2 if antithetic else 1
     if len(samples) < 2 * together:
-        raise ValueError(f"the spread needs at least {2 * together} samples, got {len(samples)}")
+        raise ValueError(f"at least {2 * together} samples are needed, got {len(samples)}")
     unfitted = torch.from_numpy(samples).double()[:, None] / full_range
     samples = fit[0] * unfitted + fit[1] / full_range
     truth = torch.from_numpy(target.astype(np.float64))[None] / full_range

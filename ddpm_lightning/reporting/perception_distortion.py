@@ -1,44 +1,21 @@
-r"""The way from the mean to a sample: what each step of it costs in fidelity and brings in realism.
+r"""The perception-distortion trade-off between the posterior mean and a sample.
 
 .. math:: y(\lambda) = \mu + \lambda\,(\mathrm{sample} - \mu), \qquad 0 \le \lambda \le 1
 
-The error of y(λ) is that of the mean of 1/λ² samples, at the price of one. :math:`\mu` is the mean that a model knows
-of (that of ``pmrf`` and ``residual_flow``, for whom ``sampler.realism=λ`` then gives y(λ) in every command), else the
-average of all samples.
+The error of y(λ) is that of the mean of 1/λ² samples, at the cost of one. :math:`\mu` is the output of the
+posterior-mean network where the method has one (``pmrf`` and ``residual_flow``, for which ``sampler.realism=λ`` gives
+y(λ) in every command), else the average of all samples.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib import pyplot
 
-from ddpm_lightning.evaluation.run import ImageScores
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.reporting.panels import save
 
-__all__ = ["plot_realism", "realism", "realism_table"]
-
-METRICS = ("psnr", "ms_ssim", "lpips", "nrmse", "pearson")
-
-
-def realism(scores: Sequence[ImageScores]) -> dict[str, dict[float, float]] | None:
-    """Returns the mean over images by metric and λ, or ``None`` where the way was not walked."""
-    having = [found for found in scores if found.against_realism]
-    if not having:
-        return None
-    means: dict[str, dict[float, float]] = {}
-    for metric in METRICS:
-        for share in having[0].against_realism:
-            values = [
-                found.against_realism[share][metric]
-                for found in having
-                if metric in found.against_realism[share]
-            ]
-            if values:
-                means.setdefault(metric, {})[share] = float(np.mean(values))
-    return means
+__all__ = ["plot_realism", "realism_table"]
 
 
 def realism_table(means: dict[str, dict[float, float]]) -> list[str]:

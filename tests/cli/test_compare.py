@@ -9,10 +9,11 @@ import tifffile
 import torch
 
 from ddpm_lightning.checkpoints.load import load
-from ddpm_lightning.cli import compose, evaluate, train
+from ddpm_lightning.cli import compose, train
 from ddpm_lightning.cli.compare import spelled_out
-from ddpm_lightning.cli.intervals import intervals_file
+from ddpm_lightning.evaluation.evaluate import input_reference
 from ddpm_lightning.evaluation.tables import read_rows
+from ddpm_lightning.inference.intervals import intervals_file
 from ddpm_lightning.utils.instantiate import build
 from tests.conftest import write_pairs
 from tests.trained import TINY, write_checkpoint
@@ -181,11 +182,11 @@ def test_training_inputs_are_remembered_or_read_again(scored, tmp_path):
 
     path = write_checkpoint(tmp_path / "old.ckpt", *settings)
     content = torch.load(path, weights_only=True)
-    assert set(evaluate._reference(load(path))[0].features) == set(remembered)
+    assert set(input_reference(load(path))[0].features) == set(remembered)
     # A checkpoint that says nothing of its inputs, with its data at hand, and without.
     del content["card"]["inputs"]
     torch.save(content, path)
-    assert len(evaluate._reference(load(path))[0].features["noise"]) == 4
+    assert len(input_reference(load(path))[0].features["noise"]) == 4
     (scored.pairs / "train").rename(scored.pairs / "elsewhere")
-    reference, reason = evaluate._reference(load(path))
-    assert reference is None and "the training images are not here" in reason
+    reference, reason = input_reference(load(path))
+    assert reference is None and "the training images are not available" in reason

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 import ddpm_lightning
-from ddpm_lightning.cli import intervals, train
+from ddpm_lightning.cli import train
+from ddpm_lightning.inference import intervals
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import _myself
 from ddpm_lightning.utils.paths import command_of

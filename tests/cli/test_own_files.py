@@ -52,7 +52,7 @@ def test_an_evaluation_takes_no_folder_of_others(evaluate, tmp_path, name, conte
     folder.mkdir()
     (folder / name).write_text(content)
     answer = evaluate(folder, "figures=0")
-    assert answer.code == 2 and f"holds {name}, which no evaluation left there" in answer.err
+    assert answer.code == 2 and f"contains {name}, not" in answer.err
     assert os.listdir(folder) == [name] and (folder / name).read_text() == content
 
 

@@ -109,7 +109,9 @@ def test_other_verbs_say_what_an_interruption_leaves(command, tmp_path, monkeypa
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*{"evaluate": (evaluate, "load"), "prepare": (prepare, "audit")}[verb], stop)
+    monkeypatch.setattr(
+        *{"evaluate": (evaluate, "evaluate_into_folder"), "prepare": (prepare, "audit")}[verb], stop
+    )
     monkeypatch.chdir(tmp_path)
     given = ["checkpoint=best.ckpt"] if verb == "evaluate" else ["data=folder", f"data.root={pair_folder}"]
     answer = command(verb, *given)

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import ImageScores, Scoring, evaluate
+from ddpm_lightning.evaluation.run import ImageScores, Scoring, score_images
 
 SIGMA = 10.0
 
@@ -59,6 +59,6 @@ class GaussianRestorer:
 
 
 def gaussian_scores(images=4, samples=15, side=96, seed=0, protocol="range", **settings) -> list[ImageScores]:
-    """Judges images whose samples are known."""
+    """Scores images whose samples are known."""
     source, scoring = Posterior(images, side, seed), Scoring(protocol, samples=samples)
-    return list(evaluate(GaussianRestorer(**settings), source, scoring, range(images)))
+    return list(score_images(GaussianRestorer(**settings), source, scoring, range(images)))

@@ -8,7 +8,7 @@ import torch
 from torch import distributed
 
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.evaluate import score_checkpoint
+from ddpm_lightning.cli.evaluate import evaluate_configured
 
 #: Processes, samples at once, threads that the caller left.
 WAYS = {
@@ -37,7 +37,7 @@ def score(rank: int, name: str, folder: str) -> None:
         "figures=0",
         f"batch={batch}",
     ]
-    score_checkpoint(compose.plain(compose.compose("evaluate", overrides)))
+    evaluate_configured(compose.compose("evaluate", overrides))
     if processes > 1:
         distributed.destroy_process_group()
 

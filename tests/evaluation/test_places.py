@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import Scoring, evaluate
+from ddpm_lightning.evaluation.run import Scoring, score_images
 from ddpm_lightning.evaluation.summary import by_place, summarise
 from tests.evaluation.gaussian import GaussianRestorer, Posterior
 
@@ -18,7 +18,7 @@ class Repeated(Posterior):
 
 def test_images_with_one_target_count_as_one_field():
     scoring = Scoring("range", samples=2, also=("affine",))
-    scores = list(evaluate(GaussianRestorer(), Repeated(6), scoring, range(6)))
+    scores = list(score_images(GaussianRestorer(), Repeated(6), scoring, range(6)))
     assert len({image.rows[0].field for image in scores}) == 6
     placed = by_place(scores)
     for rows in ([image.rows for image in placed], [image.also["affine"] for image in placed]):
@@ -33,6 +33,6 @@ def test_images_with_one_target_count_as_one_field():
 
 def test_an_image_that_failed_keeps_its_field():
     scoring = Scoring("range", samples=2)
-    scores = list(evaluate(GaussianRestorer(), Posterior(2), scoring, range(2)))
+    scores = list(score_images(GaussianRestorer(), Posterior(2), scoring, range(2)))
     failed = [replace(image, target="", failed="damaged") for image in scores]
     assert [image.rows[0].field for image in by_place(failed)] == ["field 0", "field 1"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import ESTIMATORS, Scoring, evaluate, raw_on_target_scale
+from ddpm_lightning.evaluation.run import ESTIMATORS, Scoring, raw_on_target_scale, score_images
 from ddpm_lightning.evaluation.summary import finite, summarise
 from ddpm_lightning.evaluation.tables import read_rows, summary_markdown, write_rows
 from ddpm_lightning.inference.restorer import Restorer
@@ -34,7 +34,7 @@ def restorer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(restorer):
-    return list(evaluate(restorer, Noisy(), Scoring("range", samples=3), range(4)))
+    return list(score_images(restorer, Noisy(), Scoring("range", samples=3), range(4)))
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,8 @@ def test_what_the_normalisation_was_not_fitted_on_is_counted(restorer, scores):
             low.flat[: low.size // 4] = 101  # it was fitted on 0 to 100
             return Pair(low, pair.high, pair.name, "", None)
 
-    bright = next(evaluate(restorer, Bright(), Scoring("range", samples=1), range(1)))
-    assert bright.beyond == 0.25 and scores[0].beyond == 0
+    bright = next(score_images(restorer, Bright(), Scoring("range", samples=1), range(1)))
+    assert bright.out_of_range == 0.25 and scores[0].out_of_range == 0
 
 
 def test_the_summary_is_median_and_mean_over_images(rows):
@@ -156,7 +156,7 @@ class Troubled(Noisy):
 
 
 def test_bad_images_do_not_end_the_evaluation_of_the_others(restorer):
-    found = list(evaluate(restorer, Troubled(), Scoring("range", samples=2), range(4)))
+    found = list(score_images(restorer, Troubled(), Scoring("range", samples=2), range(4)))
     assert [image.index for image in found] == [0, 1, 2, 3]
     assert "truncated" in found[1].failed and "NaN" in found[2].failed
     assert not found[0].failed and found[0].rows[2].values["psnr"] > 0
@@ -221,7 +221,7 @@ def test_an_offset_of_both_images_changes_no_number(relative, protocol):
     )
     assert plain[0].high.min() == 0  # what is subtracted of the other
     ours, theirs = (
-        next(evaluate(relative, pairs, Scoring(protocol, samples=2, squirrel=True), range(1)))
+        next(score_images(relative, pairs, Scoring(protocol, samples=2, squirrel=True), range(1)))
         for pairs in (far, plain)
     )
     for one, two in zip(ours.rows, theirs.rows, strict=True):
@@ -237,7 +237,7 @@ def test_numbers_are_those_of_what_restore_makes_of_hot_pixels(relative):
         return low, high
 
     pairs = Alone(spoilt)
-    found = next(evaluate(relative, pairs, Scoring("range", samples=2), range(1)))
+    found = next(score_images(relative, pairs, Scoring("range", samples=2), range(1)))
     pair = pairs[0]
     restored = relative.restore(pair.low, 2, pair.name)
     assert restored.replaced == 2
@@ -248,4 +248,4 @@ def test_numbers_are_those_of_what_restore_makes_of_hot_pixels(relative):
             assert row.values["nrmse"] == pytest.approx(error, rel=1e-3)
     # The hot pixels are in the image that somebody has who does nothing.
     assert found.rows[0].values["nrmse"] > 1
-    assert found.input["bright"] < 3 and found.beyond < 1
+    assert found.input["bright"] < 3 and found.out_of_range < 1

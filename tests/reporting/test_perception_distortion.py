@@ -1,4 +1,4 @@
-"""The way from the mean to a sample, against the parabola that its error must be."""
+"""The perception-distortion trade-off: its error is a parabola in λ."""
 
 from types import SimpleNamespace
 
@@ -10,9 +10,9 @@ from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.evaluation.run import Scoring, restore_pair, score_image
+from ddpm_lightning.evaluation.split_summary import realism
 from ddpm_lightning.inference.restorer import Restorer
-from ddpm_lightning.reporting.perception_distortion import plot_realism, realism
-from ddpm_lightning.reporting.summary_page import realism_table
+from ddpm_lightning.reporting.perception_distortion import plot_realism, realism_table
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
 
@@ -50,7 +50,7 @@ def scores(method):
         SimpleNamespace(method=method, normalisation=normalisation, card={}, most_noise=None), tile=None
     )
     restored = restore_pair(restorer, Pair(low, high, "one", "field"), [1, 4])
-    return score_image(0, restored, Scoring(samples=4, curves=False, realism=SHARES), restorer)
+    return score_image(0, restored, Scoring(samples=4, spectra=False, realism=SHARES), restorer)
 
 
 def errors(found):
@@ -61,7 +61,7 @@ def errors(found):
 @pytest.mark.parametrize(
     "sampler", [None, Euler(realism=1.0)], ids=["average of samples", "mean of the model"]
 )
-def test_the_error_is_a_parabola_that_ends_at_the_draw(sampler):
+def test_the_error_is_a_parabola_that_ends_at_the_sample(sampler):
     found = scores(Jumps(sampler))
     mse = errors(found)
     parabola = np.polynomial.Polynomial.fit([0, 0.5, 1], [mse[0.0], mse[0.5], mse[1.0]], 2)
@@ -72,7 +72,7 @@ def test_the_error_is_a_parabola_that_ends_at_the_draw(sampler):
     assert sampler is None or sampler.realism == 1.0
 
 
-def test_means_table_and_picture(tmp_path):
+def test_means_table_and_plot(tmp_path):
     judgements = [
         SimpleNamespace(against_realism={0.0: {"psnr": p, "lpips": 0.3}, 1.0: {"psnr": p - 2, "lpips": 0.1}})
         for p in (20.0, 30.0)

@@ -7,20 +7,24 @@ import numpy as np
 import pytest
 from matplotlib import image as images
 
+from ddpm_lightning.evaluation.diagnostics import diagnose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
+from ddpm_lightning.evaluation.split_summary import split_summary
 from ddpm_lightning.evaluation.statistics import difference
 from ddpm_lightning.evaluation.summary import averaging, calibration, finite
+from ddpm_lightning.evaluation.tables import write_tables
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.reporting.evaluation_plots import plot_all
 from ddpm_lightning.reporting.panels import zoom_in
-from ddpm_lightning.reporting.results import diagnose, plot_all, summary_of, write_tables
-from ddpm_lightning.reporting.summary_page import (
+from ddpm_lightning.reporting.sentences import (
     against_raw_in_words,
     averaging_in_words,
     calibration_in_words,
     gain_in_words,
     range_in_words,
-    summary_page,
+    sentences,
 )
+from ddpm_lightning.reporting.summary_page import summary_page
 from tests.evaluation.gaussian import Posterior, gaussian_scores
 
 ABOUT = {
@@ -36,6 +40,11 @@ ABOUT = {
     "checkpoint": {"file": "best.ckpt", "sha256": 64 * "a", "names": {"model": "exact", "data": "gaussian"}},
     "versions": {"torch": "2"},
 }
+
+
+def summary_of(*arguments):
+    summary = split_summary(*arguments)
+    return summary | {"in_words": sentences(summary)}
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +83,16 @@ def test_the_page_can_be_read_alone(summary, scores, reference):
     for words in (
         "# exact on gaussian, split test",
         "9 images",
-        "Protocol `range`: values as produced",
+        "Protocol `range`: neither clamped nor rounded",
         "15 of each image: exact",
         "sha256 `aaaaaaaaaaaaaaaa",
         "The average of 15 samples has +2.",
         "over 9 fields of view; significant",
-        "More samples still help",
-        "43 samples would come within 0.1 dB",
+        "More samples would help",
+        "43 samples would be within 0.1 dB",
         "close to 1, as for samples from the true posterior",
-        "should hold 90% of the pixels",
-        "honest",
+        "should contain 90% of the target",
+        "well calibrated",
         "from 20 images of val",
         "### Fine structure",
         "### Spread in the wrong places",
@@ -97,7 +106,7 @@ def test_the_page_can_be_read_alone(summary, scores, reference):
     assert "nan" not in page.lower().replace("finance", "")
 
 
-def test_all_pictures(summary, scores, reference, tmp_path):
+def test_all_plots(summary, scores, reference, tmp_path):
     pair = Posterior(1, 64)[0]
     zoom = zoom_in("000", pair.low, [pair.low, pair.high], pair.low, abs(pair.high - 100), pair.high, 0.02)
     drawn = plot_all(scores, summary, zoom, reference, tmp_path)
@@ -115,7 +124,7 @@ def test_one_image_and_one_sample_are_enough(tmp_path):
     scores = gaussian_scores(images=1, samples=1, side=32)
     summary = summary_of(scores, {**ABOUT, "samples": 1}, diagnose(scores, None, "none is here"))
     page = summary_page(summary, diagnose(scores, None, "none is here"), [])
-    assert "- intervals: one image only" in page and "None: the spread needs at least 2 samples" in page
+    assert "- intervals: one image only" in page and "Unknown: at least 2 samples are needed" in page
     assert set(plot_all(scores, summary, None, None, tmp_path)) == {"scores.png", "spectrum.png", "frc.png"}
     write_tables(scores, tmp_path)
     assert not (tmp_path / "uncertainty.csv").exists()
@@ -124,9 +133,9 @@ def test_one_image_and_one_sample_are_enough(tmp_path):
 def test_inputs_beyond_the_range_of_the_training_are_named(scores):
     assert range_in_words({"a": 0.0, "b": 0.0009}) == "", "a few hot pixels"
     words = range_in_words({"a": 0.0, "b": 0.02, "c": 0.3})
-    assert "2 of 3 inputs leave the range" in words and "30.0% of the pixels (image c)" in words
-    hot = [replace(scores[0], beyond=0.5), *scores[1:]]
-    assert any("1 of 9 inputs leave" in text for text in summary_of(hot, ABOUT, [])["in_words"])
+    assert "2 of 3 inputs exceed the range" in words and "30.0% of the pixels (image c)" in words
+    hot = [replace(scores[0], out_of_range=0.5), *scores[1:]]
+    assert any("1 of 9 inputs exceed" in text for text in summary_of(hot, ABOUT, [])["in_words"])
 
 
 def test_a_metric_that_loses_by_averaging_is_named(summary, scores):
@@ -163,7 +172,7 @@ def test_images_that_failed_are_listed(scores):
     summary = summary_of(some, ABOUT, diagnose(some, None))
     page = summary_page(summary, diagnose(some, None), [])
     assert summary["failed"] == {"008": "is truncated"} and summary["averaging"]["ratio"] > 0
-    assert "**1 images could not be scored**" in page and "- image 008: is truncated" in page
+    assert "**Images that could not be scored: 1**" in page and "- image 008: is truncated" in page
 
 
 def test_the_zoom_finds_where_samples_disagree():
@@ -179,11 +188,11 @@ def test_the_zoom_finds_where_samples_disagree():
 
 def test_words_of_averaging(scores):
     enough = averaging(gaussian_scores(images=2, side=48, width=0.3))
-    assert "15 samples suffice" in averaging_in_words(enough) and "more alike" in averaging_in_words(enough)
-    wide = averaging(gaussian_scores(images=2, side=48, width=2.0))
-    assert "More samples still help" in averaging_in_words(wide) and "scatter more" in averaging_in_words(
-        wide
+    assert "15 samples are enough" in averaging_in_words(enough) and "more similar" in averaging_in_words(
+        enough
     )
+    wide = averaging(gaussian_scores(images=2, side=48, width=2.0))
+    assert "More samples would help" in averaging_in_words(wide) and "vary more" in averaging_in_words(wide)
     assert averaging_in_words(None) == ""
 
 
@@ -204,11 +213,11 @@ def test_a_restoration_that_is_worse_than_its_input_is_called_so():
         worse, 1
     )
     assert against_raw_in_words(None, 1) == ""
-    judgements = gaussian_scores(images=2, side=48)
+    scored = gaussian_scores(images=2, side=48)
     # The low image is given the numbers of a nearly perfect one.
-    for found in judgements:
+    for found in scored:
         found.rows[0].values["psnr"] = 99.0
-    words = summary_of(judgements, ABOUT, [])["in_words"]
+    words = summary_of(scored, ABOUT, [])["in_words"]
     assert "worse than its input" in words[0] and not any(
-        "suffice" in line or "still help" in line for line in words
+        "are enough" in line or "would help" in line for line in words
     )

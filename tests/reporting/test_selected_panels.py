@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import Scoring, evaluate
+from ddpm_lightning.evaluation.run import Scoring, score_images
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.reporting import selected_panels
 from tests.trained import write_checkpoint
@@ -20,7 +20,7 @@ def test_the_error_map_is_the_error_that_was_scored(protocol, samples, tmp_path,
     drawn = []
     monkeypatch.setattr(selected_panels, "panel", lambda rows, *_: drawn.extend(rows))
     seen = selected_panels.SelectedPanels(tmp_path / "figures", "set", 1, 1)
-    (scores,) = evaluate(restorer, source, Scoring(protocol, samples=samples), [0], seen.add)
+    (scores,) = score_images(restorer, source, Scoring(protocol, samples=samples), [0], seen.add)
     psnr = next(row.values["psnr"] for row in scores.rows if row.estimator == "average")
     (images,) = drawn
     low, black_to_white = (scores.rows[0].facts[name] for name in ("low", "data_range"))

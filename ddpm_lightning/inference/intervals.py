@@ -1,26 +1,21 @@
-"""``CKPT.intervals.json``: the factor that turns the spread of samples into intervals, kept beside its checkpoint.
+"""``CKPT.intervals.json``: the factor that turns standard deviations of samples into intervals, beside its checkpoint.
 
 With the mean m and the standard deviation s over the samples, as ``restore`` writes them, the interval of a pixel is
 m ± factor (s + epsilon · gain), where the gain is the number of intensities for each unit of the normalised scale. The
-factor belongs to a checkpoint, a sampler and a number of samples; intervals of others are not used.
+factor is valid for one checkpoint, sampler and number of samples; intervals of others are not used.
 """
 
 import json
 import sys
-from collections.abc import Sequence
-from math import ceil
 from pathlib import Path
-from typing import Any
 
 from ddpm_lightning.checkpoints.load import Trained
-from ddpm_lightning.evaluation.run import ImageScores
-from ddpm_lightning.evaluation.summary import conformal_of
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.utils.atomic import write_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
 
-__all__ = ["check_calibration", "intervals_file", "needed_intervals", "store_intervals", "stored_intervals"]
+__all__ = ["intervals_file", "needed_intervals", "stored_intervals", "write_intervals"]
 
 #: Settings that decide how samples are made, or whether the file may be read: a calibration needs the same.
 SAME = ("preset", "sampler", "tta", "trust")
@@ -31,61 +26,34 @@ def intervals_file(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".intervals.json")
 
 
-def check_calibration(settings: dict[str, Any], trained: Trained, images: int) -> None:
-    """Says before the work begins whether intervals can be calibrated.
+def write_intervals(conformal: Conformal, trained: Trained, samples: int, data: str, split: str) -> None:
+    """Writes the file of the intervals of a checkpoint.
+
+    Args:
+        conformal: The calibrated intervals.
+        trained: The model.
+        samples: Samples of each image.
+        data: Name of the data set that they were calibrated on.
+        split: Name of its split.
 
     Raises:
-        UserError: If they cannot.
+        UserError: If the file cannot be written.
     """
-    if settings["split"] != "val":
-        raise UserError(
-            "calibrate=true",
-            f"on split {settings['split']}",
-            allowed="split=val: intervals hold for images that neither training nor their calibration has seen",
-            remedy="add split=val",
-        )
-    if trained.method.deterministic or settings["samples"] < 2:
-        found = "has no samples that differ"
-        raise UserError("calibrate=true", found, allowed="a model that draws, and samples=2 or more")
-    least = ceil(1 / (1 - settings["level"]) - 1 - 1e-9)
-    if images < least:
-        raise UserError(
-            "calibrate=true",
-            f"has {images} images to calibrate on",
-            allowed=f"at least {least} for level={settings['level']:g}",
-            remedy="take a lower level, or more validation images",
-        )
-
-
-def store_intervals(
-    judged: Sequence[ImageScores], about: dict[str, Any], trained: Trained, level: float
-) -> tuple[Conformal, str]:
-    """Calibrates, writes the file, and returns the factor and the split it came from.
-
-    Raises:
-        UserError: If too many images could not be scored, or the file cannot be written.
-    """
-    try:
-        conformal = conformal_of(judged, level)
-    except ValueError as error:
-        raise UserError("calibrate=true", str(error)) from error
     path = intervals_file(trained.path)
     content = {
         **conformal.to_dict(),
-        "samples": about["samples"],
-        "preset": about["sampler"],
-        "data": about["data"],
-        "split": about["split"],
+        "samples": samples,
+        "preset": trained.way,
+        "data": data,
+        "split": split,
         "checkpoint_sha256": trained.sha256,
         "meaning": "mean ± factor * (std + epsilon * gain), gain = intensities for each unit of the normalised scale",
     }
     try:
         write_json(path, content)
     except OSError as error:
-        raise UserError(
-            path, f"cannot be written: {error.strerror}", remedy="copy the checkpoint elsewhere"
-        ) from error
-    return conformal, about["split"]
+        found = f"cannot be written: {error.strerror}"
+        raise UserError(path, found, remedy="copy the checkpoint to another folder") from error
 
 
 def stored_intervals(trained: Trained, samples: int) -> tuple[Conformal | None, str]:

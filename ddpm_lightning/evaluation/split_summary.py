@@ -1,0 +1,104 @@
+"""The content of ``summary.json``: all numbers of a split."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ddpm_lightning.evaluation.diagnostics import Diagnosis
+from ddpm_lightning.evaluation.run import ImageScores, Row
+from ddpm_lightning.evaluation.statistics import difference, fields_of
+from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
+from ddpm_lightning.metrics.conformal import Conformal
+
+__all__ = ["realism", "split_summary"]
+
+#: Metrics between the posterior mean and a sample.
+METRICS = ("psnr", "ms_ssim", "lpips", "nrmse", "pearson")
+
+
+def split_summary(
+    scores: Sequence[ImageScores],
+    about: dict[str, Any],
+    diagnoses: Sequence[Diagnosis],
+    conformal: Conformal | None = None,
+    conformal_split: str = "",
+) -> dict[str, Any]:
+    """Returns the content of ``summary.json``.
+
+    Args:
+        scores: Scores of each image, by index.
+        about: What was evaluated, and how.
+        diagnoses: Signs of failure.
+        conformal: Calibrated intervals, or ``None``.
+        conformal_split: The split that they were calibrated on.
+    """
+    rows = [row for found in scores for row in found.rows]
+    spread = calibration(scores)
+    stored = None
+    if conformal is not None and spread is not None:
+        covered = conformal_coverage(scores, conformal)
+        stored = {**conformal.to_dict(), "split": conformal_split, "coverage": float(np.mean(covered))}
+    return {
+        **about,
+        "images": len(scores),
+        "data_range": _range(rows),
+        "resolution_unit": next(
+            (row.facts["resolution_unit"] for row in rows if "resolution_unit" in row.facts), ""
+        ),
+        "lpips_backbone": next(
+            (row.facts["lpips_backbone"] for row in rows if "lpips_backbone" in row.facts), None
+        ),
+        "estimators": summarise(rows),
+        "also": {
+            name: summarise([row for found in scores for row in found.also[name]]) for name in scores[0].also
+        },
+        "gain": _gains(rows, "single"),
+        "gain_over_raw": _gains(rows, "raw"),
+        "averaging": averaging(scores),
+        "realism": realism(scores),
+        "calibration": spread,
+        "no_calibration": next((found.no_uncertainty for found in scores if found.no_uncertainty), ""),
+        "conformal": stored,
+        "diagnostics": [asdict(diagnosis) for diagnosis in diagnoses],
+        "out_of_range": {image.rows[0].image: image.out_of_range for image in scores if not image.failed},
+        "failed": {image.rows[0].image: image.failed for image in scores if image.failed},
+    }
+
+
+def _range(rows: Sequence[Row]) -> dict[str, float] | None:
+    widths = [
+        row.facts["data_range"] for row in rows if row.estimator == "average" and "data_range" in row.facts
+    ]
+    if not widths:
+        return None
+    return {"median": float(np.median(widths)), "smallest": min(widths), "largest": max(widths)}
+
+
+def _gains(rows: Sequence[Row], estimator: str) -> dict[str, Any]:
+    """Returns the paired differences of the average and another estimator, by metric."""
+    single, average = ({r.image: r for r in rows if r.estimator == name} for name in (estimator, "average"))
+    gains = {}
+    for metric in sorted({name for row in rows for name in row.values}):
+        images = [
+            image for image in average if metric in average[image].values and metric in single[image].values
+        ]
+        if images:
+            fields = fields_of(images, [average[image].field for image in images])
+            values = ([table[image].values[metric] for image in images] for table in (average, single))
+            gains[metric] = asdict(difference(*values, fields))
+    return gains
+
+
+def realism(scores: Sequence[ImageScores]) -> dict[str, dict[float, float]] | None:
+    """Returns the mean over images of mean + λ (sample - mean), by metric and λ; ``None`` if it was not scored."""
+    having = [image.against_realism for image in scores if image.against_realism]
+    if not having:
+        return None
+    means: dict[str, dict[float, float]] = {}
+    for metric in METRICS:
+        for share in having[0]:
+            if values := [image[share][metric] for image in having if metric in image[share]]:
+                means.setdefault(metric, {})[share] = float(np.mean(values))
+    return means
