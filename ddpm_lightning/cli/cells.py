@@ -19,7 +19,7 @@ from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose
 from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.evaluation.evaluate import data_of
-from ddpm_lightning.evaluation.run import restore_pair
+from ddpm_lightning.evaluation.restored_pair import restore_pair
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.utils.atomic import atomic_write, read_json, remove_partials, write_json
 from ddpm_lightning.utils.errors import UserError

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.evaluation.comparison import compare, read_methods
-from ddpm_lightning.evaluation.run import ESTIMATORS
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS
 from ddpm_lightning.reporting.comparison_tables import (
     comparison_csv,
     comparison_latex,

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
-from ddpm_lightning.evaluation.run import ImageScores
+from ddpm_lightning.evaluation.image_scores import ImageScores
 
 __all__ = [
     "Diagnosis",

@@ -15,8 +15,9 @@ from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.evaluation.diagnostics import Diagnosis, diagnose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
+from ddpm_lightning.evaluation.image_scores import ImageScores, Scoring, score_images
 from ddpm_lightning.evaluation.intervals import calibrate_intervals, check_calibration
-from ddpm_lightning.evaluation.run import ImageScores, Restored, Scoring, score_images
+from ddpm_lightning.evaluation.restored_pair import Restored
 from ddpm_lightning.evaluation.settings import EvaluateSettings
 from ddpm_lightning.evaluation.split_summary import split_summary
 from ddpm_lightning.evaluation.summary import by_place

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from ddpm_lightning.checkpoints.load import Trained
-from ddpm_lightning.evaluation.run import ImageScores
+from ddpm_lightning.evaluation.image_scores import ImageScores
 from ddpm_lightning.evaluation.summary import conformal_of
 from ddpm_lightning.inference.intervals import write_intervals
 from ddpm_lightning.metrics.conformal import Conformal

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.evaluation.diagnostics import Diagnosis
-from ddpm_lightning.evaluation.run import ImageScores, Row
+from ddpm_lightning.evaluation.image_scores import ImageScores, Row
 from ddpm_lightning.evaluation.statistics import difference, fields_of
 from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
 from ddpm_lightning.metrics.conformal import Conformal

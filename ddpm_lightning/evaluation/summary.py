@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.evaluation.run import ESTIMATORS, ImageScores, Row
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of, interval
 from ddpm_lightning.evaluation.uncertainty import EPSILON, SampleUncertainty
 from ddpm_lightning.metrics.averaging_law import AveragingLaw

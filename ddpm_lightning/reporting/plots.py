@@ -12,7 +12,7 @@ from matplotlib import pyplot
 
 from ddpm_lightning.evaluation.diagnostics import feature_name
 from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
-from ddpm_lightning.evaluation.run import ESTIMATORS, ImageScores, Row
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.evaluation.spectra import FREQUENCIES
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.metrics.collection import METRICS

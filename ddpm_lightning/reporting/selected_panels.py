@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_lightning.evaluation.run import ImageScores, Restored, granted
+from ddpm_lightning.evaluation.image_scores import ImageScores, granted
+from ddpm_lightning.evaluation.restored_pair import Restored
 from ddpm_lightning.reporting.panels import Zoom, panel, zoom_in
 from ddpm_lightning.reporting.viewer_images import ViewerImages, write_viewer_images
 

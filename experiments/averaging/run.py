@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
 from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
-from ddpm_lightning.evaluation.run import full_scale, restore_pair  # noqa: E402
+from ddpm_lightning.evaluation.restored_pair import full_scale, restore_pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from ddpm_lightning.metrics.averaging_law import AveragingLaw, fit_averaging_law  # noqa: E402
 from ddpm_lightning.metrics.collection import score  # noqa: E402

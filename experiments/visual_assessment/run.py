@@ -18,7 +18,7 @@ from matplotlib.ticker import NullFormatter  # noqa: E402
 
 from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
-from ddpm_lightning.evaluation.run import raw_on_target_scale  # noqa: E402
+from ddpm_lightning.evaluation.restored_pair import raw_on_target_scale  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from ddpm_lightning.metrics.frc import frc_against_target  # noqa: E402
 from ddpm_lightning.metrics.protocol import PROTOCOLS  # noqa: E402

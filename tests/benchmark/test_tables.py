@@ -8,7 +8,7 @@ import pytest
 
 from ddpm_lightning.benchmark.tables import entries_of, ranks, write_benchmark
 from ddpm_lightning.evaluation.comparison import compare, read_methods
-from ddpm_lightning.evaluation.run import ESTIMATORS, Row
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 
 IMAGES = 12

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.cli import benchmark, cells
-from ddpm_lightning.evaluation.run import ESTIMATORS, Row
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 from ddpm_lightning.utils.errors import UserError
 from tests.command import call

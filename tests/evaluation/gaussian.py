@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import ImageScores, Scoring, score_images
+from ddpm_lightning.evaluation.image_scores import ImageScores, Scoring, score_images
 
 SIGMA = 10.0
 

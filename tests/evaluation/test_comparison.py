@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from ddpm_lightning.evaluation.comparison import compare, read_methods
-from ddpm_lightning.evaluation.run import ESTIMATORS, Row
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 from ddpm_lightning.reporting.comparison_tables import (
     comparison_csv,

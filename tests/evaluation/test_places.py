@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import Scoring, score_images
+from ddpm_lightning.evaluation.image_scores import Scoring, score_images
 from ddpm_lightning.evaluation.summary import by_place, summarise
 from tests.evaluation.gaussian import GaussianRestorer, Posterior
 

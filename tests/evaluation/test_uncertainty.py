@@ -77,17 +77,16 @@ def test_conformal_intervals_cover_fresh_images():
         conformal_of(gaussian_scores(images=4, samples=3, side=32), 0.9)
 
 
-def test_one_sample_has_no_spread():
+def test_one_sample_has_no_standard_deviation():
     scores = gaussian_scores(images=1, samples=1, side=32)
     assert scores[0].uncertainty is None and "at least 2 samples" in scores[0].no_uncertainty
     assert averaging(scores) is None and calibration(scores) is None
 
 
 def test_large_images_are_thinned(monkeypatch):
-    from ddpm_lightning.evaluation import run
 
     whole = gaussian_scores(images=1, side=96)[0]
-    monkeypatch.setattr(run, "KEPT_PIXELS", 2000)
+    monkeypatch.setattr(restored_pair, "KEPT_PIXELS", 2000)
     thinned = gaussian_scores(images=1, side=96)[0]
     one, other = (image.uncertainty.measures.values() for image in (whole, thinned))
     assert one["coverage"] == pytest.approx(other["coverage"], abs=0.03) and one != other

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpm_lightning.evaluation.run import ESTIMATORS, Row
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 from ddpm_lightning.reporting.html_report import read_evaluation, report_page
 from ddpm_lightning.reporting.viewer_images import write_viewer_images

@@ -9,7 +9,8 @@ import torch
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.flow import Euler
-from ddpm_lightning.evaluation.run import Scoring, restore_pair, score_image
+from ddpm_lightning.evaluation.image_scores import Scoring, score_image
+from ddpm_lightning.evaluation.restored_pair import restore_pair
 from ddpm_lightning.evaluation.split_summary import realism
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.reporting.perception_distortion import plot_realism, realism_table

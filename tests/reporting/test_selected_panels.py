@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import Scoring, score_images
+from ddpm_lightning.evaluation.image_scores import Scoring, score_images
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.reporting import selected_panels
 from tests.trained import write_checkpoint

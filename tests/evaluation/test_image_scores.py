@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.data.pairs import Pair
-from ddpm_lightning.evaluation.run import ESTIMATORS, Scoring, raw_on_target_scale, score_images
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Scoring, score_images
+from ddpm_lightning.evaluation.restored_pair import raw_on_target_scale
 from ddpm_lightning.evaluation.summary import finite, summarise
 from ddpm_lightning.evaluation.tables import read_rows, summary_markdown, write_rows
 from ddpm_lightning.inference.restorer import Restorer

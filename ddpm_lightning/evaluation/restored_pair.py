@@ -1,0 +1,122 @@
+"""All versions of an image that are scored: as recorded, one sample, and means of samples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ddpm_lightning.data.defects import repaired
+from ddpm_lightning.data.normalise import PairNormalisation, without_offset
+from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.diffusion.ensemble import Ensemble
+from ddpm_lightning.inference.restorer import Restorer
+
+__all__ = ["Restored", "full_scale", "raw_on_target_scale", "restore_pair"]
+
+#: Samples that are kept for panels.
+SHOWN = 3
+#: Pixels of each sample that are kept to compare their standard deviation with their error; larger images are thinned
+#: on a regular grid.
+KEPT_PIXELS = 2**18
+
+
+@dataclass(frozen=True)
+class Restored:
+    """All versions of one image with shape (H, W), float32, on the scale of the target less its ``offset``.
+
+    Attributes:
+        pair: The pair.
+        low: The low image as the network sees it, in intensities of its file: without defective pixels.
+        high: The clean image.
+        offset: What was subtracted from all others but ``pair`` and ``low``, because float32 could not hold it with
+            their contrast; 0 for nearly all images.
+        raw: The low image.
+        means: Mean of the first N samples, by N.
+        std: Population standard deviation over all samples.
+        samples: Number of samples.
+        shown: The first few samples.
+        thinned: All samples on a regular grid of pixels, with shape (N, h, w).
+        stride: Distance of the pixels of that grid.
+        gain: Intensities for each unit of the normalised scale.
+    """
+
+    pair: Pair
+    low: np.ndarray
+    high: np.ndarray
+    offset: float
+    raw: np.ndarray
+    means: dict[int, np.ndarray]
+    std: np.ndarray
+    samples: int
+    shown: list[np.ndarray]
+    thinned: np.ndarray
+    stride: int
+    gain: float
+
+    @property
+    def single(self) -> np.ndarray:
+        """The first sample."""
+        return self.means[1]
+
+    @property
+    def average(self) -> np.ndarray:
+        """The mean of all samples."""
+        return self.means[self.samples]
+
+
+def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored:
+    """Makes all versions of one image.
+
+    Args:
+        restorer: A loaded model.
+        pair: The pair.
+        numbers: How many samples are averaged, in rising order; the last is the number of samples.
+    """
+    low, _ = restorer.prepared(pair.low)
+    high, offset = without_offset(pair.high)
+    ensemble, means, shown, thinned = Ensemble(), {}, [], []
+    stride = int(np.ceil(np.sqrt(pair.low.size / KEPT_PIXELS)))
+    for sample in restorer.samples(pair.low, numbers[-1], pair.name):
+        sample = (sample - offset).astype(np.float32)
+        ensemble.update(torch.from_numpy(sample))
+        if ensemble.count in numbers or restorer.method.deterministic:
+            means[ensemble.count] = ensemble.mean.float().numpy()
+        if len(shown) < SHOWN:
+            shown.append(sample)
+        thinned.append(sample[::stride, ::stride])
+    scale = restorer.input_scale(low)
+    raw = raw_on_target_scale(restorer, pair, low)
+    return Restored(
+        pair,
+        low,
+        high,
+        offset,
+        (raw - offset).astype(np.float32),
+        means,
+        ensemble.std.float().numpy(),
+        ensemble.count,
+        shown,
+        np.stack(thinned),
+        stride,
+        restorer.normalisation.output_scale(scale).gain,
+    )
+
+
+def raw_on_target_scale(restorer: Restorer, pair: Pair, low: np.ndarray | None = None) -> np.ndarray:
+    """Returns the low image in units of the high one, by the same maps that a restored image passes through.
+
+    Args:
+        restorer: A loaded model, which knows the maps.
+        pair: The pair.
+        low: The low image as the network sees it, which sets the scale; found here where it is not given.
+    """
+    scale = restorer.input_scale(repaired(pair.low)[0] if low is None else low)
+    return restorer.normalisation.output_scale(scale).restore(scale.normalise(pair.low))
+
+
+def full_scale(normalisation: PairNormalisation, pair: Pair) -> tuple[float, float]:
+    """Returns black and white of the paper's protocol: 0 to 255 for 8-bit targets, else the target's stored scale."""
+    if pair.high.dtype == np.uint8:
+        return 0.0, 255.0
+    _, scale = normalisation.scales(pair.low, pair.high)
+    return scale.low, scale.high
