@@ -84,6 +84,7 @@ def test_one_sample_has_no_standard_deviation():
 
 
 def test_large_images_are_thinned(monkeypatch):
+    from ddpm_lightning.evaluation import restored_pair
 
     whole = gaussian_scores(images=1, side=96)[0]
     monkeypatch.setattr(restored_pair, "KEPT_PIXELS", 2000)
