@@ -7,7 +7,6 @@ only.
 
 import hashlib
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ddpm_lightning.models.method import Method
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
 from ddpm_lightning.utils.paths import expanded
+from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["CARD_FORMAT", "Trained", "load"]
 
@@ -55,7 +55,7 @@ class Trained:
     sha256: str
     preset: str = "custom"
     samples: int = 15
-    trust: tuple[str, ...] = ()
+    trust: Trust = ()
     step: int | None = None
 
     @property
@@ -81,7 +81,7 @@ def load(
     preset: str | None = None,
     samples: int | None = None,
     tta: bool | None = None,
-    trust: Sequence[str] = (),
+    trust: Trust = (),
 ) -> Trained:
     """Loads a trained method.
 
@@ -124,13 +124,11 @@ def load(
         ) from error
     step = content.get("global_step", card.get("training", {}).get("step"))
     step = step if isinstance(step, int) else None
-    return Trained(
-        method, normalisation, card, path, sha256, drawing.preset, drawing.samples, tuple(trust), step
-    )
+    return Trained(method, normalisation, card, path, sha256, drawing.preset, drawing.samples, trust, step)
 
 
 def _examined(
-    card: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust: Sequence[str]
+    card: dict[str, Any], weights: dict[str, torch.Tensor], path: Path, trust: Trust
 ) -> PairNormalisation:
     """Returns the normalisation of a card after checking that its model can be built and fits the weights.
 

@@ -4,7 +4,7 @@ A preset is a name for both (:mod:`ddpm_lightning.models.presets`). What is give
 anything given, the model's first preset is taken. The name is kept for every result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from ddpm_lightning.models.build import build_method
 from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["Sampling", "choose", "costs"]
 
@@ -44,7 +45,7 @@ def choose(
     sampler: Mapping[str, Any] | None = None,
     samples: int | None = None,
     subject: object = "checkpoint",
-    trust: Sequence[str] = (),
+    trust: Trust = (),
 ) -> Sampling:
     """Decides how a model is used.
 
@@ -85,7 +86,7 @@ def choose(
     return Sampling(name, count, model, tta)
 
 
-def costs(model: dict[str, Any], trust: Sequence[str] = ()) -> dict[str, tuple[int, str]]:
+def costs(model: dict[str, Any], trust: Trust = ()) -> dict[str, tuple[int, str]]:
     """Returns the network evaluations that each preset of a model spends on an image, and what it is good for."""
     with torch.device("meta"):
         return {

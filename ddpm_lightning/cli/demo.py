@@ -47,7 +47,7 @@ def _run(settings: dict[str, Any], samples: int, began: float) -> None:
     print("1/4  restoring a file with the model that comes with the package")
     _restore(noisy, folder / "default", ["checkpoint=default", "preview=true"])
     print(f"2/4  training {settings['names']['model']} on {settings['names']['data']}")
-    finished = train(settings)
+    finished = train(settings, OWN)
     print("3/4  scoring raw images, single samples and their average on the test split")
     common = [f"checkpoint={quoted(finished.best)}", f"samples={samples}", "bfloat16=auto"]
     # Not into the run folder itself: its metrics.csv is the learning curve.

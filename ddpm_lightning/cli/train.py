@@ -20,7 +20,7 @@ Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,7 +58,7 @@ from ddpm_lightning.utils.errors import UserError, is_out_of_memory, printable
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.lock import hold
 from ddpm_lightning.utils.paths import command_of, expanded
-from ddpm_lightning.utils.registry import trusted_packages
+from ddpm_lightning.utils.registry import OWN, Trust, trusted_packages
 
 #: Tells the processes of a distributed run the folder that the first of them chose.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -94,7 +94,8 @@ def spelled_out(arguments: list[str]) -> list[str]:
 def run(config: DictConfig) -> int:
     """Trains as the configuration says, and says where the result is."""
     with _settings(config) as settings:
-        finished = train(settings)
+        # A new run is configured by the user; a resumed one by the files of its folder.
+        finished = train(settings, OWN if config.resume is None else tuple(settings["trust"]))
     if first_process():
         if config.resume is not None and finished.reached is not None:
             print(f"the run stands at step {finished.reached}; trainer.max_steps=N trains it longer")
@@ -189,11 +190,13 @@ def started_elsewhere() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
-def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
+def train(config: dict[str, Any], trust: Trust = (), data: PairDataModule | None = None) -> Run:
     """Builds data, model and trainer, and fits.
 
     Args:
         config: Configuration of the run, its folder fixed.
+        trust: Whose classes it may name: ``OWN`` if the user wrote it, else packages that the user trusts.
+            Checkpoints that it refers to may name those of the packages in ``config["trust"]`` only.
         data: The data, if another stage of the run has built it.
 
     Raises:
@@ -204,7 +207,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
         data is not None
     )  # the first of two two_stage, which is no run to be resumed: the second follows
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    trust = config.get("trust", ())
+    packages = config.get("trust", ())
     check_classes(config, trust)
     resume = checkpoint_of(folder, speaks=first_process()) if config["resume"] else None
     if resume is not None:
@@ -227,14 +230,14 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
     stage = method.first_stage
     first = two_stage.first_config(config, stage) if stage else None
     if config.get("finetune") and resume is None:
-        module.card["finetune"] = finetune.take_weights(method, config["finetune"], trust)
+        module.card["finetune"] = finetune.take_weights(method, config["finetune"], packages)
     if stage and stage.checkpoint is not None and resume is None:
-        two_stage.take_first(method, stage, stage.checkpoint, data, trust)
+        two_stage.take_first(method, stage, stage.checkpoint, data, packages)
     settings = trainer_settings(config["trainer"], module, trust)
     if first is not None:
         settings["max_steps"] -= first["trainer"]["max_steps"]
     module.card["training"] = {"steps": settings["max_steps"]}
-    trainer = _trainer(config, settings, module)
+    trainer = _trainer(config, settings, module, trust)
     if first_process() and trainer.strategy.root_device.type == "cpu":
         pixels = config["data"]["batch_size"] * data.crop**2
         if text := consistency.memory_warning(method, pixels):
@@ -255,7 +258,7 @@ def train(config: dict[str, Any], data: PairDataModule | None = None) -> Run:
             steps = first["trainer"]["max_steps"], settings["max_steps"]
             print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
         began = time.monotonic()
-        two_stage.take_first(method, stage, train(first, data).best, data, trust)
+        two_stage.take_first(method, stage, train(first, trust, data).best, data, trust)
         for timer in (one for one in trainer.callbacks if isinstance(one, MaxTime)):
             timer.spend(time.monotonic() - began, stage.share)
     if first is not None:
@@ -304,9 +307,10 @@ def _fit(
         ) from error
 
 
-def _trainer(config: dict[str, Any], settings: dict[str, Any], module: LightningMethod) -> lightning.Trainer:
+def _trainer(
+    config: dict[str, Any], settings: dict[str, Any], module: LightningMethod, trust: Trust
+) -> lightning.Trainer:
     """Builds Lightning's Trainer; what it complains of is a setting under ``trainer``."""
-    trust = config.get("trust", ())
     settings = dict(settings)
     watched = {
         name: node for name, node in config["callbacks"].items() if name != "ema" or module.method.averaged
@@ -331,7 +335,7 @@ def _trainer(config: dict[str, Any], settings: dict[str, Any], module: Lightning
         raise UserError("trainer", " ".join(str(error).split()), remedy=remedy) from error
 
 
-def lightning_method(model: dict[str, Any], trust: Sequence[str] = ()) -> LightningMethod:
+def lightning_method(model: dict[str, Any], trust: Trust = ()) -> LightningMethod:
     """Builds a method and what trains it from a description."""
     training = {key: model[key] for key in TRAINING if key in model}
     built = build(training, ("optimizer", "lr_schedule"), trust)
@@ -339,9 +343,7 @@ def lightning_method(model: dict[str, Any], trust: Sequence[str] = ()) -> Lightn
     return LightningMethod(build_method(model, trust), **built).to(memory_format=torch.channels_last)
 
 
-def trainer_settings(
-    trainer: dict[str, Any], module: LightningMethod, trust: Sequence[str] = ()
-) -> dict[str, Any]:
+def trainer_settings(trainer: dict[str, Any], module: LightningMethod, trust: Trust = ()) -> dict[str, Any]:
     """Returns the arguments of Lightning's Trainer that suit a model."""
     settings = {**build(trainer, ("strategy", "profiler"), trust), "precision": precision(trainer)}
     if not module.automatic_optimization:

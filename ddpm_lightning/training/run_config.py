@@ -4,7 +4,7 @@ All classes are checked before the first object is created, and a run may only w
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limit
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import check
+from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["check_classes", "check_groups", "check_model", "check_places"]
 
@@ -35,7 +36,7 @@ def check_groups(config: Mapping[str, Any]) -> None:
     _ = config["data"]["_target_"] + "", config["data"]["normalisation"]["_target_"] + ""
 
 
-def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
+def check_classes(config: Mapping[str, Any], trust: Trust = ()) -> None:
     """Checks all classes that a run refers to before the first object is created.
 
     Raises:
@@ -61,7 +62,7 @@ def check_classes(config: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
             raise UserError(subject, error.found, error.allowed, error.remedy) from error
 
 
-def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Sequence[str] = ()) -> None:
+def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Trust = ()) -> None:
     """Rejects a model whose weights do not match the checkpoint to resume from, before memory is allocated.
 
     Raises:

@@ -5,7 +5,6 @@ evaluated, and given to other runs (as ``model.mean`` for a flow). Both stages t
 the run was granted.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ddpm_lightning.models.method import FirstStage, Method
 from ddpm_lightning.training.config_file import read_config
 from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["FOLDER", "first_config", "first_steps", "moved", "progress", "shared", "take_first"]
 
@@ -87,7 +87,7 @@ def progress(folder: Path, resumed: Path | None) -> dict[str, int]:
 
 
 def take_first(
-    method: Method, stage: FirstStage, checkpoint: str | Path, data: PairDataModule, trust: Sequence[str] = ()
+    method: Method, stage: FirstStage, checkpoint: str | Path, data: PairDataModule, trust: Trust = ()
 ) -> None:
     """Gives a method the weights of the trained method that it builds on; its file may name trusted classes.
 

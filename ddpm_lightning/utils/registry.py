@@ -216,7 +216,7 @@ def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Tr
 def _is_trusted(package: str, trust: Trust) -> bool:
     if not package.isidentifier():
         return False
-    return isinstance(trust, Own) or package in trust or package in _plugins()[0]
+    return isinstance(trust, Own) or package in trusted_packages(trust) or package in _plugins()[0]
 
 
 def _imported(name: str) -> Any:
