@@ -74,8 +74,8 @@ def _settings(made: type) -> tuple[dict[str, Any], bool]:
 
 
 def _passes_on(base: type) -> bool:
-    """Says whether a constructor passes the settings that it does not name to its base class: ours all do."""
-    return base.__module__.startswith("ddpm_lightning.")
+    """Says whether a constructor passes the settings that it does not name to its base class, one of this program."""
+    return any(parent.__module__.startswith("ddpm_lightning.") for parent in base.__mro__[1:])
 
 
 def _invalid(path: str, value: Any, hint: Any) -> Iterator[tuple[str, Any, str]]:
