@@ -15,9 +15,9 @@ SHORT = {
     "restore": ["samples=1"],
     "benchmark": [
         "budget.steps=8",
-        "evaluate=[samples=2]",
+        "evaluate=['samples=2']",
         "center_crop=64",
-        "train=[trainer=cpu,data.batch_size=2,callbacks.images.crop=64]",
+        "train=['trainer=cpu','data.batch_size=2','callbacks.images.crop=64']",
         *(f"~sets.{name}" for name in ("mitochondria", "synapses", "zebrafish")),
         "sets.microtubules=['data=simulated_microtubules','data.counts={train:4,val:2,test:2}','data.size=64']",
     ],
@@ -89,6 +89,7 @@ def test_an_own_data_set(follow, command, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_own_method(follow, tmp_path):
     follow("A method")
     assert (tmp_path / "restored_residual").is_dir() and (tmp_path / "scores_residual/summary.json").is_file()

@@ -1,5 +1,6 @@
 """Configurations, composed and checked before anything is started."""
 
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ddpm_lightning.cli import explain
+from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.cli.tree import comment, config_folder
 from ddpm_lightning.utils.errors import UserError, unknown
@@ -86,7 +88,7 @@ def check(verb: str, arguments: list[str]) -> None:
             found = "is separated from the other KEY=VALUE by an option"
             raise UserError(stray, found, remedy="put options such as --multirun first")
         raise UserError(stray, "is not an option", allowed="KEY=VALUE, --multirun, --cfg job, --help")
-    if parsed.config_path or parsed.config_name or parsed.config_dir:
+    if parsed.config_path or parsed.config_name:
         return  # the user's own tree: Hydra composes it
     try:
         overrides = OverridesParser.create().parse_overrides(parsed.overrides)
@@ -94,7 +96,8 @@ def check(verb: str, arguments: list[str]) -> None:
         subject = getattr(error, "override", "override")
         found = f"cannot be read as an override: {str(error).splitlines()[0]}"
         raise UserError(subject, found, allowed="KEY=VALUE, quoted where it holds , = or ()") from error
-    compose(verb, [_first(override) for override in overrides])
+    own = parsed.config_dir and quoted(f"file://{Path(parsed.config_dir).absolute()}")
+    compose(verb, [*map(_first, overrides), *([f"hydra.searchpath=[{own}]"] if own else [])])
 
 
 def listed(override: str) -> str:
