@@ -1,7 +1,7 @@
-"""What is in a data set, measured: sizes, depth, ranges, saturation, padding, residual shift, duplicates.
+"""Audits a data set: sizes, bit depth, ranges, saturation, padding, residual shift, duplicates.
 
-Works on any source of pairs, so that published, simulated and own data are judged alike. What would spoil a result is
-an error: pairs that cannot be read, a field of view or an image in two splits. What may be meant is a warning.
+It works on any source of pairs, so published, simulated and own data are examined alike. What would invalidate a result
+is an error: pairs that cannot be read, a field of view or an image in two splits. What may be intended is a warning.
 """
 
 import hashlib
@@ -14,44 +14,44 @@ import numpy as np
 from ddpm_lightning.data.normalise import without_offset
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.audit_repeats import Repeats
-from ddpm_lightning.datasets.preparation.download import Progress
 from ddpm_lightning.datasets.preparation.images import saturation
 from ddpm_lightning.datasets.preparation.registration import correlation, residual_shift
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.task_progress import Report
 
 __all__ = ["Audit", "SplitAudit", "audit"]
 
 #: Pairs of each split whose residual shift is measured.
 SHIFTS = 32
-#: Limits beyond which something is worth a warning.
+#: Limits beyond which there is a warning.
 SATURATED, SHIFTED, UNRELATED, ALIKE = 0.01, 0.5, 0.1, 0.995
-#: Share of zeros in an image up to which a border of zeros is padding and not darkness.
+#: Fraction of zeros in an image up to which a border of zeros is padding rather than darkness.
 RARE = 0.05
 THUMBNAIL = 16
 
 
 @dataclass
 class SplitAudit:
-    """What was measured on the pairs of a split.
+    """Measurements of the pairs of a split.
 
     Attributes:
         pairs: Number of pairs.
         fields: Number of fields of view.
-        told: Whether anything tells the field of view; otherwise each file counts as one.
-        sizes: Height and width of the images, in the order they were met.
+        fields_known: Whether the fields of view are known; otherwise each file counts as one.
+        sizes: Heights and widths of the images, in order of appearance.
         types: Pixel types of low and high images.
-        low: Least, median and largest value of the low images; the median is over images.
+        low: Minimum, median and maximum of the low images; the median is over images.
         high: The same for the high images.
-        levels: Median number of different grey values in a low image.
-        saturated: Largest share of saturated pixels in an image.
-        padding: Largest share of pixels that are zero in both images.
+        levels: Median number of distinct grey values in a low image.
+        saturated: Largest fraction of saturated pixels in an image.
+        padding: Largest fraction of pixels that are zero in both images.
         correlation: Median correlation of low and high image.
         shifts: Residual shift in pixels of some pairs.
     """
 
     pairs: int = 0
     fields: int = 0
-    told: bool = True
+    fields_known: bool = True
     sizes: list[tuple[int, int]] = field(default_factory=list)
     types: tuple[str, str] = ("", "")
     low: tuple[float, float, float] = (0, 0, 0)
@@ -69,8 +69,8 @@ class Audit:
 
     Attributes:
         splits: Measurements by split.
-        errors: What would spoil a result.
-        warnings: What may be meant.
+        errors: What would invalidate a result.
+        warnings: What may be intended.
     """
 
     splits: dict[str, SplitAudit] = field(default_factory=dict)
@@ -79,26 +79,27 @@ class Audit:
 
 
 @dataclass
-class _Seen:
-    """An image that was met: where, and what it looks like from afar."""
+class _Image:
+    """An image for the search for duplicates: its place, a hash of its pixels, and a thumbnail."""
 
     place: str
     split: str
     field: str
-    told: bool
+    field_known: bool
     role: str
     digest: bytes
     thumbnail: np.ndarray | None = None
 
 
-def audit(sources: Mapping[str, PairSource], progress: Progress | None = None) -> Audit:
+def audit(sources: Mapping[str, PairSource], progress: Report | None = None) -> Audit:
     """Measures every pair of every split.
 
     Args:
         sources: Pairs by split.
         progress: Called after each pair.
     """
-    result, seen = Audit(), []
+    result = Audit()
+    images: list[_Image] = []
     total = sum(map(len, sources.values()))
     done = 0
     for split, source in sources.items():
@@ -109,7 +110,7 @@ def audit(sources: Mapping[str, PairSource], progress: Progress | None = None) -
             try:
                 pair = source[index]
                 pairs.append(_Measured(pair, index in measured))
-                seen += _seen(split, pair)
+                images += _images(split, pair)
                 repeats.add(pair)
             except UserError as error:
                 result.errors.append(" ".join(str(error).split()))
@@ -118,20 +119,25 @@ def audit(sources: Mapping[str, PairSource], progress: Progress | None = None) -
                 progress("auditing", done, total)
         if pairs:
             result.splits[split] = _summary(pairs)
-            result.warnings += [f"{split}: {text}" for text in _remarks(pairs) + repeats.remarks()]
+            result.warnings += [f"{split}: {text}" for text in _warnings(pairs) + repeats.warnings()]
         else:
-            result.errors.append(f"{split}: holds no pair that can be used")
-    result.errors += _leaks(seen)
-    result.warnings += _repeats(seen)
+            result.errors.append(f"{split}: contains no pair that can be used")
+    result.errors += _leaks(images)
+    result.warnings += _duplicates(images)
     return result
 
 
 class _Measured:
-    """Numbers of one pair; the images themselves are let go."""
+    """Measurements of one pair, without its images."""
 
     def __init__(self, pair: Pair, measure_shift: bool) -> None:
         low, high = pair.low, pair.high
-        self.name, self.field, self.shape, self.told = pair.name, pair.field, low.shape, _told(pair)
+        self.name, self.field, self.shape, self.field_known = (
+            pair.name,
+            pair.field,
+            low.shape,
+            _field_known(pair),
+        )
         self.types, self.paired = (str(low.dtype), str(high.dtype)), pair.paired
         self.low, self.high = ((float(i.min()), float(np.median(i)), float(i.max())) for i in (low, high))
         self.levels = _levels(low)
@@ -139,24 +145,24 @@ class _Measured:
         self.padding = float(((low == 0) & (high == 0)).mean())
         self.correlation = correlation(without_offset(low)[0], without_offset(high)[0])
         self.shift = float(np.hypot(*residual_shift(low, high))) if measure_shift else None
-        # Stripes of zeros along a border of one image only tell which image was moved.
+        # Zeros along a border of only one image reveal which image was moved.
         self.one_sided = _padded(low, high) or _padded(high, low)
 
 
 def _levels(image: np.ndarray) -> int:
-    """Number of different values in an image."""
+    """Returns the number of distinct values in an image."""
     if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
         return int(np.count_nonzero(np.bincount(image.ravel())))
     return len(np.unique(image))
 
 
-def _told(pair: Pair) -> bool:
-    """Says whether the field of view is more than the name of the file, which may be the same in two splits."""
+def _field_known(pair: Pair) -> bool:
+    """Says whether the field of view is not just the name of the file, which may be the same in two splits."""
     return pair.field != pair.name and not pair.name.startswith(f"{pair.field}_")
 
 
 def _padded(image: np.ndarray, partner: np.ndarray) -> bool:
-    """Says whether an image has a border of zeros where its partner has none, though zeros are rare in it elsewhere."""
+    """Says whether an image has a border of zeros, unlike its partner, and few zeros elsewhere."""
     border = np.zeros(image.shape, dtype=bool)
     for axis, empty in ((0, ~image.any(axis=1)), (1, ~image.any(axis=0))):
         # Lines of zeros that reach to the border, from either side.
@@ -168,18 +174,21 @@ def _padded(image: np.ndarray, partner: np.ndarray) -> bool:
 
 
 def _summary(pairs: list[_Measured]) -> SplitAudit:
-    def spread(values: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    def extremes(values: list[tuple[float, float, float]]) -> tuple[float, float, float]:
         least, middle, largest = zip(*values, strict=True)
         return min(least), float(np.median(middle)), max(largest)
 
     return SplitAudit(
         pairs=len(pairs),
         fields=len({pair.field for pair in pairs}),
-        told=any(pair.told for pair in pairs),
+        fields_known=any(pair.field_known for pair in pairs),
         sizes=list(dict.fromkeys(pair.shape for pair in pairs)),
-        types=tuple("/".join(sorted({pair.types[k] for pair in pairs})) for k in range(2)),
-        low=spread([pair.low for pair in pairs]),
-        high=spread([pair.high for pair in pairs]),
+        types=(
+            "/".join(sorted({pair.types[0] for pair in pairs})),
+            "/".join(sorted({pair.types[1] for pair in pairs})),
+        ),
+        low=extremes([pair.low for pair in pairs]),
+        high=extremes([pair.high for pair in pairs]),
         levels=int(np.median([pair.levels for pair in pairs])),
         saturated=max(pair.saturated for pair in pairs),
         padding=max(pair.padding for pair in pairs),
@@ -188,13 +197,13 @@ def _summary(pairs: list[_Measured]) -> SplitAudit:
     )
 
 
-def _remarks(pairs: list[_Measured]) -> list[str]:
-    remarks = []
+def _warnings(pairs: list[_Measured]) -> list[str]:
+    warnings = []
     measured = [pair for pair in pairs if pair.shift is not None]
     tests = (
         ("saturated in more than 1 % of their pixels", pairs, lambda pair: pair.saturated > SATURATED),
         (
-            f"shifted by more than {SHIFTED} px against their partner",
+            f"shifted by more than {SHIFTED} px relative to their partner",
             measured,
             lambda pair: pair.shift > SHIFTED,
         ),
@@ -205,34 +214,36 @@ def _remarks(pairs: list[_Measured]) -> list[str]:
         ),
         ("padded with zeros in one image only", pairs, lambda pair: pair.one_sided),
     )
-    for text, asked, test in tests:
-        if hit := [pair.name for pair in asked if test(pair)]:
-            remarks.append(f"{text}: {len(hit)} of {len(asked)} pairs ({_few(hit)})")
+    for text, tested, test in tests:
+        if found := [pair.name for pair in tested if test(pair)]:
+            warnings.append(f"{text}: {len(found)} of {len(tested)} pairs ({_few(found)})")
     if len({pair.types for pair in pairs}) > 1:
-        remarks.append(f"pixel types differ: {sorted({pair.types for pair in pairs})}")
+        warnings.append(f"pixel types differ: {sorted({pair.types for pair in pairs})}")
     if not pairs[0].paired:
-        remarks.append(
-            "has no clean images: for model=noise2void and its like alone, and nothing can be scored"
+        warnings.append(
+            "has no clean images: usable only for methods such as model=noise2void, and nothing can be scored"
         )
     fields = len({pair.field for pair in pairs})
     if fields < 3:
-        remarks.append(
-            f"holds {fields} field{'s' * (fields > 1)} of view only: numbers will say little about others"
+        warnings.append(
+            f"contains only {fields} field{'s' * (fields > 1)} of view: results will say little about others"
         )
-    return remarks
+    return warnings
 
 
-def _seen(split: str, pair: Pair) -> list[_Seen]:
+def _images(split: str, pair: Pair) -> list[_Image]:
     found = []
     for role, image in (("low", pair.low), ("high", pair.high))[: 1 + pair.paired]:
         digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes() + str(image.shape).encode()).digest()
-        found.append(_Seen(f"{split}/{role}/{pair.name}", split, pair.field, _told(pair), role, digest))
+        found.append(
+            _Image(f"{split}/{role}/{pair.name}", split, pair.field, _field_known(pair), role, digest)
+        )
     found[-1].thumbnail = _thumbnail(pair.high)
     return found
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray | None:
-    """Returns the image from afar, with mean 0 and length 1; ``None`` where there is nothing to be seen."""
+    """Returns a thumbnail with mean 0 and length 1, flattened; ``None`` if it shows nothing."""
     height, width = (side // THUMBNAIL * THUMBNAIL for side in image.shape)
     if not height or not width:
         return None
@@ -245,38 +256,38 @@ def _thumbnail(image: np.ndarray) -> np.ndarray | None:
     return small / np.linalg.norm(small)
 
 
-def _leaks(seen: list[_Seen]) -> list[str]:
-    """What two splits share: fields, and images."""
+def _leaks(images: list[_Image]) -> list[str]:
+    """Returns the fields of view and images that two splits share, as sentences."""
     leaks = []
     fields = defaultdict(set)
-    for image in seen:
-        if image.told:
+    for image in images:
+        if image.field_known:
             fields[image.field].add(image.split)
     if shared := sorted(field for field, splits in fields.items() if len(splits) > 1):
         leaks.append(f"fields of view are in more than one split: {_few(shared)}")
-    for places in _by_digest(seen):
+    for places in _by_digest(images):
         if len({image.split for image in places}) > 1:
             leaks.append(f"the same image is in two splits: {_few([image.place for image in places])}")
     return leaks
 
 
-def _repeats(seen: list[_Seen]) -> list[str]:
-    """Images that are there twice within a split, or look nearly the same in two."""
-    repeats = []
-    for places in _by_digest(seen):
+def _duplicates(images: list[_Image]) -> list[str]:
+    """Returns images that occur twice within a split or look nearly the same in two, as sentences."""
+    duplicates = []
+    for places in _by_digest(images):
         within = len({image.split for image in places}) == 1
         # Repeated captures of a field share their clean image.
         shared_target = len({image.field for image in places}) == 1 and all(i.role == "high" for i in places)
         if within and not shared_target:
-            repeats.append(
-                f"the same image is there more than once: {_few([image.place for image in places])}; if they show one"
+            duplicates.append(
+                f"the same image occurs more than once: {_few([image.place for image in places])}; if they show one"
                 " field of view, say so in fields.csv"
             )
-    return repeats + _look_alikes(seen)
+    return duplicates + _similar(images)
 
 
-def _look_alikes(seen: list[_Seen]) -> list[str]:
-    unique = {image.digest: image for image in seen if image.thumbnail is not None}
+def _similar(images: list[_Image]) -> list[str]:
+    unique = {image.digest: image for image in images if image.thumbnail is not None}
     by_split = defaultdict(list)
     for image in unique.values():
         by_split[image.split].append(image)
@@ -295,11 +306,11 @@ def _look_alikes(seen: list[_Seen]) -> list[str]:
     return found
 
 
-def _by_digest(seen: list[_Seen]) -> list[list[_Seen]]:
+def _by_digest(images: list[_Image]) -> list[list[_Image]]:
     places = defaultdict(list)
-    for image in seen:
+    for image in images:
         places[image.digest].append(image)
-    return [images for images in places.values() if len(images) > 1]
+    return [equal for equal in places.values() if len(equal) > 1]
 
 
 def _few(names: list[str]) -> str:

@@ -41,7 +41,7 @@ class Repeats:
 
     def end(self) -> None:
         """Evaluates the repeats of the last clean image."""
-        if self._count < 2:
+        if self._first is None or self._count < 2:
             return
         self.series += 1
         high = self._first.high.astype(np.float64)
@@ -52,8 +52,8 @@ class Repeats:
             self.averaged.append(self._first.field)
         self._count = 0
 
-    def remarks(self) -> list[str]:
-        """Returns what was found, as sentences."""
+    def warnings(self) -> list[str]:
+        """Returns warnings on the averaged images, as sentences."""
         self.end()
         if not self.averaged:
             return []

@@ -1,4 +1,4 @@
-"""``audit.md`` and ``audit.png``: what a data set is and what was found in it, for people."""
+"""The report of an audit: ``audit.md``, and ``audit.png`` with some of the images."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -15,23 +15,26 @@ from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["markdown", "write_audit"]
 
-#: Rows of the table: what, and how it is told of a split.
+#: Rows of the table: the title, and the text for a split.
 ROWS = (
     ("pairs", lambda split: f"{split.pairs}"),
-    ("fields of view", lambda split: f"{split.fields}" + " (not told: each file is one)" * (not split.told)),
+    (
+        "fields of view",
+        lambda split: f"{split.fields}" + " (not known: each file is one)" * (not split.fields_known),
+    ),
     (
         "size (px)",
         lambda split: ", ".join(f"{h} x {w}" for h, w in split.sizes[:4]) + " …" * (len(split.sizes) > 4),
     ),
     ("type, low / high", lambda split: f"{split.types[0]} / {split.types[1]}"),
     ("bits in use, low / high", lambda split: f"{_bits(split.low[2])} / {_bits(split.high[2])}"),
-    ("low: least, median, largest", lambda split: _range(split.low)),
-    ("high: least, median, largest", lambda split: _range(split.high)),
-    ("grey values in a low image", lambda split: f"{split.levels}"),
-    ("saturated pixels, at most", lambda split: f"{split.saturated:.2%}"),
-    ("zero in both images, at most", lambda split: f"{split.padding:.2%}"),
-    ("correlation low, high", lambda split: f"{split.correlation:.3f}"),
-    ("residual shift (px), median, largest", lambda split: _shifts(split)),
+    ("low: minimum, median, maximum", lambda split: _range(split.low)),
+    ("high: minimum, median, maximum", lambda split: _range(split.high)),
+    ("distinct grey values in a low image", lambda split: f"{split.levels}"),
+    ("saturated pixels, maximum", lambda split: f"{split.saturated:.2%}"),
+    ("zero in both images, maximum", lambda split: f"{split.padding:.2%}"),
+    ("correlation of low and high", lambda split: f"{split.correlation:.3f}"),
+    ("residual shift (px): median, maximum", lambda split: _shifts(split)),
 )
 
 
@@ -46,17 +49,17 @@ def write_audit(
     """Writes ``audit.md`` and its contact sheet.
 
     Args:
-        folder: Where they go.
+        folder: The folder.
         name: Name of the data set.
-        audit: What was found.
+        audit: The audit.
         sources: Pairs by split, for the contact sheet.
-        facts: What is known of the set, as Markdown.
-        manifest: How it was prepared, where it was.
+        facts: Facts about the set, as Markdown.
+        manifest: Its manifest, if it was prepared.
 
     Returns:
         The file ``audit.md``.
     """
-    chosen = {split: pairs for split, source in sources.items() if (pairs := _spread(source))}
+    chosen = {split: pairs for split, source in sources.items() if (pairs := _some(source))}
     if chosen:
         image = io.BytesIO()
         contact_sheet(chosen, samples=min(map(len, chosen.values()))).savefig(image, format="png", dpi=130)
@@ -72,12 +75,12 @@ def markdown(
     """Returns the text of ``audit.md``."""
     lines = [f"# {name}", "", *([facts, ""] if facts else [])]
     lines += ["| | " + " | ".join(audit.splits) + " |", "| --- " * (len(audit.splits) + 1) + "|"]
-    for title, tell in ROWS:
-        lines.append(f"| {title} | " + " | ".join(tell(split) for split in audit.splits.values()) + " |")
+    for title, text in ROWS:
+        lines.append(f"| {title} | " + " | ".join(text(split) for split in audit.splits.values()) + " |")
     measured = max((len(split.shifts) for split in audit.splits.values()), default=0)
     lines += [
         "",
-        f"The residual shift is that of at most {measured} pairs of each split, to a tenth of a pixel.",
+        f"The residual shift was measured on at most {measured} pairs of each split, to a tenth of a pixel.",
         "",
     ]
     lines += _listed("Errors", audit.errors) + _listed("Warnings", audit.warnings)
@@ -97,8 +100,8 @@ def _preparation(manifest: Mapping[str, Any]) -> list[str]:
         moved = [motion for motion in motions if motion["applied"]]
         shifts = [np.hypot(motion["down"], motion["right"]) for motion in motions]
         lines.append(
-            f"- registered: {len(moved)} of {len(motions)} pairs were moved; shift found {np.median(shifts):.2f} px "
-            f"(median), {max(shifts):.2f} px (largest); angle at most "
+            f"- registered: {len(moved)} of {len(motions)} pairs were moved; shift {np.median(shifts):.2f} px "
+            f"(median), {max(shifts):.2f} px (maximum); angle at most "
             f"{max(abs(motion['angle']) for motion in motions):.2f}°"
         )
     if manifest["background_crops"]:
@@ -108,8 +111,8 @@ def _preparation(manifest: Mapping[str, Any]) -> list[str]:
         *_listed("Left out", [f"{entry['low']}: {entry['reason']}" for entry in manifest["left_out"]]),
     ]
     if manifest.get("published"):
-        told = manifest["differences"] or ["the sizes of the splits are those of the paper"]
-        lines += _listed("Against the published sizes", told)
+        differences = manifest["differences"] or ["the sizes of the splits are those of the paper"]
+        lines += _listed("Compared with the published sizes", differences)
     return lines
 
 
@@ -117,8 +120,8 @@ def _listed(title: str, texts: Sequence[str]) -> list[str]:
     return [f"## {title}", "", *(f"- {text}" for text in texts or ["none"]), ""]
 
 
-def _spread(source: PairSource, count: int = 3) -> list[Pair]:
-    """Returns some readable pairs, evenly spread."""
+def _some(source: PairSource, count: int = 3) -> list[Pair]:
+    """Returns some readable pairs, evenly spaced."""
     pairs = []
     for index in dict.fromkeys(np.linspace(0, len(source) - 1, count).round().astype(int).tolist()):
         try:

@@ -14,7 +14,7 @@ from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.datasets.folder import FolderPairs
 from ddpm_lightning.datasets.preparation.archive import is_archive, unpack
 from ddpm_lightning.datasets.preparation.build import Preparation, build
-from ddpm_lightning.datasets.preparation.download import Progress, Remote, fetch
+from ddpm_lightning.datasets.preparation.download import Remote, fetch
 from ddpm_lightning.datasets.preparation.layouts import Found, Layout, find_pairs
 from ddpm_lightning.datasets.preparation.manifest import MANIFEST, read_manifest
 from ddpm_lightning.simulation.degrade import Degradations, degraded
@@ -22,6 +22,7 @@ from ddpm_lightning.utils.atomic import remove_partials, sha256
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
 from ddpm_lightning.utils.settings import Text
+from ddpm_lightning.utils.task_progress import Report
 
 __all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData"]
 
@@ -147,7 +148,7 @@ class PublishedData(PairDataModule):
             )
         return manifest
 
-    def prepare(self, on_error: str = "skip", progress: Progress | None = None) -> dict[str, Any]:
+    def prepare(self, on_error: str = "skip", progress: Report | None = None) -> dict[str, Any]:
         """Downloads, unpacks, registers, cuts and splits; what is done already is not done again.
 
         Args:
@@ -169,7 +170,7 @@ class PublishedData(PairDataModule):
                 with suppress(OSError):
                     folder.rmdir()
 
-    def _prepare(self, on_error: str, progress: Progress | None) -> dict[str, Any]:
+    def _prepare(self, on_error: str, progress: Report | None) -> dict[str, Any]:
         source = self.root / "source"
         remove_partials([self.root, source, *(path for path in source.rglob("*") if path.is_dir())])
         manifest = read_manifest(self.root)
@@ -200,7 +201,7 @@ class PublishedData(PairDataModule):
             shutil.rmtree(unpacked)
         return manifest
 
-    def _archive(self, progress: Progress | None) -> Path:
+    def _archive(self, progress: Report | None) -> Path:
         """Returns the archive: that of the user, or the downloaded one."""
         if self.archive is not None:
             if not self.archive.is_file():

@@ -82,7 +82,7 @@ def saturate(sources):
 
 def shift(sources):
     sources["test"][2] = put(sources["test"][2], high=np.roll(sources["test"][2].high, 2, axis=0))
-    return "warnings", "test: shifted by more than 0.5 px against their partner: 1 of 4 pairs (00002)"
+    return "warnings", "test: shifted by more than 0.5 px relative to their partner: 1 of 4 pairs (00002)"
 
 
 def mismatch(sources):
@@ -104,7 +104,7 @@ def deepen(sources):
 
 def thin_out(sources):
     sources["test"] = sources["test"][:1]
-    return "warnings", "test: holds 1 field of view only"
+    return "warnings", "test: contains only 1 field of view"
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_what_was_planted_is_found(plant, sources):
     assert any(words in text for text in getattr(result, kind)), (result.errors, result.warnings)
 
 
-def test_files_of_the_same_name_are_no_leak_unless_a_field_is_told(sources):
-    untold = {split: [put(pair, field=pair.name) for pair in pairs] for split, pairs in sources.items()}
-    result = audit(untold)
-    assert result.errors == [] and not result.splits["train"].told
-    assert "5 (not told: each file is one)" in markdown("set", result)
+def test_files_of_the_same_name_are_no_leak_unless_fields_are_known(sources):
+    unknown = {split: [put(pair, field=pair.name) for pair in pairs] for split, pairs in sources.items()}
+    result = audit(unknown)
+    assert result.errors == [] and not result.splits["train"].fields_known
+    assert "5 (not known: each file is one)" in markdown("set", result)
 
 
 def test_padding_of_both_images_and_dark_borders_are_fine(sources):
@@ -159,7 +159,7 @@ class Empty:
 
 def test_a_split_without_a_single_pair_is_an_error(sources, tmp_path):
     result = audit({**sources, "val": Empty()})
-    assert result.errors[-1] == "val: holds no pair that can be used" and "val" not in result.splits
+    assert result.errors[-1] == "val: contains no pair that can be used" and "val" not in result.splits
     write_audit(tmp_path, "set", result, {**sources, "val": Empty()})
     assert (tmp_path / "audit.png").is_file()
 
@@ -183,7 +183,7 @@ def test_the_report_tells_what_was_measured_and_how_it_was_made(sources, tmp_pat
         "| pairs | 5 | 3 | 4 |",
         "| size (px) | 64 x 64 | 64 x 64 | 64 x 64 |",
         "- made from set.tar (sha256 abc)",
-        "1 of 1 pairs were moved; shift found 5.00 px (median), 5.00 px (largest); angle at most 0.50°",
+        "1 of 1 pairs were moved; shift 5.00 px (median), 5.00 px (maximum); angle at most 0.50°",
         "- a.png: is constant",
         "- train: 5 pairs, published are 9 (-4)",
         "test: shifted by more than 0.5 px",

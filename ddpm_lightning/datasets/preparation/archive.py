@@ -1,8 +1,8 @@
-"""Archives unpacked without trust: nothing outside of the folder, no links, no bombs, nothing half-unpacked.
+"""Unpacks untrusted archives: nothing outside the folder, no links, no archive bombs, all or nothing.
 
-ZIP, TAR (plain or compressed by gzip, bzip2 or xz), GZIP of a single file, and RAR; told apart by their first bytes.
-Python has no reader for RAR: the package ``unrar2-cffi`` (``pip install unrar2-cffi``) is used, else the command
-``bsdtar`` (package ``libarchive-tools``), which hands the content on as a TAR stream.
+Supported are ZIP, TAR (plain or compressed by gzip, bzip2 or xz), GZIP of a single file, and RAR, recognised by their
+first bytes. Python has no reader for RAR: the package ``unrar2-cffi`` is used, or else the command ``bsdtar`` (package
+``libarchive-tools``), which converts the archive to a TAR stream.
 """
 
 import gzip
@@ -17,8 +17,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from ddpm_lightning.datasets.preparation.files import disk_errors, require_space
 from ddpm_lightning.utils.atomic import AtomicWriter
@@ -32,11 +33,11 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What an honest archive stays below.
+    """Limits beyond which an archive is refused.
 
     Attributes:
         ratio: Bytes unpacked for each byte of the archive.
-        always: Bytes that are allowed whatever the ratio.
+        always: Bytes that are allowed at any ratio.
         members: Number of files.
     """
 
@@ -45,27 +46,31 @@ class Limits:
     members: int = 1_000_000
 
 
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 @dataclass
 class _Member:
-    """A file in an archive: its name, its content, why it is refused, and the size that it says it has."""
+    """A file in an archive: its name, its content, why it is refused, and the size that the archive states."""
 
     name: str
-    content: IO[bytes]
+    content: "_Readable"
     refused: str = ""
     size: int = 0
 
 
 def is_archive(path: Path) -> bool:
-    """Says whether the first bytes of a file are those of an archive."""
+    """Says whether a file begins like an archive."""
     return _kind(path) is not None
 
 
 def unpack(archive: Path, folder: Path, limits: Limits | None = None) -> None:
-    """Unpacks an archive into a folder that must not exist; it appears only when all is unpacked.
+    """Unpacks an archive into a new folder, which appears only once everything is unpacked.
 
     Raises:
-        UserError: If the archive is damaged, names files outside of the folder, holds links, is a bomb, or needs a
-            tool that is not there.
+        UserError: If the archive is damaged, refers to files outside the folder, contains links, is an archive bomb, or
+            needs a tool that is not installed.
     """
     limits = limits or Limits()
     writer = AtomicWriter(folder, folder=True)
@@ -89,7 +94,9 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
             target = folder / _safe(archive, member)
             count += 1
             if target.exists():
-                raise UserError(archive, f"holds {member.name!r} twice", remedy="unpack it by hand and look")
+                raise UserError(
+                    archive, f"contains {member.name!r} twice", remedy="unpack it by hand and inspect it"
+                )
             with disk_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file = target.open("wb")
@@ -101,7 +108,7 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
                     with disk_errors(target):
                         file.write(chunk)
     if not count:
-        raise UserError(archive, "holds no files", remedy="download it again")
+        raise UserError(archive, "contains no files", remedy="download it again")
 
 
 def _refuse_bomb(archive: Path, written: int, count: int, most: int, limits: Limits) -> None:
@@ -110,23 +117,23 @@ def _refuse_bomb(archive: Path, written: int, count: int, most: int, limits: Lim
             archive,
             f"an archive bomb: unpacks to {written / 1e6:.0f} MB or more, in {count} files or more",
             allowed=f"{most / 1e6:.0f} MB for an archive of its size, and {limits.members} files",
-            remedy="do not use it; if you trust it, unpack it by hand and pass the folder as data.archive=FOLDER",
+            remedy="do not use it; if you trust it, unpack it by hand and pass data.archive=FOLDER",
         )
 
 
 def _safe(archive: Path, member: _Member) -> PurePosixPath:
-    """Returns the name of a member, if it stays inside of the folder and is a plain file."""
+    """Returns the name of a member if it is a regular file inside the folder."""
     name = PurePosixPath(member.name.replace("\\", "/"))
     found = member.refused
     if not _is_text(member.name):
-        found = "a name that is no text"
+        found = "a name that is not text"
     elif not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-        found = "a path that leads out of the folder"
+        found = "a path that leads outside the folder"
     if found:
         raise UserError(
             archive,
-            f"holds {member.name!r}: {found}",
-            allowed="plain files below one folder",
+            f"contains {member.name!r}: {found}",
+            allowed="regular files inside the folder",
             remedy="nothing was unpacked; get the archive from its publisher",
         )
     return name
@@ -175,7 +182,7 @@ def _members(archive: Path) -> Iterator[_Member]:
     elif kind == "rar":
         yield from _rar_members(archive)
     else:
-        raise UserError(archive, "is no archive that can be read", READABLE, "unpack it and pass the folder")
+        raise UserError(archive, "is not a supported archive", READABLE, "unpack it and pass the folder")
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
@@ -188,7 +195,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
             if refused:
                 yield _Member(info.filename, io.BytesIO(), refused)
             with file.open(info) as content:
-                # `zipfile` silently turns "../a" into "a"; the name as it stands in the archive is what counts.
+                # `zipfile` silently turns "../a" into "a"; the name stored in the archive is checked.
                 yield _Member(info.orig_filename, content)
 
 
@@ -198,13 +205,15 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[_Member]:
             continue
         if not info.isfile():
             yield _Member(info.name, io.BytesIO(), "a link" if info.islnk() or info.issym() else "a device")
-        with tar.extractfile(info) as content:
-            yield _Member(info.name, content)
+        content = tar.extractfile(info)
+        if content is not None:
+            with content:
+                yield _Member(info.name, content)
 
 
 def _rar_members(archive: Path) -> Iterator[_Member]:
     try:
-        from unrar.cffi import unrarlib
+        unrarlib: Any = import_module("unrar.cffi.unrarlib")
     except ImportError:
         yield from _rar_by_bsdtar(archive)
         return
@@ -224,13 +233,14 @@ def _rar_members(archive: Path) -> Iterator[_Member]:
         raise UserError(archive, f"cannot be read as RAR ({error})", remedy="download it again") from error
 
 
-class _RarContent(io.RawIOBase):
-    """The content of a member, unpacked when it is first read: by then its size was found to be acceptable."""
+class _RarContent:
+    """The content of a member, unpacked when it is first read, after its size was checked."""
 
     def __init__(self, header: Any) -> None:
-        self.header, self.content = header, None
+        self.header = header
+        self.content: IO[bytes] | None = None
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """Returns the next bytes."""
         if self.content is None:
             self.content = tempfile.SpooledTemporaryFile(max_size=1 << 26)
@@ -249,13 +259,14 @@ def _rar_by_bsdtar(archive: Path) -> Iterator[_Member]:
     if tool is None:
         raise UserError(
             archive,
-            "is a RAR archive, and there is no tool that reads it",
+            "is a RAR archive, and no tool that reads RAR is installed",
             allowed="the Python package unrar2-cffi, or the command bsdtar",
-            remedy="pip install unrar2-cffi; or install libarchive-tools; or unpack it elsewhere and pass the folder "
-            "as data.archive=FOLDER",
+            remedy="pip install unrar2-cffi; or install libarchive-tools; or unpack it elsewhere and pass "
+            "data.archive=FOLDER",
         )
     command = [tool, "-cf", "-", f"@{archive.resolve()}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
         try:
             with tarfile.open(fileobj=process.stdout, mode="r|") as tar:
                 yield from _tar_members(tar)
@@ -268,7 +279,7 @@ def _rar_by_bsdtar(archive: Path) -> Iterator[_Member]:
 
 @contextmanager
 def _damage_named(archive: Path) -> Iterator[None]:
-    """Turns what a damaged archive does to its reader into one sentence."""
+    """Turns the errors of a damaged archive into one message."""
     try:
         yield
     except UserError:

@@ -21,7 +21,6 @@ from pydantic import Field
 from skimage.filters import threshold_otsu
 
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, differences
-from ddpm_lightning.datasets.preparation.download import Progress
 from ddpm_lightning.datasets.preparation.files import (
     disk_errors,
     require_space,
@@ -35,6 +34,7 @@ from ddpm_lightning.datasets.preparation.registration import Registration, find_
 from ddpm_lightning.utils.atomic import DiskError, remove_partials
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, FromZero, Positive, Side, Text, UnitInterval
+from ddpm_lightning.utils.task_progress import Report
 
 __all__ = ["Crop", "Preparation", "build", "cut", "windows"]
 
@@ -161,7 +161,7 @@ def build(
     how: Preparation,
     header: dict[str, Any],
     on_error: str = "skip",
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> dict[str, Any]:
     """Builds the set, or goes on building it.
 

@@ -1,13 +1,13 @@
-"""Downloads that survive interruption: several addresses, resumed where they stopped, checked by their hash.
+"""Resumable downloads from several addresses, checked by their hash.
 
-What has arrived is kept in ``NAME.download/`` beside the file until it is whole. The next attempt asks the server for
-the rest (``Range``), on the condition that the file is still the same there (``If-Range``). A sha256 that is not known
-beforehand is written down at the first download (``NAME.sha256``) and holds from then on.
+Received bytes are kept in ``NAME.download/`` beside the file until it is complete. The next attempt requests the rest
+(``Range``) if the file on the server is unchanged (``If-Range``). If the SHA-256 is not known beforehand, that of the
+first download is recorded (``NAME.sha256``) and required from then on.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,10 @@ import requests
 from ddpm_lightning.datasets.preparation.files import disk_errors, require_space, write_file
 from ddpm_lightning.utils.atomic import sha256
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.task_progress import Report
 
-__all__ = ["Progress", "Remote", "fetch"]
+__all__ = ["Remote", "fetch"]
 
-#: Told what is done, how much of it is done, and how much there is in all.
-Progress = Callable[[str, int, int], None]
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
@@ -29,13 +28,13 @@ TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A file that is published somewhere.
+    """A published file.
 
     Attributes:
         name: Its name.
-        urls: Addresses, tried in this order; empty where only a browser gets it.
-        sha256: Its hash, where it is known.
-        page: Where a person finds it, and how.
+        urls: Addresses, tried in this order; empty if it can only be downloaded in a browser.
+        sha256: Its hash, if known.
+        page: Where and how to get it by hand.
     """
 
     name: str
@@ -44,19 +43,17 @@ class Remote:
     page: str = ""
 
 
-def fetch(
-    remote: Remote, folder: Path, mirrors: Sequence[str] = (), progress: Progress | None = None
-) -> Path:
-    """Returns the file in a folder; downloads it unless it is there.
+def fetch(remote: Remote, folder: Path, mirrors: Sequence[str] = (), progress: Report | None = None) -> Path:
+    """Returns a file, after downloading it if necessary.
 
     Args:
-        remote: What to get.
+        remote: The file.
         folder: Where it is kept.
-        mirrors: Addresses of folders that hold a file of that name, tried first.
-        progress: Called now and then with the bytes that have arrived.
+        mirrors: Addresses of folders that contain a file of that name, tried first.
+        progress: Called with the number of received bytes.
 
     Raises:
-        UserError: If no address gave the whole, right file.
+        UserError: If no address provides the complete, correct file.
     """
     path = folder / remote.name
     if path.is_file():
@@ -84,7 +81,7 @@ def fetch(
     raise UserError(
         remote.name,
         "could not be downloaded" + "".join(f"\n    {failure}" for failure in failures),
-        remedy=f"run the same command again, it goes on where it stopped; or get the file by hand: {remote.page}. "
+        remedy=f"run the same command again, it resumes where it stopped; or get the file by hand: {remote.page}. "
         "Then pass data.archive=FILE",
     )
 
@@ -98,80 +95,86 @@ def _check(path: Path, remote: Remote) -> None:
         raise UserError(
             path,
             f"has the sha256 {found}",
-            allowed=f"{expected}, as it was published or first downloaded",
-            remedy="it was damaged or replaced since: delete it and run the same command again",
+            allowed=f"{expected}, as published or first downloaded",
+            remedy="it was damaged or replaced: delete it and run the same command again",
         )
 
 
 class _Resuming:
-    """A downloader for pooch that keeps what has arrived.
+    """A downloader for pooch that keeps received bytes.
 
     Args:
-        part: Where arriving bytes are kept.
-        progress: Called now and then.
+        part: File of the received bytes.
+        progress: Called with their number.
     """
 
-    def __init__(self, part: Path, progress: Progress | None) -> None:
+    def __init__(self, part: Path, progress: Report | None) -> None:
         self.part, self.note, self.progress = part, part.with_name("part.json"), progress
 
-    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
-        """Downloads the file; called by pooch, which then compares the hash.
+    def __call__(self, fname: str, action: object, pooch: object, *, check_only: bool | None = None) -> None:
+        """Downloads a file; called by pooch, which then compares the hash.
+
+        Args:
+            fname: Address of the file.
+            action: Path of the file to write.
+            pooch: Not used.
+            check_only: Not used.
 
         Raises:
             requests.RequestException: If the server cannot be reached or fails.
-            ValueError: If it gave something else, or not all.
+            ValueError: If it sends something else, or only a part.
         """
         while True:
-            before = self._arrived()
+            before = self._received()
             try:
-                self._attempt(url)
+                self._attempt(fname)
                 break
             except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-                # A connection that broke after some bytes is worth another try; one that brings nothing is not.
-                if self._arrived() <= before:
+                # Retried if the connection broke after some bytes, but not if nothing was received.
+                if self._received() <= before:
                     raise
         self.note.unlink()
-        self.part.replace(output_file)
+        self.part.replace(str(action))
 
     def _arrived(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def _attempt(self, url: str) -> None:
-        start = self._arrived()
+        start = self._received()
         note = json.loads(self.note.read_text(encoding="utf-8")) if self.note.is_file() else {}
         headers = {"Accept-Encoding": "identity"}
         if start and note.get("url") == url and note["version"]:
             headers |= {"Range": f"bytes={start}-", "If-Range": note["version"]}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            if answer.status_code == 416:  # nothing is left to send, or the file there became shorter
+            if answer.status_code == 416:  # nothing is left to send, or the file on the server became shorter
                 self._finish(start, int(answer.headers.get("Content-Range", "*/-1").rpartition("/")[2]))
                 return
             answer.raise_for_status()
             kind = answer.headers.get("Content-Type", "")
             if kind.startswith("text/html"):
-                raise ValueError("gave a web page, not a file; a browser may be needed")
+                raise ValueError("sent a web page instead of a file; a browser may be needed")
             if answer.status_code != 206:
                 start = 0
             rest = int(answer.headers.get("Content-Length", -1))
             total = start + rest if rest >= 0 else -1
             version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
             if version and version.startswith("W/"):
-                version = None  # a weak tag does not promise equal bytes
+                version = None  # a weak tag does not guarantee identical bytes
             require_space(self.part.parent, rest, "the rest of the download")
             write_file(self.note, json.dumps({"url": url, "version": version}).encode())
             with disk_errors(self.part):
                 file = self.part.open("ab" if start else "wb")
             with file:
-                # The exceptions of requests are errors of the system, too: only the writing is the disk's.
+                # The exceptions of requests are OSErrors, too: only those of writing are errors of the disk.
                 for chunk in answer.iter_content(CHUNK):
                     with disk_errors(self.part):
                         file.write(chunk)
                     if self.progress:
                         self.progress("downloading", file.tell(), total)
-        self._finish(self._arrived(), total)
+        self._finish(self._received(), total)
 
     def _finish(self, size: int, total: int) -> None:
         if total >= 0 and size != total:
             if size > total:
                 self.part.unlink()
-            raise ValueError(f"truncated: {size} of {total} bytes arrived")
+            raise ValueError(f"truncated: {size} of {total} bytes were received")

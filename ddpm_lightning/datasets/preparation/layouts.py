@@ -44,7 +44,10 @@ class Found:
 class Layout(Protocol):
     """A way of laying out pairs in folders."""
 
-    description: str
+    @property
+    def description(self) -> str:
+        """The layout in words, for messages."""
+        ...
 
     def find(self, folder: Path, field_pattern: str | None) -> list[Found]:
         """Returns the pairs below a folder, in a fixed order; none if the folder is laid out otherwise."""
@@ -69,7 +72,7 @@ class Siblings:
 
     @property
     def description(self) -> str:
-        """What it looks like."""
+        """The layout in words, for messages."""
         above = f"{{{','.join(self.splits)}}}/" if self.splits else "…/"
         return f"{above}{self.low}/NAME beside {self.high}/NAME"
 
@@ -113,7 +116,7 @@ class Captures:
 
     @property
     def description(self) -> str:
-        """What it looks like."""
+        """The layout in words, for messages."""
         return f"{self.sample}/{self.level}/FIELD/*.png beside {self.sample}/{self.clean}/FIELD/avg50.png"
 
     def find(self, folder: Path, field_pattern: str | None) -> list[Found]:

@@ -144,12 +144,12 @@ def text(path: Path) -> Path:
 BAD = {
     "path escape": (
         lambda p: make_zip(p, {"fine.png": b"1", "../evil.png": b"2"}),
-        ["'../evil.png'", "leads out"],
+        ["'../evil.png'", "leads outside"],
     ),
-    "path escape in tar": (lambda p: make_tar(p, {"a/../../evil.png": b"2"}), ["leads out"]),
-    "path escape of Windows": (lambda p: make_zip(p, {"..\\evil.png": b"2"}), ["leads out"]),
-    "absolute path": (lambda p: make_tar(p, {"/evil.png": b"2"}), ["/evil.png", "leads out"]),
-    "drive": (lambda p: make_zip(p, {"C:/evil.png": b"2"}), ["leads out"]),
+    "path escape in tar": (lambda p: make_tar(p, {"a/../../evil.png": b"2"}), ["leads outside"]),
+    "path escape of Windows": (lambda p: make_zip(p, {"..\\evil.png": b"2"}), ["leads outside"]),
+    "absolute path": (lambda p: make_tar(p, {"/evil.png": b"2"}), ["/evil.png", "leads outside"]),
+    "drive": (lambda p: make_zip(p, {"C:/evil.png": b"2"}), ["leads outside"]),
     "symbolic link": (lambda p: make_tar(p, members=[link(tarfile.SYMTYPE)]), ["set/link", "a link"]),
     "hard link": (lambda p: make_tar(p, members=[link(tarfile.LNKTYPE)]), ["set/link", "a link"]),
     "link in zip": (zip_with_link, ["set/link", "a link"]),
@@ -167,7 +167,7 @@ BAD = {
     "encrypted": (encrypted, ["encrypted"]),
     "truncated": (truncated, ["damaged or incomplete", "download it again"]),
     "corrupt": (corrupt, ["damaged or incomplete"]),
-    "empty": (lambda p: make_zip(p, {}), ["holds no files"]),
+    "empty": (lambda p: make_zip(p, {}), ["contains no files"]),
     "no archive": (text, ["no archive", "ZIP, TAR"]),
 }
 
