@@ -136,7 +136,7 @@ class _Resuming:
         self.note.unlink()
         self.part.replace(str(action))
 
-    def _arrived(self) -> int:
+    def _received(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def _attempt(self, url: str) -> None:
