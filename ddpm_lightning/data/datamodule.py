@@ -42,7 +42,7 @@ class PairDataModule(lightning.LightningDataModule):
         name: Name of the data set in results.
     """
 
-    name: str = "pairs"
+    name: str = "pairs"  # pyright: ignore[reportIncompatibleVariableOverride]  (Lightning allows None)
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class PairDataModule(lightning.LightningDataModule):
             self.seed,
             rank=trainer.global_rank if trainer else 0,
             processes=trainer.world_size if trainer else 1,
-            position=lambda: trainer.fit_loop.epoch_loop.batch_progress.total.processed if trainer else 0,
+            position=lambda: _batches_seen(trainer),
         )
         return DataLoader(
             dataset,
@@ -172,3 +172,8 @@ class PairDataModule(lightning.LightningDataModule):
         chosen = order[: max(self.validation_crops, 1)][rank::processes]
         batches = [chosen[k : k + self.batch_size] for k in range(0, len(chosen), self.batch_size)]
         return DataLoader(dataset, batch_sampler=batches, collate_fn=as_it_is)
+
+
+def _batches_seen(trainer: lightning.Trainer | None) -> int:
+    """Returns the number of batches that a run has seen."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.state_dict()["processed"] if trainer else 0

@@ -9,6 +9,7 @@ after a resume.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,7 @@ class CropDataset(Dataset):
         return f"{pair.name}@{y},{x},{turn}"
 
 
-def as_it_is(batch: dict) -> dict:
+def as_it_is(batch: Any) -> Any:
     """Collates nothing: :class:`CropDataset` makes whole batches."""
     return batch
 

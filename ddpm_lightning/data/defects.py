@@ -18,6 +18,7 @@ Rows and columns are defective where they deviate as a whole from the rows or co
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -173,7 +174,7 @@ def _limits(deviations: np.ndarray, levels: np.ndarray, background: np.ndarray) 
 def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray, track: int) -> np.ndarray:
     """Returns which of the strong pixels stand in surroundings that are not."""
     found = np.zeros(height.shape, bool)
-    labels, count = ndimage.label(strong, SQUARE)
+    labels, count = cast("tuple[np.ndarray, int]", ndimage.label(strong, SQUARE))
     if not count:
         return found
     places = np.nonzero(strong)
@@ -262,7 +263,7 @@ def _filled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
             break
         offsets = np.indices((2 * radius + 1, 2 * radius + 1)).reshape(2, -1).T - radius
         at = places[:, None] + offsets
-        inside = ((at >= 0) & (at < image.shape)).all(axis=-1)
+        inside = np.all((at >= 0) & (at < np.array(image.shape)), axis=-1)
         y, x = np.moveaxis(np.where(inside[..., None], at, 0), -1, 0)
         values = np.where(inside & ~mask[y, x], image[y, x].astype(np.float64), np.nan)
         enough = np.isfinite(values).sum(axis=1) >= 3

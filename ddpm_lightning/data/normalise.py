@@ -111,6 +111,7 @@ class Normaliser(Protocol):
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
         """Learns what it needs from training images with shape (H, W)."""
+        ...
 
     def scale(self, image: np.ndarray, most_noise: float | None = None) -> Scale:
         """Returns the map of an image with shape (H, W).
@@ -120,12 +121,15 @@ class Normaliser(Protocol):
             most_noise: Most noise of an image with a scale of its own, as a standard deviation on the normalised
                 scale; its range is widened until that holds. ``None``, as in training, widens none.
         """
+        ...
 
     def state(self) -> dict[str, Any]:
         """Returns what was fitted, as plain numbers."""
+        ...
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes back what :meth:`state` returned."""
+        ...
 
 
 @dataclass

@@ -4,7 +4,8 @@ Everything that can be trained on or evaluated is a :class:`PairSource`: an inde
 :class:`Pair`. A folder of TIFFs, a published data set and a simulation differ only in how they make their pairs.
 """
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,7 +31,7 @@ class Pair:
     name: str
     field: str
     pixel_size: float | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     paired: bool = True
 
 

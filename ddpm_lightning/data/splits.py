@@ -37,7 +37,8 @@ def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.
     """
     fields = sorted(set(map(str, fields)), key=natural)
     shares = check_split(split, key)
-    found = _named({name: part for name, part in split.items() if name not in shares}, fields, key)
+    named = {name: part for name, part in split.items() if isinstance(part, Sequence)}
+    found = _named(named, fields, key)
     rest = [field for field in fields if field not in found]
     if not sum(shares.values()) > 0:
         return found | dict.fromkeys(rest, "train")
@@ -61,7 +62,7 @@ def check_split(split: Split, key: str) -> dict[str, float]:
     return shares
 
 
-def _named(parts: Mapping[str, Sequence[str]], fields: list[str], key: str) -> dict[str, str]:
+def _named(parts: Mapping[str, Sequence[str | int]], fields: list[str], key: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, members in parts.items():
         for field in map(str, members):

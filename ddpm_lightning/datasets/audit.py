@@ -166,7 +166,7 @@ def _padded(image: np.ndarray, partner: np.ndarray) -> bool:
     border = np.zeros(image.shape, dtype=bool)
     for axis, empty in ((0, ~image.any(axis=1)), (1, ~image.any(axis=0))):
         # Lines of zeros that reach to the border, from either side.
-        zero = np.logical_and.accumulate(empty) | np.logical_and.accumulate(empty[::-1])[::-1]
+        zero = np.logical_and.accumulate(empty) | np.flip(np.logical_and.accumulate(np.flip(empty)))
         border |= zero[:, None] if axis == 0 else zero
     signal = partner != 0
     elsewhere = image[signal & ~border]

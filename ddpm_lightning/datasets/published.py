@@ -173,23 +173,23 @@ class PublishedData(PairDataModule):
     def _prepare(self, on_error: str, progress: Report | None) -> dict[str, Any]:
         source = self.root / "source"
         remove_partials([self.root, source, *(path for path in source.rglob("*") if path.is_dir())])
-        manifest = read_manifest(self.root)
         settings = json.loads(json.dumps(asdict(self.preparation)))
-        same = manifest is not None and manifest["settings"] == settings
-        if same and self.archive is None:
-            return manifest
+        done = read_manifest(self.root)
+        done = done if done is not None and done["settings"] == settings else None
+        if done and self.archive is None:
+            return done
         if self.archive is not None and self.archive.is_dir():
             folder, name, digest = self.archive, self.archive.resolve().name, None
         else:
             archive = self._archive(progress)
             name, digest = archive.name, sha256(archive)
-            if same and manifest["source"]["sha256"] == digest:
-                return manifest
+            if done and done["source"]["sha256"] == digest:
+                return done
             folder = self._unpacked(archive, digest)
         found = find_pairs(folder, self.card.layouts, self.preparation.field_pattern)
         digest = digest or _digest(found, folder)
-        if same and manifest["source"]["sha256"] == digest:
-            return manifest
+        if done and done["source"]["sha256"] == digest:
+            return done
         header = {
             "data": self.name,
             "source": {"name": name, "sha256": digest},

@@ -77,7 +77,7 @@ class SimulatedPairs(LazyPairs):
         root = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])
         streams = _Streams(*root.spawn(5))
         exposure = expose(self.twin, np.random.default_rng(streams.specimen), self.size, self.extras)
-        content = {
+        content: dict[str, Any] = {
             "low": self._low(exposure.low, streams.low),
             "high": self._high(exposure.high, streams.high),
         }

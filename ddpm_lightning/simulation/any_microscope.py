@@ -1,11 +1,13 @@
-"""Noisy and clean images of one specimen under a microscope that is drawn at random.
+"""Noisy and clean images of a specimen under a random microscope.
 
-The twins know one microscope each. Here magnification, blur, background, light and detector are drawn anew for every
-image, and both images of a pair share all but the noise: who learns from them learns to remove noise of any strength,
-and not to sharpen, for how blurred an image is by its own optics nothing in it tells.
+Each simulated twin has a fixed microscope. Here magnification, blur, background, light and detector vary from image to
+image, and both images of a pair differ in noise alone: a model learns to remove noise of any strength, and not to
+sharpen, because an image does not reveal how much its own optics blurred it.
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -24,7 +26,7 @@ TEXTURE_EXPONENTS = (0.6, 2.0)
 
 @dataclass(frozen=True)
 class AnyMicroscope:
-    """Ranges that a microscope is drawn from; all but layers, background and excess are uniform in their logarithm.
+    """Ranges of the properties of a microscope; all but layers, background and excess are sampled log-uniformly.
 
     Attributes:
         layers: Fields of the specimen that lie over each other, each dimmer than the one before: how dense it is.
@@ -36,7 +38,7 @@ class AnyMicroscope:
         background: Background light as a share of the brightest structures.
         read_noise: Standard deviation of the read noise in electrons.
         excess: Excess noise factor F².
-        bits: Depths of detectors, one of which is drawn.
+        bits: Bit depths of detectors.
     """
 
     layers: tuple[int, int] = (1, 3)
@@ -50,15 +52,15 @@ class AnyMicroscope:
     bits: tuple[int, ...] = (8, 12, 16)
 
     def __call__(self, specimen: str, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws a specimen and records it.
+        """Generates a specimen and records it.
 
         Args:
             specimen: Name of a twin.
-            rng: Source of everything random.
+            rng: Source of randomness.
             size: Side of the images in pixels.
 
         Returns:
-            A noisy image as integers, and the mean of endlessly many of them, float32; both (size, size).
+            A noisy image as integers, and its expectation, float32; both with shape (size, size).
         """
         light = self._light(specimen, rng, size)
         read_noise = float(log_uniform(rng, *self.read_noise))
@@ -76,8 +78,9 @@ class AnyMicroscope:
         """Returns the expected photons of a specimen."""
         blur = float(log_uniform(rng, *self.blur))
         layers = int(rng.integers(self.layers[0], self.layers[1] + 1))
-        image = sum(
-            float(log_uniform(rng, 0.3, 1)) * self._structures(specimen, rng, size) for _ in range(layers)
+        image = reduce(
+            np.add,
+            (float(log_uniform(rng, 0.3, 1)) * self._structures(specimen, rng, size) for _ in range(layers)),
         )
         if rng.random() < 0.5:
             image = image + float(log_uniform(rng, *self.texture)) * texture(rng, len(image))
@@ -92,9 +95,9 @@ class AnyMicroscope:
         zoom = float(log_uniform(rng, *self.zoom))
         side = int(np.ceil((size + 2 * MARGIN) / zoom))
         image = expose(TWINS[specimen], rng, max(side, 32), truth=False).high.astype(np.float32)
-        if zoom < 1:  # what is finer than a pixel would fold into patterns
+        if zoom < 1:  # avoids aliasing
             image = ndimage.gaussian_filter(image, 0.5 / zoom)
-        image = ndimage.zoom(image, zoom, order=3, mode="reflect", grid_mode=True)
+        image = cast("np.ndarray", ndimage.zoom(image, zoom, order=3, mode="reflect", grid_mode=True))
         top, left = ((length - size - 2 * MARGIN) // 2 for length in image.shape)
         image = image[top : top + size + 2 * MARGIN, left : left + size + 2 * MARGIN]
         return image / max(float(np.percentile(image, 99.5)), 1e-6)

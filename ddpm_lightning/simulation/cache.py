@@ -1,8 +1,7 @@
-"""A folder that keeps what was drawn, keyed by a hash of everything that decides its content.
+"""A cache of simulated pairs, keyed by a hash of everything that determines them.
 
-The key covers the parameters, the source of the simulation and the version of NumPy, so an entry can be
-missing but never stale. Entries are written under a temporary name and then renamed; one that cannot be read
-is drawn again.
+The key covers the parameters, the source code of the simulation and the version of NumPy, so an entry may be missing
+but is never outdated. Entries are written atomically; an entry that cannot be read is simulated again.
 """
 
 import hashlib
@@ -21,12 +20,11 @@ from ddpm_lightning.utils.errors import UserError
 
 
 class PairCache:
-    """Keeps dictionaries of arrays on disk.
+    """Caches dictionaries of arrays on disk.
 
     Args:
-        folder: Where to keep them; each recipe gets a folder of its own.
-        recipe: Everything that decides the content; its ``repr`` must tell all, and the same in every
-            process.
+        folder: Folder of the cache; each recipe has its own subfolder.
+        recipe: Everything that determines the content; its ``repr`` must be complete, and equal in all processes.
     """
 
     def __init__(self, folder: Path, recipe: object) -> None:
@@ -34,31 +32,31 @@ class PairCache:
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def path(self, index: int) -> Path:
-        """File of one entry."""
+        """Returns the file of an entry."""
         return self.folder / f"{index:05d}.npz"
 
     def get(self, index: int, make: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
-        """Reads an entry, or samples and keeps it."""
+        """Reads an entry, or makes and caches it."""
         path = self.path(index)
         try:
             return read(path)
-        except Exception:  # absent, or damaged in one of many ways, each with an error of its own
+        except Exception:  # missing, or damaged, which raises many kinds of errors
             content = make(index)
         try:
             write(path, content)
         except OSError as error:
-            remedy = "free space there, or choose another folder, or none, for data.cache"
-            raise UserError(path, f"the pair cannot be kept: {error}", remedy=remedy) from error
+            remedy = "free some space, choose another folder for data.cache, or set data.cache=null"
+            raise UserError(path, f"the pair cannot be cached: {error}", remedy=remedy) from error
         return content
 
 
 def without_new_cache(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the data that a file names: they may fill a cache of pairs that is there, and start none.
+    """Returns the description of a data set without its cache, unless that cache exists already.
 
     Args:
-        node: Description of a data set; it may come from a stranger, and name any folder as its cache.
+        node: Description from an untrusted file, which may name any folder as the cache.
     """
-    with suppress(OSError, RuntimeError, ValueError):  # what cannot be looked at is no cache
+    with suppress(OSError, RuntimeError, ValueError):  # a folder that cannot be listed is not a cache
         cache = Path(str(node.get("cache"))).expanduser()
         if "cache" not in node or any(is_kept(path) for path in cache.iterdir()):
             return dict(node)
@@ -66,20 +64,21 @@ def without_new_cache(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_kept(folder: Path) -> bool:
-    """Says whether a folder is that of a recipe, by its name."""
+    """Says whether a folder has the name of a recipe's folder."""
     return folder.is_dir() and re.fullmatch(r"[0-9a-f]{20}", folder.name) is not None
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Writes a nest of dictionaries and lists of arrays; other values must suit JSON."""
+    """Writes nested dictionaries and lists of arrays; other values must be valid in JSON."""
     arrays: dict[str, np.ndarray] = {}
     outline = json.dumps(_flatten(content, "", arrays))
+    contents: dict[str, Any] = {"outline": np.array(outline), **arrays}
     with atomic_write(path, durable=False) as partial, partial.open("wb") as file:
-        np.savez(file, outline=np.array(outline), **arrays)
+        np.savez(file, **contents)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Reads what :func:`write` wrote; the checksums of the zip file are verified on the way."""
+    """Reads what :func:`write` wrote; the checksums of the ZIP file are verified."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     return _restore(json.loads(str(arrays.pop("outline"))), arrays)
@@ -87,14 +86,14 @@ def read(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def source_hash() -> str:
-    """Hash of the source files of the simulation."""
+    """Returns a hash of the source files of the simulation."""
     here = Path(__file__).parent
     files = [*sorted(here.glob("*.py")), *sorted(here.with_name("datasets").glob("simulated*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _flatten(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Moves arrays out of a nest into ``arrays`` and leaves an outline that names them."""
+    """Moves nested arrays into ``arrays``, and returns an outline that refers to them by name."""
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {"array": name}

@@ -1,46 +1,50 @@
-"""A contact sheet: the first pairs of several sets, as a microscopist would lay them out."""
+"""A contact sheet: the first pairs of several data sets in one figure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.simulation.truth_overlay import plot_truth
 
 
 def contact_sheet(
-    sources: Mapping[str, PairSource], samples: int = 3, side: float = 1.8, truth: bool = False
+    sources: Mapping[str, PairSource | Sequence[Pair]],
+    samples: int = 3,
+    side: float = 1.8,
+    truth: bool = False,
 ) -> Figure:
-    """Samples low and high images of each set in a row, each stretched from its 0.5th to 99.8th percentile.
+    """Plots low and high images of each set in a row, each scaled from its 0.5th to its 99.8th percentile.
 
     Args:
-        sources: Sets by the name that is written beside their row.
+        sources: Sets by name; the names label the rows.
         samples: Number of pairs of each set.
         side: Side of an image in inches.
-        truth: Whether the truth behind each pair stands beside it; only simulated pairs have one.
+        truth: Whether to show the truth behind each pair, which only simulated pairs have.
 
     Returns:
         Figure, to be saved with ``savefig``.
     """
     titles = ("low", "high", "truth") if truth else ("low", "high")
     columns = len(titles)
-    figure = Figure(figsize=(columns * samples * side, len(sources) * side + 0.2), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure = Figure(figsize=(columns * samples * side, len(sources) * side + 0.2), layout=layout)
     axes = figure.subplots(len(sources), columns * samples, squeeze=False)
     for row, (name, source) in zip(axes, sources.items(), strict=True):
         row[0].set_ylabel(name, fontsize=8)
-        for index in range(samples):
-            pair = source[index]
+        pairs = [source[index] for index in range(samples)]
+        for index, pair in enumerate(pairs):
             panels = row[columns * index : columns * (index + 1)]
             for axis, image in zip(panels, (pair.low, pair.high), strict=False):
                 low, high = np.percentile(image, [0.5, 99.8])
                 axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1), interpolation="nearest")
             if truth:
                 plot_truth(panels[2], pair.extra["truth"], pair.low.shape)
-        if pair.pixel_size:
-            _scale_bar(row[0], pair.low.shape, pair.pixel_size)
+        if pixel_size := pairs[-1].pixel_size:
+            _scale_bar(row[0], pairs[-1].low.shape, pixel_size)
     for number, axis in enumerate(axes[0]):
         axis.set_title(titles[number % columns], fontsize=8)
     for axis in axes.flat:

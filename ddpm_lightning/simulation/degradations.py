@@ -13,7 +13,7 @@ of floats is taken as expected photons. Lines are rows: columns are the fast axi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy import ndimage, signal
@@ -71,7 +71,7 @@ class Dose:
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Scales or thins the image."""
-        return _dim(image, np.float32(self.factor), rng, self.gain, self.offset)
+        return _dim(image, np.asarray(self.factor, np.float32), rng, self.gain, self.offset)
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,9 @@ class Misregistration:
         shift = rng.uniform(-self.shift, self.shift, 2)
         angle = np.deg2rad(rng.uniform(-self.angle, self.angle))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        centre = (np.array(image.shape) - 1) / 2
-        moved = ndimage.affine_transform(
-            image.astype(np.float32), turn, centre - turn @ (centre + shift), order=1, mode="reflect"
-        )
+        center = (np.array(image.shape) - 1) / 2
+        options: dict[str, Any] = {"offset": center - turn @ (center + shift), "order": 1, "mode": "reflect"}
+        moved = ndimage.affine_transform(image.astype(np.float32), turn, **options)
         return _like(image, moved)
 
 
@@ -214,7 +213,7 @@ class LineNoise:
         white, kicks = rng.standard_normal((2, count))
         # The first value is drawn from the stationary law and the kicks are scaled to keep its variance.
         kicks[1:] *= np.sqrt(1 - self.memory**2)
-        lines = self.sigma * white + self.drift * signal.lfilter([1], [1, -self.memory], kicks)
+        lines = self.sigma * white + self.drift * np.asarray(signal.lfilter([1], [1, -self.memory], kicks))
         return _like(image, image + (lines if self.columns else lines[:, None]))
 
 

@@ -117,7 +117,7 @@ class Scmos:
 
     def maps(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Gain, offset, read noise and dark electrons of every pixel, each with shape (H, W)."""
-        return _camera_maps(self, tuple(shape))
+        return _camera_maps(self, shape)
 
     def __call__(self, photons: np.ndarray, rng: np.random.Generator, frames: int = 1) -> np.ndarray:
         """Records an image, or the mean of several frames; see :meth:`Detector.__call__`."""
@@ -148,7 +148,9 @@ def _electrons(expected: np.ndarray, rng: np.random.Generator, frames: int, exce
 
 
 @lru_cache(maxsize=8)
-def _camera_maps(camera: Scmos, shape: tuple[int, int]) -> tuple[np.ndarray, ...]:
+def _camera_maps(
+    camera: Scmos, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng([camera.camera, 0x5C])
     gain = camera.gain * (1 + camera.gain_spread * rng.standard_normal(shape))
     offset = camera.offset + camera.offset_spread * rng.standard_normal(shape)

@@ -10,7 +10,7 @@ chromatin texture; a few are in mitosis and show as bright plates.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import Voronoi, cKDTree
+from scipy.spatial import KDTree, Voronoi
 
 from ddpm_lightning.simulation.chains import at, pieces_inside, scatter_along
 from ddpm_lightning.simulation.optics import FWHM_PER_SIGMA
@@ -159,11 +159,11 @@ def _nuclei(
     shapes = tissue.stretch @ _rotation(rng.uniform(0, np.pi, count)) * axes[:, None]
     levels = rng.uniform(0.7, 1.3, count)
     plates = rng.random(count) < drawn["mitotic"]
-    shapes[plates] = _rotation(rng.uniform(0, np.pi, plates.sum())) * canvas.pixels([4.0, 1.0])
+    shapes[plates] = _rotation(rng.uniform(0, np.pi, plates.sum())) * canvas.pixels(np.array([4.0, 1.0]))
     levels[plates] = 2.5
 
     # Where the tissue is compressed, nuclei shrink to fit between their neighbours.
-    room = 0.46 * cKDTree(tissue.centres).query(centres - canvas.margin, k=2)[0][:, 1]
+    room = 0.46 * KDTree(tissue.centres).query(centres - canvas.margin, k=2)[0][:, 1]
     shapes *= np.minimum(1, room / np.linalg.norm(shapes, 2, axis=(1, 2)))[:, None, None]
 
     reach = np.abs(shapes).sum(2)

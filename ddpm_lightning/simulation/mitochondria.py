@@ -8,6 +8,7 @@ short tubes and spheres.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -222,7 +223,10 @@ def _distance_map(
     np.maximum.at(radius, (rows, columns), tubes.radii[tubes.used][inside])
     away = np.ones(shape, bool)
     away[rows, columns] = False
-    distance, nearest = ndimage.distance_transform_edt(away, sampling=cell, return_indices=True)
+    distance, nearest = cast(
+        "tuple[np.ndarray, np.ndarray]",
+        ndimage.distance_transform_edt(away, sampling=cell, return_indices=True),
+    )
     return distance, radius[tuple(nearest)]
 
 

@@ -1,8 +1,8 @@
 r"""Point-spread functions as sums of Gaussians, applied in Fourier space.
 
 A point-spread function :math:`h(r) = \sum_k a_k \exp(-4 \ln 2\, r^2 / d_k^2)` is given by its amplitudes
-:math:`a_k` and widths :math:`d_k` (full width at half maximum, FWHM, in nm). Its energy is 1: light is
-spread, not lost. One component describes confocal and Airyscan images; stimulated emission depletion (STED)
+:math:`a_k` and widths :math:`d_k` (full width at half maximum, FWHM, in nm). Its energy is 1: no light is
+lost. One component describes confocal and Airyscan images; stimulated emission depletion (STED)
 has a sharp core on a pedestal of confocal width where depletion is imperfect; light from out of focus is a
 wide, weak component.
 
@@ -16,6 +16,7 @@ References:
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 from scipy import fft
@@ -43,12 +44,12 @@ class Psf:
 
     @property
     def energies(self) -> np.ndarray:
-        """Share of the light in each component; they sum to 1."""
+        """Fractions of the light in the components; they sum to 1."""
         energies = np.multiply(self.amplitudes, np.square(self.widths))
         return energies / energies.sum()
 
     def profile(self, radius: np.ndarray) -> np.ndarray:
-        """Height at a radius in nm, relative to the centre."""
+        """Height at a radius in nm, relative to that at 0."""
         radius = np.asarray(radius, float)[..., None]
         heights = np.array(self.amplitudes) * np.exp(-4 * np.log(2) * (radius / np.array(self.widths)) ** 2)
         return heights.sum(-1) / sum(self.amplitudes)
@@ -56,7 +57,7 @@ class Psf:
     def __call__(self, emitters: np.ndarray, pixel: float) -> np.ndarray:
         """Images a map of emitters.
 
-        The borders wrap round: maps carry a margin for that.
+        Borders wrap around; the margins of maps allow for that.
 
         Args:
             emitters: Non-negative map with shape (S, S) as :meth:`Canvas.splat` makes it.
@@ -65,12 +66,17 @@ class Psf:
         Returns:
             Expected image with shape (S, S), float32.
         """
-        return image_of(fft.rfft2(emitters.astype(np.float32)), emitters.shape, pixel, self)
+        return image_of(spectrum_of(emitters), emitters.shape, pixel, self)
+
+
+def spectrum_of(emitters: np.ndarray) -> np.ndarray:
+    """Returns the Fourier transform of a map of emitters with shape (S, S), complex64, with shape (S, S // 2 + 1)."""
+    return cast("np.ndarray", fft.rfft2(emitters.astype(np.float32)))
 
 
 def image_of(spectrum: np.ndarray, shape: tuple[int, int], pixel: float, psf: Psf) -> np.ndarray:
-    """Images emitters given by their ``rfft2``, so that one transform serves several microscopes."""
-    image = fft.irfft2(spectrum * transfer(psf, shape, pixel), shape)
+    """Images emitters given by :func:`spectrum_of`, which is computed once for several microscopes."""
+    image = cast("np.ndarray", fft.irfft2(spectrum * transfer(psf, shape, pixel), shape))
     return np.maximum(image, 0, out=image)
 
 
@@ -80,7 +86,7 @@ def transfer(psf: Psf, shape: tuple[int, int], pixel: float) -> np.ndarray:
 
     A point shared bilinearly by four pixels is, on average over its position, already blurred by a triangle
     of two pixels' width, whose transfer function is sinc². It is divided out, so that the image of a point
-    has the width that was asked for.
+    has the requested width.
     """
     rows, columns = fft.fftfreq(shape[0])[:, None], fft.rfftfreq(shape[1])[None]
     frequency = (rows**2 + columns**2) / pixel**2
@@ -113,7 +119,7 @@ def sted(diffraction: Psf, saturation: float, pedestal: float = 0.05) -> Psf:
 
 
 def with_haze(psf: Psf, width: float, energy: float) -> Psf:
-    """Adds a wide component of a given width in nm that holds a share ``energy`` of all light."""
+    """Adds a wide component of a given width in nm that contains the fraction ``energy`` of all light."""
     rest = np.dot(psf.amplitudes, np.square(psf.widths))
     amplitude = energy / (1 - energy) * rest / width**2
     return Psf((*psf.widths, width), (*psf.amplitudes, float(amplitude)))

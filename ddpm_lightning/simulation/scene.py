@@ -1,24 +1,25 @@
-"""What a structure hands on to the optics: a map of emitters, and the truth that it was made from.
+"""The scene that the optics image: a map of emitters, and the truth behind it.
 
-Geometry lives in continuous pixel coordinates (row, column) in which pixel (i, j) is centred at (i, j). The
-field of view is ``[0, size)`` in both axes. Emitters outside of it still throw light into it, so the map
-carries a margin on every side that the optics crop away again.
+Geometry is in continuous pixel coordinates (row, column); the centre of pixel (i, j) is at (i, j). The field of view is
+``[0, size)`` along both axes. Emitters outside it still contribute light, so the map has a margin on every side, which
+is cropped after the optics.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
+from typing import Any, cast, overload
 
 import numpy as np
 from scipy import ndimage
 
-# Standard deviation of a plane that cubic B-splines B make of normal numbers, averaged over the place:
-# the mean of sum_k B(x - k)^2 over x is 151 / 315 on each axis.
+# Standard deviation of a plane interpolated from normal numbers by cubic B-splines B, averaged over the plane:
+# the mean of sum_k B(x - k)^2 over x is 151 / 315 along each axis.
 SPLINE_DEVIATION = 151 / 315
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The square grid that a structure is drawn on.
+    """The square grid of a scene.
 
     Attributes:
         size: Side of the field of view in pixels.
@@ -41,19 +42,23 @@ class Canvas:
         """Side of the field of view in µm."""
         return self.size * self.pixel / 1000
 
+    @overload
+    def pixels(self, micrometres: np.ndarray) -> np.ndarray: ...
+    @overload
+    def pixels(self, micrometres: float) -> float: ...
     def pixels(self, micrometres: np.ndarray | float) -> np.ndarray | float:
-        """Turns lengths in µm into pixels."""
+        """Converts lengths in µm to pixels."""
         return np.multiply(micrometres, 1000 / self.pixel)
 
     def splat(self, points: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
-        """Accumulates points on the grid, each shared by its four neighbours with bilinear weights.
+        """Accumulates points on the grid, each distributed over four pixels with bilinear weights.
 
         Args:
             points: Positions in pixels of the field of view with shape (N, 2), as (row, column).
             weights: Light of each point with shape (N,) or ().
 
         Returns:
-            Map with shape (S, S), S = size + 2 margin; its sum is that of the weights that fell on it.
+            Map with shape (S, S), S = size + 2 margin; its sum is that of the weights inside it.
         """
         side = self.size + 2 * self.margin
         points = np.asarray(points) + self.margin
@@ -70,7 +75,7 @@ class Canvas:
         return np.bincount(index, shares, minlength=side * side).reshape(side, side)
 
     def crop(self, image: np.ndarray) -> np.ndarray:
-        """Cuts the field of view out of a map with margins."""
+        """Crops a map with margins to the field of view."""
         inner = slice(self.margin, self.margin + self.size)
         return image[inner, inner]
 
@@ -81,10 +86,9 @@ class Scene:
 
     Attributes:
         emitters: Light emitted per pixel in arbitrary units with shape (S, S), margins included.
-        haze: Smooth light that the optics leave as it is, relative to the peak of the image, with shape (S,
-            S) or ().
+        haze: Smooth light that the optics do not change, relative to the peak of the image, with shape (S, S) or ().
         truth: Geometry in pixels of the field of view: arrays, or lists of arrays of different lengths.
-        parameters: Drawn numbers, by name.
+        parameters: Random parameters, by name.
     """
 
     emitters: np.ndarray
@@ -94,15 +98,15 @@ class Scene:
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, size: int | None = None) -> Any:
-    """Samples numbers whose logarithm is uniform between those of ``low`` and ``high``."""
+    """Samples numbers with a uniformly distributed logarithm."""
     return np.exp(rng.uniform(np.log(low), np.log(high), size))
 
 
 def smooth_field(rng: np.random.Generator, side: int, correlation: float) -> np.ndarray:
-    """Draws a smooth Gaussian random field of mean about 0 and variance about 1.
+    """Samples a smooth Gaussian random field of mean about 0 and variance about 1.
 
-    Normal numbers on a grid as coarse as the correlation length are interpolated by cubic splines, which
-    costs a fraction of filtering the full grid.
+    Normal numbers on a grid as coarse as the correlation length are interpolated by cubic splines, which is much faster
+    than filtering the full grid.
 
     Args:
         rng: Source of randomness.
@@ -114,8 +118,8 @@ def smooth_field(rng: np.random.Generator, side: int, correlation: float) -> np.
     positions = np.arange(side) / correlation
     knots = positions.astype(np.intp)
     weights = _spline_weights(positions - knots)
-    rows = sum(weights[:, k, None] * grid[knots + k] for k in range(4))
-    return sum(weights[:, k] * rows[:, knots + k] for k in range(4)) / SPLINE_DEVIATION
+    rows = reduce(np.add, (weights[:, k, None] * grid[knots + k] for k in range(4)))
+    return reduce(np.add, (weights[:, k] * rows[:, knots + k] for k in range(4))) / SPLINE_DEVIATION
 
 
 def _spline_weights(fraction: np.ndarray) -> np.ndarray:
@@ -129,4 +133,4 @@ def disc_mask(points: np.ndarray, size: int, radius: float) -> np.ndarray:
     hit = np.zeros((size, size), bool)
     rows, columns = np.clip(np.rint(points).astype(int), 0, size - 1).T
     hit[rows, columns] = True
-    return ndimage.distance_transform_edt(~hit) <= radius if len(points) else hit
+    return cast("np.ndarray", ndimage.distance_transform_edt(~hit)) <= radius if len(points) else hit

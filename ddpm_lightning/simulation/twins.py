@@ -12,7 +12,7 @@ zebrafish    confocal, photomultiplier, 1 frame mean of 50 such frames          
 Doses, pixel sizes and modalities of the first two sets, the modalities and the pixel size of the third and
 the number of frames of the fourth are those of the published sets; the rest is typical of such microscopes.
 Both images of a pair show the same emitters, with independent noise. The photons at the brightest structures
-are drawn for each image, log-uniformly, as cells differ in their labelling.
+vary from image to image, log-uniformly, because cells differ in their labelling.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import fft
 
 from ddpm_lightning.simulation.detector import Detector, Recorder
 from ddpm_lightning.simulation.embryo import embryo
 from ddpm_lightning.simulation.filaments import microtubules
 from ddpm_lightning.simulation.mitochondria import mitochondria
-from ddpm_lightning.simulation.optics import Psf, airyscan, confocal, image_of, sted, with_haze
+from ddpm_lightning.simulation.optics import Psf, airyscan, confocal, image_of, spectrum_of, sted, with_haze
 from ddpm_lightning.simulation.scene import Canvas, Scene, log_uniform
 from ddpm_lightning.simulation.synapses import synapses
 
@@ -55,13 +54,13 @@ class Twin:
     """A kind of specimen and the two ways it is imaged.
 
     Attributes:
-        structure: Draws the specimen.
+        structure: Generates the specimen.
         pixel: Size of a pixel in nm.
         low: Microscope of the degraded image.
         high: Microscope of the clean image.
         peak: Range of the photons per frame at the brightest structures (99.5th percentile) of the clean
             image.
-        margin: Pixels drawn beyond the field of view.
+        margin: Pixels simulated beyond the field of view.
     """
 
     structure: Structure
@@ -80,7 +79,7 @@ class Exposure:
         low: Expected photons of the degraded image with shape (H, W), float32.
         high: Expected photons of the clean image with shape (H, W), float32.
         truth: Geometry behind them; see :class:`Scene`.
-        parameters: Drawn numbers, by name.
+        parameters: Random parameters, by name.
     """
 
     low: np.ndarray
@@ -90,18 +89,18 @@ class Exposure:
 
 
 def expose(twin: Twin, rng: np.random.Generator, size: int, truth: bool = True) -> Exposure:
-    """Draws a specimen and images it under both microscopes, without noise."""
+    """Generates a specimen and images it under both microscopes, without noise."""
     canvas = Canvas(size, twin.pixel, twin.margin)
     peak = float(log_uniform(rng, *twin.peak))
     scene = twin.structure(rng, canvas, truth)
-    spectrum = fft.rfft2(scene.emitters.astype(np.float32))
+    spectrum = spectrum_of(scene.emitters)
     clean = canvas.crop(image_of(spectrum, canvas.shape, twin.pixel, twin.high.psf))
     if twin.low.psf == twin.high.psf:
         blurred = clean
     else:
         blurred = canvas.crop(image_of(spectrum, canvas.shape, twin.pixel, twin.low.psf))
     brightest = _percentile(clean, 99.5)
-    haze = scene.haze if np.ndim(scene.haze) == 0 else canvas.crop(scene.haze)
+    haze = canvas.crop(scene.haze) if isinstance(scene.haze, np.ndarray) and scene.haze.ndim else scene.haze
     photons = peak / max(brightest, 1e-6)
     high = (photons * clean + peak * haze).astype(np.float32)
     low = twin.low.dose * (photons * blurred + peak * haze).astype(np.float32)

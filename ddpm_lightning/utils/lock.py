@@ -350,12 +350,11 @@ def _read(path: Path, descriptor: int | None = None) -> Owner | None:
     plain = asdict(Owner())
     if content.keys() != plain.keys() or any(type(content[key]) is not type(plain[key]) for key in plain):
         return None
-    texts = {
-        key: "".join(filter(str.isprintable, value))
+    fields: dict[str, Any] = {
+        key: "".join(filter(str.isprintable, value)) if isinstance(value, str) else value
         for key, value in content.items()
-        if isinstance(value, str)
     }
-    return Owner(**content | texts)
+    return Owner(**fields)
 
 
 def _myself() -> Owner:

@@ -1,16 +1,16 @@
-r"""Rigid registration of a pair: where the clean image must be moved to lie on the noisy one.
+r"""Rigid registration of a pair: the motion that aligns the clean image with the noisy one.
 
 A motion maps points of the fixed image to points of the moving one, about the centre :math:`c` of the image,
 
 .. math:: q = R(\theta) (p - c) + c + t, \qquad \text{registered}(p) = \text{moving}(q).
 
-:math:`(t, \theta)` maximises the normalised cross-correlation of both images, slightly blurred against the noise. The
-search starts from the peak of the plain cross-correlation and goes on by Powell's method from a quarter of the size to
-full size. The correlation is taken over a window that no motion in question leaves, so that borders play no part.
+:math:`(t, \theta)` maximises the normalised cross-correlation of both images, slightly blurred to reduce the noise. The
+search starts from the peak of the plain cross-correlation, and continues by Powell's method from a quarter of the size
+to full size. The correlation is computed in a window that stays inside both images, so borders have no influence.
 
-The moved image is interpolated once, by cubic splines. What comes from outside the image is set to zero, in both
-images: a padding that only one of them had could be learned. Motions below a tenth of a pixel are not applied:
-interpolation would do more harm than they do.
+The moved image is interpolated once, by cubic splines. Pixels from outside the image are set to zero in both images:
+if only one were padded, a model could learn it. Motions below a tenth of a pixel are not applied, because interpolation
+would cost more than it gains.
 
 References:
     Efficient subpixel image registration algorithms (Guizar-Sicairos, Thurman and Fienup, 2008),
@@ -20,6 +20,7 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -31,6 +32,8 @@ __all__ = ["Motion", "Registration", "correlation", "find_motion", "move", "pad_
 
 #: Motions that move the pixels by less than this (root mean square, in pixels) are not applied.
 NEGLIGIBLE = 0.1
+#: Plain cross-correlation: whitening would amplify the noise.
+PLAIN: dict[str, Any] = {"normalization": None}
 
 
 @dataclass(frozen=True)
@@ -53,26 +56,26 @@ class Motion:
         return np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
 
     def offset(self, shape: tuple[int, int]) -> np.ndarray:
-        """What is added to the rotated point, with shape (2,), for an image with this shape."""
-        centre = (np.array(shape) - 1) / 2
-        return centre + (self.down, self.right) - self.matrix() @ centre
+        """Offset that is added to the rotated point, with shape (2,), for an image with this shape."""
+        center = (np.array(shape) - 1) / 2
+        return center + (self.down, self.right) - self.matrix() @ center
 
     def displacement(self, shape: tuple[int, int]) -> float:
-        """Root mean square, over an image with this shape, of how far its pixels move, in pixels."""
-        spread = (shape[0] ** 2 + shape[1] ** 2) / 12
-        rotated = 2 * (1 - np.cos(np.deg2rad(self.angle))) * spread
+        """Root mean square displacement of the pixels of an image with this shape, in pixels."""
+        variance = (shape[0] ** 2 + shape[1] ** 2) / 12
+        rotated = 2 * (1 - np.cos(np.deg2rad(self.angle))) * variance
         return float(np.sqrt(self.down**2 + self.right**2 + rotated))
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A motion and what speaks for it.
+    """A motion and the evidence for it.
 
     Attributes:
         motion: The motion found.
-        before: Correlation of the (blurred) images as they were.
+        before: Correlation of the (blurred) images before the motion.
         after: Correlation after the motion.
-        displacement: How far the pixels move (root mean square, in pixels).
+        displacement: Root mean square displacement of the pixels.
     """
 
     motion: Motion
@@ -82,20 +85,20 @@ class Registration:
 
     @property
     def negligible(self) -> bool:
-        """Whether the images lie on each other well enough as they are."""
+        """Whether the images are aligned well enough without the motion."""
         return self.displacement < NEGLIGIBLE
 
     def distrust(self, largest_shift: float, least_correlation: float) -> str | None:
-        """Returns why the motion should not be believed, or ``None``.
+        """Returns why the motion is implausible, or ``None``.
 
         Args:
-            largest_shift: Displacement that is still plausible, in pixels.
-            least_correlation: Correlation that images of one field have at least, once registered.
+            largest_shift: Maximum plausible displacement in pixels.
+            least_correlation: Minimum correlation of registered images of one field.
         """
         if self.displacement > largest_shift:
             return f"the images would be {self.displacement:.1f} px apart, more than {largest_shift:g} px"
         if self.after < least_correlation:
-            return f"even when registered the images correlate by {self.after:.2f} only"
+            return f"even after registration the correlation of the images is only {self.after:.2f}"
         return None
 
 
@@ -107,25 +110,25 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def residual_shift(fixed: np.ndarray, moving: np.ndarray, blur: float = 1.5) -> tuple[float, float]:
-    """Returns how far the moving image would have to go, (down, right) in pixels, to a tenth; rotation aside."""
+    """Returns the shift (down, right) that aligns the moving image, to a tenth of a pixel, without rotation."""
     fixed, moving = _prepared(fixed, blur), _prepared(moving, blur)
-    shift, _, _ = phase_cross_correlation(fixed, moving, upsample_factor=10, normalization=None)
+    shift, _, _ = phase_cross_correlation(fixed, moving, upsample_factor=10, **PLAIN)
     return float(shift[0]), float(shift[1])
 
 
 def find_motion(
     fixed: np.ndarray, moving: np.ndarray, blur: float = 1.5, largest_angle: float = 3.0
 ) -> Registration:
-    """Finds the motion that puts one image on another.
+    """Finds the motion that aligns one image with another.
 
     Args:
         fixed: Image with shape (H, W) that stays, usually the noisy one.
         moving: Image with shape (H, W) that will be moved.
-        blur: Standard deviation in pixels of the blur against noise.
-        largest_angle: Angles beyond this many degrees are not searched.
+        blur: Standard deviation in pixels of the blur that reduces the noise.
+        largest_angle: Maximum angle in degrees.
     """
     fixed, moving = _prepared(fixed, blur), _prepared(moving, blur)
-    shift, _, _ = phase_cross_correlation(fixed, moving, upsample_factor=4, normalization=None)
+    shift, _, _ = phase_cross_correlation(fixed, moving, upsample_factor=4, **PLAIN)
     found = Motion(-float(shift[0]), -float(shift[1]))
     side = min(fixed.shape)
     reach = max(abs(found.down), abs(found.right)) + 3 + np.deg2rad(largest_angle) * side / 2
@@ -147,18 +150,17 @@ def move(image: np.ndarray, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
         motion: Motion found with this image as the moving one.
 
     Returns:
-        The moved image in its own dtype (rounded and clipped), and a mask of the pixels that come from inside of the
+        The moved image in its own dtype (rounded and clipped), and a mask of the pixels that come from inside the
         image; the others are zero.
     """
     shape = image.shape
-    moved = ndimage.affine_transform(
-        image.astype(np.float64), motion.matrix(), motion.offset(shape), order=3, mode="nearest"
-    )
+    options: dict[str, Any] = {"offset": motion.offset(shape), "order": 3, "mode": "nearest"}
+    moved = ndimage.affine_transform(image.astype(np.float64), motion.matrix(), **options)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     (a, b), (c, d) = motion.matrix()
     down, right = motion.offset(shape)
     y, x = a * rows + b * columns + down, c * rows + d * columns + right
-    # A hundredth of a pixel beyond the border is still the border.
+    # Up to a hundredth of a pixel beyond the border counts as inside.
     slack = 0.01
     inside = (y >= -slack) & (y <= shape[0] - 1 + slack) & (x >= -slack) & (x <= shape[1] - 1 + slack)
     moved[~inside] = 0
@@ -169,7 +171,7 @@ def move(image: np.ndarray, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pad_alike(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Sets to zero what is padding in the partner, with the mask that :func:`move` returned."""
+    """Sets pixels to zero that are padding in the partner, given the mask that :func:`move` returned."""
     return np.where(inside, image, np.zeros((), image.dtype))
 
 
@@ -179,7 +181,8 @@ def _prepared(image: np.ndarray, blur: float) -> np.ndarray:
 
 
 def _splines(image: np.ndarray) -> np.ndarray:
-    return ndimage.spline_filter(image, order=3, output=np.float32, mode="mirror")
+    options: dict[str, Any] = {"output": np.float32}
+    return ndimage.spline_filter(image, order=3, mode="mirror", **options)
 
 
 def _window(shape: tuple[int, int], margin: int) -> tuple[slice, slice]:
@@ -189,26 +192,25 @@ def _window(shape: tuple[int, int], margin: int) -> tuple[slice, slice]:
 def _moved_window(coefficients: np.ndarray, motion: Motion, window: tuple[slice, slice]) -> np.ndarray:
     """Evaluates the moved image in a window only, from its spline coefficients.
 
-    Linear interpolation would do for speed, but it smooths between pixels: where the moving image is the sharper one,
-    the correlation then peaks a fifth of a pixel beside the truth.
+    Linear interpolation would be faster, but it smooths between pixels: if the moving image is the sharper one, the
+    correlation then peaks a fifth of a pixel beside the true position.
     """
     start = np.array([side.start for side in window])
     shape = tuple(side.stop - side.start for side in window)
-    offset = motion.offset(coefficients.shape) + motion.matrix() @ start
-    return ndimage.affine_transform(
-        coefficients, motion.matrix(), offset, shape, order=3, mode="mirror", prefilter=False
-    )
+    options: dict[str, Any] = {"offset": motion.offset(coefficients.shape) + motion.matrix() @ start}
+    options |= {"output_shape": shape, "order": 3, "mode": "mirror", "prefilter": False}
+    return ndimage.affine_transform(coefficients, motion.matrix(), **options)
 
 
 def _refined(
     fixed: np.ndarray, moving: np.ndarray, start: Motion, level: int, margin: int, largest_angle: float
 ) -> Motion:
-    """Improves a motion on images reduced by a whole factor."""
+    """Refines a motion on images reduced by an integer factor."""
     if level > 1:
         fixed, moving = (_reduced(image, level) for image in (fixed, moving))
     window = _window(fixed.shape, max(margin // level, 2))
     target, splines = fixed[window], _splines(moving)
-    # The angle is searched in pixels at half the side, so that all three numbers weigh the same.
+    # The angle is expressed in pixels at half the side, so that all three numbers have equal weight.
     radius = min(fixed.shape) / 2
     limit = np.deg2rad(largest_angle) * radius
 
@@ -232,7 +234,7 @@ def _refined(
 
 
 def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means over blocks; rows and columns beyond the last whole block are left out evenly on both sides."""
+    """Returns means over blocks; rows and columns beyond the last complete block are cropped evenly on both sides."""
     height, width = (side // factor * factor for side in image.shape)
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     image = image[top : top + height, left : left + width]
