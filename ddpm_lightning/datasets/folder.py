@@ -23,7 +23,7 @@ from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split
 from ddpm_lightning.datasets.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.datasets.preparation.manifest import fields_of, read_manifest
-from ddpm_lightning.io.cached_planes import FrameFile
+from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.listing import endings_of, left_aside, search
 from ddpm_lightning.io.notes import Note
 from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, stem
@@ -89,7 +89,7 @@ class FolderPairs:
             names = [name for name in names if (placed.get(name) or by_field.get(self.fields[name])) == split]
         self.pixel_size = pixel_size if manifest is None else pixel_size or manifest["pixel_size"]
         self.names = names
-        self.files = [(FrameFile(lows[name]), FrameFile(highs[name])) for name in names]
+        self.files = [(CachedPlanes(lows[name]), CachedPlanes(highs[name])) for name in names]
         # The files of a prepared set hold one plane each: there is no need to open thousands of them.
         planes = [1 if manifest else _count(low) for low, _ in self.files]
         self.index = [(number, plane) for number, count in enumerate(planes) for plane in range(count)]
@@ -144,13 +144,13 @@ class FolderPairs:
         return [text] if axes else []
 
 
-def _partners(low: FrameFile, high: FrameFile) -> bool:
+def _partners(low: CachedPlanes, high: CachedPlanes) -> bool:
     """Says whether each noisy plane has a clean one: its own, or the one that all repeats share."""
     same = low.stacked[len(low.stacked) - len(high.stacked) :] == high.stacked
     return same and low.info.plane_shape == high.info.plane_shape
 
 
-def _count(file: FrameFile) -> int:
+def _count(file: CachedPlanes) -> int:
     """Returns the number of planes; a file that cannot be read counts as one, and says so when it is read."""
     try:
         return file.planes

@@ -1,9 +1,9 @@
-"""Planes of an image read again and again: checked once, then straight from the disk.
+"""Planes of an image that are read repeatedly: checked once, then read directly from the disk.
 
-The first time, a plane is read and checked as any other file. If it lies in the file as it is (uncompressed, in one
-piece), later readings skip all parsing: small planes are read whole, and large ones are memory-mapped, so that a crop
-costs its own pixels only. Of other files with many planes, the parsed description stays in memory. Either file stays
-open; how many may be is limited, and beyond that files are opened for each plane.
+The first time, a plane is read and checked like any other file. If the file stores it uncompressed and contiguously,
+later reads skip all parsing: small planes are read completely, and large ones are memory-mapped, so a crop costs only
+its own pixels. Of other files with many planes, the parsed description is kept in memory. Both kinds of files stay
+open, up to a limit; beyond it, files are opened for each plane.
 """
 
 import os
@@ -18,27 +18,28 @@ import numpy as np
 
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.notes import Note
-from ddpm_lightning.io.stacks import Stack, open_stack
+from ddpm_lightning.io.plane_reader import PlaneReader
+from ddpm_lightning.io.stacks import open_stack
 from ddpm_lightning.io.tiff import TiffStack
 from ddpm_lightning.io.zarr_paths import is_zarr
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["FrameFile"]
+__all__ = ["CachedPlanes"]
 
-#: Bytes from which on a plane is mapped: below, reading it whole is the faster.
+#: Size in bytes from which a plane is mapped; smaller ones are faster to read.
 MAPPED = 1 << 20
-#: Files that are held open at most in a process; systems allow 1024 by default.
+#: Maximum number of open files in a process; systems allow 1024 by default.
 OPEN_FILES = 256
 
 
-class FrameFile:
+class CachedPlanes:
     """The grey planes of a file: an image, a time series or a z stack.
 
     Args:
-        path: The file, or an image of a Zarr; it is not opened before it is needed.
+        path: The file, or an image of a Zarr; it is opened when needed.
 
     Attributes:
-        notes: What was left aside or guessed, as far as it was read, in order.
+        notes: What was ignored or guessed so far, in order.
     """
 
     open_files: ClassVar[int] = 0
@@ -49,13 +50,13 @@ class FrameFile:
         self._info: ImageInfo | None = None
         self._labels: list[str] = []
         self._checked: set[int] = set()
-        self._offset: int | None = None
-        self._stored: np.dtype | None = None
+        #: First byte of the planes, if they are stored contiguously, and their data type in the file.
+        self._layout: tuple[int, np.dtype] | None = None
         self._map: np.ndarray | None = None
         self._held: tuple[int, TiffStack] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves the open file behind: another process opens its own."""
+        """Omits the open file: another process opens its own."""
         return {**self.__dict__, "_map": None, "_held": None}
 
     @property
@@ -76,7 +77,7 @@ class FrameFile:
                     allowed="grey images, time series or z stacks (TZYX)",
                     remedy="save one channel as a file of its own",
                 )
-            # Nothing is written: what each page says is not needed, and need not travel to other processes.
+            # The metadata of pages are only needed for writing; they are not sent to other processes.
             self._info = replace(info, tags=info.tags and replace(info.tags, pages=None))
         return self._info
 
@@ -117,15 +118,15 @@ class FrameFile:
         """
         if number not in self._checked:
             return self._first(number)
-        if self._offset is None:
+        if self._layout is None:
             with self._opened() as stack:
                 return stack.plane(number)
         shape = self.info.plane_shape
-        count = prod(shape)
-        if count * self._stored.itemsize >= MAPPED and self._mapped():
-            return self._map[number]
-        start = self._offset + number * count * self._stored.itemsize
-        return np.fromfile(self.path, self._stored, count, offset=start).reshape(shape)
+        count, (offset, stored) = prod(shape), self._layout
+        if count * stored.itemsize >= MAPPED and (planes := self._mapped(offset, stored)) is not None:
+            return planes[number]
+        start = offset + number * count * stored.itemsize
+        return np.fromfile(self.path, stored, count, offset=start).reshape(shape)
 
     def _first(self, number: int) -> np.ndarray:
         with self._opened() as stack:
@@ -144,44 +145,45 @@ class FrameFile:
         return image
 
     def _locate(self) -> None:
-        """Finds where the planes lie in the file, if they lie there as they are."""
+        """Finds the planes in the file, if it stores them unchanged and contiguously."""
         with self._opened() as stack:
             inverted = self.info.tags is not None and self.info.tags.photometric == "miniswhite"
-            if not inverted:
-                self._offset, self._stored = stack.contiguous
-        if self._offset is not None:
+            if not inverted and isinstance(stack, TiffStack):
+                self._layout = stack.contiguous
+        if self._layout is not None:
             self._close()
 
     @contextmanager
-    def _opened(self) -> Iterator[Stack]:
-        """The file, open for as long as the process needs it, or for once where too many are."""
-        # A process that was forked shares its parent's place in an open file, and must open its own.
+    def _opened(self) -> Iterator[PlaneReader]:
+        """Yields the open file: kept open, or opened just once if too many are open."""
+        # A forked process shares the file position of its parent, so it must open its own file.
         if self._held is not None and self._held[0] == os.getpid():
             yield self._held[1]
-        elif self.planes == 1 or is_zarr(self.path) or FrameFile.open_files >= OPEN_FILES:
+        elif self.planes == 1 or is_zarr(self.path) or CachedPlanes.open_files >= OPEN_FILES:
             with open_stack(self.path) as stack:
                 yield stack
         else:
             self._held = os.getpid(), TiffStack(self.path)
-            FrameFile.open_files += 1
+            CachedPlanes.open_files += 1
             yield self._held[1]
 
     def _close(self) -> None:
         if self._held is not None:
             self._held[1].close()
             self._held = None
-            FrameFile.open_files -= 1
+            CachedPlanes.open_files -= 1
 
-    def _mapped(self) -> bool:
-        if self._map is None and FrameFile.open_files < OPEN_FILES:
+    def _mapped(self, offset: int, stored: np.dtype) -> np.ndarray | None:
+        """Returns all planes as a memory map, unless too many files are open."""
+        if self._map is None and CachedPlanes.open_files < OPEN_FILES:
             shape = (self.planes, *self.info.plane_shape)
-            # As a plain array: slices of NumPy's own class of maps cost several times as much.
-            self._map = np.asarray(np.memmap(self.path, self._stored, "r", self._offset, shape))
-            FrameFile.open_files += 1
-        return self._map is not None
+            # As a plain array: slices of np.memmap are several times slower.
+            self._map = np.asarray(np.memmap(self.path, stored, "r", offset, shape))
+            CachedPlanes.open_files += 1
+        return self._map
 
     def __del__(self) -> None:
         if getattr(self, "_map", None) is not None:
-            FrameFile.open_files -= 1
+            CachedPlanes.open_files -= 1
         if getattr(self, "_held", None) is not None:
             self._close()

@@ -1,28 +1,28 @@
-"""Stacks of which some planes are missing: the largest whole part of the grid that their axes span."""
+"""The largest complete part of a stack with missing planes."""
 
 from collections.abc import Set
 from itertools import permutations, product
 from math import prod
 
-__all__ = ["Place", "complete", "whole_part"]
+__all__ = ["Place", "complete", "complete_part"]
 
 #: Position of a plane along the axes.
 Place = tuple[int, ...]
 
 
-def whole_part(wanted: list[list[int]], there: Set[Place], elsewhere: Set[Place]) -> list[list[int]]:
-    """Finds the positions along each axis between which no plane is missing.
+def complete_part(wanted: list[list[int]], there: Set[Place], elsewhere: Set[Place]) -> list[list[int]]:
+    """Finds positions along each axis such that no plane is missing.
 
-    A recording that was stopped lacks its last planes, in the order of its axes or with another axis as the slowest.
-    Incomplete positions are dropped along the slowest axis that has complete ones.
+    A recording that was stopped lacks its last planes, in the order of its axes or of a permutation of them. Incomplete
+    positions are dropped along the slowest axis that has complete ones.
 
     Args:
         wanted: Positions along each axis, the slowest first.
-        there: Planes that are there.
-        elsewhere: Planes that are in other files of a set: positions that are shared with them may lie anywhere.
+        there: Planes that are stored.
+        elsewhere: Planes that are stored in other files of a set; positions that are shared with them may be anywhere.
 
     Returns:
-        The positions that are kept; empty where planes are missing before others that are there.
+        The positions that are kept; empty if planes are missing before others that are stored.
     """
     best: list[list[int]] = []
     for order in permutations(range(len(wanted))):
@@ -35,14 +35,14 @@ def whole_part(wanted: list[list[int]], there: Set[Place], elsewhere: Set[Place]
 def _first_part(
     wanted: list[list[int]], order: tuple[int, ...], there: Set[Place], elsewhere: Set[Place]
 ) -> list[list[int]] | None:
-    """The complete positions where the planes that are there come before all that are missing; else ``None``."""
+    """Returns the complete positions if all stored planes precede the missing ones; else ``None``."""
 
     def place(positions: tuple[int, ...]) -> Place:
         placed = dict(zip(order, positions, strict=True))
         return tuple(placed[at] for at in range(len(order)))
 
     for at, positions in enumerate(wanted):
-        # The set goes on in another file: a position that is shared between them is in neither as a whole.
+        # The set continues in another file: a position that both files share is complete in neither.
         if len(positions) > 1:
             shared = {place(one)[order[at]] for one in product(*wanted) if place(one) in elsewhere}
             wanted = [
@@ -58,14 +58,13 @@ def _first_part(
 
 
 def complete(sizes: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Returns the sizes of the largest whole part of a stack whose first planes are there.
+    """Returns the sizes of the largest complete part of a stack of which only the first planes are stored.
 
-    Of the slowest axis along which at least one position is complete, the complete positions are kept; along slower
-    axes, the first.
+    Complete positions are kept along the slowest axis that has any, and the first position along slower axes.
 
     Args:
         sizes: Sizes of all, the slowest axis first.
-        count: How many planes are there; at least one.
+        count: Number of stored planes, at least 1.
     """
     for at, size in enumerate(sizes):
         each = prod(sizes[at + 1 :])

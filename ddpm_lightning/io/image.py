@@ -1,23 +1,22 @@
-"""What an image file is besides its pixels.
+"""The description of an image file, apart from its pixels.
 
-An image travels as 2-D planes (H, W) plus one :class:`ImageInfo`: the axes, the sampling in µm and s, and
-the rest of the file that must come out again as it went in. Axes follow the letters of tifffile: ``Y X``
-span a plane; ``T`` is time, ``C`` channel, ``Z`` depth, and any other letter a stack whose meaning the file
-does not tell.
+An image is a sequence of planes (H, W) and one :class:`ImageInfo`: the axes, the sampling in µm and s, and the metadata
+that a copy of the file must keep. Axes have the letters of tifffile: ``Y X`` span a plane; ``T`` is time, ``C``
+channel, ``Z`` depth, and any other letter a stack whose meaning the file does not state.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class PlaneIndex:
-    """The place of one plane in its file.
+    """The position of a plane in its file.
 
     Attributes:
         number: Running number in file order, from 0.
@@ -31,13 +30,13 @@ class PlaneIndex:
 
 
 @dataclass(frozen=True)
-class PageWords:
-    """What a page of a TIFF says beside its pixels.
+class PageMetadata:
+    """Metadata of a page of a TIFF.
 
     Attributes:
         description: ImageDescription.
         tags: Further tags as tifffile writes them: code, type, number of values, bytes of the values, and whether they
-            are those of the first page alone.
+            belong to the first page only.
     """
 
     description: bytes = b""
@@ -45,38 +44,39 @@ class PageWords:
 
 
 class PageSource(Protocol):
-    """Reads what the pages of a file say, when it is needed."""
+    """Reads the metadata of the pages of a file when needed."""
 
-    def read(self) -> Sequence[PageWords]:
-        """Returns the words of the page of each plane; empty ones for further planes of a page."""
+    def read(self) -> Sequence[PageMetadata]:
+        """Returns the metadata of the page of each plane; empty for further planes of a page."""
+        ...
 
 
 @dataclass(frozen=True)
 class TiffTags:
-    """The source file's own words, kept so that a copy of the file speaks like the source.
+    """Metadata of the source file, kept so that a copy of the file has the same.
 
     Attributes:
-        axes: Axes of all planes of the source, before any choice of channels.
-        shape: Shape that belongs to ``axes``.
+        axes: Axes of all planes of the source, before channels are chosen.
+        shape: Lengths of these axes.
         dtype: Pixel type of the source.
         byteorder: ``<`` or ``>``.
         photometric: ``minisblack``, ``miniswhite`` or ``palette``.
-        predictor: Whether neighbouring pixels were subtracted before the compression.
+        predictor: Whether neighbouring pixels were subtracted before compression.
         resolution: XResolution and YResolution as fractions, in pixels per unit.
         resolution_unit: ResolutionUnit: 1 none, 2 inch, 3 cm.
         description: ImageDescription: OME-XML, ImageJ's list, tifffile's JSON, or free text.
         imagej: ImageJ's binary metadata: labels, display ranges, look-up tables, regions of interest.
         colormap: ColorMap of a palette image with shape (3, 256 or 65536).
         date_time: DateTime as ``YYYY:MM:DD HH:MM:SS``.
-        software: Software, where readers tell the dialect by it.
-        header: What ScanImage stores before the first page.
-        pages: What each page says beside its pixels, or ``None``.
+        software: Software, if readers recognise the dialect by it.
+        header: Settings that ScanImage stores before the first page.
+        pages: Metadata of each page, or ``None``.
     """
 
     axes: str
     shape: tuple[int, ...]
     dtype: np.dtype
-    byteorder: str = "<"
+    byteorder: Literal["<", ">"] = "<"
     photometric: str = "minisblack"
     predictor: bool = False
     resolution: tuple[tuple[int, int], tuple[int, int]] | None = None
@@ -98,16 +98,16 @@ class ImageInfo:
         axes: One letter per dimension, as in the file, ending in ``YX``: ``YX``, ``ZYX``, ``TCZYX``, ``IYX``.
         shape: Length of each axis.
         dtype: Pixel type in native byte order.
-        pixel_size: Size of a pixel in µm as (y, x), or ``None`` where it is not recorded.
+        pixel_size: Size of a pixel in µm as (y, x), or ``None`` if it is not recorded.
         z_step: Distance of planes in µm, or ``None``.
         time_step: Interval of frames in s, or ``None``.
-        channel_names: A name per channel, or empty.
+        channel_names: Names of the channels, or empty.
         kind: Dialect of the file: ``plain``, ``imagej`` (hyperstack) or ``ome`` (OME-TIFF).
         bigtiff: Whether the file has 64-bit offsets.
         compression: tifffile's name of the codec, or ``None``.
         bits: Significant bits per pixel (12 for 12-bit data in uint16), or ``None`` for all of ``dtype``.
         channels: Which channels of the source these are, or ``None`` for all.
-        tags: The source file in its own words, or ``None`` for an image that was not read from a TIFF.
+        tags: Metadata of the source file, or ``None`` if there is none.
     """
 
     axes: str
@@ -146,7 +146,7 @@ class ImageInfo:
             yield PlaneIndex(number, index, "_".join(places))
 
     def with_dtype(self, dtype: np.dtype | str) -> "ImageInfo":
-        """The same image in another pixel type: with no fewer bits than that has, 0 is black, and no palette."""
+        """Returns the image in another data type: all bits of that type, 0 is black, and no palette."""
         dtype = np.dtype(dtype)
         if dtype == self.dtype:
             return self
@@ -154,7 +154,7 @@ class ImageInfo:
         return replace(self, dtype=dtype, bits=None, tags=tags)
 
     def with_channels(self, indices: Sequence[int]) -> "ImageInfo":
-        """The same image with these channels alone, in this order; the axis C goes where one is left."""
+        """Returns the image with only these channels, in this order; a single channel drops the axis C."""
         axes, shape = self.axes, self.shape
         if "C" in axes:
             at = axes.index("C")
@@ -169,7 +169,7 @@ class ImageInfo:
 def to_dtype(
     pixels: np.ndarray, dtype: np.dtype | str, bits: int | None = None
 ) -> tuple[np.ndarray, int, int]:
-    """Brings restored values into a pixel type: rounded to the nearest integer and clipped to its range.
+    """Converts restored values to a data type: rounded to the nearest integer and clipped to its range.
 
     Args:
         pixels: Finite values of any shape.
@@ -177,7 +177,7 @@ def to_dtype(
         bits: Significant bits of unsigned integers: 12 keeps the values within 0 to 4095.
 
     Returns:
-        The converted array, and how many values were too small and too large.
+        The converted array, and the numbers of values that were too small and too large.
 
     Raises:
         ValueError: If a value is NaN or infinite.
@@ -195,7 +195,7 @@ def to_dtype(
         exact = np.float64 if dtype.itemsize > 2 else np.float32
         values = np.rint(pixels, dtype=np.promote_types(pixels.dtype, exact))
     below = values < lowest
-    # The largest 64-bit integers are no floats; the power of two above them is one.
+    # The largest 64-bit integers are not exact in float64; the power of two above them is.
     above = values > highest if dtype.kind == "f" else values >= highest + 1
     converted = np.where(below | above, 0, values).astype(dtype)
     converted[below], converted[above] = lowest, highest
@@ -203,7 +203,7 @@ def to_dtype(
 
 
 def turn_white(pixels: np.ndarray, info: ImageInfo) -> np.ndarray:
-    """Exchanges "0 is white" and "0 is black" in unsigned integers, and back; other images pass."""
+    """Inverts "0 is white" images of unsigned integers, and inverts them back; other images are returned unchanged."""
     if info.tags is None or info.tags.photometric != "miniswhite" or pixels.dtype.kind != "u":
         return pixels
     white = np.array(2 ** (info.bits or pixels.dtype.itemsize * 8) - 1, dtype=pixels.dtype)

@@ -99,7 +99,9 @@ def left_aside(paths: Iterable[Path]) -> list[Note]:
     """
     paths = list(dict.fromkeys(paths))
     kinds = Counter(path.suffix.lower() for path in paths if is_other(path))
-    texts = {PICTURES: "not read, because the format loses grey values or pixel size: save as TIFF instead"}
+    texts: dict[tuple[str, ...], str] = {
+        PICTURES: "not read, because the format loses grey values or pixel size: save as TIFF instead"
+    }
     texts[FORMATS] = "not read: convert to OME-TIFF"
     notes = []
     for endings, text in texts.items():

@@ -1,4 +1,4 @@
-"""Changes to an OME-XML: images that go, and positions along an axis that are left out or come in another order."""
+"""Edits an OME-XML: removes images, and removes or reorders positions along an axis."""
 
 from xml.etree.ElementTree import Element
 
@@ -6,13 +6,13 @@ __all__ = ["drop_children", "drop_other_images", "renumber"]
 
 
 def renumber(pixels: Element, axis: str, positions: list[int], size: int) -> None:
-    """Keeps some positions of an axis: its size, its planes, and for ``C`` its channels.
+    """Keeps some positions of an axis: edits its size, its planes, and for ``C`` its channels.
 
     Args:
         pixels: The Pixels element.
         axis: ``Z``, ``C`` or ``T``.
-        positions: What is kept, in the new order.
-        size: Length of the axis so far.
+        positions: Positions to keep, in the new order.
+        size: Previous length of the axis.
     """
     elements = pixels.findall("{*}Channel")
     if axis == "C" and len(elements) == size:
@@ -40,7 +40,7 @@ def drop_children(parent: Element, *names: str) -> None:
 
 
 def drop_other_images(root: Element, image: Element) -> None:
-    """Removes all Images but one, and the references to them."""
+    """Removes all Images except one, and the references to them."""
     others = [other for other in root.findall("{*}Image") if other is not image]
     gone = {other.get("ID") for other in others}
     for other in others:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from tifffile import TiffFile
 
-from ddpm_lightning.io.grids import Place, whole_part
+from ddpm_lightning.io.grids import Place, complete_part
 from ddpm_lightning.io.notes import Note, counted
 from ddpm_lightning.io.ome_edit import drop_children, drop_other_images, renumber
 from ddpm_lightning.utils.errors import UserError, printable
@@ -69,7 +69,7 @@ def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Not
     if not pages:
         return "", []  # no plane is complete, whatever is described
     try:
-        root = ElementTree.fromstring(tif.ome_metadata)
+        root = ElementTree.fromstring(tif.ome_metadata or "")
         companion, notes = root.find("{*}BinaryOnly"), []
         if companion is not None and (root := _companion(companion, path)) is None:
             raise ValueError(f"it is in the file {companion.get('MetadataFile', '')!r}, which is missing")
@@ -250,7 +250,7 @@ def _kept(one: _Image, path: Path, pages: int) -> tuple[list[list[int]], int]:
     missing = set(product(*wanted)) - there
     if not missing:
         return wanted, promised - len(there)
-    best = whole_part(wanted, there, one.elsewhere)
+    best = complete_part(wanted, there, one.elsewhere)
     if not best:
         first = min(missing, key=lambda place: place)
         where = "_".join(f"{axis.lower()}{at}" for axis, at in zip(one.axes, first, strict=True))

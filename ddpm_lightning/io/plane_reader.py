@@ -1,25 +1,30 @@
-"""What readers of planes have in common, whatever file they read: a choice of channels, and values that are sound."""
+"""The base of the readers of planes: chooses channels, and checks the values of each plane."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.notes import Note, counted
-from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest, out_of_memory
 
-__all__ = ["LARGEST", "LARGEST_INTEGER", "Planes"]
+__all__ = ["LARGEST", "LARGEST_INTEGER", "PlaneReader", "read_errors"]
 
-#: Beyond it, squares of intensities overflow float32, in which all is computed.
+#: Maximum intensity: squares of larger ones overflow float32.
 LARGEST = 1e18
-#: Integers beyond it are not exact in float64, in which offsets are subtracted.
+#: Maximum integer: larger ones are not exact in float64, in which offsets are subtracted.
 LARGEST_INTEGER = 2**53
 
 
-class Planes:
-    """Base of the readers: a subclass describes its file (:attr:`info`), calls :meth:`_choose`, and reads pixels.
+class PlaneReader(ABC):
+    """Reads planes one at a time, in a ``with`` block.
+
+    A subclass describes its file (:attr:`info`), calls :meth:`_choose`, and reads pixels.
 
     Args:
         path: The file.
@@ -98,9 +103,19 @@ class Planes:
             text = f"{bits} significant bits are stated, but values reach {largest}: all of {self.info.dtype} is used"
             self.notes.append(Note("guessed", 1, text))
 
+    @abstractmethod
     def _pixels(self, number: int) -> np.ndarray:
-        """Reads the plane with a running number among all of the file, with shape (H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} reads nothing")
+        """Reads the plane with a running number among all planes of the file, with shape (H, W)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -112,10 +127,10 @@ class Planes:
             number: Running number in the order of ``info.planes()``.
 
         Returns:
-            Array with shape (H, W) and the dtype of ``info``, the caller's own.
+            Array with shape (H, W) and the dtype of ``info``, which the caller may change.
 
         Raises:
-            UserError: Where the plane is damaged, or holds NaN, infinite or enormous values.
+            UserError: If the plane is damaged, or contains NaN, infinite or enormous values.
         """
         pixels = self._pixels(int(self._numbers[number]))
         if pixels.dtype.kind != "f":
@@ -140,5 +155,36 @@ class Planes:
 
 
 def _largest(pixels: np.ndarray) -> int:
-    """Returns the largest absolute value of integers; that of the lowest one has no place in their own type."""
+    """Returns the largest absolute value of integers, which may exceed the range of their type."""
     return max(int(pixels.max()), -int(pixels.min()))
+
+
+@contextmanager
+def read_errors(path: Path, kind: str, readable: str) -> Iterator[None]:
+    """Turns any error of the parser on a damaged file into one message.
+
+    Args:
+        path: The file.
+        kind: Its format.
+        readable: What can be read.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except PermissionError as error:
+        found, remedy = "no permission to read it", "change its permissions"
+        raise UserError(path, found, readable, remedy) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(path, error) from error
+        found, remedy = (
+            f"cannot be read as {kind} ({type(error).__name__}: {error})",
+            "copy or export it again",
+        )
+        if isinstance(error, ImportError) or "requires the 'imagecodecs' package" in str(error):
+            found, remedy = f"compressed, which needs imagecodecs ({error})", "pip install imagecodecs"
+        raise UserError(path, " ".join(found.split()), readable, remedy) from error

@@ -1,20 +1,19 @@
-"""Images as stacks of planes, whatever file they are in: TIFF in all its dialects, or OME-Zarr."""
+"""Opens images of any supported format as stacks of planes: TIFF in all its dialects, or OME-Zarr."""
 
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 
 from ddpm_lightning.io.image import ImageInfo
-from ddpm_lightning.io.notes import Note
+from ddpm_lightning.io.plane_reader import PlaneReader
+from ddpm_lightning.io.plane_writer import PlaneWriter
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
 from ddpm_lightning.io.zarr_paths import is_zarr, stem_of, store_of
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = [
     "SUFFIXES",
-    "Stack",
-    "StackWriter",
     "image_name",
     "images_in",
     "is_image",
@@ -28,38 +27,8 @@ ZARRS = (".zarr",)
 SUFFIXES = (*TIFFS, *ZARRS, ".zarr.zip", ".ozx")
 
 
-class Stack(Protocol):
-    """Planes of a file, read one at a time; a context manager."""
-
-    info: ImageInfo
-    notes: list[Note]
-
-    def __len__(self) -> int: ...
-
-    def check_bits(self) -> None:
-        """Compares the bits that the file states with all of its values, and believes the values."""
-
-    def plane(self, number: int) -> np.ndarray:
-        """Reads one plane with shape (H, W)."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: Any) -> None: ...
-
-
-class StackWriter(Protocol):
-    """Planes written one at a time to a file that takes its name when the context ends well."""
-
-    def write(self, plane: np.ndarray) -> None:
-        """Writes the next plane with shape (H, W)."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: Any) -> None: ...
-
-
 def is_image(path: Path) -> bool:
-    """Says whether a path looks like an image that can be read."""
+    """Says whether a path has the name of a readable image."""
     return not path.name.startswith(".") and (path.name.lower().endswith(TIFFS) or is_zarr(path))
 
 
@@ -82,13 +51,13 @@ def stem(name: str) -> str:
 
 
 def images_in(path: Path) -> list[Path]:
-    """Returns the images in a file or a store: of a plate, say, all wells and fields.
+    """Returns the images in a file or a store: for example, all wells and fields of a plate.
 
-    What cannot be read, or holds none, stands for itself: whoever opens it learns why.
+    A path that cannot be read or contains no image is returned as it is: opening it raises the error.
     """
     if not is_zarr(path):
         return [path]
-    from ddpm_lightning.io.zarr_stores import images_of  # only where it is used: an extra
+    from ddpm_lightning.io.zarr_stores import images_of  # imported when needed: an extra
 
     try:
         return images_of(path)
@@ -96,33 +65,33 @@ def images_in(path: Path) -> list[Path]:
         return [path]
 
 
-def open_stack(path: Path, channels: Any = None) -> Stack:
+def open_stack(path: Path, channels: Any = None) -> PlaneReader:
     """Opens an image for reading.
 
     Args:
         path: The file, or an image of a Zarr: its folder, or a path that leads into a ZIP file.
-        channels: Channels to keep, by index or by name; all where ``None``.
+        channels: Channels to keep, by index or by name; ``None`` keeps all.
 
     Raises:
-        UserError: Where it cannot be used.
+        UserError: If it cannot be used.
     """
     if is_zarr(path):
-        from ddpm_lightning.io.ome_zarr import ZarrStack  # only where it is used: an extra
+        from ddpm_lightning.io.ome_zarr import ZarrStack  # imported when needed: an extra
 
         return ZarrStack(path, channels)
     return TiffStack(path, channels)
 
 
-def open_writer(path: Path, info: ImageInfo, dtype: np.dtype | str | None = None) -> StackWriter:
-    """Opens an image for writing, in the format that its name says.
+def open_writer(path: Path, info: ImageInfo, dtype: np.dtype | str | None = None) -> PlaneWriter:
+    """Opens an image for writing, in the format of its name.
 
     Args:
         path: The file, or the folder of a Zarr.
         info: Description of the planes, usually that of the source.
-        dtype: Pixel type where the planes are another quantity than the source's.
+        dtype: Data type if the planes are a different quantity from the source.
     """
     if path.suffix.lower() in ZARRS:
-        from ddpm_lightning.io.ome_zarr import ZarrStackWriter  # only where it is used: an extra
+        from ddpm_lightning.io.ome_zarr import ZarrStackWriter  # imported when needed: an extra
 
         return ZarrStackWriter(path, info, dtype)
     return TiffStackWriter(path, info, dtype)

@@ -1,8 +1,8 @@
-"""From an :class:`~ddpm_lightning.io.image.ImageInfo` back to the tags of a TIFF.
+"""Writes the tags of a TIFF from an :class:`~ddpm_lightning.io.image.ImageInfo`.
 
-The words of the source file are carried over and only what changed is edited: sizes after a choice of
-channels, the pixel type, and the place of the planes in the file. So what a vendor wrote there survives. An
-image that came from no TIFF gets its words from the fields of its description.
+The metadata of the source file are copied, and only what changed is edited: sizes after a choice of channels, the data
+type, and the positions of the planes in the file. So metadata of vendors are kept. If the image was not read from a
+TIFF, its metadata are made from the fields of its description.
 """
 
 import json
@@ -21,7 +21,7 @@ from ddpm_lightning.io import scanimage
 from ddpm_lightning.io.image import ImageInfo, TiffTags
 from ddpm_lightning.io.ome_edit import drop_children, drop_other_images, renumber
 from ddpm_lightning.io.tiff_metadata import ome_pixels
-from ddpm_lightning.io.tiff_pages import chosen_words
+from ddpm_lightning.io.tiff_pages import chosen_metadata
 
 LOSSLESS = ("LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA")
 OME_TYPES = {"float32": "float", "float64": "double"}
@@ -30,16 +30,16 @@ CENTIMETRE, NO_UNIT = 3, 1
 
 
 def page_options(info: ImageInfo, derived: bool, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Arguments of ``TiffWriter.write`` that make the file speak like its source.
+    """Returns the arguments of ``TiffWriter.write`` that copy the metadata of the source.
 
     Args:
-        info: What is to be written.
-        derived: Whether the pixels are another quantity than the source's, such as a standard deviation; the
-            source's display range and palette then do not apply.
-        name: Name of the file, which enters the identifier of an OME-TIFF.
+        info: Description of the image.
+        derived: Whether the pixels are a different quantity from the source, such as a standard deviation; the display
+            range and palette of the source then do not apply.
+        name: Name of the file, which is part of the identifier of an OME-TIFF.
 
     Returns:
-        The arguments for every page, and those for the first page alone.
+        The arguments for every page, and those for the first page only.
     """
     tags = info.tags or TiffTags(info.axes, info.shape, info.dtype)
     every = {"photometric": "minisblack", "metadata": None, "software": False, **_resolution(info, tags)}
@@ -56,7 +56,7 @@ def page_options(info: ImageInfo, derived: bool, name: str) -> tuple[dict[str, A
         text = _plain_text(info, tags)
     first = {
         "description": text.encode() or None,
-        # Readers tell ScanImage by this tag, and find its settings there.
+        # Readers recognise ScanImage by this tag, which contains its settings.
         "software": scanimage.edited(tags.software, info).encode() if tags.software else "ddpm_lightning",
         "datetime": None if tags.pages else tags.date_time,
         "extratags": list(imagej_metadata_tag(_imagej_binary(info, tags, derived), tags.byteorder)),
@@ -65,17 +65,17 @@ def page_options(info: ImageInfo, derived: bool, name: str) -> tuple[dict[str, A
 
 
 def plane_options(info: ImageInfo) -> list[dict[str, Any]]:
-    """Options of ``TiffWriter.write`` for each plane: what the source says of its page; empty where it says nothing."""
+    """Returns the arguments of ``TiffWriter.write`` for each plane: the metadata of its page; empty if there are none."""
     if info.tags is None or info.tags.pages is None:
         return []
-    words = chosen_words(info.tags.pages.read(), _source_planes(info, info.tags))
-    texts = [{"description": one.description} if one.description else {} for one in words]
-    tags = [{"extratags": list(one.tags)} if one.tags else {} for one in words]
+    pages = chosen_metadata(info.tags.pages.read(), _source_planes(info, info.tags))
+    texts = [{"description": one.description} if one.description else {} for one in pages]
+    tags = [{"extratags": list(one.tags)} if one.tags else {} for one in pages]
     return [text | more for text, more in zip(texts, tags, strict=True)]
 
 
 def _source_planes(info: ImageInfo, tags: TiffTags) -> list[int]:
-    """Running numbers, in the source, of the planes of an image of which some channels may have been chosen."""
+    """Returns the running numbers, in the source, of the planes of an image after a choice of channels."""
     stacked = tags.shape[:-2]
     numbers = np.arange(prod(stacked)).reshape(stacked)
     if info.channels is not None and "C" in tags.axes:
@@ -84,10 +84,10 @@ def _source_planes(info: ImageInfo, tags: TiffTags) -> list[int]:
 
 
 def codec_options(info: ImageInfo) -> dict[str, Any]:
-    """The source's compression where it loses nothing and can be written here, else deflate, else none."""
+    """Returns the compression of the source if it is lossless and can be written here, else deflate, else none."""
     if info.compression is None:
         return {}
-    # The predictor for floats is little known (ImageJ lacks it): it is used where the source used it.
+    # Few programs support the predictor for floats (ImageJ does not): it is used only if the source used it.
     source = info.tags
     predictor = bool(source and source.predictor and (info.dtype.kind != "f" or source.dtype.kind == "f"))
     wanted = info.compression if info.compression in LOSSLESS else "ADOBE_DEFLATE"
@@ -103,7 +103,7 @@ def codec_options(info: ImageInfo) -> dict[str, Any]:
 
 
 def _resolution(info: ImageInfo, tags: TiffTags) -> dict[str, Any]:
-    """XResolution and YResolution: the source's own fractions, else pixels per µm (ImageJ) or per cm."""
+    """Returns XResolution and YResolution: the fractions of the source, else pixels per µm (ImageJ) or per cm."""
     if tags.resolution:
         return {"resolution": tags.resolution, "resolutionunit": tags.resolution_unit}
     if info.pixel_size is None:
@@ -115,7 +115,7 @@ def _resolution(info: ImageInfo, tags: TiffTags) -> dict[str, Any]:
 
 
 def _plain_text(info: ImageInfo, tags: TiffTags) -> str:
-    """The free text or JSON of the source, and JSON in any case where the axes have names worth keeping."""
+    """Returns the text or JSON of the source; also JSON if the axes have names that must be kept."""
     kept = _json(tags.description)
     unchanged = (
         tags.description and tuple(kept.get("shape", info.shape)) == info.shape and "truncated" not in kept
@@ -137,7 +137,7 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def _imagej_list(info: ImageInfo, tags: TiffTags, derived: bool) -> str:
-    """The lines ``key=value`` that begin an ImageJ hyperstack."""
+    """Returns the lines ``key=value`` at the beginning of an ImageJ hyperstack."""
     text = tags.description
     if not text:
         unit = "um" if info.pixel_size else None
@@ -154,12 +154,12 @@ def _imagej_list(info: ImageInfo, tags: TiffTags, derived: bool) -> str:
         lines.pop("min", None)
         lines.pop("max", None)
     text = "".join(f"{key}={value}\n" for key, value in lines.items())
-    # ImageJ reads the list as Java properties, which have this escape for µ and the like.
+    # ImageJ reads the lines as Java properties, which escape non-ASCII letters in this way.
     return "".join(letter if letter.isascii() else f"\\u{ord(letter):04X}" for letter in text)
 
 
-def _imagej_binary(info: ImageInfo, tags: TiffTags, derived: bool) -> Mapping[str, Any]:
-    """Labels, ranges and look-up tables of the channels that are kept."""
+def _imagej_binary(info: ImageInfo, tags: TiffTags, derived: bool) -> dict[str, Any]:
+    """Returns labels, ranges and look-up tables of the channels that are kept."""
     kept = dict(tags.imagej) if info.kind == "imagej" else {}
     if derived:
         kept.pop("Ranges", None)
@@ -176,10 +176,12 @@ def _imagej_binary(info: ImageInfo, tags: TiffTags, derived: bool) -> Mapping[st
 
 
 def _ome_xml(info: ImageInfo, tags: TiffTags, derived: bool, name: str) -> str:
-    """The source's OME-XML with one Image, whose planes lie in this file in its DimensionOrder."""
+    """Returns the OME-XML of the source with one Image, whose planes are stored in this file in DimensionOrder."""
     identifier = f"urn:uuid:{uuid5(NAMESPACE_URL, f'{tags.description}{replace(info, tags=None)}{name}')}"
     root = ElementTree.fromstring(tags.description or _new_ome_xml(info))
-    image, pixels = ome_pixels(root, info.plane_shape)
+    if (found := ome_pixels(root, info.plane_shape)) is None:
+        raise ValueError("the OME-XML does not describe an image of this size")
+    image, pixels = found
     namespace = root.tag.removesuffix("OME")
     ElementTree.register_namespace("", namespace.strip("{}"))
     ElementTree.register_namespace("xsi", "http://www.w3.org/2001/XMLSchema-instance")
@@ -189,11 +191,11 @@ def _ome_xml(info: ImageInfo, tags: TiffTags, derived: bool, name: str) -> str:
     pixels.set("BigEndian", "true" if tags.byteorder == ">" else "false")
     stated = pixels.get("SignificantBits")
     if derived or (stated and info.bits is None and stated != str(info.dtype.itemsize * 8)):
-        # It holds for another type, or values go beyond it.
+        # It refers to another type, or values exceed it.
         pixels.attrib.pop("SignificantBits", None)
     if info.channels is not None and "C" in tags.axes:
         renumber(pixels, "C", list(info.channels), tags.shape[tags.axes.index("C")])
-    # Where the source kept its planes, and their checksums, is no longer true.
+    # The positions of the planes in the source, and their checksums, no longer apply.
     drop_children(pixels, "TiffData", "BinData", "MetadataOnly")
     for plane in pixels.findall("{*}Plane"):
         drop_children(plane, "HashSHA1")

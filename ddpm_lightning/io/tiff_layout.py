@@ -96,7 +96,9 @@ def first_byte(tif: TiffFile, series: TiffPageSeries) -> int | None:
 
 def next_page(tif: TiffFile) -> int:
     """Returns the offset of the page after the last one: 0 in a complete file, beyond its end in a truncated one."""
-    tif.filehandle.seek(tif.pages.next_page_offset)
+    offset = tif.pages.next_page_offset
+    assert offset is not None, "the pages have not been read"
+    tif.filehandle.seek(offset)
     reference = tif.filehandle.read(tif.tiff.offsetsize)
     if len(reference) < tif.tiff.offsetsize:
         return tif.filehandle.size
@@ -187,11 +189,16 @@ def _unnamed(series: TiffPageSeries) -> bool:
     return not stacked.strip(UNKNOWN) and len(series) * prod(series.keyframe.shape) == prod(series.shape)
 
 
+def _index(page: TiffPage | TiffFrame | None) -> Any:
+    assert page is not None, "a page is missing"
+    return page.index
+
+
 def _joined(equal: list[TiffPageSeries]) -> TiffPageSeries:
     pages = [one[number] for one in equal for number in range(len(one))]
     first = equal[0]
     if all(_unnamed(one) for one in equal):
-        pages = sorted(pages, key=lambda page: page.index)
+        pages = sorted(pages, key=_index)
         axes, shape = first.keyframe.axes, first.keyframe.shape
         count = len(pages)
     else:
@@ -221,9 +228,10 @@ def _promised_by_imagej(tif: TiffFile) -> list[TiffPageSeries] | None:
 def _promised_by_json(tif: TiffFile) -> list[TiffPageSeries] | None:
     """Returns the image that tifffile's JSON describes if the file has fewer pages than that."""
     first, page = tif.series[0], tif.pages.first
-    if first.kind != "shaped" or first.keyframe.index != 0 or not page.shaped_description.startswith("{"):
+    text = page.shaped_description or ""
+    if first.kind != "shaped" or first.keyframe.index != 0 or not text.startswith("{"):
         return None
-    listed = json.loads(page.shaped_description)
+    listed = json.loads(text)
     shape, axes = tuple(listed["shape"]), str(listed.get("axes", ""))
     if first.shape == shape or first.shape != page.shape or shape[-page.ndim :] != page.shape:
         return None
@@ -261,10 +269,10 @@ def _planes(series: TiffPageSeries) -> int:
 def _undescribed(tif: TiffFile, main: TiffPageSeries) -> list[TiffPage]:
     """Returns the pages that belong to no series."""
     start, total = main.dataoffset, len(tif.pages)
-    end = None if start is None else start + prod(main.shape) * main.dtype.itemsize
+    size = prod(main.shape) * main.dtype.itemsize
 
     def within(page: TiffPage | TiffFrame) -> bool:
-        return start <= (page.dataoffsets or (start,))[0] < end
+        return start is not None and start <= (page.dataoffsets or (start,))[0] < start + size
 
     # Most files contain what they describe, so thousands of pages need not be examined one by one.
     described = sum(min(len(one), _planes(one)) for one in tif.series)

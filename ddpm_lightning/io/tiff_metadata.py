@@ -1,9 +1,8 @@
-"""From the tags of a TIFF to an :class:`~ddpm_lightning.io.image.ImageInfo`.
+"""Reads an :class:`~ddpm_lightning.io.image.ImageInfo` from the tags of a TIFF.
 
-Lengths are in µm, times in s. A file states its sampling in one of three dialects: OME-XML
-(``PhysicalSizeX`` with its unit), ImageJ's list (``unit``, ``spacing``, ``finterval``, with XResolution in
-pixels per ``unit``), or the bare TIFF tags (pixels per inch or cm). The JSON that tifffile writes may hold
-the keys of ImageJ's list.
+Lengths are in µm, times in s. A file states its sampling in one of three dialects: OME-XML (``PhysicalSizeX`` with its
+unit), ImageJ metadata (``unit``, ``spacing``, ``finterval``, with XResolution in pixels per ``unit``), or the bare TIFF
+tags (pixels per inch or cm). The JSON that tifffile writes may contain the keys of ImageJ.
 
 References:
     TIFF Revision 6.0, Adobe 1992. The OME Data Model, https://docs.openmicroscopy.org/ome-model.
@@ -36,7 +35,7 @@ IMAGEJ_BINARY = ("Info", "Labels", "Ranges", "LUTs", "Plot", "ROI", "Overlays", 
 
 
 def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note]) -> ImageInfo:
-    """Collects what an open TIFF says about its first series of planes.
+    """Describes a series of planes of an open TIFF.
 
     Args:
         tif: The open file.
@@ -48,13 +47,14 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note
         The description, with a samples axis turned into the channel axis ``C``.
 
     Raises:
-        UserError: Where the pixels are not grey values in planes that tifffile can read.
+        UserError: If the pixels are not grey values in planes that tifffile can read.
     """
     page = series.keyframe
     dtype = _grey_dtype(series, path)
     axes, shape = _plane_axes(series, path)
     kind = series.kind if series.kind in ("ome", "imagej", "scanimage") else "plain"
-    pixels = ome_pixels(ElementTree.fromstring(tif.ome_metadata), shape[-2:])[1] if kind == "ome" else None
+    found = ome_pixels(ElementTree.fromstring(tif.ome_metadata or ""), shape[-2:]) if kind == "ome" else None
+    pixels = found[1] if found else None
     listed = (tif.imagej_metadata if kind == "imagej" else _json(series)) or {}
     listed = scanimage.sampling(tif) if kind == "scanimage" else listed
     tags = TiffTags(
@@ -62,7 +62,7 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note
         shape=shape,
         dtype=dtype,
         byteorder=tif.byteorder,
-        photometric=GREY[_photometric(page)],
+        photometric=GREY[PHOTOMETRIC(_photometric(page))],
         predictor=page.predictor > 1,
         resolution=_resolution(page),
         resolution_unit=_resolution_unit(page),
@@ -79,7 +79,7 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note
         text = "the file's description is not copied: its channels, stored as samples per pixel, become separate planes"
         notes.append(Note("left_aside", 1, text))
     if samples_became_planes:
-        # The source's description would contradict the result.
+        # The description of the source would contradict the result.
         kind, tags = "plain", replace(tags, description="", imagej={}, resolution=None)
     return ImageInfo(
         axes=axes,
@@ -97,17 +97,17 @@ def describe(tif: TiffFile, series: TiffPageSeries, path: Path, notes: list[Note
 
 def ome_pixels(
     root: ElementTree.Element, plane_shape: tuple[int, ...]
-) -> tuple[ElementTree.Element, ElementTree.Element] | tuple[None, None]:
+) -> tuple[ElementTree.Element, ElementTree.Element] | None:
     """Finds the first Image of an OME-XML, and its Pixels, whose planes have the shape (H, W) of the file."""
     for image in root.iterfind("{*}Image"):
         for pixels in image.iterfind("{*}Pixels"):
             if (int(pixels.get("SizeY", 0)), int(pixels.get("SizeX", 0))) == tuple(plane_shape):
                 return image, pixels
-    return None, None
+    return None
 
 
 def _photometric(page: TiffPage) -> int:
-    # tifffile answers "0 is white" where the tag is absent; programs that leave it out mean "0 is black".
+    # tifffile assumes "0 is white" if the tag is missing; programs that omit it mean "0 is black".
     return page.photometric if "PhotometricInterpretation" in page.tags else PHOTOMETRIC.MINISBLACK
 
 
@@ -127,12 +127,12 @@ def _grey_dtype(series: TiffPageSeries, path: Path) -> np.dtype:
 
 
 def _is_ramp(colormap: np.ndarray | None) -> bool:
-    """Whether a palette only tints grey values: brighter with every index."""
+    """Says whether a palette only tints grey values: brighter with every index."""
     return colormap is not None and bool((np.diff(colormap.astype(np.int64).sum(0)) >= 0).all())
 
 
 def _plane_axes(series: TiffPageSeries, path: Path) -> tuple[str, tuple[int, ...]]:
-    """Axes and shape, with several samples per pixel turned into an axis C in front of Y and X."""
+    """Returns axes and shape, with several samples per pixel as an axis C before Y and X."""
     axes, shape = series.axes, tuple(int(size) for size in series.shape)
     found = f"axes {axes} with shape {shape}"
     while axes and axes[-1] not in "XY" and shape[-1] == 1:
@@ -159,14 +159,14 @@ def _json(series: TiffPageSeries) -> dict[str, Any]:
 
 
 def _description(tif: TiffFile, series: TiffPageSeries, kind: str) -> str:
-    """The text to carry over: not the OME-XML or ImageJ list of a file that could not be read as such."""
+    """Returns the text to copy: not the OME-XML or ImageJ metadata of a file that could not be read as such."""
     page = series.keyframe
     if kind == "ome":
-        return tif.ome_metadata
+        return tif.ome_metadata or ""
     if kind == "imagej":
-        return page.imagej_description
+        return page.imagej_description or ""
     if series.kind == "shaped":
-        return page.shaped_description
+        return page.shaped_description or ""
     return "" if page.is_ome or page.is_imagej or page.is_shaped else page.description
 
 
@@ -196,7 +196,7 @@ def _significant_bits(pixels: ElementTree.Element | None, page: TiffPage, dtype:
 def _channel_names(
     pixels: ElementTree.Element | None, listed: Mapping[str, Any], axes: str, shape: tuple[int, ...]
 ) -> tuple[str, ...]:
-    """Names of the channels: OME's, else ImageJ's plane labels where all planes of a channel share one."""
+    """Returns the names of the channels: those of OME, else ImageJ labels that all planes of a channel share."""
     count = shape[axes.index("C")] if "C" in axes else 1
     if pixels is not None:
         names = [channel.get("Name", "") for channel in pixels.iterfind("{*}Channel")]

@@ -32,7 +32,16 @@ DESCRIBED = (
     "is_fluoview",
 )
 
-__all__ = ["differing_page", "is_stored", "lost_tags", "opened", "shorten", "sound_pages", "understood"]
+__all__ = [
+    "differing_page",
+    "is_stored",
+    "lost_tags",
+    "opened",
+    "page_number",
+    "shorten",
+    "sound_pages",
+    "understood",
+]
 
 
 def opened(path: Path, **options: Any) -> TiffFile:
@@ -109,7 +118,7 @@ def _parses(tif: TiffFile, number: int) -> bool:
         return False
 
 
-def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame]) -> int | None:
+def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame | None]) -> int | None:
     """Returns the number of the first page that differs from page 0 in size or type; ``None`` if all agree.
 
     Args:
@@ -118,16 +127,14 @@ def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame]) -> int 
     """
     first, known = None, set()
     for number, page in enumerate(pages):
+        assert page is not None, "a page is missing"
         entries = _layout(tif, page.offset)
         if entries in known:
             continue
         # The same size may be stored differently.
-        whole = (
-            tif.pages.get(page.index, aspage=True, cache=False)
-            if isinstance(page.index, int)
-            else page.aspage()
-        )
-        found = whole.shape, whole.dtype, whole.photometric
+        own = isinstance(page.index, int)
+        parsed = (tif.pages.get(page.index, aspage=True, cache=False) if own else page).aspage()
+        found = parsed.shape, parsed.dtype, parsed.photometric
         first = first or found
         if found != first:
             return number

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tifffile import TIFF, TiffPage, TiffPageSeries
 
-from ddpm_lightning.io.image import PageWords
+from ddpm_lightning.io.image import PageMetadata
 from ddpm_lightning.io.notes import Note
 from ddpm_lightning.io.tiff_missing import opened
 
-__all__ = ["StoredPages", "chosen_words", "lost_words"]
+__all__ = ["StoredPages", "chosen_metadata", "lost_metadata"]
 
 DESCRIPTION = 270
 #: Public tags that are copied: names, makers, times, orientation, place, XMP. Others define how pixels are stored.
@@ -63,10 +63,11 @@ class StoredPages:
             first = series.keyframe.index
             return cls(path, range(first, first + planes), offset, size)
         each = max(1, series.keyframe.nbytes // size)
-        pages = [series[number].index for number in range(-(-planes // each))]
-        return cls(path, tuple(pages[n // each] if n % each == 0 else None for n in range(planes)))
+        pages = [series[number] for number in range(-(-planes // each))]
+        numbers = [page.index if page and isinstance(page.index, int) else None for page in pages]
+        return cls(path, tuple(numbers[n // each] if n % each == 0 else None for n in range(planes)))
 
-    def read(self) -> Sequence[PageWords]:
+    def read(self) -> Sequence[PageMetadata]:
         """Returns the metadata of the page of each plane; empty if the file no longer exists."""
         if not self.path.is_file():
             return []
@@ -75,29 +76,29 @@ class StoredPages:
 
 
 @lru_cache(maxsize=1)  # the image and its maps are written side by side
-def _read(stored: StoredPages, state: tuple[int, int]) -> Sequence[PageWords]:
+def _read(stored: StoredPages, state: tuple[int, int]) -> Sequence[PageMetadata]:
     known: dict[bytes, bytes] = {}
-    found: list[PageWords] = []
+    found: list[PageMetadata] = []
     with opened(stored.path) as tif:
         for number, index in enumerate(stored.indices):
-            words = PageWords()
+            own = PageMetadata()
             if index is not None and index < len(tif.pages):
                 page = tif.pages.get(index, aspage=True, cache=False)
                 if stored.start is None or page.dataoffsets[:1] == (stored.start + number * stored.size,):
-                    words = _words(page, known)
+                    own = _metadata(page.aspage(), known)
             first = found[0].tags if found else ()
-            tags = tuple(tag for tag in words.tags if len(tag[3]) < LARGE or tag not in first)
-            found.append(PageWords(_own_text(words.description, bool(found)), tags))
+            tags = tuple(tag for tag in own.tags if len(tag[3]) < LARGE or tag not in first)
+            found.append(PageMetadata(_own_text(own.description, bool(found)), tags))
     return found
 
 
-def chosen_words(words: Sequence[PageWords], numbers: Sequence[int]) -> list[PageWords]:
+def chosen_metadata(pages: Sequence[PageMetadata], numbers: Sequence[int]) -> list[PageMetadata]:
     """Returns the metadata of some planes; empty if only the first page has any of its own."""
-    chosen = [words[number] for number in numbers] if words else []
-    return chosen if any(one != PageWords() for one in chosen) else []
+    chosen = [pages[number] for number in numbers] if pages else []
+    return chosen if any(one != PageMetadata() for one in chosen) else []
 
 
-def lost_words(page: TiffPage) -> list[Note]:
+def lost_metadata(page: TiffPage) -> list[Note]:
     """Returns a note on the tags of a page that cannot be copied."""
     lost = sorted({tag.code for tag in page.tags} & BOUND)
     if not lost:
@@ -107,7 +108,7 @@ def lost_words(page: TiffPage) -> list[Note]:
     return [Note("left_aside", len(lost), text)]
 
 
-def _words(page: TiffPage, known: dict[bytes, bytes]) -> PageWords:
+def _metadata(page: TiffPage, known: dict[bytes, bytes]) -> PageMetadata:
     handle, description, tags = page.parent.filehandle, b"", []
     for tag in page.tags:
         travels = tag.code in PUBLIC or (tag.code >= PRIVATE and tag.code not in BOUND | OWN)
@@ -120,7 +121,7 @@ def _words(page: TiffPage, known: dict[bytes, bytes]) -> PageWords:
             description = stored.rstrip(b"\0")
         else:
             tags.append((tag.code, int(tag.dtype), tag.count, stored, False))
-    return PageWords(description, tuple(tags))
+    return PageMetadata(description, tuple(tags))
 
 
 def _own_text(text: bytes, follows: bool) -> bytes:

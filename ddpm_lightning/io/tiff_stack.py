@@ -5,21 +5,18 @@ grey planes (H, W). Values are those of the file, except that "0 is white" image
 (maximum minus value), so that more light is always a larger number.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from ddpm_lightning.io.image import ImageInfo, turn_white
 from ddpm_lightning.io.notes import Note, counted
 from ddpm_lightning.io.ome_xml import own_xml
-from ddpm_lightning.io.plane_reader import Planes
+from ddpm_lightning.io.plane_reader import PlaneReader, read_errors
 from ddpm_lightning.io.tiff_layout import first_byte, main_series, next_page, pages_of, run_of_planes
 from ddpm_lightning.io.tiff_metadata import describe
 from ddpm_lightning.io.tiff_missing import (
@@ -31,8 +28,8 @@ from ddpm_lightning.io.tiff_missing import (
     sound_pages,
     understood,
 )
-from ddpm_lightning.io.tiff_pages import StoredPages, lost_words
-from ddpm_lightning.utils.errors import UserError, is_out_of_memory, out_of_memory
+from ddpm_lightning.io.tiff_pages import StoredPages, lost_metadata
+from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["TiffStack", "read_image", "read_info"]
 
@@ -68,7 +65,7 @@ def read_image(path: str | Path) -> np.ndarray:
         return stack.plane(0)
 
 
-class TiffStack(Planes):
+class TiffStack(PlaneReader):
     """The grey planes of a TIFF's first image, read one at a time.
 
     Args:
@@ -85,7 +82,7 @@ class TiffStack(Planes):
     def __init__(self, path: str | Path, channels: int | str | Sequence[int | str] | None = None) -> None:
         super().__init__(path)
         self._decoded: tuple[int, np.ndarray] | None = None
-        with _explained(self.path):
+        with read_errors(self.path, "TIFF", READABLE):
             if not self.path.is_file():
                 found = "a folder" if self.path.is_dir() else "no such file"
                 raise UserError(path, found, READABLE, "give the name of an existing image file")
@@ -93,10 +90,10 @@ class TiffStack(Planes):
                 raise UserError(path, "an empty file (0 bytes)", READABLE, "copy or export the file again")
             self._tif = opened(self.path)
         try:
-            with _explained(self.path):
+            with read_errors(self.path, "TIFF", READABLE):
                 self._open_planes(edited=self._read_ome())
             self._choose(channels)
-            if self.info.tags.photometric == "miniswhite":
+            if self.info.tags and self.info.tags.photometric == "miniswhite":
                 self.check_bits()  # they determine the white level for the inversion
         except BaseException:
             self._tif.close()
@@ -126,23 +123,23 @@ class TiffStack(Planes):
         page = self._series.keyframe
         self._planes_per_page = prod(page.shape) // prod(self.info.plane_shape)
         self._offset = first_byte(self._tif, self._series)
-        self.notes += lost_words(page)
+        self.notes += lost_metadata(page)
         count = self._stored_planes()
         if missing := count < self.info.plane_count:
             self.info, note = shorten(self.info, count)
             self.notes.append(note)
-        following, pages = next_page(self._tif), len(self._tif.pages)
+        following, count = next_page(self._tif), len(self._tif.pages)
         if 0 < following < self._tif.filehandle.size:
             found = (
-                f"damaged: its list of pages does not end after the {counted(pages, 'page')} that can be read"
+                f"damaged: its list of pages does not end after the {counted(count, 'page')} that can be read"
             )
             raise UserError(self.path, found, "complete files", "copy or export the file again")
         if following and not missing:
-            text = f"the file is truncated after {counted(pages, 'page')}; anything that followed is lost"
+            text = f"the file is truncated after {counted(count, 'page')}; anything that followed is lost"
             self.notes.append(Note("left_aside", 1, text))
-        size = prod(self.info.plane_shape) * page.dtype.itemsize
+        size = prod(self.info.plane_shape) * self.info.dtype.itemsize
         pages = StoredPages.of(self.path, self._series, self.info.plane_count, self._offset, size)
-        self.info = replace(self.info, tags=replace(self.info.tags, pages=pages))
+        self.info = replace(self.info, tags=self.info.tags and replace(self.info.tags, pages=pages))
 
     def _stored_planes(self) -> int:
         """Counts the stored planes before the first missing one.
@@ -183,12 +180,16 @@ class TiffStack(Planes):
         return UserError(self.path, f"truncated: {found}", "complete files", "copy or export the file again")
 
     @property
-    def contiguous(self) -> tuple[int | None, np.dtype]:
-        """First byte of the planes if they are stored contiguously (else ``None``), and their data type."""
-        return self._offset, self.info.dtype.newbyteorder(self._tif.byteorder)
+    def contiguous(self) -> tuple[int, np.dtype] | None:
+        """First byte of the planes and their data type in the file, if they are stored contiguously."""
+        return (
+            None
+            if self._offset is None
+            else (self._offset, self.info.dtype.newbyteorder(self._tif.byteorder))
+        )
 
     def _pixels(self, number: int) -> np.ndarray:
-        with _explained(self.path):
+        with read_errors(self.path, "TIFF", READABLE):
             pixels = self._read(number)
         return turn_white(pixels, self.info)
 
@@ -202,7 +203,9 @@ class TiffStack(Planes):
         page_number, within = divmod(number, self._planes_per_page)
         if self._decoded is None or self._decoded[0] != page_number:
             self._decoded = None
-            pixels = self._series[page_number].asarray()
+            page = self._series[page_number]
+            assert page is not None, "a page is missing"
+            pixels = page.asarray()
             if self._series.keyframe.axes.endswith("S"):
                 pixels = np.moveaxis(pixels, -1, 0)
             self._decoded = page_number, pixels.reshape(-1, *shape)
@@ -212,30 +215,3 @@ class TiffStack(Planes):
         """Closes the file."""
         self._decoded = None
         self._tif.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns any error of the parser on a damaged file into one message for the user."""
-    try:
-        yield
-    except UserError:
-        raise
-    except PermissionError as error:
-        found, remedy = "no permission to read it", "change the permissions of the file"
-        raise UserError(path, found, READABLE, remedy) from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(path, error) from error
-        found, remedy = f"cannot be read as TIFF ({type(error).__name__}: {error})", "export the file again"
-        if isinstance(error, ImportError) or "requires the 'imagecodecs' package" in str(error):
-            found, remedy = f"compressed, which needs imagecodecs ({error})", "pip install imagecodecs"
-        raise UserError(path, found, READABLE, remedy) from error

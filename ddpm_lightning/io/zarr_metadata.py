@@ -129,7 +129,7 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
         derived: Whether it is a different quantity from its source, such as a standard deviation.
     """
     source = _source(info)
-    letters = info.tags.axes if source.ome or source.names else info.axes
+    letters = info.tags.axes if info.tags and (source.ome or source.names) else info.axes
     kept = [number for number, letter in enumerate(letters) if letter in info.axes]
     axes = [source.axes[number] for number in kept] if source.axes else _new_axes(info)
     for axis, letter in zip(axes, info.axes, strict=True):
@@ -157,7 +157,9 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
 def _letters(metadata: Metadata, dimensions: int, notes: list[Note]) -> str:
     if metadata.axes:
         kinds = {"channel": "C", "time": "T"}
-        return "".join(kinds.get(axis.get("type") or "", axis["name"][:1].upper()) for axis in metadata.axes)
+        return "".join(
+            kinds.get(str(axis.get("type")), str(axis["name"])[:1].upper()) for axis in metadata.axes
+        )
     letters = "TCZYX"[-dimensions:]
     if dimensions > 2:
         notes.append(Note("guessed", 1, f"the axes are unnamed: read as {letters}"))
@@ -211,14 +213,16 @@ def _composed(metadata: Metadata, dimensions: int) -> tuple[list[float] | None, 
             translation = None if translation is None else numbers * translation
         else:
             translation = numbers if translation is None else numbers + translation
-    return tuple(None if one is None else one.tolist() for one in (scale, translation))
+    return None if scale is None else scale.tolist(), None if translation is None else translation.tolist()
 
 
 def _fits(step: dict[str, Any], dimensions: int) -> bool:
     """Says whether a transformation is a scale or a translation with one number per axis."""
-    numbers = step.get(step.get("type")) if step.get("type") in ("scale", "translation") else None
-    sound = isinstance(numbers, list) and all(isinstance(number, int | float) for number in numbers)
-    return sound and len(numbers) == dimensions
+    kind = str(step.get("type"))
+    numbers = step.get(kind) if kind in ("scale", "translation") else None
+    if not isinstance(numbers, list) or len(numbers) != dimensions:
+        return False
+    return all(isinstance(number, int | float) for number in numbers)
 
 
 def _steps(source: Metadata, info: ImageInfo, kept: list[int]) -> list[dict[str, Any]]:

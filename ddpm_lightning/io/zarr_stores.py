@@ -13,18 +13,20 @@ from types import ModuleType
 from typing import Any
 
 from ddpm_lightning.io.notes import Note
+from ddpm_lightning.io.plane_reader import read_errors
 from ddpm_lightning.io.zarr_metadata import READABLE, Metadata
 from ddpm_lightning.io.zarr_paths import groups_of_zip, on_disk, store_of
-from ddpm_lightning.utils.errors import UserError, is_out_of_memory, out_of_memory
+from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import natural
 
-__all__ = ["explained", "images_of", "load_zarr", "open_image"]
+__all__ = ["images_of", "load_zarr", "open_image"]
 
 #: Groups that contain no images: masks, and the OME-XML of a container.
 NO_IMAGES = ("labels", "OME")
 #: Maximum nesting of groups: a plate has four levels.
 DEEPEST = 10
-#: Most chunks, and planes, of an array: to look for 400,000 takes a second, and a few bytes can promise any number.
+#: Maximum number of chunks, and of planes, of an array: looking for 400,000 takes a second, and a few bytes of
+#: metadata can announce any number.
 MOST = 2_000_000
 
 
@@ -48,13 +50,14 @@ def images_of(path: Path) -> list[Path]:
     Raises:
         UserError: If it cannot be read, or contains none.
     """
-    with explained(path), ExitStack() as opened, warnings.catch_warnings():
+    with read_errors(path, "Zarr", READABLE), ExitStack() as opened, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about folders and files in a store that do not belong to Zarr
         _, inner = store_of(path)
         tops = [inner]
         if on_disk(path) != path or path.is_file():
             tops = [inner] if inner else groups_of_zip(path)
-        found = {}
+        found: dict[Path, None] = {}
+        node: Any = None
         for top in tops:
             root = path if top == inner else path / top
             node = opened.enter_context(_opened(root))
@@ -190,7 +193,7 @@ def _beside(group: Any, path: Path) -> list[Note]:
 
 
 def _check_size(array: Any, path: Path) -> None:
-    """Refuses what no store holds, before anything takes the time and the memory that it promises."""
+    """Rejects sizes that no real store has, before they cost time and memory."""
     chunks = array.nchunks if array.shards is None else array.nshards
     planes = prod(array.shape[:-2])
     if max(chunks, planes) > MOST:
@@ -209,19 +212,3 @@ def _not_stored(array: Any) -> list[Note]:
     missing = array.nchunks - array.nchunks_initialized
     text = f"chunks that are not stored are read as {array.fill_value}: {missing} of {array.nchunks}"
     return [Note("guessed", missing, text)] if missing else []
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns any error of the reader on a damaged folder into one message for the user."""
-    try:
-        yield
-    except UserError:
-        raise
-    except PermissionError as error:
-        raise UserError(path, "no permission to read it", READABLE, "change its permissions") from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise out_of_memory(path, error) from error
-        found = f"cannot be read as Zarr ({type(error).__name__}: {error})"
-        raise UserError(path, " ".join(found.split()), READABLE, "copy or export it again") from error

@@ -9,7 +9,7 @@ import tifffile
 
 from ddpm_lightning.datasets.folder import FolderData, FolderPairs
 from ddpm_lightning.io import cached_planes
-from ddpm_lightning.io.cached_planes import FrameFile
+from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.tiff import TiffStack
 from ddpm_lightning.simulation.degradations import LineNoise
 from ddpm_lightning.utils.errors import UserError
@@ -92,7 +92,7 @@ def test_later_readings_give_what_the_first_gave(kind, mapped, tmp_path, monkeyp
         image.astype(np.float32) if kind == "float" else image,
         **{"photometric": "minisblack", **options.get(kind, {})},
     )
-    file = FrameFile(path)
+    file = CachedPlanes(path)
     with TiffStack(path) as stack:
         expected = list(stack)
     for _ in range(3):
@@ -100,29 +100,29 @@ def test_later_readings_give_what_the_first_gave(kind, mapped, tmp_path, monkeyp
             np.testing.assert_array_equal(file.plane(number), expected[number])
     straight = kind in ("plain", "big_endian", "float")
     assert is_mapped(file.plane(1)) == (mapped and straight)
-    assert (file._offset is not None) == straight
+    assert (file._layout is not None) == straight
 
 
 def test_few_files_stay_open(tmp_path, monkeypatch):
     monkeypatch.setattr(cached_planes, "MAPPED", 1)
-    monkeypatch.setattr(cached_planes, "OPEN_FILES", FrameFile.open_files + 2)
+    monkeypatch.setattr(cached_planes, "OPEN_FILES", CachedPlanes.open_files + 2)
     files = []
     for number in range(4):
         tif(tmp_path / f"{number}.tif", RNG.integers(0, 9, (10, 10)).astype(np.uint8))
-        files.append(FrameFile(tmp_path / f"{number}.tif"))
+        files.append(CachedPlanes(tmp_path / f"{number}.tif"))
     for _ in range(2):
         planes = [file.plane(0) for file in files]
     assert [is_mapped(plane) for plane in planes] == [True, True, False, False]
-    before = FrameFile.open_files
+    before = CachedPlanes.open_files
     del planes
     files.pop(0)
-    assert FrameFile.open_files == before - 1
+    assert CachedPlanes.open_files == before - 1
 
 
 def test_another_process_gets_the_name_and_not_the_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(cached_planes, "MAPPED", 1)
     tif(tmp_path / "a.tif", RNG.integers(0, 9, (500, 500)).astype(np.uint8))
-    file = FrameFile(tmp_path / "a.tif")
+    file = CachedPlanes(tmp_path / "a.tif")
     file.plane(0), file.plane(0)
     content = pickle.dumps(file)
     assert len(content) < 20_000
@@ -190,10 +190,10 @@ def test_degradations_lie_over_any_set_the_same_each_time(tmp_path):
 def test_processes_that_were_forked_read_by_themselves(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 999, (40, 64, 64)).astype("uint16")
     tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib", photometric="minisblack")
-    file = FrameFile(tmp_path / "a.tif")
-    opened = FrameFile.open_files
+    file = CachedPlanes(tmp_path / "a.tif")
+    opened = CachedPlanes.open_files
     file.plane(0)
-    assert FrameFile.open_files == opened + 1
+    assert CachedPlanes.open_files == opened + 1
 
     def read(seed, wrong):
         order = np.random.default_rng(seed).integers(0, 40, 400)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.io.cached_planes import FrameFile
+from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
 from ddpm_lightning.utils.errors import UserError
 
@@ -169,7 +169,7 @@ def test_a_channel_per_file_with_a_companion(tmp_path):
     np.testing.assert_array_equal(planes, pixels[:, 0, 1])
     assert (info.axes, info.channel_names, info.pixel_size, notes) == ("TYX", ("GFP",), (0.1, 0.1), [])
     assert "BinaryOnly" not in xml
-    frames = FrameFile(tmp_path / "c0.ome.tif")
+    frames = CachedPlanes(tmp_path / "c0.ome.tif")
     assert (frames.planes, frames.pixel_size) == (4, 0.1)
     np.testing.assert_array_equal(frames.plane(3), pixels[3, 0, 0])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.io.cached_planes import FrameFile
+from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
 from ddpm_lightning.utils.errors import UserError
 
@@ -51,7 +51,7 @@ def test_equal_pages_that_were_appended_one_by_one(tmp_path, options):
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, info.shape) == ("IYX", (4, 40, 36))
     assert [note.kind for note in notes] in ([], ["guessed"])  # a plain stack of pages is no guess
-    frames = FrameFile(path)
+    frames = CachedPlanes(path)
     assert frames.planes == 4
     for _ in range(2):
         np.testing.assert_array_equal([frames.plane(number) for number in range(4)], pixels)
@@ -204,7 +204,7 @@ def test_a_thumbnail_before_the_image(tmp_path, flag, metadata, small):
         tif.write(pixels, metadata=metadata, **GREY)
     planes, info, notes = copied(path)
     np.testing.assert_array_equal(planes, pixels[None])
-    assert (info.axes, FrameFile(path).plane(0).shape) == ("YX", (40, 36))
+    assert (info.axes, CachedPlanes(path).plane(0).shape) == ("YX", (40, 36))
     assert [note.kind for note in notes] == ["guessed"] * (flag is None) + ["left_aside"]
     assert str(small.shape) in notes[-1].text
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.io.cached_planes import FrameFile
+from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
 from ddpm_lightning.io.tiff_missing import shorten
@@ -89,7 +89,7 @@ def test_an_ome_recording_that_was_stopped(tmp_path, shape, axes, count, left):
     for axis, size in zip(axes, left, strict=False):
         assert int(stated.get(f"Size{axis}")) == size
     assert len(stated.findall("{*}Plane")) == len(kept)
-    assert len(FrameFile(path).info.shape) == len(info.shape) if "C" not in info.axes else True
+    assert len(CachedPlanes(path).info.shape) == len(info.shape) if "C" not in info.axes else True
 
 
 def test_an_ome_file_of_which_planes_are_missing_in_between(tmp_path):
@@ -185,7 +185,7 @@ def cut(path, pixels, keep, **options):
 def test_a_cut_file_is_read_in_training_as_well(tmp_path):
     pixels = random(4, 64, 64)
     cut(tmp_path / "a.tif", pixels, 0.6, metadata={"axes": "TYX"})
-    frames = FrameFile(tmp_path / "a.tif")
+    frames = CachedPlanes(tmp_path / "a.tif")
     assert (frames.planes, frames.info.axes) == (2, "TYX")
     for _ in range(2):
         np.testing.assert_array_equal([frames.plane(0), frames.plane(1)], pixels[:2])
