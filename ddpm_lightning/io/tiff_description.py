@@ -65,7 +65,7 @@ def page_options(info: ImageInfo, derived: bool, name: str) -> tuple[dict[str, A
 
 
 def plane_options(info: ImageInfo) -> list[dict[str, Any]]:
-    """Returns the arguments of ``TiffWriter.write`` for each plane: the metadata of its page; empty if there are none."""
+    """Returns the arguments of ``TiffWriter.write`` for each plane: the metadata of its page, if any."""
     if info.tags is None or info.tags.pages is None:
         return []
     pages = chosen_metadata(info.tags.pages.read(), _source_planes(info, info.tags))

@@ -37,7 +37,6 @@ __all__ = [
     "is_stored",
     "lost_tags",
     "opened",
-    "page_number",
     "shorten",
     "sound_pages",
     "understood",
