@@ -85,7 +85,7 @@ def test_displacement_is_the_root_mean_square_over_the_image():
 def test_a_match_that_is_none_is_not_believed():
     rng = np.random.default_rng(1)
     noise = [ndimage.gaussian_filter(rng.random((128, 128)), 1) for _ in range(2)]
-    assert "correlate" in find_motion(*noise).distrust(1000, 0.5)
+    assert "correlation" in find_motion(*noise).distrust(1000, 0.5)
     pair = SimulatedPairs("microtubules", "test", 1, 256, extras=False)[0]
     far = find_motion(pair.low, displaced(pair.high, Motion(30, 0)))
     assert abs(far.motion.down - 30) < 0.3 and "more than 20 px" in far.distrust(20, 0.2)
