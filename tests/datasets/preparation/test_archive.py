@@ -168,7 +168,7 @@ BAD = {
     "truncated": (truncated, ["damaged or incomplete", "download it again"]),
     "corrupt": (corrupt, ["damaged or incomplete"]),
     "empty": (lambda p: make_zip(p, {}), ["contains no files"]),
-    "no archive": (text, ["no archive", "ZIP, TAR"]),
+    "no archive": (text, ["not a supported archive", "ZIP, TAR"]),
 }
 
 
