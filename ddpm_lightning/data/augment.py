@@ -1,4 +1,4 @@
-"""Flips and quarter turns of a pair: the eight symmetries of the square, the same for both images."""
+"""Flips and rotations by 90 degrees: the eight symmetries of the square, the same for both images of a pair."""
 
 import numpy as np
 
@@ -9,11 +9,11 @@ SYMMETRIES = 8
 
 
 def symmetry(image: np.ndarray, which: int) -> np.ndarray:
-    """Returns a flipped and turned view of an image.
+    """Returns a flipped and rotated view of an image.
 
     Args:
-        image: Array with shape (…, H, W); odd quarter turns swap its sides.
-        which: 0 (the image itself) to 7; from 4 on the image is mirrored first.
+        image: Array with shape (…, H, W); odd numbers swap its sides.
+        which: 0 (the image itself) to 7; from 4 on, the image is mirrored first.
     """
     if which >= 4:
         image = image[..., ::-1]

@@ -1,7 +1,7 @@
-"""The machinery under every data set: sources of pairs become loaders of normalised crops.
+"""The base of all data sets: makes loaders of normalised crops from sources of pairs.
 
-A data set is a subclass with one method, :meth:`PairDataModule.source`. Training sees random crops; validation sees a
-fixed set of crops, the same in every epoch and run; evaluation and restoration read whole images from the sources.
+A data set is a subclass with one method, :meth:`PairDataModule.source`. Training uses random crops; validation uses a
+fixed set of crops, the same in every epoch and run; evaluation and restoration read complete images from the sources.
 """
 
 import math
@@ -28,15 +28,15 @@ class PairDataModule(lightning.LightningDataModule):
     Args:
         normalisation: Maps of both images to [-1, 1]; fitted to the training split unless a state was loaded.
         crop: Side of the training crops in pixels.
-        batch_size: Images of one optimiser step, over all processes.
-        crops_per_image: Crops of each training image in an epoch; by default as many as cover its area once.
-        augment: Whether crops are flipped and turned.
+        batch_size: Images per optimiser step, over all processes.
+        crops_per_image: Crops of each training image per epoch; by default as many as cover its area once.
+        augment: Whether crops are flipped and rotated.
         shuffle: Whether each epoch has its own order.
         validation_crops: Number of fixed crops on which the validation loss is computed.
         fit_images: Number of training pairs, evenly spaced, to which the normalisation is fitted.
         num_workers: Processes that prepare batches; 0 suffices while pairs are cached in memory.
         cache_gb: Memory for cached pairs of each split, in 10^9 bytes.
-        seed: Seed of order, crops and turns.
+        seed: Seed of order, crops and augmentation.
 
     Attributes:
         name: Name of the data set in results.
@@ -71,10 +71,10 @@ class PairDataModule(lightning.LightningDataModule):
 
     def source(self, split: str) -> PairSource:
         """Returns the pairs of ``train``, ``val`` or ``test``."""
-        raise NotImplementedError(f"{type(self).__name__} names no source of pairs")
+        raise NotImplementedError(f"{type(self).__name__} does not implement source")
 
     def notes(self, split: str) -> list[str]:
-        """Returns what is not used of a split, and what was guessed; complete once all of its pairs were read."""
+        """Returns what was ignored and guessed in a split; complete once all of its pairs have been read."""
         return []
 
     def pairs(self, split: str) -> CachedPairs:
@@ -96,12 +96,12 @@ class PairDataModule(lightning.LightningDataModule):
         """Says whether the noisy images of a split have clean partners."""
         pairs = self.pairs(split)
         for index in range(len(pairs)):
-            with suppress(UserError):  # a file that cannot be read is reported by whoever needs it
+            with suppress(UserError):  # a file that cannot be read is reported when it is needed
                 return pairs.recorded(index).paired
         return True
 
     def load_normalisation(self, state: dict[str, Any]) -> None:
-        """Takes a fitted normalisation, that of a checkpoint, instead of fitting one."""
+        """Uses the fitted normalisation of a checkpoint instead of fitting one."""
         self.normalisation.load_state(state)
         self._fitted = True
 
@@ -122,8 +122,8 @@ class PairDataModule(lightning.LightningDataModule):
         """Reads the pairs and fits the normalisation; called by Lightning in every process."""
         if stage != "fit":
             return
-        # Every pair is read now: a bad file must not end a training that has run for hours. The search for defects can
-        # wait until an image is used.
+        # Every pair is read now: a damaged file must not end a training after hours. Defects are searched for when an
+        # image is first used.
         for split in ("train", "val"):
             pairs = self.pairs(split)
             smallest = min(
@@ -162,12 +162,12 @@ class PairDataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader:
-        """Returns the fixed validation crops; each process takes every n-th of them."""
+        """Returns the fixed validation crops; each of n processes takes every n-th of them."""
         pairs = self.pairs("val")
         crops = math.ceil(self.validation_crops / len(pairs))
         dataset = CropDataset(pairs, self.normalisation, self.crop, crops, augment=False, seed=0)
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        # Spread over all images, whatever the number of crops, then shared out.
+        # Distributed over all images, whatever the number of crops, then over the processes.
         order = [image * crops + crop for crop in range(crops) for image in range(len(pairs))]
         chosen = order[: max(self.validation_crops, 1)][rank::processes]
         batches = [chosen[k : k + self.batch_size] for k in range(0, len(chosen), self.batch_size)]

@@ -1,10 +1,10 @@
-"""Pairs as training crops: cached, cropped, turned and normalised, each keyed so that it can be made anywhere.
+"""Training crops: cached, cropped, augmented and normalised pairs, reproducible in any process.
 
-A crop is turned as a view of the file's integers and written once, as float, to its place in the batch.
+A crop is flipped and rotated as a view of the integers of the file, and written once, as float, to the batch.
 
-The sampler hands out (epoch, index) instead of an index. Crop, turn and order then are functions of (seed, epoch,
-index) alone: they do not depend on the number of workers or processes, differ between epochs, and are the same again
-after a resume.
+The sampler yields (epoch, index) instead of an index. Crop, augmentation and order are functions of (seed, epoch,
+index) alone: they do not depend on the number of workers or processes, differ between epochs, and are the same after a
+run is resumed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,14 +29,14 @@ SLAB = 64
 
 
 class CachedPairs:
-    """A source that keeps its pairs in memory, up to a limit; what does not fit is read again.
+    """A source that caches its pairs in memory, up to a limit; the others are read again.
 
-    Defective pixels of noisy images are replaced, as ``restore`` does before a network sees them. The search takes far
-    longer than a crop: each image is searched once in a process, when it is first used, and what is replaced in it is
-    remembered, whether or not its pixels are kept.
+    Defective pixels of noisy images are replaced, as in ``restore``. The search takes much longer than a crop, so each
+    image is searched once per process, when it is first used, and the replacements are remembered, whether or not the
+    pixels are cached.
 
     Args:
-        source: Where the pairs come from, with their pixels as they were recorded.
+        source: The pairs, with their pixels as recorded.
         limit_gb: Memory for pairs, in 10^9 bytes.
     """
 
@@ -53,7 +53,7 @@ class CachedPairs:
         return self.sound(index, self.recorded(index))
 
     def recorded(self, index: int) -> Pair:
-        """Returns a pair with its pixels as they were recorded."""
+        """Returns a pair with its pixels as recorded."""
         pair = self._pairs.get(index)
         if pair is None:
             pair = self.source[index]
@@ -64,7 +64,7 @@ class CachedPairs:
         return pair
 
     def repairs(self, index: int, pair: Pair) -> Repairs | None:
-        """Returns what is to be replaced in the noisy image of a recorded pair; ``None`` where nothing is."""
+        """Returns the replacements in the noisy image of a recorded pair; ``None`` if there are none."""
         if index not in self._repairs:
             self._repairs[index] = repairs_of(pair.low)
         return self._repairs[index]
@@ -82,12 +82,12 @@ class CropDataset(Dataset):
     """Random crops of pairs, normalised to about [-1, 1].
 
     Args:
-        source: Pairs of any size that is not below the crop's; their defective pixels are replaced.
+        source: Pairs at least as large as the crops; their defective pixels are replaced.
         normalisation: Fitted maps of both images.
         crop: Side of the square crops in pixels.
-        crops_per_image: Crops of each image in an epoch.
-        augment: Whether crops are flipped and turned, both images alike.
-        seed: Seed of crops and turns.
+        crops_per_image: Crops of each image per epoch.
+        augment: Whether crops are flipped and rotated, both images alike.
+        seed: Seed of crops and augmentation.
     """
 
     def __init__(
@@ -111,14 +111,14 @@ class CropDataset(Dataset):
         """Returns ``low`` and ``high`` with shape (1, crop, crop), and the ``name`` of their pair.
 
         Args:
-            key: (epoch, index), or an index, which is of epoch 0.
+            key: (epoch, index), or an index of epoch 0.
         """
         return {name: values[0] for name, values in self.__getitems__([key]).items()}
 
     def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> dict:
         """Returns a batch: ``low`` and ``high`` with shape (B, 1, crop, crop), and each ``name`` in a list.
 
-        PyTorch's loader asks for whole batches in this way; its ``collate_fn`` then is :func:`as_it_is`.
+        The loader of PyTorch calls this for complete batches if it exists; its ``collate_fn`` is then :func:`as_it_is`.
         """
         batch = {role: torch.empty(len(keys), 1, self.crop, self.crop) for role in ROLES}
         places = zip(*(batch[role].numpy()[:, 0] for role in ROLES), strict=True)
@@ -126,7 +126,7 @@ class CropDataset(Dataset):
         return {**batch, "name": names}
 
     def _fill(self, key: tuple[int, int] | int, places: tuple[np.ndarray, np.ndarray]) -> str:
-        """Writes both images of an item to their places, each with shape (crop, crop); returns its name."""
+        """Writes both images of an item to the batch, each with shape (crop, crop), and returns its name."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = np.random.default_rng((self.seed, epoch, index))
         number = index // self.crops_per_image
@@ -141,8 +141,8 @@ class CropDataset(Dataset):
         y, x = rng.integers(height - self.crop + 1), rng.integers(width - self.crop + 1)
         turn = int(rng.integers(SYMMETRIES)) if self.augment else 0
         if number not in self._scales:
-            whole = self.source.sound(number, pair)
-            self._scales[number] = self.normalisation.scales(whole.low, whole.high)
+            sound = self.source.sound(number, pair)
+            self._scales[number] = self.normalisation.scales(sound.low, sound.high)
         window = np.s_[y : y + self.crop, x : x + self.crop]
         low, high = pair.low[window], pair.high[window]
         if repairs := self.source.repairs(number, pair):
@@ -159,15 +159,15 @@ class CropDataset(Dataset):
 
 
 def as_it_is(batch: Any) -> Any:
-    """Collates nothing: :class:`CropDataset` makes whole batches."""
+    """Returns the batch: :class:`CropDataset` makes complete batches."""
     return batch
 
 
 def _copy(view: np.ndarray, place: np.ndarray) -> None:
     """Copies a view into a float array of its shape.
 
-    An odd quarter turn reads down the columns of the file: in narrow slabs each line of the processor's cache is used
-    up before it is thrown out, which halves the time.
+    A rotation by 90 degrees reads the file column by column: copying narrow slabs uses each line of the processor's
+    cache completely before it is evicted, which halves the time.
     """
     for start in range(0, view.shape[1], SLAB):
         columns = np.s_[:, start : start + SLAB]
@@ -175,10 +175,10 @@ def _copy(view: np.ndarray, place: np.ndarray) -> None:
 
 
 class KeyedBatchSampler(Sampler):
-    """Batches of (epoch, index), shuffled by (seed, epoch), of which each process takes its share.
+    """Batches of (epoch, index), shuffled by (seed, epoch) and distributed over the processes.
 
-    The batch size is that of all processes together, so that one process with 8 and two with 4 see the same batches.
-    Batches that are not full are dropped, unless the set itself is smaller than a batch.
+    The batch size is that of all processes together, so one process with 8 and two with 4 see the same batches.
+    Incomplete batches are dropped, unless the set itself is smaller than a batch.
 
     Args:
         length: Size of the data set.
@@ -187,9 +187,9 @@ class KeyedBatchSampler(Sampler):
         seed: Seed of the order.
         rank: Number of this process.
         processes: Number of processes; it must divide the batch size.
-        position: Tells at the beginning of a pass how many batches of the run were seen before it. Epoch and place in
-            it follow: a pass after a resume goes on inside of the epoch that was interrupted. Lightning's own epoch
-            counters are of no use here: in a checkpoint of the last step they are one ahead.
+        position: Returns, at the beginning of a pass, how many batches the run has seen, which determines the epoch and
+            the position in it: a resumed run continues within the interrupted epoch. Lightning's own epoch counters
+            cannot be used: in a checkpoint of the last step they are one ahead.
 
     Raises:
         UserError: If the processes do not divide the batch size.
@@ -208,7 +208,7 @@ class KeyedBatchSampler(Sampler):
         if batch_size % processes:
             raise UserError(
                 "data.batch_size",
-                f"{batch_size} images cannot be shared evenly by {processes} processes",
+                f"{batch_size} images cannot be distributed evenly over {processes} processes",
                 remedy=f"choose a multiple of {processes}; the batch is that of all processes together",
             )
         self.length, self.batch_size, self.shuffle, self.seed = length, batch_size, shuffle, seed

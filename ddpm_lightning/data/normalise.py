@@ -1,20 +1,20 @@
-r"""Intensities to [-1, 1] and back, by a stored and invertible map.
+r"""Maps intensities to [-1, 1] and back, by a stored and invertible map.
 
-An image is mapped by :math:`2 (I - low) / (high - low) - 1`. The two numbers come from a range given beforehand
-(:class:`FixedRange`) or from percentiles (:class:`Percentile`), of the whole training set or of each image by itself.
-Nothing is clipped: brighter pixels go beyond 1, and the map back is exact.
+An image is mapped by :math:`2 (I - low) / (high - low) - 1`. The two numbers are a given range
+(:class:`FixedRange`) or percentiles (:class:`Percentile`) of the training set or of each image. Nothing is clipped:
+brighter pixels exceed 1, and the inverse map is exact.
 
-Percentiles of a noisy image are set by its noise rather than by its structure. They are therefore better taken from a
-blurred copy (``blur``), which keeps the gain between the low and the high image steady from pair to pair.
+Percentiles of a noisy image depend on its noise more than on its structure. They are therefore computed from a blurred
+copy (``blur``), so that the gain between the low and the high image varies less from pair to pair.
 
-Percentiles of an empty field are those of its noise alone, and would stretch it until it looks like structure. A
-trained model therefore knows how noisy its training images were on the scale of [-1, 1], and the range of a noisier
+Percentiles of an empty field are those of its noise, which they would amplify until it resembles structure. A
+checkpoint therefore records how noisy the training images were on the scale of [-1, 1], and the range of a noisier
 image is widened until its noise is no stronger than that (``most_noise``).
 
-The very same objects serve training, evaluation and restoration: they travel in the checkpoint.
+Training, evaluation and restoration use the same objects, which are stored in the checkpoint.
 
-Networks compute in float32, which holds seven digits. Where an offset takes most of them (a scale of 0.001 around
-10^9), it is subtracted in float64 before, and added back in float64 after.
+Networks compute in float32, which has seven digits. If an offset needs most of them (a scale of 0.001 around 10^9), it
+is subtracted in float64 first, and added in float64 afterwards.
 """
 
 from collections.abc import Iterable
@@ -38,25 +38,25 @@ __all__ = [
     "without_offset",
 ]
 
-#: Below it a clean image is not fitted to its noisy partner.
+#: Minimum correlation of a clean image that is fitted to its noisy partner.
 LEAST_CORRELATION = 0.05
-#: An offset of more than so many times the range of the intensities leaves float32 too few digits for them.
+#: Maximum ratio of offset to range of intensities: beyond it, float32 has too few digits for them.
 FAR = 2**12
-#: Integers beyond it are not exact in float32.
+#: Maximum integer that is exact in float32.
 EXACT = 2**24
-#: A floor up to this share of the training's range darkens nothing: it keeps the division sound where an image has no
-#: range. A range or a noise of more than this share of the intensities is no rounding, and needs no floor.
+#: A floor up to this fraction of the training range only prevents a division by zero for images without a range. A
+#: range or noise above this fraction of the intensities is not due to rounding, and needs no floor.
 NO_FLOOR = 1e-6
 
 
 def without_offset(image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns an image in float32, and what was subtracted before so that float32 can hold its contrast.
+    """Returns an image in float32, and the offset that was subtracted so that float32 can represent its contrast.
 
     Args:
         image: Image with shape (H, W), of any real dtype.
 
     Returns:
-        The image, and its minimum where that was subtracted, else 0.
+        The image, and its minimum if that was subtracted, else 0.
     """
     if image.dtype.kind == "b" or image.dtype.itemsize < 4 or image.dtype == np.float32:
         return image.astype(np.float32), 0.0
@@ -75,7 +75,7 @@ class Scale:
     high: float
 
     def normalise(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Maps intensities to about [-1, 1], float32; into ``out`` where it is given, which may be the image."""
+        """Maps intensities to about [-1, 1], float32; to ``out`` if it is given, which may be the image itself."""
         if self.far:
             result = ((image - np.float64(self.low)) / self.gain - 1).astype(np.float32)
             if out is None:
@@ -88,19 +88,19 @@ class Scale:
         return np.subtract(result, np.float32(1), out=result)
 
     def restore(self, image: Any) -> Any:
-        """Maps numbers of about [-1, 1] back to intensities, in float64 where :attr:`far`; arrays and tensors alike."""
+        """Maps an array or tensor of about [-1, 1] back to intensities, in float64 if :attr:`far`."""
         if self.far:
             image = np.float64(image) if isinstance(image, np.ndarray) else image.double()
         return (image + 1) * ((self.high - self.low) / 2) + self.low
 
     @property
     def far(self) -> bool:
-        """Whether the offset leaves float32 too few digits for the contrast."""
+        """Whether float32 has too few digits for offset and contrast together."""
         return max(abs(self.low), abs(self.high)) > FAR * (self.high - self.low)
 
     @property
     def gain(self) -> float:
-        """Intensities for each unit of the normalised image: what a standard deviation is multiplied with."""
+        """Intensities per unit of the normalised image: the factor of standard deviations."""
         return (self.high - self.low) / 2
 
 
@@ -110,7 +110,7 @@ class Normaliser(Protocol):
     per_image: bool
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
-        """Learns what it needs from training images with shape (H, W)."""
+        """Fits to training images with shape (H, W)."""
         ...
 
     def scale(self, image: np.ndarray, most_noise: float | None = None) -> Scale:
@@ -124,17 +124,17 @@ class Normaliser(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """Returns what was fitted, as plain numbers."""
+        """Returns the fitted numbers."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes back what :meth:`state` returned."""
+        """Restores what :meth:`state` returned."""
         ...
 
 
 @dataclass
 class FixedRange:
-    """One range for all images, given beforehand: (0, 255) is the paper's, for 8-bit files.
+    """A given range for all images: the paper uses (0, 255), for 8-bit files.
 
     Attributes:
         low: Intensity that becomes -1.
@@ -150,18 +150,18 @@ class FixedRange:
             raise ValueError(f"normalisation: high is {self.high}; allowed: above low, which is {self.low}")
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
-        """Learns nothing."""
+        """Does nothing."""
 
     def scale(self, image: np.ndarray, most_noise: float | None = None) -> Scale:
-        """Returns the one map."""
+        """Returns the same map for all images."""
         return Scale(self.low, self.high)
 
     def state(self) -> dict[str, Any]:
-        """Returns nothing: the configuration says it all."""
+        """Returns nothing: the configuration has everything."""
         return {}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes nothing."""
+        """Does nothing."""
 
 
 @dataclass
@@ -171,11 +171,11 @@ class Percentile:
     Attributes:
         lower: Percentile that becomes -1.
         upper: Percentile that becomes 1.
-        per_image: Whether each image has its own scale; otherwise the medians over the training set serve all.
+        per_image: Whether each image has its own scale; otherwise all have the medians over the training set.
         blur: Standard deviation in pixels of a Gaussian blur before the percentiles are taken; 0 for none.
-        floor: Least range of an image, as a share of the training set's median range. It keeps empty fields dark
-            instead of stretching their noise to full scale, and it keeps the division sound. Up to :data:`NO_FLOOR` it
-            does only the latter: an image in other units, however small its numbers, gets the same normalised image.
+        floor: Minimum range of an image, as a fraction of the median range of the training set. It keeps empty fields
+            dark instead of amplifying their noise, and prevents divisions by zero. Up to :data:`NO_FLOOR` it does only
+            the latter: an image in other units, however small its numbers, has the same normalised image.
     """
 
     lower: Percent = 0.1
@@ -199,7 +199,7 @@ class Percentile:
         return float(low) + offset, float(high) + offset
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
-        """Takes the median over the images of either percentile."""
+        """Computes the median of each percentile over the images."""
         found = np.array([self._percentiles(image) for image in images])
         if not len(found):
             raise ValueError("normalisation: there is no image to fit to")
@@ -227,25 +227,25 @@ class Percentile:
         return {} if self.fitted is None else {"low": self.fitted.low, "high": self.fitted.high}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes back the scale of the training set."""
+        """Restores the scale of the training set."""
         self.fitted = Scale(state["low"], state["high"])
 
 
 class PairNormalisation:
-    """The maps of both members of a pair.
+    """The maps of both images of a pair.
 
     Args:
         input: Normaliser of the low images.
-        target: Normaliser of the high images, fitted on its own; ``None`` gives them the scale of their low image. That
-            suits pairs that differ in noise alone: no brightness is left to be guessed, and none is lost.
-        matched: Whether high images without a normaliser are first fitted to their low image, by the gain and offset of
-            least squares: for pairs whose brightness has nothing in common. A network that sees a crop cannot know
-            where percentiles of the whole image lie, and errs in brightness from place to place.
+        target: Normaliser of the high images, fitted separately; ``None`` gives them the scale of their low image:
+            right for pairs that differ in noise alone, because the brightness need not be guessed.
+        matched: Whether high images without a normaliser are first fitted to their low image, by least-squares gain and
+            offset: for pairs of unrelated brightness. A network that sees a crop cannot know the percentiles of the
+            complete image, and its brightness would vary from place to place.
 
     Attributes:
-        target_bounds: Extremes of the normalised high images of the training set: estimates of clean images are
-            clipped to them. (-1, 1) until fitted.
-        input_bounds: The same for the low images: what lies outside was never seen in training.
+        target_bounds: Minimum and maximum of the normalised high images of the training set, to which estimates of
+            clean images are clipped; (-1, 1) until fitted.
+        input_bounds: The same for the low images: values outside were never seen in training.
     """
 
     def __init__(self, input: Normaliser, target: Normaliser | None = None, matched: bool = False) -> None:
@@ -271,15 +271,15 @@ class PairNormalisation:
     def output_scale(self, input_scale: Scale) -> Scale:
         """Returns the map back to intensities of a restored image.
 
-        It is the target's where that is common to all images. Where each target has its own, it cannot be known of
-        a new image, and the input's takes its place: the restored image has the brightness of its input.
+        It is that of the target if all images share it. If each target has its own, that of a new image is unknown, so
+        the scale of the input is used: the restored image has the brightness of its input.
         """
         if self.target is None or self.target.per_image:
             return input_scale
         return self.target.scale(np.zeros((1, 1)))
 
     def state(self) -> dict[str, Any]:
-        """Returns all that was fitted, as plain containers."""
+        """Returns everything that was fitted, as plain containers."""
         return {
             "input": self.input.state(),
             "target": {} if self.target is None else self.target.state(),
@@ -288,7 +288,7 @@ class PairNormalisation:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes back what :meth:`state` returned."""
+        """Restores what :meth:`state` returned."""
         self.input.load_state(state["input"])
         if self.target is not None:
             self.target.load_state(state["target"])
@@ -296,10 +296,10 @@ class PairNormalisation:
 
 
 def matching(scale: Scale, low: np.ndarray, high: np.ndarray) -> Scale:
-    """Returns the map that takes a high image nearest to its normalised low image, in least squares.
+    """Returns the map that brings a high image closest to its normalised low image, in least squares.
 
-    The noise of the low image is no obstacle: it has nothing to do with the high one. Images that have hardly anything
-    in common (:data:`LEAST_CORRELATION`) share the scale of the low one.
+    The noise of the low image does not matter: it is independent of the high image. Images that are hardly correlated
+    (:data:`LEAST_CORRELATION`) share the scale of the low one.
 
     Args:
         scale: Map of the low image.

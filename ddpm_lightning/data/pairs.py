@@ -1,4 +1,4 @@
-"""Pairs of a degraded and a clean image, and where they come from.
+"""Pairs of a degraded and a clean image, and their sources.
 
 Everything that can be trained on or evaluated is a :class:`PairSource`: an indexable, sized collection of
 :class:`Pair`. A folder of TIFFs, a published data set and a simulation differ only in how they make their pairs.
@@ -19,11 +19,11 @@ class Pair:
         low: Degraded image with shape (H, W), in the dtype of its file.
         high: Clean image with shape (H, W), in the dtype of its file.
         name: Identity of the pair within its split; it keys the sampling noise and names rows and files.
-        field: Field of view. Pairs of one field are not independent: splits and intervals go by field.
-        pixel_size: Size of a pixel in µm, or ``None`` where it is not recorded.
-        extra: What only some sources know, such as the truth a simulation was made from.
-        paired: Whether there is a clean partner. Where there is none, ``high`` is the noisy image as well, of which
-            only methods that learn without clean images may make use.
+        field: Field of view. Pairs of one field are not independent: splits and intervals are made by field.
+        pixel_size: Size of a pixel in µm, or ``None`` if it is not recorded.
+        extra: What only some sources provide, such as the truth behind a simulation.
+        paired: Whether there is a clean partner. If not, ``high`` is the noisy image too, and only methods that learn
+            without clean images may use it.
     """
 
     low: np.ndarray

@@ -1,9 +1,8 @@
-"""Training, validation and test sets that share no field of view.
+"""Splits a data set into training, validation and test sets that share no field of view.
 
-Crops, slices and repeated captures of one field show the same structure: a model that saw one of them has seen them
-all. So whole fields are assigned, either by name or by shares. With shares the order of the fields is that of a hash of
-(seed, field): it depends neither on the order of the files nor on what other fields there are, so that new fields do
-not reshuffle the old ones.
+Crops, slices and repeated captures of one field show the same structure: a model that saw one has seen them all. So
+complete fields are assigned, either by name or by fractions. With fractions, fields are ordered by a hash of (seed,
+field), which depends neither on the order of the files nor on other fields: new fields do not reshuffle old ones.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ __all__ = ["SPLITS", "Split", "assign", "check_split", "differences"]
 
 SPLITS = ("train", "val", "test")
 
-#: Shares of the fields ({"train": 8, "val": 1, "test": 1}), or their names ({"val": ["20"], "test": ["19"]}).
+#: Fractions of the fields ({"train": 8, "val": 1, "test": 1}), or their names ({"val": ["20"], "test": ["19"]}).
 Split = Mapping[str, float | Sequence[str | int]]
 
 
@@ -27,13 +26,13 @@ def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.
 
     Args:
         fields: Names of the fields, in any order, with or without repetition.
-        split: For each split its share or the names of its fields. Those not named are shared out; without any shares
-            they are for training.
-        seed: Seed of the assignment by shares.
+        split: For each split its fraction or the names of its fields. Fields that are not named are distributed by the
+            fractions; without any fractions they are used for training.
+        seed: Seed of the assignment by fractions.
         key: Configuration key of ``split``, for errors.
 
     Raises:
-        UserError: If the split cannot be understood, names a field that does not exist, or leaves a part empty.
+        UserError: If the split is invalid, names a field that does not exist, or leaves a part empty.
     """
     fields = sorted(set(map(str, fields)), key=natural)
     shares = check_split(split, key)
@@ -46,10 +45,10 @@ def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.
 
 
 def check_split(split: Split, key: str) -> dict[str, float]:
-    """Returns the shares of a split.
+    """Returns the fractions of a split.
 
     Raises:
-        UserError: If the split cannot be understood.
+        UserError: If the split is invalid.
     """
     allowed = f"for each of {', '.join(SPLITS)} a share or a list of fields, such as train=8 or val=[20]"
     if not split or not set(split) <= set(SPLITS) or any(isinstance(part, str) for part in split.values()):
@@ -88,7 +87,7 @@ def _shared_out(fields: list[str], shares: dict[str, float], seed: int, key: str
     exact = np.array(list(shares.values())) / sum(shares.values()) * len(fields)
     counts = np.maximum(np.floor(exact).astype(int), 1)
     while counts.sum() != len(fields):
-        # Largest remainder: whoever is furthest from its share gives or takes one; nobody goes empty.
+        # Largest remainder: the split furthest from its fraction gives or takes one field; none becomes empty.
         step = 1 if counts.sum() < len(fields) else -1
         lack = (exact - counts) * step - np.where((counts == 1) & (step < 0), np.inf, 0)
         counts[np.argmax(lack)] += step
@@ -98,7 +97,7 @@ def _shared_out(fields: list[str], shares: dict[str, float], seed: int, key: str
 
 
 def differences(found: Mapping[str, int], published: Mapping[str, int]) -> list[str]:
-    """Returns a sentence for each split whose size is not the published one."""
+    """Returns a sentence for each split that differs in size from the published one."""
     return [
         f"{name}: {found.get(name, 0)} pairs, published are {count} ({found.get(name, 0) - count:+d})"
         for name, count in published.items()

@@ -1,12 +1,12 @@
-"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``. Files of one name form a pair, whatever the extension.
+"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``. Files of the same name form a pair, whatever the extension.
 
-A file may be one image, a time series or a z stack: its planes are pairs of their own (``NAME_t3_z0``) and one field of
+A file may be one image, a time series or a z stack: each of its planes is a pair (``NAME_t3_z0``), all of one field of
 view. The planes of a noisy series with a single clean image are repeats: each forms a pair with that image. All
 formats that can be restored are read, also in position folders (``low/Pos0/NAME.tif`` is called ``Pos0_NAME``).
-Without folders of splits, ``low/`` and ``high/`` alone are split by field. Where no clean images exist there is no
-``high/``: methods such as Noise2Void learn from noisy images alone.
+Folders ``low/`` and ``high/`` without splits are split by field. If there are no clean images, ``high/`` is omitted:
+methods such as Noise2Void learn from noisy images alone.
 
-Fields of view are told by a pattern of names, by ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``)
+Fields of view are given by a pattern of names, by ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``)
 or ``index.csv`` (columns ``id`` and ``field``, optionally ``split``) or the ``manifest.json`` of a prepared set beside
 the folders; otherwise each file is a field of its own.
 """
@@ -44,11 +44,11 @@ class FolderPairs:
     """The pairs of one split of a folder.
 
     Args:
-        root: Folder that holds the splits.
+        root: Folder of the splits.
         split: Name of the split.
-        pixel_size: Size of a pixel in µm; by default that of each file, where it has one.
+        pixel_size: Size of a pixel in µm; by default that of each file, if it has one.
         field_pattern: Regular expression whose first group is the field of view in a file name without its suffix.
-        shares: How fields are split where there are no folders of splits; see :func:`assign`.
+        shares: How fields are split if there are no folders of splits; see :func:`assign`.
         seed: Seed of that split.
 
     Raises:
@@ -101,7 +101,7 @@ class FolderPairs:
         """Reads a pair.
 
         Raises:
-            UserError: If a file cannot be read as grey planes, the sizes differ, or an image is constant.
+            UserError: If a file cannot be read as grey planes, sizes differ, or an image is constant.
         """
         number, plane = self.index[index]
         low, high = self.files[number]
@@ -145,13 +145,13 @@ class FolderPairs:
 
 
 def _partners(low: CachedPlanes, high: CachedPlanes) -> bool:
-    """Says whether each noisy plane has a clean one: its own, or the one that all repeats share."""
+    """Says whether each noisy plane has a clean one: its own, or one that all repeats share."""
     same = low.stacked[len(low.stacked) - len(high.stacked) :] == high.stacked
     return same and low.info.plane_shape == high.info.plane_shape
 
 
 def _count(file: CachedPlanes) -> int:
-    """Returns the number of planes; a file that cannot be read counts as one, and says so when it is read."""
+    """Returns the number of planes; a file that cannot be read counts as one, and raises the error when it is read."""
     try:
         return file.planes
     except UserError:
@@ -172,7 +172,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
         if printable(str(inner)) != str(inner):
             raise UserError(path, "has a name that is not UTF-8", remedy="rename the file")
         for image in images_in(path):
-            # These names are also used for files: views, figures.
+            # These names are also used for files of panels.
             name = "_".join((*inner.parts[:-1], stem(image_name(image))))
             if name in files:
                 raise UserError(
@@ -217,7 +217,7 @@ def _table(
 
 
 def _check_splits(table: Path, rows: list[dict[str, str]]) -> None:
-    """Refuses a table that puts one field of view into two splits: scores would be those of images seen in training."""
+    """Rejects a table with one field of view in two splits: scores would be those of images seen in training."""
     split_of: dict[str, str] = {}
     for row in rows:
         field, split = (row["field"] or "").strip(), (row.get("split") or "").strip()
@@ -230,7 +230,7 @@ def _check_splits(table: Path, rows: list[dict[str, str]]) -> None:
 
 
 def _unambiguous(table: Path, rows: list[dict[str, str]], key: str) -> dict[str, str]:
-    """Returns the field of each file; a slip of the pen here would let a field leak from split to split."""
+    """Returns the field of each file; an error in the table could put a field into two splits."""
     fields: dict[str, str] = {}
     for row in rows:
         name, field = row[key], (row["field"] or "").strip()
@@ -246,7 +246,7 @@ def _unambiguous(table: Path, rows: list[dict[str, str]], key: str) -> dict[str,
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    """Reads a table as spreadsheets save it: with a byte-order mark or without, parted by commas or semicolons."""
+    """Reads a table as spreadsheets save it: with or without a byte-order mark, separated by commas or semicolons."""
     try:
         text = table.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -265,7 +265,7 @@ class FolderData(PairDataModule):
     """Pairs of TIFF files of your own.
 
     Args:
-        root: Folder that holds ``{train,val,test}/{low,high}/*.tif``, or ``{low,high}/*.tif``.
+        root: Folder that contains ``{train,val,test}/{low,high}/*.tif``, or ``{low,high}/*.tif``.
         pixel_size: Size of a pixel in µm, if the files do not record it.
         name: Name of the set in results; by default that of the folder.
         field_pattern: Regular expression whose first group is the field of view in a file name without its suffix.
@@ -306,7 +306,7 @@ class FolderData(PairDataModule):
 
     @property
     def facts(self) -> str:
-        """What is known of the set, as Markdown."""
+        """Facts about the set, as Markdown."""
         return f"Pairs of the folder `{self.root}`" + (", split by field of view." if self.flat else ".")
 
     def source(self, split: str) -> PairSource:

@@ -1,4 +1,4 @@
-"""The machinery under the four published sets: facts on a card, preparation once, then a folder of pairs."""
+"""The base of the four published sets: a card of facts, the preparation, and the prepared folder of pairs."""
 
 import hashlib
 import json
@@ -34,27 +34,27 @@ ZENODO = "Zenodo record 14215838 (https://zenodo.org/records/14215838)"
 #: Folders of splits in the layout that the code of the paper reads.
 RELEASE_SPLITS = {"train": "train", "validate": "val", "val": "val", "test": "test"}
 
-#: Files that are looked into for archives inside of archives.
+#: Files that may be archives inside an archive.
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".rar"}
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a published set.
+    """Facts about a published set.
 
     Attributes:
         name: Name in configurations and results.
-        title: What it is, in a sentence.
+        title: Description in one sentence.
         modality: Microscopes of the low and the high image.
         sample: Specimen and label.
-        pixel_size: Size of a pixel in µm, or ``None`` where it is not known.
+        pixel_size: Size of a pixel in µm, or ``None`` if unknown.
         sizes: Pairs of each split in the paper.
         source: Where it is published.
         citation: What to cite.
-        licence: Terms of use, as far as they are known.
+        licence: Terms of use, as far as known.
         unknown: What could not be found out.
-        remote: File that holds it.
-        layouts: Layouts in which it comes.
+        remote: The published file.
+        layouts: Layouts in which it is published.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Card:
 
     @property
     def facts(self) -> str:
-        """All of it as a Markdown list."""
+        """The card as a Markdown list."""
         size = "not known" if self.pixel_size is None else f"{self.pixel_size * 1000:g} nm"
         sizes = ", ".join(f"{count} {split}" for split, count in self.sizes.items())
         lines = [
@@ -93,8 +93,8 @@ class PublishedData(PairDataModule):
     Args:
         root: Folder that the preparation fills.
         preparation: How images become pairs.
-        archive: File or folder obtained by hand, instead of the download.
-        mirrors: Addresses of folders that hold the published files, tried first.
+        archive: File or folder that was downloaded by hand.
+        mirrors: Addresses of folders with the published files, tried first.
         degradations: Further degradations of the low images, in order, or by name.
         settings: Settings of :class:`PairDataModule`.
     """
@@ -121,7 +121,7 @@ class PublishedData(PairDataModule):
 
     @property
     def facts(self) -> str:
-        """What is known of the set, as Markdown."""
+        """Facts about the set, as Markdown."""
         return self.card.facts
 
     def source(self, split: str) -> PairSource:
@@ -134,7 +134,7 @@ class PublishedData(PairDataModule):
         return degraded(FolderPairs(self.root, split, self.card.pixel_size), self.degradations, split)
 
     def manifest(self) -> dict[str, Any]:
-        """Returns what the set was made from.
+        """Returns the manifest of the prepared set.
 
         Raises:
             UserError: If it was not prepared.
@@ -149,23 +149,23 @@ class PublishedData(PairDataModule):
         return manifest
 
     def prepare(self, on_error: str = "skip", progress: Report | None = None) -> dict[str, Any]:
-        """Downloads, unpacks, registers, cuts and splits; what is done already is not done again.
+        """Downloads, unpacks, registers, crops and splits; finished steps are not repeated.
 
         Args:
             on_error: Whether to ``skip`` pairs that cannot be used, or ``stop`` at the first.
-            progress: Told what is being done.
+            progress: Called with the progress of each step.
 
         Returns:
             The manifest.
 
         Raises:
-            UserError: If the set cannot be had, or its files cannot be used.
+            UserError: If the set cannot be obtained, or its files cannot be used.
         """
         made = [self.root / "source", *(p for p in (self.root, *self.root.parents) if not p.exists())]
         try:
             return self._prepare(on_error, progress)
         finally:
-            # Also where an archive was refused; a folder that holds a download is not empty, and stays.
+            # Also if an archive was refused; a folder with a download is not empty, and is kept.
             for folder in made:
                 with suppress(OSError):
                     folder.rmdir()
@@ -219,7 +219,7 @@ class PublishedData(PairDataModule):
         return fetch(remote, self.root / "source", self.mirrors, progress)
 
     def _unpacked(self, archive: Path, digest: str) -> Path:
-        """Returns the folder of the unpacked archive; archives inside of it are unpacked beside themselves."""
+        """Returns the folder of the unpacked archive; archives inside it are unpacked beside themselves."""
         folder = self.root / "source" / f"unpacked-{digest[:12]}"
         if not folder.is_dir():
             unpack(archive, folder)

@@ -1,8 +1,8 @@
 """Simulated pairs: any number of them, with the truth behind each, and nothing to download.
 
-Every pair is drawn from its own seed sequence (seed, split, index), so it is the same whatever the order of
-access and the number of workers. The specimen and each of the noisy images have streams of their own: leaving
-out the extras or asking for another dose changes nothing else.
+Every pair has its own seed sequence (seed, split, index), so it does not depend on the order of access or the number of
+workers. The specimen and each noisy image have separate random streams: omitting the extras or changing the dose
+changes nothing else.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class SimulatedPairs(LazyPairs):
     - ``truth``: geometry in pixels, as described by the structure;
     - ``emitters``: the clean image without noise with shape (H, W), float32, in the units of ``high``;
     - ``low_second``, ``high_second``: second recordings with independent noise;
-    - ``parameters``: the drawn numbers.
+    - ``parameters``: the random parameters.
 
     Args:
         specimen: ``microtubules``, ``mitochondria``, ``synapses`` or ``zebrafish``.
@@ -46,7 +46,7 @@ class SimulatedPairs(LazyPairs):
         seed: Seed of the whole set.
         dose: Factor on the photons of the degraded image.
         degradations: Degradations of the low image, in order; see ``simulation/degradations.py``.
-        cache: Folder that keeps the pairs once drawn, or ``None``.
+        cache: Folder that caches the pairs, or ``None``.
         extras: Whether to fill ``Pair.extra``; training does not need it.
     """
 
@@ -73,7 +73,7 @@ class SimulatedPairs(LazyPairs):
         recipe = (specimen, split, size, seed, dose, self.degradations, extras)
         super().__init__(split, count, size, seed, recipe, cache, pixel_size=self.twin.pixel / 1000)
 
-    def _draw(self, index: int) -> dict[str, Any]:
+    def _simulate(self, index: int) -> dict[str, Any]:
         root = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])
         streams = _Streams(*root.spawn(5))
         exposure = expose(self.twin, np.random.default_rng(streams.specimen), self.size, self.extras)

@@ -1,4 +1,4 @@
-"""Simulated specimens under microscopes of all kinds: for models that shall denoise what they never saw."""
+"""Simulated specimens under microscopes of all kinds: for models that are applied to unknown specimens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +21,7 @@ __all__ = ["RecordedPairs", "SimulatedDenoising"]
 class RecordedPairs(LazyPairs):
     """Noisy and clean images; the specimens take turns.
 
-    Every pair is drawn from its own seed sequence (world, split, index).
+    Every pair has its own seed sequence (dataset seed, split, index).
 
     Args:
         specimens: Names of twins.
@@ -29,8 +29,8 @@ class RecordedPairs(LazyPairs):
         count: Number of pairs.
         size: Side of the images in pixels.
         dataset_seed: Seed of the whole set.
-        microscope: What is drawn, and from where.
-        cache: Folder that keeps the pairs once drawn, or ``None``.
+        microscope: Ranges of the random microscopes.
+        cache: Folder that caches the pairs, or ``None``.
     """
 
     def __init__(
@@ -50,22 +50,22 @@ class RecordedPairs(LazyPairs):
         recipe = ("denoising", self.specimens, split, size, dataset_seed, asdict(self.microscope))
         super().__init__(split, count, size, dataset_seed, recipe, cache)
 
-    def _draw(self, index: int) -> dict[str, Any]:
+    def _simulate(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
         low, high = self.microscope(self.specimens[index % len(self.specimens)], rng, self.size)
         return {"low": low, "high": high}
 
 
 class SimulatedDenoising(PairDataModule):
-    """:class:`RecordedPairs` as a data module. Intensities have nothing in common: take the normalisation ``image``.
+    """:class:`RecordedPairs` as a data module. Intensities are unrelated: use the normalisation ``image``.
 
     Args:
         specimens: Names of simulated sets.
         counts: Number of pairs of each split.
         size: Side of the images in pixels.
         microscope: Settings of :class:`AnyMicroscope`.
-        cache: Folder that keeps generated pairs, or ``None``.
-        dataset_seed: Seed of the simulated world.
+        cache: Folder that caches generated pairs, or ``None``.
+        dataset_seed: Seed of the simulated specimens.
         settings: Settings of :class:`PairDataModule`.
     """
 
@@ -88,7 +88,7 @@ class SimulatedDenoising(PairDataModule):
 
     @property
     def facts(self) -> str:
-        """What is known of the set, as Markdown."""
+        """Facts about the set, as Markdown."""
         specimens = ", ".join(self.specimens)
         made = f"Simulated {specimens} under random microscopes, dataset seed {self.dataset_seed}."
         return f"{made} No microscope was involved."

@@ -1,4 +1,4 @@
-"""All simulated sets at several doses in one: for models that shall meet images of many kinds."""
+"""All simulated sets at several doses in one: for models that are applied to many kinds of images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ class Interleaved:
     """Several sources in turn: the first pair of each, then the second of each, and so on.
 
     Args:
-        sources: Sources by name, all of the same size; the name is put before those of the pairs.
+        sources: Sources by name, all of the same size; it is the prefix of the names of the pairs.
 
     Raises:
         ValueError: If the sizes differ, or there is no source.
@@ -47,7 +47,7 @@ class Interleaved:
 class SimulatedMixture(PairDataModule):
     """Pairs of several simulated sets at several doses, in turn.
 
-    Intensities of the sets have nothing in common: take the normalisation ``image``.
+    Intensities of the sets are unrelated: use the normalisation ``image``.
 
     Args:
         specimens: Names of simulated sets.
@@ -55,8 +55,8 @@ class SimulatedMixture(PairDataModule):
         counts: Number of pairs of each split; a multiple of the number of specimens times that of doses.
         size: Side of the images in pixels.
         degradations: Further degradations of the low images.
-        cache: Folder that keeps generated pairs, or ``None``.
-        dataset_seed: Seed of the simulated world.
+        cache: Folder that caches generated pairs, or ``None``.
+        dataset_seed: Seed of the simulated specimens.
         settings: Settings of :class:`PairDataModule`.
 
     Raises:
@@ -90,12 +90,12 @@ class SimulatedMixture(PairDataModule):
 
     @property
     def facts(self) -> str:
-        """What is known of the set, as Markdown."""
+        """Facts about the set, as Markdown."""
         kinds = ", ".join(f"{specimen} at dose {dose:g}" for dose, specimen in self.kinds)
         return f"Simulated, dataset seed {self.dataset_seed}: {kinds}. No microscope was involved."
 
     def source(self, split: str) -> Interleaved:
-        """Returns the pairs of a split; each kind shows specimens of its own."""
+        """Returns the pairs of a split; each kind has its own specimens."""
         each = self.counts[split] // len(self.kinds)
         return Interleaved(
             {
@@ -104,7 +104,7 @@ class SimulatedMixture(PairDataModule):
                     split,
                     each,
                     self.size,
-                    # Another world for each kind: the same specimen at two doses would teach less than two specimens.
+                    # Another seed for each kind: two specimens are more instructive than one at two doses.
                     self.dataset_seed * len(self.kinds) + number,
                     dose,
                     self.degradations,

@@ -13,7 +13,7 @@ __all__ = ["SimulatedData"]
 
 
 class SimulatedData(PairDataModule):
-    """Pairs made from physics, seeded for each image.
+    """Pairs from a physical simulation, with a seed for each image.
 
     Args:
         specimen: ``microtubules``, ``mitochondria``, ``synapses`` or ``zebrafish``.
@@ -22,8 +22,8 @@ class SimulatedData(PairDataModule):
         dose: Factor on the photons of the low images.
         degradations: Further degradations of the low images, in order, or by name. Those of the light come before
             the detector, those of the electronics after it.
-        cache: Folder that keeps generated pairs, or ``None``.
-        dataset_seed: Seed of the simulated world; apart from the seed of the run, so that all runs see the same images.
+        cache: Folder that caches generated pairs, or ``None``.
+        dataset_seed: Seed of the simulated specimens; apart from the seed of the run, so all runs see the same images.
         settings: Settings of :class:`PairDataModule`.
     """
 
@@ -45,7 +45,7 @@ class SimulatedData(PairDataModule):
 
     @property
     def facts(self) -> str:
-        """What is known of the set, as Markdown."""
+        """Facts about the set, as Markdown."""
         settings = f"dataset seed {self.dataset_seed}, dose {self.dose:g}"
         return f"Simulated {self.specimen}, {settings}: no microscope was involved."
 

@@ -1,4 +1,4 @@
-"""Pairs that are drawn when they are asked for, and kept where there is a folder for them."""
+"""Simulated pairs that are made on demand, and optionally cached on disk."""
 
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,18 @@ from ddpm_lightning.utils.errors import UserError
 
 
 class LazyPairs:
-    """Base of the simulated pairs; each is a field of view of its own, named by its number.
+    """Base of simulated pairs; each is a separate field of view, named by its number.
 
-    A subclass says how pair ``index`` is drawn, whatever was drawn before (:meth:`_draw`).
+    A subclass makes pair ``index``, independently of other pairs (:meth:`_simulate`).
 
     Args:
         split: ``train``, ``val`` or ``test``; the splits share no image.
         count: Number of pairs.
         size: Side of the images in pixels.
         seed: Seed of the whole set.
-        recipe: Everything that decides their content; see :class:`PairCache`.
-        cache: Folder that keeps the pairs once drawn, or ``None``.
-        pixel_size: Size of a pixel in µm, or ``None`` where it means nothing.
+        recipe: Everything that determines their content; see :class:`PairCache`.
+        cache: Folder that caches the pairs, or ``None``.
+        pixel_size: Size of a pixel in µm, or ``None`` if it has no meaning.
 
     Raises:
         UserError: If the split is unknown or a number out of range.
@@ -57,10 +57,10 @@ class LazyPairs:
         if not -self.count <= index < self.count:
             raise IndexError(f"pair {index} of {self.count}")
         index %= self.count
-        content = self._draw(index) if self.cache is None else self.cache.get(index, self._draw)
+        content = self._simulate(index) if self.cache is None else self.cache.get(index, self._simulate)
         low, high, name = content.pop("low"), content.pop("high"), f"{index:05d}"
         return Pair(low, high, name, field=name, pixel_size=self.pixel_size, extra=content)
 
-    def _draw(self, index: int) -> dict[str, Any]:
+    def _simulate(self, index: int) -> dict[str, Any]:
         """Returns ``low`` and ``high`` with shape (H, W), and what belongs into ``Pair.extra``."""
-        raise NotImplementedError(f"{type(self).__name__} samples nothing")
+        raise NotImplementedError(f"{type(self).__name__} does not implement _simulate")
