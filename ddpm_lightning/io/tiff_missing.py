@@ -5,7 +5,7 @@ The stored planes are used if they form a complete part of the stack. A note say
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -143,26 +143,23 @@ def differing_page(tif: TiffFile, pages: Iterable[TiffPage | TiffFrame | None]) 
 
 def _layout(tif: TiffFile, offset: int) -> bytes:
     """Returns the raw tag entries of a page that define the size and type of its pixels."""
-    end = _end_of_tags(tif, offset)
-    tif.filehandle.seek(offset + tif.tiff.tagnosize)
-    table = tif.filehandle.read(end - offset - tif.tiff.tagnosize)
-    size, code = tif.tiff.tagsize, f"{tif.byteorder}H"
-    entries = (table[at : at + size] for at in range(0, len(table) - size + 1, size))
-    return b"".join(entry for entry in entries if struct.unpack_from(code, entry)[0] in LAYOUT)
+    return b"".join(entry for code, entry in _tags(tif, offset) if code in LAYOUT)
+
+
+def _tags(tif: TiffFile, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Yields code and raw entry of each tag of a page."""
+    end, start, size = _end_of_tags(tif, offset), offset + tif.tiff.tagnosize, tif.tiff.tagsize
+    tif.filehandle.seek(start)
+    table = tif.filehandle.read(end - start)
+    for at in range(0, len(table) - size + 1, size):
+        entry = table[at : at + size]
+        yield struct.unpack_from(f"{tif.byteorder}H", entry)[0], entry
 
 
 def lost_tags(tif: TiffFile) -> list[Note]:
     """Returns a note on the tags of the first page whose values are beyond the end of the file."""
-    page, format = tif.pages.first, tif.tiff
-    end = _end_of_tags(tif, page.offset)
-    start = page.offset + format.tagnosize
-    tif.filehandle.seek(start)
-    table = tif.filehandle.read(end - start)
-    codes = {
-        struct.unpack_from(f"{tif.byteorder}H", table, at)[0]
-        for at in range(0, len(table) - format.tagsize + 1, format.tagsize)
-    }
-    lost = sorted(codes - {tag.code for tag in page.tags})
+    page = tif.pages.first
+    lost = sorted({code for code, _ in _tags(tif, page.offset)} - {tag.code for tag in page.tags})
     if not lost:
         return []
     names = ", ".join(TIFF.TAGS.get(code, str(code)) for code in lost)

@@ -9,8 +9,8 @@ import tifffile
 from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
 from ddpm_lightning.utils.errors import UserError
+from tests.io.tiffs import GREY
 
-GREY = {"photometric": "minisblack"}
 HEAD = '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
 
 

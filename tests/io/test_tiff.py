@@ -8,27 +8,15 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter, read_image, read_info
+from ddpm_lightning.io.tiff import TiffStack, read_image, read_info
 from ddpm_lightning.utils.errors import UserError
-
-GREY = {"photometric": "minisblack"}
-
-
-def random(shape, dtype="uint16", seed=0):
-    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
-
-
-def copy(source, target, change=lambda plane: plane, **options):
-    with TiffStack(source) as stack, TiffStackWriter(target, stack.info, **options) as writer:
-        for plane in stack:
-            writer.write(change(plane))
-
+from tests.io.tiffs import GREY, copy, random
 
 # Reading
 
 
 def test_read_image_gives_the_plane_in_native_byte_order(tmp_path):
-    pixels = random((7, 5))
+    pixels = random(7, 5)
     tifffile.imwrite(tmp_path / "a.tif", pixels[None, None], byteorder=">", **GREY)
     image = read_image(tmp_path / "a.tif")
     np.testing.assert_array_equal(image, pixels)
@@ -56,7 +44,7 @@ def test_real_files_are_read_as_pillow_reads_them(shared):
     ],
 )
 def test_axes_are_those_of_the_file(tmp_path, shape, options, axes):
-    pixels = random(shape)
+    pixels = random(*shape)
     tifffile.imwrite(tmp_path / "a.tif", pixels, **GREY, **options)
     with TiffStack(tmp_path / "a.tif") as stack:
         assert stack.info.axes == axes
@@ -65,7 +53,7 @@ def test_axes_are_those_of_the_file(tmp_path, shape, options, axes):
 
 @pytest.mark.parametrize(("planar", "axis"), [("contig", -1), ("separate", 0)])
 def test_grey_samples_of_a_pixel_are_channels(tmp_path, planar, axis):
-    pixels = random((2, 9, 8))
+    pixels = random(2, 9, 8)
     tifffile.imwrite(tmp_path / "a.tif", np.moveaxis(pixels, 0, axis), planarconfig=planar, **GREY)
     with TiffStack(tmp_path / "a.tif") as stack:
         assert (stack.info.axes, stack.info.shape) == ("CYX", (2, 9, 8))
@@ -76,7 +64,7 @@ def test_grey_samples_of_a_pixel_are_channels(tmp_path, planar, axis):
 
 
 def test_twelve_bits_packed_or_stated_are_known(tmp_path):
-    pixels = random((9, 8)) * 16
+    pixels = random(9, 8) * 16
     bits = np.unpackbits(pixels.astype(">u2").view("uint8").reshape(9, 8, 2), axis=-1)[..., 4:]
     tifffile.imwrite(
         tmp_path / "packed.tif", np.packbits(bits.reshape(9, 96), axis=-1), metadata=None, **GREY
@@ -91,7 +79,7 @@ def test_twelve_bits_packed_or_stated_are_known(tmp_path):
 
 
 def test_zero_is_white_is_turned_on_reading_and_turned_back_on_writing(tmp_path):
-    pixels = random((9, 8), "uint8")
+    pixels = random(9, 8, dtype="uint8")
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), 255 - pixels)
     copy(tmp_path / "a.tif", tmp_path / "b.tif")
@@ -102,16 +90,16 @@ def test_zero_is_white_is_turned_on_reading_and_turned_back_on_writing(tmp_path)
 
 def test_of_several_images_the_first_is_taken_and_the_others_named(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
-        tif.write(random((9, 8)), **GREY)
-        tif.write(random((4, 4)), **GREY)
+        tif.write(random(9, 8), **GREY)
+        tif.write(random(4, 4), **GREY)
     with TiffStack(tmp_path / "a.tif") as stack:
         (note,) = stack.notes
-        np.testing.assert_array_equal(stack.plane(0), random((9, 8)))
+        np.testing.assert_array_equal(stack.plane(0), random(9, 8))
     assert (note.kind, note.count) == ("left_aside", 1) and "(4, 4)" in note.text
 
 
 def test_of_a_pyramid_the_full_resolution_is_taken(tmp_path):
-    pixels = random((64, 48))
+    pixels = random(64, 48)
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
         tif.write(pixels, subifds=1, metadata={"axes": "YX"})
         tif.write(pixels[::2, ::2], subfiletype=1)
@@ -121,7 +109,7 @@ def test_of_a_pyramid_the_full_resolution_is_taken(tmp_path):
 
 
 def test_one_file_of_a_set_of_ome_files_is_read_for_itself(tmp_path):
-    pixels = random((2, 9, 8))
+    pixels = random(2, 9, 8)
     tifffile.imwrite(
         tmp_path / "0.ome.tif", pixels, metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
     )
@@ -142,7 +130,7 @@ def test_one_file_of_a_set_of_ome_files_is_read_for_itself(tmp_path):
 
 @pytest.mark.parametrize("choice", [1, "gfp", ["gfp"], "1"])
 def test_one_channel_by_index_or_name(tmp_path, choice):
-    pixels = random((2, 3, 2, 9, 8))
+    pixels = random(2, 3, 2, 9, 8)
     names = {"Name": ["dapi", "gfp", "rfp"]}
     tifffile.imwrite(
         tmp_path / "a.ome.tif",
@@ -156,7 +144,7 @@ def test_one_channel_by_index_or_name(tmp_path, choice):
 
 
 def test_several_channels_come_in_the_order_asked_for(tmp_path):
-    pixels = random((2, 3, 9, 8))
+    pixels = random(2, 3, 9, 8)
     tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata={"axes": "TCYX"})
     with TiffStack(tmp_path / "a.tif", channels=[2, 0]) as stack:
         np.testing.assert_array_equal(np.stack(list(stack)).reshape(2, 2, 9, 8), pixels[:, [2, 0]])
@@ -173,7 +161,7 @@ def test_several_channels_come_in_the_order_asked_for(tmp_path):
     ],
 )
 def test_channels_named_by_numbers(tmp_path, choice, names):
-    pixels, all_names = random((3, 9, 8)), ["405", "488", "561"]
+    pixels, all_names = random(3, 9, 8), ["405", "488", "561"]
     tifffile.imwrite(
         tmp_path / "a.ome.tif", pixels, metadata={"axes": "CYX", "Channel": {"Name": all_names}}, **GREY
     )
@@ -185,7 +173,7 @@ def test_channels_named_by_numbers(tmp_path, choice, names):
 
 
 def test_a_number_that_is_a_name_is_no_index(tmp_path):
-    pixels = random((3, 9, 8))
+    pixels = random(3, 9, 8)
     metadata = {"axes": "CYX", "Channel": {"Name": ["2", "0", "2"]}}
     tifffile.imwrite(tmp_path / "a.ome.tif", pixels, metadata=metadata, **GREY)
     with TiffStack(tmp_path / "a.ome.tif", channels=0) as stack:
@@ -197,7 +185,7 @@ def test_a_number_that_is_a_name_is_no_index(tmp_path):
 @pytest.mark.parametrize("choice", ["Gfp", "gfp ", " GFP", "GFB"])
 def test_a_name_that_is_nearly_right_is_suggested(tmp_path, choice):
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
-    tifffile.imwrite(tmp_path / "a.ome.tif", random((2, 9, 8)), metadata=metadata, **GREY)
+    tifffile.imwrite(tmp_path / "a.ome.tif", random(2, 9, 8), metadata=metadata, **GREY)
     with pytest.raises(UserError, match="did you mean 'GFP'"):
         TiffStack(tmp_path / "a.ome.tif", channels=choice)
 
@@ -205,7 +193,7 @@ def test_a_name_that_is_nearly_right_is_suggested(tmp_path, choice):
 @pytest.mark.parametrize("choice", [3, -1, "cy5", [], [1, 1]])
 def test_a_channel_that_is_not_there(tmp_path, choice):
     tifffile.imwrite(
-        tmp_path / "a.tif", random((3, 9, 8)), imagej=True, metadata={"axes": "CYX", "Labels": list("abc")}
+        tmp_path / "a.tif", random(3, 9, 8), imagej=True, metadata={"axes": "CYX", "Labels": list("abc")}
     )
     with pytest.raises(UserError, match=r"(?s)channels=.*indices 0 to 2 or names a, b, c"):
         TiffStack(tmp_path / "a.tif", channels=choice)
@@ -215,12 +203,12 @@ def test_a_channel_that_is_not_there(tmp_path, choice):
 
 
 def truncated(path, keep=0.6, **options):
-    tifffile.imwrite(path, random((32, 32)), **GREY, **options)
+    tifffile.imwrite(path, random(32, 32), **GREY, **options)
     path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
 
 
 def damaged(path):
-    tifffile.imwrite(path, random((32, 32)), compression="zlib", **GREY)
+    tifffile.imwrite(path, random(32, 32), compression="zlib", **GREY)
     with tifffile.TiffFile(path) as tif:
         start = tif.pages[0].dataoffsets[0]
     data = bytearray(path.read_bytes())
@@ -229,17 +217,17 @@ def damaged(path):
 
 
 def never_written(path):
-    tifffile.imwrite(path, random((32, 32)), compression="zlib", **GREY)
+    tifffile.imwrite(path, random(32, 32), compression="zlib", **GREY)
     with tifffile.TiffFile(path, mode="r+") as tif:
         tif.pages[0].tags["StripByteCounts"].overwrite(0)
 
 
 def crossed_axes(path):
-    tifffile.imwrite(path, random((9, 8, 6)), metadata={"axes": "YXZ"}, **GREY)
+    tifffile.imwrite(path, random(9, 8, 6), metadata={"axes": "YXZ"}, **GREY)
 
 
 def with_value(value):
-    pixels = random((9, 8), "float32")
+    pixels = random(9, 8, dtype="float32")
     pixels[3, 3] = value
     return lambda path: tifffile.imwrite(path, pixels, **GREY)
 
@@ -253,7 +241,7 @@ BAD = {
     "folder": (lambda path: path.mkdir(), "a folder"),
     "zero bytes": (lambda path: path.touch(), "0 bytes"),
     "text": (lambda path: path.write_text("not an image, but long enough"), "not a TIFF"),
-    "png": (lambda path: Image.fromarray(random((9, 8), "uint8")).save(path, "png"), "not a TIFF"),
+    "png": (lambda path: Image.fromarray(random(9, 8, dtype="uint8")).save(path, "png"), "not a TIFF"),
     "header only": (lambda path: path.write_bytes(b"II*\0\0\0\0\0"), "without an image"),
     "half a header": (lambda path: path.write_bytes(b"II*"), "cannot be read"),
     "truncated": (truncated, "truncated"),
@@ -263,16 +251,16 @@ BAD = {
     "truncated, pages": (lambda path: truncated(path, metadata=None, compression="lzw"), "truncated"),
     "damaged": (damaged, "cannot be read"),
     "never written": (never_written, "never written"),
-    "rgb": (image(random((9, 8, 3), "uint8"), photometric="rgb"), "colour image .RGB"),
-    "rgb planes": (image(random((3, 9, 8)), photometric="rgb"), "colour image .RGB"),
-    "cmyk": (image(random((9, 8, 4), "uint8"), photometric="separated"), "colour image .SEPARATED"),
-    "indexed": (image(random((9, 8), "uint8"), colormap=random((3, 256))), "indexed colour"),
-    "complex": (image(random((9, 8), "complex64"), **GREY), "type complex64"),
-    "mask": (image(random((9, 8), "bool"), **GREY), "type bool"),
+    "rgb": (image(random(9, 8, 3, dtype="uint8"), photometric="rgb"), "colour image .RGB"),
+    "rgb planes": (image(random(3, 9, 8), photometric="rgb"), "colour image .RGB"),
+    "cmyk": (image(random(9, 8, 4, dtype="uint8"), photometric="separated"), "colour image .SEPARATED"),
+    "indexed": (image(random(9, 8, dtype="uint8"), colormap=random(3, 256)), "indexed colour"),
+    "complex": (image(random(9, 8, dtype="complex64"), **GREY), "type complex64"),
+    "mask": (image(random(9, 8, dtype="bool"), **GREY), "type bool"),
     "nan": (with_value(np.nan), "1 NaN or infinite"),
     "infinite": (with_value(np.inf), "1 NaN or infinite"),
     "beyond float32": (image(np.array([[0, -1e300]])), "up to 1e\\+300.*\n.*at most 1e\\+18"),
-    "stack": (image(random((3, 9, 8)), **GREY), "stack of 3 planes"),
+    "stack": (image(random(3, 9, 8), **GREY), "stack of 3 planes"),
     "crossed axes": (crossed_axes, "axes YXZ"),
     "empty": (image(np.zeros((0, 8), "uint8"), **GREY), "empty image"),
 }
@@ -292,7 +280,7 @@ def test_bad_files_are_named_with_a_way_out(tmp_path, make, found):
 @pytest.mark.parametrize("options", [{"compression": "zlib"}, {"tile": (16, 16)}, {}])
 def test_a_cut_file_is_noticed_before_any_plane_is_read(tmp_path, options):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, random((32, 32)), **GREY, **options)
+    tifffile.imwrite(path, random(32, 32), **GREY, **options)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="truncated: .* bytes, but the pixels end"):
         read_info(path)
@@ -300,14 +288,14 @@ def test_a_cut_file_is_noticed_before_any_plane_is_read(tmp_path, options):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_file_without_permission(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", random((9, 8)), **GREY)
+    tifffile.imwrite(tmp_path / "a.tif", random(9, 8), **GREY)
     (tmp_path / "a.tif").chmod(0)
     with pytest.raises(UserError, match="no permission"):
         read_image(tmp_path / "a.tif")
 
 
 def test_a_codec_that_is_not_installed_is_named(tmp_path):
-    tifffile.imwrite(tmp_path / "a.tif", random((9, 8)), compression="zstd", **GREY)
+    tifffile.imwrite(tmp_path / "a.tif", random(9, 8), compression="zstd", **GREY)
     code = (
         "import sys; sys.modules['imagecodecs'] = None\n"
         "from ddpm_lightning.io.tiff import read_image\n"

@@ -9,8 +9,8 @@ import tifffile
 from ddpm_lightning.io import tiff
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter, read_info
+from tests.io.tiffs import GREY
 
-GREY = {"photometric": "minisblack"}
 LUTS = [np.random.default_rng(seed).integers(0, 256, (3, 256), np.uint8) for seed in range(3)]
 IMAGEJ = {"imagej": True, "resolution": (5, 4)}
 CHANNELS = {

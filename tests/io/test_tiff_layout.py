@@ -5,28 +5,17 @@ import pytest
 import tifffile
 
 from ddpm_lightning.io.cached_planes import CachedPlanes
-from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
+from ddpm_lightning.io.tiff import TiffStack
 from ddpm_lightning.utils.errors import UserError
-
-GREY = {"photometric": "minisblack"}
-
-
-def random(*shape, dtype="uint16", seed=0):
-    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
+from tests.io.tiffs import GREY, copied, random
 
 
-def copied(path):
-    """Reads the planes of a file, writes them to another, and returns them with the description and the notes."""
-    out = path.with_name(f"copy_{path.name}")
-    with TiffStack(path) as stack, TiffStackWriter(out, stack.info) as writer:
-        planes = list(stack)
-        for plane in planes:
-            writer.write(plane)
-    with tifffile.TiffFile(out) as tif:
-        np.testing.assert_array_equal(tif.asarray().reshape(-1, *planes[0].shape), planes)
-        assert (tif.series[0].axes, tif.series[0].shape) == (stack.info.axes, stack.info.shape)
-        assert len(tif.series) == 1
-    return np.stack(planes), stack.info, stack.notes
+def read(path):
+    """Copies a file, and returns its planes, their description and the notes."""
+    planes, stack, series = copied(path)
+    assert (series[0].axes, series[0].shape) == (stack.info.axes, stack.info.shape)
+    assert len(series) == 1
+    return planes, stack.info, stack.notes
 
 
 APPENDED = {
@@ -47,7 +36,7 @@ def test_equal_pages_that_were_appended_one_by_one(tmp_path, options):
     each = {key: value for key, value in options.items() if key not in once}
     for number, page in enumerate(pixels):
         tifffile.imwrite(path, page, append=number > 0, **GREY, **each, **({} if number else once))
-    planes, info, notes = copied(path)
+    planes, info, notes = read(path)
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, info.shape) == ("IYX", (4, 40, 36))
     assert [note.kind for note in notes] in ([], ["guessed"])  # a plain stack of pages is no guess
@@ -64,7 +53,7 @@ def test_appended_pages_of_different_compression_come_in_their_order(tmp_path):
         path.unlink(missing_ok=True)
         for page, codec in zip(pixels, codecs, strict=True):
             tifffile.imwrite(path, page, append=path.exists(), compression=codec, metadata=metadata, **GREY)
-        planes, info, (note,) = copied(path)
+        planes, info, (note,) = read(path)
         np.testing.assert_array_equal(planes, pixels)
         assert (info.axes, note.kind) == ("IYX", "guessed")
 
@@ -73,7 +62,7 @@ def test_appended_series_of_equal_shape(tmp_path):
     pixels, path = random(2, 3, 40, 36), tmp_path / "a.tif"
     for number, stack in enumerate(pixels):
         tifffile.imwrite(path, stack, append=number > 0, metadata={"axes": "ZYX"}, **GREY)
-    planes, info, (note,) = copied(path)
+    planes, info, (note,) = read(path)
     np.testing.assert_array_equal(planes, pixels.reshape(-1, 40, 36))
     assert (info.axes, info.shape, note.kind) == ("IZYX", (2, 3, 40, 36), "guessed")
 
@@ -82,7 +71,7 @@ def test_series_of_pages_without_named_axes_are_one_stack(tmp_path):
     pixels, path = random(6, 40, 36), tmp_path / "a.tif"
     for part in (pixels[:1], pixels[1:4], pixels[4:]):
         tifffile.imwrite(path, part.squeeze(), append=path.exists(), **GREY)
-    planes, info, _ = copied(path)
+    planes, info, _ = read(path)
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, info.shape) == ("IYX", (6, 40, 36))
 
@@ -97,7 +86,7 @@ def test_pages_that_differ_are_left_aside(tmp_path, other):
     for metadata in (None, {"axes": "ZYX"}):
         tifffile.imwrite(path, pixels, metadata=metadata, **GREY)
         tifffile.imwrite(path, other, append=True, metadata=metadata and {}, photometric=photometric)
-        planes, info, (note,) = copied(path)
+        planes, info, (note,) = read(path)
         np.testing.assert_array_equal(planes, pixels)
         assert (note.kind, note.count) == ("left_aside", 1) and str(other.shape) in note.text
 
@@ -151,7 +140,7 @@ def append_to_stack(path, first, pixels):
 def test_a_small_page_before_a_stack_is_a_preview(tmp_path):
     pixels = random(5, 40, 36)
     append_to_stack(tmp_path / "a.tif", random(12, 30), pixels)
-    planes, info, notes = copied(tmp_path / "a.tif")
+    planes, info, notes = read(tmp_path / "a.tif")
     np.testing.assert_array_equal(planes, pixels)
     assert [note.kind for note in notes] == ["guessed", "left_aside"]
 
@@ -168,7 +157,7 @@ def test_pages_appended_to_an_imagej_file(tmp_path, codec, first, axes):
         pixels[first:],
         codec,
     )
-    planes, info, notes = copied(path)
+    planes, info, notes = read(path)
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, info.kind) == (axes, "imagej")
     assert [note.kind for note in notes] == ["guessed"] * (first > 1)
@@ -179,7 +168,7 @@ def test_pages_appended_to_an_imagej_file(tmp_path, codec, first, axes):
 def test_pages_that_do_not_fit_a_hyperstack_are_left_aside(tmp_path, codec, other):
     pixels, path = random(2, 3, 40, 36), tmp_path / "a.tif"
     append_to(path, tifffile.imagej_description(pixels.shape, axes="TZYX"), pixels, other, codec)
-    planes, info, (note,) = copied(path)
+    planes, info, (note,) = read(path)
     np.testing.assert_array_equal(planes, pixels.reshape(-1, 40, 36))
     assert (info.axes, note.kind, note.count) == ("TZYX", "left_aside", len(other))
 
@@ -188,7 +177,7 @@ def test_pages_that_the_ome_xml_does_not_name_are_left_aside(tmp_path):
     pixels, path = random(3, 40, 36), tmp_path / "a.ome.tif"
     tifffile.imwrite(path, pixels, metadata={"axes": "ZYX"}, **GREY)
     append_to(path, tifffile.tiffcomment(path).encode(), pixels, pixels[:1], None)
-    planes, info, (note,) = copied(path)
+    planes, info, (note,) = read(path)
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, info.kind, note.kind, note.count) == ("ZYX", "ome", "left_aside", 1)
 
@@ -202,7 +191,7 @@ def test_a_thumbnail_before_the_image(tmp_path, flag, metadata, small):
         photometric = "rgb" if small.ndim == 3 else "minisblack"
         tif.write(small, subfiletype=flag, metadata=metadata, photometric=photometric)
         tif.write(pixels, metadata=metadata, **GREY)
-    planes, info, notes = copied(path)
+    planes, info, notes = read(path)
     np.testing.assert_array_equal(planes, pixels[None])
     assert (info.axes, CachedPlanes(path).plane(0).shape) == ("YX", (40, 36))
     assert [note.kind for note in notes] == ["guessed"] * (flag is None) + ["left_aside"]
@@ -226,7 +215,7 @@ def test_a_thumbnail_before_each_page(tmp_path):
         for page in pixels:
             tif.write(page[::4, ::4], subfiletype=1, metadata=None, **GREY)
             tif.write(page, metadata=None, **GREY)
-    planes, info, (note,) = copied(path)
+    planes, info, (note,) = read(path)
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, note.kind) == ("IYX", "left_aside")
 
@@ -238,7 +227,7 @@ def test_thumbnails_and_masks_elsewhere(tmp_path):
         tif.write(pixels[::2, ::2], subfiletype=1, metadata=None, **GREY)
         tif.write(pixels[::4, ::4], subfiletype=1, metadata=None, **GREY)
         tif.write(random(20, 60), subfiletype=1, metadata=None, **GREY)  # a label
-    planes, _, notes = copied(path)
+    planes, _, notes = read(path)
     np.testing.assert_array_equal(planes, pixels[None])
     assert [note.kind for note in notes] == ["left_aside"] * 2 and sum(note.count for note in notes) == 3
 
@@ -248,7 +237,7 @@ def test_an_image_that_follows_a_smaller_one_of_another_form_is_no_reason_to_swa
     with tifffile.TiffWriter(path) as tif:
         tif.write(random(20, 40), metadata=None, **GREY)
         tif.write(random(80, 80), metadata=None, **GREY)
-    planes, info, (note,) = copied(path)
+    planes, info, (note,) = read(path)
     assert info.shape == (20, 40) and note.kind == "left_aside"
 
 
@@ -256,7 +245,7 @@ def test_single_page_header_of_many_planes_with_a_page_appended(tmp_path):
     pixels, path = random(2, 40, 36), tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, truncate=True, metadata={"axes": "ZYX"}, **GREY)
     tifffile.imwrite(path, random(9, 8), append=True, **GREY)
-    planes, info, (note,) = copied(path)
+    planes, info, (note,) = read(path)
     np.testing.assert_array_equal(planes, pixels)
     assert (info.axes, note.kind) == ("ZYX", "left_aside")
 
@@ -267,7 +256,7 @@ def test_other_images_of_an_ome_file_are_said_once(tmp_path):
         with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tif:
             for stack in pixels:
                 tif.write(stack, metadata={"axes": "ZYX"}, compression=codec, **GREY)
-        planes, info, (note,) = copied(tmp_path / "a.ome.tif")
+        planes, info, (note,) = read(tmp_path / "a.ome.tif")
         np.testing.assert_array_equal(planes, pixels[0])
         assert (note.kind, note.count) == ("left_aside", 2)
 

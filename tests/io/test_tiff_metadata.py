@@ -5,8 +5,8 @@ import pytest
 import tifffile
 
 from ddpm_lightning.io.tiff import read_image, read_info
+from tests.io.tiffs import GREY
 
-GREY = {"photometric": "minisblack"}
 STACK = np.zeros((3, 9, 8), "uint16")
 PLANE = np.zeros((9, 8), "uint16")
 

@@ -9,28 +9,17 @@ import tifffile
 
 from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.image import ImageInfo
-from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
+from ddpm_lightning.io.tiff import TiffStack
 from ddpm_lightning.io.tiff_missing import shorten
 from ddpm_lightning.utils.errors import UserError
-
-GREY = {"photometric": "minisblack"}
-
-
-def random(*shape):
-    return np.random.default_rng(0).integers(0, 250, shape).astype("uint16")
+from tests.io.tiffs import GREY, copied, random
 
 
 def read(path):
-    """Reads the planes of a file and writes them to another, and returns what tifffile finds there."""
-    out = path.with_name(f"copy_{path.name}")
-    with TiffStack(path) as stack, TiffStackWriter(out, stack.info) as writer:
-        planes = list(stack)
-        for plane in planes:
-            writer.write(plane)
-    with tifffile.TiffFile(out) as tif:
-        np.testing.assert_array_equal(tif.asarray().reshape(-1, *planes[0].shape), planes)
-        assert stack.info.shape == tif.series[0].get_shape(squeeze=stack.info.axes == tif.series[0].axes)
-    return np.stack(planes), stack.info, stack.notes
+    """Copies a file, and returns its planes, their description and the notes."""
+    planes, stack, series = copied(path)
+    assert stack.info.shape == series[0].get_shape(squeeze=stack.info.axes == series[0].axes)
+    return planes, stack.info, stack.notes
 
 
 def ome(path, pixels, axes, there, sizes=None, order="XYCZT", extra="", pages=None):

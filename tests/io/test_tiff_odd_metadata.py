@@ -5,8 +5,7 @@ import pytest
 import tifffile
 
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
-
-GREY = {"photometric": "minisblack"}
+from tests.io.tiffs import GREY
 
 
 def pixels(*shape):

@@ -7,8 +7,8 @@ import pytest
 import tifffile
 
 from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
+from tests.io.tiffs import GREY
 
-GREY = {"photometric": "minisblack"}
 KEPT = (270, 274, 285, 306, 315, 65000, 65001 + 99, 51123, 700)
 
 

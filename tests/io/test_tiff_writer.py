@@ -9,25 +9,14 @@ import pytest
 import tifffile
 
 from ddpm_lightning.io.image import ImageInfo
-from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter, read_image, read_info
+from ddpm_lightning.io.tiff import TiffStackWriter, read_image, read_info
 from ddpm_lightning.utils.atomic import remove_partials
 from ddpm_lightning.utils.errors import UserError
-
-GREY = {"photometric": "minisblack"}
-
-
-def random(shape, dtype="uint16", seed=0):
-    return np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
-
-
-def copy(source, target, change=lambda plane: plane, **options):
-    with TiffStack(source) as stack, TiffStackWriter(target, stack.info, **options) as writer:
-        for plane in stack:
-            writer.write(change(plane))
+from tests.io.tiffs import GREY, copy, random
 
 
 def test_the_standard_deviation_is_float_with_the_geometry_of_the_source(tmp_path):
-    pixels = random((2, 3, 9, 8), "uint8")
+    pixels = random(2, 3, 9, 8, dtype="uint8")
     metadata = {
         "axes": "TCYX",
         "unit": "um",
@@ -61,10 +50,10 @@ def test_the_standard_deviation_is_float_with_the_geometry_of_the_source(tmp_pat
 def test_planes_that_do_not_fit_are_refused_and_nothing_is_left(tmp_path):
     info = ImageInfo("ZYX", (2, 9, 8), np.dtype("uint16"))
     for planes, message in [
-        ([random((9, 8)).astype("float32")], "takes .* uint16"),
-        ([random((8, 9))], r"takes \(9, 8\)"),
-        ([random((9, 8))], "1 of 2 planes"),
-        ([random((9, 8))] * 3, "more planes than the 2"),
+        ([random(9, 8).astype("float32")], "takes .* uint16"),
+        ([random(8, 9)], r"takes \(9, 8\)"),
+        ([random(9, 8)], "1 of 2 planes"),
+        ([random(9, 8)] * 3, "more planes than the 2"),
     ]:
         with pytest.raises(ValueError, match=message), TiffStackWriter(tmp_path / "a.tif", info) as writer:
             for plane in planes:
@@ -78,7 +67,7 @@ def test_an_interrupted_writer_leaves_the_former_file_alone(tmp_path, interrupti
     info = ImageInfo("ZYX", (2, 9, 8), np.dtype("uint16"), compression=compression)
     (tmp_path / "a.tif").write_text("former")
     with pytest.raises(interruption), TiffStackWriter(tmp_path / "a.tif", info) as writer:
-        writer.write(random((9, 8)))
+        writer.write(random(9, 8))
         raise interruption
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
     assert (tmp_path / "a.tif").read_text() == "former"
@@ -98,10 +87,10 @@ def test_what_a_killed_process_left_is_replaced(tmp_path):
     subprocess.run([sys.executable, "-c", program])
     assert not (tmp_path / "a.tif").exists() and len(list(tmp_path.iterdir())) == 1
     with TiffStackWriter(tmp_path / "a.tif", info) as writer:
-        writer.write(random((9, 8)))
+        writer.write(random(9, 8))
     remove_partials([tmp_path])
     assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), random((9, 8)))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), random(9, 8))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +104,9 @@ def test_a_full_disk_is_said_and_nothing_is_left(tmp_path, monkeypatch, failure,
     info = ImageInfo("ZYX", (2, 9, 8), np.dtype("uint16"))
     with pytest.raises(UserError, match="the disk is full") as caught:
         with TiffStackWriter(tmp_path / "out" / "a.tif", info) as writer:
-            writer.write(random((9, 8)))
+            writer.write(random(9, 8))
             monkeypatch.setattr(tifffile.TiffWriter, method, full)
-            writer.write(random((9, 8)))
+            writer.write(random(9, 8))
     assert "a.tif" in str(caught.value) and "MB" in caught.value.remedy
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -149,7 +138,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         pytest.raises(UserError, match="cannot be written"),
         TiffStackWriter(tmp_path / "taken.tif", info) as writer,
     ):
-        writer.write(random((9, 8)))
+        writer.write(random(9, 8))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken.tif"]
 
 
@@ -157,7 +146,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_memory_does_not_grow_with_the_number_of_planes(tmp_path, options):
     def peak(planes):
         source = tmp_path / f"{planes}.tif"
-        tifffile.imwrite(source, random((planes, 256, 256)), **GREY, **options)
+        tifffile.imwrite(source, random(planes, 256, 256), **GREY, **options)
         tracemalloc.start()
         copy(source, tmp_path / "out.tif", lambda plane: plane + np.uint16(1))
         top = tracemalloc.get_traced_memory()[1]
