@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 import yaml
 
+from ddpm_lightning.benchmark import jobs
 from ddpm_lightning.checkpoints.checkpoint_file import is_intact
-from ddpm_lightning.cli import benchmark, cells, main, prepare, restore, train  # noqa: F401  (once, for all forks)
+from ddpm_lightning.cli import benchmark, main, prepare, restore, train  # noqa: F401  (once, for all forks)
 from ddpm_lightning.utils import lock
 from ddpm_lightning.utils.atomic import fingerprint
 from tests.conftest import write_pairs
@@ -169,7 +170,7 @@ class Benchmark:
     """``benchmark`` of one method on one set."""
 
     def __init__(self, here):
-        cells.run_command = command_in_a_fork
+        jobs.run_command = command_in_a_fork
         self.pairs = write_pairs(here / "pairs")
 
     def command(self, folder):

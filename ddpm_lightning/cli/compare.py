@@ -1,4 +1,4 @@
-"""Compares evaluations of the same images: a table with intervals, and which differences are resolved.
+"""Compares evaluations of the same images: a table with intervals, and which differences are significant.
 
 Examples:
   ddpm-lightning compare A/metrics.csv B/metrics.csv
@@ -9,7 +9,6 @@ Examples:
 Leaves in the output folder: comparison.md (to read), comparison.csv, comparison.tex, differences.csv.
 """
 
-from datetime import datetime
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
@@ -17,26 +16,16 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.evaluation.comparison import compare, read_methods
-from ddpm_lightning.evaluation.image_scores import ESTIMATORS
-from ddpm_lightning.reporting.comparison_tables import (
-    comparison_csv,
-    comparison_latex,
-    comparison_markdown,
-    differences_csv,
-)
-from ddpm_lightning.utils.atomic import write_text
+from ddpm_lightning.reporting.comparison_folder import CompareSettings, compare_evaluations
 from ddpm_lightning.utils.errors import printable
-from ddpm_lightning.utils.lock import hold
-from ddpm_lightning.utils.paths import expanded
 
 __all__ = ["run", "spelled_out"]
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
-    """Returns the overrides that arguments stand for: files are gathered in ``files=[…]``."""
+    """Returns the arguments as overrides: files are collected in ``files=[…]``."""
     given = get_args_parser().parse_known_args(arguments)[0].overrides
-    # A folder of a sweep may be called `seed=1`: what exists is a file.
+    # A folder of a sweep may be called `seed=1`: whatever exists is a file.
     files = [
         name for name in given if Path(name).exists() or ("=" not in name and not name.startswith(("-", "~")))
     ]
@@ -48,24 +37,8 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Compares as the configuration says, prints and writes the table."""
-    settings = compose.plain(config)
-    if settings["estimator"] not in ESTIMATORS:
-        raise compose.unknown("estimator", str(settings["estimator"]), ESTIMATORS)
-    files = settings["files"]
-    files = [files] if isinstance(files, str) else files
-    methods = read_methods(files, settings["estimator"], settings["names"])
-    comparison = compare(methods, settings["metrics"], settings["reference"])
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = expanded(settings["output"] or f"comparisons/{stamp}")
-    page = comparison_markdown(comparison)
-    texts = {
-        "comparison.md": page,
-        "comparison.csv": comparison_csv(comparison),
-        "comparison.tex": comparison_latex(comparison),
-        "differences.csv": differences_csv(comparison),
-    }
-    with hold(folder, settings["force"]):
-        for name, text in texts.items():
-            write_text(folder / name, text)
+    values = compose.plain(config)
+    del values["trust"]  # no file with classes is read
+    page, folder = compare_evaluations(CompareSettings.of(values))
     print(printable(f"{page}\nresults in {folder}"))
     return 0

@@ -31,7 +31,7 @@ from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.reporting.evaluation_folder import EvaluationFolderSettings, evaluate_into_folder
 from ddpm_lightning.utils.errors import printable
 
-__all__ = ["evaluate_configured", "run"]
+__all__ = ["evaluate_configured", "run", "settings_of"]
 
 
 def run(config: DictConfig) -> int:
@@ -47,6 +47,11 @@ def run(config: DictConfig) -> int:
 
 def evaluate_configured(config: DictConfig) -> tuple[Path, dict[str, Any]]:
     """Evaluates as the configuration says; returns the folder and the content of ``summary.json``."""
+    return evaluate_into_folder(*settings_of(config))
+
+
+def settings_of(config: DictConfig) -> tuple[str, dict[str, Any] | None, EvaluationFolderSettings]:
+    """Returns the checkpoint, the description of the data, if given, and the settings."""
     values = compose.plain(config)
     checkpoint, data = values.pop("checkpoint"), values.pop("data", None)
-    return evaluate_into_folder(checkpoint, data, EvaluationFolderSettings.of(values))
+    return checkpoint, data, EvaluationFolderSettings.of(values)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.statistics import (
@@ -26,7 +27,10 @@ from ddpm_lightning.metrics.collection import METRICS
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.paths import expanded
 
-__all__ = ["Comparison", "Method", "Pairing", "compare", "read_methods"]
+__all__ = ["Comparison", "Estimator", "Method", "Pairing", "compare", "read_methods"]
+
+#: Names of ``ESTIMATORS``.
+Estimator = Literal["raw", "single", "average"]
 
 
 @dataclass(frozen=True)

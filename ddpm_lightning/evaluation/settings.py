@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch, Text
 
-__all__ = ["EvaluateSettings", "FileName", "MetricSettings", "Texts"]
+__all__ = ["EvaluateSettings", "FileName", "MetricSettings", "Protocol", "Texts"]
 
 
 def _as_text(value: Any) -> Any:
@@ -22,6 +22,7 @@ def _as_list(value: Any) -> Any:
 FileName = Annotated[Text, BeforeValidator(_as_text)]
 #: A list of texts; a single text stands for a list of one.
 Texts = Annotated[list[Text], BeforeValidator(_as_list)]
+#: Name of a protocol of :mod:`ddpm_lightning.metrics.protocol`.
 Protocol = Literal["paper", "range", "affine"]
 
 

@@ -142,21 +142,26 @@ def _is_settings(annotation: Any) -> bool:
 
 def _explained(made: type[BaseModel], error: ValidationError) -> UserError:
     first = error.errors(include_url=False)[0]
-    fields, field, path = made.model_fields, None, []
+    annotation, metadata = made, ()
+    fields: dict[str, FieldInfo] = {}
+    path: list[str] = []
     for part in first["loc"]:
-        if not isinstance(part, str) or (part not in fields and first["type"] != "extra_forbidden"):
-            break  # an entry of a list, or a member of a union
+        fields = _fields_of(annotation)
+        if not isinstance(part, str):
+            break  # an entry of a list
+        if part in fields:
+            annotation, metadata = fields[part].annotation, tuple(fields[part].metadata)
+        elif (value := _value_of(annotation)) is not None:
+            annotation, metadata = value, ()
+        elif first["type"] != "extra_forbidden":
+            break  # a member of a union
         path.append(part)
-        field = fields.get(part)
-        inner = field and next((one for one in _members(field.annotation) if _is_settings(one)), None)
-        fields = inner.model_fields if inner else {}
     name = ".".join(path)
     if first["type"] == "extra_forbidden":
-        above = _fields_at(made, path[:-1])
-        near = nearest(path[-1], above)
+        near = nearest(path[-1], fields)
         remedy = f"did you mean {' or '.join(near)}?" if near else "leave it out"
-        return UserError(name, "is not a setting", allowed=", ".join(above), remedy=remedy)
-    allowed = in_words(field.annotation, tuple(field.metadata)) if field else ""
+        return UserError(name, "is not a setting", allowed=", ".join(fields), remedy=remedy)
+    allowed = in_words(annotation, metadata) if path else ""
     if first["type"] == "missing":
         return UserError(name, "is not given", allowed=allowed, remedy=f"add {name}=…")
     if first["type"] == "value_error":
@@ -169,10 +174,16 @@ def described(value: Any) -> str:
     return "is empty" if value == "" else "is null" if value is None else f"is {value!r:.80}"
 
 
-def _fields_at(made: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        made = next(one for one in _members(made.model_fields[part].annotation) if _is_settings(one))
-    return list(made.model_fields)
+def _fields_of(annotation: Any) -> dict[str, FieldInfo]:
+    """Returns the fields of settings; nothing for other types."""
+    settings = next((one for one in (annotation, *_members(annotation)) if _is_settings(one)), None)
+    return settings.model_fields if settings else {}
+
+
+def _value_of(annotation: Any) -> Any:
+    """Returns the type of the values of a dictionary; ``None`` for other types."""
+    found = next((one for one in (annotation, *_members(annotation)) if get_origin(one) is dict), None)
+    return get_args(found)[1] if found else None
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

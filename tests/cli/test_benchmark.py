@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpm_lightning.cli import benchmark, cells
+from ddpm_lightning.benchmark import jobs
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 from ddpm_lightning.utils.errors import UserError
@@ -24,27 +24,23 @@ class Commands:
     def __init__(self):
         self.called, self.failing = [], set()
 
-    def __call__(self, cell, verb, overrides):
-        self.called.append((cell.data, cell.method, verb, overrides))
-        if (cell.method, verb) in self.failing:
-            raise UserError(f"{cell.method} on {cell.data}", "failed")
+    def __call__(self, job, verb, overrides, program):
+        self.called.append((job.data, job.method, verb, overrides))
+        if (job.method, verb) in self.failing:
+            raise UserError(f"{job.method} on {job.data}", "failed")
         if "callbacks=pace" in overrides:
-            (cell.folder / "run").mkdir(parents=True, exist_ok=True)
-            slower = 1 + sum(1 for called in self.called if called[1] == cell.method) / 10
-            pace = {"seconds_per_step": PACE[cell.method] * slower, "steps": 14}
-            (cell.folder / "run" / "pace.json").write_text(json.dumps(pace))
+            (job.folder / "run").mkdir(parents=True, exist_ok=True)
+            slower = 1 + sum(1 for called in self.called if called[1] == job.method) / 10
+            pace = {"seconds_per_step": PACE[job.method] * slower, "steps": 14}
+            (job.folder / "run" / "pace.json").write_text(json.dumps(pace))
         elif verb == "train":
-            (cell.folder / "run" / "checkpoints").mkdir(parents=True)
-            (cell.folder / "run" / "status.json").write_text('{"state": "finished"}')
+            (job.folder / "run" / "checkpoints").mkdir(parents=True)
+            (job.folder / "run" / "status.json").write_text('{"state": "finished"}')
         else:
             samples = (
-                15
-                if cell.method in ("ddpm", "residual_flow", "pix2pix")
-                else 2
-                if cell.method == "pmrf"
-                else 1
+                15 if job.method in ("ddpm", "residual_flow", "pix2pix") else 2 if job.method == "pmrf" else 1
             )
-            self.evaluate(cell.folder / "evaluation", samples)
+            self.evaluate(job.folder / "evaluation", samples)
 
     def evaluate(self, folder, samples):
         for name in ("metrics.csv", "metrics_range.csv", "metrics_paper.csv"):
@@ -77,16 +73,15 @@ class Commands:
 @pytest.fixture
 def commands(monkeypatch):
     commands = Commands()
-    monkeypatch.setattr(cells, "command", commands)
-    monkeypatch.setattr(benchmark, "command", commands)
+    monkeypatch.setattr(jobs, "command", commands)
     about = {"parameters": 5, "seconds_per_sample": 0.1, "preset": "one pass"}
-    monkeypatch.setattr(cells, "_measured", lambda cell: about)
-    picture = np.arange(64.0).reshape(8, 8)
+    monkeypatch.setattr(jobs, "_measured", lambda job, program: about)
+    image = np.arange(64.0).reshape(8, 8)
     monkeypatch.setattr(
-        cells,
+        jobs,
         "_write_example",
-        lambda cell: np.savez(
-            cell.folder / "example.npz", low=picture, target=picture, single=picture, average=picture
+        lambda job, program: np.savez(
+            job.folder / "example.npz", low=image, target=image, single=image, average=image
         ),
     )
     return commands
@@ -96,7 +91,7 @@ def commands(monkeypatch):
 def run(tmp_path, commands, capsys, monkeypatch):
     def run(*overrides):
         commands.called.clear()
-        common = [f"folder={tmp_path}/cells", f"output={tmp_path}/table"]
+        common = [f"folder={tmp_path}/jobs", f"output={tmp_path}/table"]
         few = ["~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"]
         return call("benchmark", *common, *few, *overrides, capsys=capsys, monkeypatch=monkeypatch)
 
@@ -118,7 +113,7 @@ def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run,
     assert "trainer.max_steps" not in " ".join(trainings["gaussian"])
     order = [method for _, method in commands.trained()]
     assert order.index("regression") < order.index("pmrf")
-    mean = Path(tmp_path / "cells/microtubules/regression/run/checkpoints/best.ckpt")
+    mean = Path(tmp_path / "jobs/microtubules/regression/run/checkpoints/best.ckpt")
     assert f"model.mean={mean}" in trainings["pmrf"]
     assert (tmp_path / "table" / "table.md").is_file()
 
@@ -140,7 +135,7 @@ def test_a_row_may_use_the_checkpoint_of_another(run, commands, tmp_path):
     assert run("budget.steps=80", "only=[pmrf_realistic]").code == 0
     assert [method for _, method in commands.trained()] == ["regression", "pmrf"]
     (overrides,) = [o for _, m, verb, o in commands.called if m == "pmrf_realistic" and verb == "evaluate"]
-    assert overrides[0] == f"checkpoint={tmp_path}/cells/microtubules/pmrf/run/checkpoints/best.ckpt"
+    assert overrides[0] == f"checkpoint={tmp_path}/jobs/microtubules/pmrf/run/checkpoints/best.ckpt"
     page = (tmp_path / "table/table.md").read_text()
     assert "| pmrf_realistic | 5 | 80 + 40 | 1.5 |" in page
 
@@ -154,25 +149,25 @@ def test_what_is_done_is_kept_and_what_is_new_joins(run, commands):
     assert [method for _, method in commands.trained()] == ["regression", "pmrf"]
 
 
-def test_a_cell_of_other_settings_is_neither_used_nor_lost(run, commands, tmp_path):
+def test_a_job_of_other_settings_is_neither_used_nor_lost(run, commands, tmp_path):
     assert run("budget.steps=80", "only=[care]").code == 0
     answer = run("budget.steps=160", "only=[care]")
     assert answer.code == 2 and "other settings" in answer.err and "folder=DIR" in answer.err
     assert commands.called == []
-    assert (tmp_path / "cells/microtubules/care/job.json").is_file()
+    assert (tmp_path / "jobs/microtubules/care/job.json").is_file()
 
 
 def test_an_interrupted_training_is_resumed(run, commands, tmp_path):
-    checkpoint = tmp_path / "cells/microtubules/care/run/checkpoints/last.ckpt"
+    checkpoint = tmp_path / "jobs/microtubules/care/run/checkpoints/last.ckpt"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"")
     commands.failing.add(("care", "train"))
     assert run("budget.steps=80", "only=[care,gaussian]").code == 3
     (overrides,) = [o for _, m, verb, o in commands.called if m == "care" and verb == "train"]
-    assert overrides == (f"resume={tmp_path}/cells/microtubules/care/run",)
+    assert overrides == (f"resume={tmp_path}/jobs/microtubules/care/run",)
 
 
-def test_a_failing_cell_leaves_the_others_and_says_so(run, commands, tmp_path):
+def test_a_failing_job_leaves_the_others_and_says_so(run, commands, tmp_path):
     commands.failing.add(("care", "evaluate"))
     answer = run("budget.steps=80", "only=[gaussian,care,ddpm]")
     assert answer.code == 3 and "failed: care on microtubules" in answer.out
@@ -188,13 +183,13 @@ def test_a_failing_cell_leaves_the_others_and_says_so(run, commands, tmp_path):
     ("overrides", "words"),
     [
         (["protocols=[]"], "protocols: is []"),
-        (["protocols=[affine,afine]"], "protocol 'afine'"),
+        (["protocols=[affine,afine]"], "protocols: is 'afine'"),
         (["only=ddpm"], "only: is 'ddpm'"),
         (["train=x"], "train: is 'x'"),
         (["evaluate=null"], "evaluate: is null"),
         (["+sets.mine='data=folder'"], "sets.mine: is 'data=folder'"),
         (["sets=null"], "sets: is None"),
-        (["methods.care=null"], "methods.care: is None"),
+        (["methods.care=null"], "methods.care: is null"),
         (["budget=null"], "budget: is None"),
     ],
 )
@@ -207,9 +202,9 @@ def test_what_would_fail_after_hours_is_refused_at_once(run, commands, overrides
 def test_damaged_records(run, commands, tmp_path):
     overrides = ["only=[regression]", "budget.seconds=10"]
     assert run(*overrides).code == 0
-    (tmp_path / "cells" / "pace.json").write_text('{"regression": 0}')
+    (tmp_path / "jobs" / "pace.json").write_text('{"regression": 0}')
     assert run(*overrides).code == 0 and commands.measured()
-    record = tmp_path / "cells" / "microtubules" / "regression" / "job.json"
+    record = tmp_path / "jobs" / "microtubules" / "regression" / "job.json"
     malformed = {"train": 5, "evaluate": [None], "parameters": 1, "seconds_per_sample": 1}
     for content in ("{", "{}", json.dumps(malformed)):
         record.write_text(content)
@@ -227,11 +222,11 @@ def test_names_that_do_not_exist_are_answered(run):
 
 
 @pytest.mark.slow
-def test_real_cells(tmp_path, capsys, monkeypatch):
+def test_real_jobs(tmp_path, capsys, monkeypatch):
     small = '["data=simulated_microtubules","data.counts={train:8,val:2,test:2}","data.size=64"]'
     arguments = [
         "benchmark",
-        f"folder={tmp_path}/cells",
+        f"folder={tmp_path}/jobs",
         f"output={tmp_path}/table",
         *("~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"),
         f"sets.microtubules={small}",
@@ -244,10 +239,10 @@ def test_real_cells(tmp_path, capsys, monkeypatch):
     page = (tmp_path / "table/table.md").read_text()
     for row in ("raw", "gaussian", "regression", "pmrf, average of 2", "pmrf, one sample"):
         assert f"\n| {row} |" in page
-    record = json.loads((tmp_path / "cells/microtubules/pmrf/job.json").read_text())
+    record = json.loads((tmp_path / "jobs/microtubules/pmrf/job.json").read_text())
     assert record["parameters"] > 1e6 and record["seconds_per_sample"] > 0
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "jobs").rglob("*") if path.is_file()}
     assert call(*arguments, capsys=capsys, monkeypatch=monkeypatch).code == 0
     assert before == {
-        path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*") if path.is_file()
+        path: path.stat().st_mtime_ns for path in (tmp_path / "jobs").rglob("*") if path.is_file()
     }

@@ -149,11 +149,10 @@ def test_a_set_that_is_prepared(command, disk, tmp_path):
 
 
 def test_a_benchmark(command, disk, monkeypatch):
-    from ddpm_lightning.cli import benchmark, cells
+    from ddpm_lightning.benchmark import jobs
 
     commands = Commands()
-    monkeypatch.setattr(cells, "command", commands)
-    monkeypatch.setattr(benchmark, "command", commands)
+    monkeypatch.setattr(jobs, "command", commands)
     fill(disk)
     answer = command("benchmark", f"folder={disk}/cells", f"output={disk}/table")
     refused(answer, f"{disk}/cells")

@@ -16,8 +16,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from ddpm_lightning.cli import evaluate, prepare, report, restore
+from ddpm_lightning.cli import evaluate, prepare, restore
 from ddpm_lightning.inference.sources import Found
+from ddpm_lightning.reporting import report_file
 from ddpm_lightning.training.config_file import read_config
 from ddpm_lightning.utils.errors import Interrupted, UserError
 from ddpm_lightning.utils.progress import Remaining, so_far
@@ -228,9 +229,9 @@ def test_a_report_takes_a_name_with_or_without_its_ending_or_a_folder(tmp_path):
         ("pages", "pages/report.html"),
         ("new/a", "new/a.html"),
     ):
-        assert report._output(tmp_path / given) == tmp_path / page
+        assert report_file._output(tmp_path / given) == tmp_path / page
     with pytest.raises(UserError, match="not an HTML page"):
-        report._output(tmp_path / "scores.csv")
+        report_file._output(tmp_path / "scores.csv")
 
 
 def test_a_plan_and_the_run_name_what_is_left_out(command, given, noisy):

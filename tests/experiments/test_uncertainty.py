@@ -97,10 +97,9 @@ def test_errors_are_those_of_samples_fitted_by_gain_and_offset():
     scale = Scale(30.0, 70.0)
     restorer = SimpleNamespace(
         restore_plane=lambda *_, **__: restored,
+        input_scale=lambda _: scale,
         method=SimpleNamespace(antithetic=False),
-        normalisation=SimpleNamespace(
-            input=SimpleNamespace(scale=lambda _: scale), output_scale=lambda _: scale
-        ),
+        normalisation=SimpleNamespace(output_scale=lambda _: scale),
     )
     ((image,), (interval,), tiles) = run.judged(restorer, Pair(truth, truth, "0", "0"))[0]
     error = samples.mean(0) - truth

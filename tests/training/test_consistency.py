@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ddpm_lightning.cli.dashboard import definition
+from ddpm_lightning.reporting.dashboard import definition
 from tests.cli.test_verbs import TINY
 
 #: Overrides, and the key, the value and the way out that the message must name.

@@ -1,0 +1,186 @@
+"""Trains all methods on all sets under one budget, scores them alike, and writes the tables."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ddpm_lightning.benchmark import jobs
+from ddpm_lightning.benchmark.jobs import Job, Program
+from ddpm_lightning.benchmark.settings import BenchmarkSettings, MethodSettings
+from ddpm_lightning.benchmark.tables import write_benchmark
+from ddpm_lightning.utils.atomic import read_json, remove_partials, write_json
+from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.lock import hold
+from ddpm_lightning.utils.paths import expanded
+
+__all__ = ["run_benchmark"]
+
+#: Rounds in which the pace of all methods is measured in turn, and steps of each.
+ROUNDS, STEPS = 2, 18
+#: Validations of a training; its steps are a multiple of this, so that the last one is at its very end.
+VALIDATIONS = 8
+
+
+def run_benchmark(settings: BenchmarkSettings, program: Program) -> dict[str, str]:
+    """Fills the table.
+
+    Args:
+        settings: What is trained and scored, and how.
+        program: How commands of this program are run.
+
+    Returns:
+        Why jobs failed, by job.
+
+    Raises:
+        UserError: If a setting cannot be used, or no job was finished.
+    """
+    sets = {name: overrides for name, overrides in settings.sets.items() if overrides}
+    if not sets:
+        raise UserError("sets", "is empty", allowed="at least one set")
+    benchmark = _Benchmark(settings, program, sets)
+    folder, output = benchmark.folder, expanded(settings.output)
+    with hold(folder, settings.force), hold(output, settings.force):
+        remove_partials([folder, output, output / "figures"])
+        return benchmark.run(output)
+
+
+class _Benchmark:
+    def __init__(self, settings: BenchmarkSettings, program: Program, sets: Mapping[str, list[str]]) -> None:
+        self.settings, self.program, self.sets = settings, program, sets
+        self.methods = _ordered(settings.methods)
+        self.chosen = _chosen(settings.only, self.methods)
+        self.folder = expanded(settings.folder)
+
+    def run(self, output: Path) -> dict[str, str]:
+        """Runs all jobs that are not finished, writes the tables, and returns why jobs failed."""
+        steps = self._steps()
+        wanted = [self._job(name, method, steps) for name in self.sets for method in self.chosen]
+        for job in wanted:
+            _ = job.record  # results of other settings are refused before hours of work
+        failed: dict[str, str] = {}
+        for number, job in enumerate(wanted, start=1):
+            print(f"{number:3} of {len(wanted)}  {job.method} on {job.data}", flush=True)
+            try:
+                jobs.perform(job, self.program)
+            except UserError as error:
+                failed[f"{job.method} on {job.data}"] = str(error)
+                print(f"         failed: {error}", flush=True)
+        finished = []
+        for job in (self._job(name, method, steps) for name in self.sets for method in self.methods):
+            if (record := job.record) is not None:
+                chain = self._chain(job.method, steps)
+                budget = sum(self.methods[name].budget for name in chain)
+                trained = {"steps": [steps[name] for name in chain], "training": budget}
+                finished.append({**record, **trained, "folder": job.folder})
+        if not finished:
+            raise UserError("benchmark", f"no job was finished: {next(iter(failed.values()))}")
+        write_benchmark(finished, self.settings.protocols, _about(self.settings), output)
+        return failed
+
+    def _chain(self, method: str, steps: Mapping[str, int]) -> list[str]:
+        """Returns the methods whose training a row needs, in order."""
+        origin = self.methods[method].trained or method
+        return [name for name in (self.methods[origin].mean, origin) if name in steps]
+
+    def _steps(self) -> dict[str, int]:
+        """Returns the steps of each method that is trained and chosen, or was before."""
+        budget = self.settings.budget
+        trained = {name: method.budget for name, method in self.methods.items() if method.budget}
+        if budget.steps is not None:
+            return {name: _rounded(share * budget.steps) for name, share in trained.items()}
+        path = self.folder / "pace.json"
+        pace = {
+            name: value for name, value in read_json(path).items() if isinstance(value, float) and value > 0
+        }
+        trained = {name: share for name, share in trained.items() if name in self.chosen or name in pace}
+        if missing := [name for name in trained if name not in pace]:
+            pace |= self._pace(missing, trained)
+            write_json(path, pace)
+        return {name: _rounded(share * budget.seconds / pace[name]) for name, share in trained.items()}
+
+    def _pace(self, missing: list[str], trained: Iterable[str]) -> dict[str, float]:
+        """Measures the seconds per step of methods in turn, so that a busy machine favours none of them."""
+        found: dict[str, list[float]] = {name: [] for name in missing}
+        # A flow needs a regressor to be measured.
+        needed = {mean for name in missing if (mean := self.methods[name].mean)}
+        for number in range(ROUNDS):
+            for name in [method for method in trained if method in found or method in needed]:
+                print(f"pace of {name}, {number + 1} of {ROUNDS}", flush=True)
+                found.setdefault(name, []).append(self._seconds_per_step(name))
+        return {name: min(values) for name, values in found.items()}
+
+    def _seconds_per_step(self, name: str) -> float:
+        data, overrides = next(iter(self.sets.items()))
+        method, place = self.methods[name], self.folder / "pace"
+        job = Job(data, name, place / name, (), ())
+        run = job.folder / "run"
+        for old in (run / "checkpoints").glob("*.ckpt"):
+            old.unlink()
+        job.folder.mkdir(parents=True, exist_ok=True)
+        given = [*overrides, *method.train, *_mean(method, place), *self.settings.train]
+        given += [f"seed={self.settings.seed}", f"trainer.max_steps={STEPS}"]
+        jobs.command(job, "train", (*given, "callbacks=pace", f"run_folder={run}"), self.program)
+        return float(json.loads((run / "pace.json").read_text(encoding="utf-8"))["seconds_per_step"])
+
+    def _job(self, data: str, name: str, steps: Mapping[str, int]) -> Job:
+        settings, method, place = self.settings, self.methods[name], self.folder / data
+        train: list[str] = []
+        if method.trained is None:
+            train += [*self.sets[data], *method.train, *_mean(method, place), *settings.train]
+            train += [f"seed={settings.seed}", "~callbacks.images"]
+        if name in steps:
+            train += [f"trainer.max_steps={steps[name]}", "trainer.check_val_every_n_epoch=null"]
+            train += [f"+trainer.val_check_interval={steps[name] // VALIDATIONS}"]
+        main, *others = settings.protocols
+        evaluate = [*settings.evaluate, *method.evaluate, f"protocol={main}", f"also=[{','.join(others)}]"]
+        evaluate += [f"center_crop={settings.center_crop or 'null'}", f"seed={settings.seed}", "figures=1"]
+        trained = place / method.trained if method.trained else None
+        return Job(data, name, place / name, tuple(train), tuple(evaluate), trained)
+
+
+def _ordered(methods: Mapping[str, MethodSettings]) -> dict[str, MethodSettings]:
+    """Returns the methods, each after the one whose checkpoint it needs."""
+    for name, method in methods.items():
+        if method.source is not None and method.source not in methods:
+            raise UserError(f"methods.{name}", f"needs {method.source}", allowed=", ".join(methods))
+    order = {name: bool(method.mean) + 2 * bool(method.trained) for name, method in methods.items()}
+    return {name: methods[name] for name in sorted(methods, key=lambda name: order[name])}
+
+
+def _chosen(only: list[str] | None, methods: Mapping[str, MethodSettings]) -> list[str]:
+    """Returns the methods to run, with those whose checkpoints they need."""
+    for name in only or ():
+        if name not in methods:
+            near = nearest(name, methods)
+            remedy = f"did you mean {' or '.join(near)}?" if near else ""
+            raise UserError("only", f"there is no method {name!r}", ", ".join(methods), remedy)
+    wanted = set(only or methods)
+    for _ in range(2):  # a row may use the checkpoint of a flow, which starts from a regressor
+        wanted |= {source for name in wanted if (source := methods[name].source)}
+    return [name for name in methods if name in wanted]
+
+
+def _rounded(steps: float) -> int:
+    return max(1, round(steps / VALIDATIONS)) * VALIDATIONS
+
+
+def _mean(method: MethodSettings, place: Path) -> list[str]:
+    if method.mean is None:
+        return []
+    return [f"model.mean={place / method.mean / 'run' / 'checkpoints' / 'best.ckpt'}"]
+
+
+def _about(settings: BenchmarkSettings) -> list[str]:
+    """Returns sentences on how the numbers were made, for the head of the tables."""
+    steps, seconds, side = settings.budget.steps, settings.budget.seconds, settings.center_crop
+    budget = (
+        f"{steps} optimiser steps" if steps is not None else f"{seconds:g} seconds of one CPU core or GPU"
+    )
+    scored = f"the central {side} x {side} pixels of each test image" if side else "whole test images"
+    return [
+        f"Budget of each training: {budget}. `pmrf` and `residual_flow` start from the checkpoint of `regression` and "
+        "have a budget of their own in addition.",
+        f"Scored: {scored}.",
+        f"One training per job, seed {settings.seed}: intervals cover the images, not repeated trainings.",
+        f"Further settings: `{' '.join([*settings.train, *settings.evaluate])}`.",
+    ]
