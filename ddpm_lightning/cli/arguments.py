@@ -2,7 +2,7 @@ r"""Paths on the command line, taken as a shell gives them.
 
 Hydra's grammar gives a meaning to spaces, commas, brackets, quotes and ``${…}``. Names of files hold all of these, so
 the values of the keys below are quoted for Hydra before it sees them. What already is in that grammar keeps its
-meaning where no file has the very name that was typed:
+meaning unless a file has exactly the name that was typed:
 
 - quotes around the whole value, ``'day 1'``, in which ``${…}`` is a reference to another setting;
 - a list ``[a.tif,b.tif]``, for keys that take several paths; each entry is a path as typed, or quoted;
@@ -106,9 +106,8 @@ def _is_escaped(text: str) -> bool:
 def _split(text: str) -> Iterator[str]:
     """Yields what stands between commas; a quote at the beginning of an entry holds commas together."""
     entry = r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|[^,]*"""
-    position = 0
-    while position <= len(text) and text:
-        found = re.compile(entry, re.DOTALL).match(text, position)
+    position, pattern = 0, re.compile(entry, re.DOTALL)
+    while position <= len(text) and text and (found := pattern.match(text, position)):
         yield found[0]
         position = found.end() + 1
 

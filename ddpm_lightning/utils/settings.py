@@ -165,7 +165,9 @@ def _explained(made: type[BaseModel], error: ValidationError) -> UserError:
     if first["type"] == "missing":
         return UserError(name, "is not given", allowed=allowed, remedy=f"add {name}=…")
     if first["type"] == "value_error":
-        return UserError(name or made.__name__, str(first["ctx"]["error"]), allowed=allowed if name else "")
+        return UserError(
+            name or made.__name__, str(first.get("ctx", {}).get("error")), allowed=allowed if name else ""
+        )
     return UserError(name, described(first["input"]), allowed=allowed)
 
 

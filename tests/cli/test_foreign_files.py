@@ -339,3 +339,29 @@ def test_configurations_that_are_none(command, original, tmp_path, text, deeds):
     answer = command("train", f"resume={folder}")
     assert answer.code == 2 and "config.yaml" in answer.err and "is damaged" in answer.err
     assert not [deed for deed in watched if deed[0] in DEEDS]
+
+
+def test_the_own_configuration_lends_a_file_no_trust(command, original, pair_folder, tmp_path, monkeypatch):
+    """A class of the user's own on the command line does not make the same class of a file allowed."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    mark = tmp_path / "imported"
+    (tmp_path / "stranger.py").write_text(
+        f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Net: pass\n"
+    )
+    (tmp_path / "own.py").write_text("import lightning\nclass Watch(lightning.Callback): pass\n")
+    path = spoiled(original, "network", {"_target_": "stranger.Net"}, tmp_path / "model.ckpt")
+    folder = run_folder(
+        original, tmp_path / "run", lambda c: c["callbacks"].update(own={"_target_": "stranger.Net"})
+    )
+    data, own = ["data=folder", f"data.root={pair_folder}"], "+callbacks.own._target_=own.Watch"
+    for arguments in (
+        ["train", f"finetune={path}", *data, own, f"run_folder={tmp_path}/new"],
+        ["train", f"finetune={path}", *data, own, "trust=own", f"run_folder={tmp_path}/new"],
+        ["train", "model=pmrf_small", f"model.mean={path}", *data, own, f"run_folder={tmp_path}/new"],
+        ["evaluate", f"checkpoint={path}", *data, f"output={tmp_path}/scores"],
+        ["train", f"resume={folder}"],
+        ["train", f"resume={folder}", "trust=own"],
+    ):
+        answer = command(*arguments)
+        assert answer.code == 2 and "stranger.Net" in answer.err and "trust=stranger" in answer.err, answer
+        assert not mark.exists(), arguments
