@@ -1,12 +1,10 @@
 """The command line, called inside of the test's own process."""
 
-import os
 import sys
 from dataclasses import dataclass
 
 import pytest
 
-from ddpm_lightning.cli import train
 from ddpm_lightning.cli.main import main
 
 
@@ -20,14 +18,10 @@ class Answer:
 def call(*arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Answer:
     """Runs ``ddpm-lightning ARGUMENTS`` and returns its exit code and what it printed."""
     monkeypatch.setattr(sys, "argv", ["ddpm-lightning", *map(str, arguments)])
-    monkeypatch.delenv(train.FOLDER_VARIABLE, raising=False)
     code = 0
     try:
         main()
     except SystemExit as end:
         code = end.code or 0
-    finally:
-        # Not by monkeypatch, which would bring it back for the tests to come.
-        os.environ.pop(train.FOLDER_VARIABLE, None)
     printed = capsys.readouterr()
     return Answer(code, printed.out, printed.err)

@@ -39,7 +39,6 @@ def begin(arguments, log):
     for descriptor in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
     os.environ.pop(lock.VARIABLE, None)
-    os.environ.pop(train.FOLDER_VARIABLE, None)
     code = 1
     try:
         sys.argv = ["ddpm-lightning", *arguments]

@@ -12,7 +12,6 @@ comes with the package in default/. A demo that is there already is replaced.
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -23,8 +22,10 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.evaluate import evaluate_configured
 from ddpm_lightning.cli.restore import restore_files
-from ddpm_lightning.cli.train import prepare, train
+from ddpm_lightning.cli.train import new_settings
 from ddpm_lightning.evaluation.tables import summary_markdown
+from ddpm_lightning.training.fit import TrainSettings, train
+from ddpm_lightning.training.run_folder import claim
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.registry import OWN
 
@@ -36,17 +37,18 @@ def run(config: DictConfig) -> int:
     began = time.monotonic()
     samples = config.samples
     choices = HydraConfig.get().runtime.choices
-    with prepare(config, {kind: choices.get(kind) for kind in ("model", "data")}, overwrite=True) as settings:
+    settings = new_settings(config, {kind: choices.get(kind) for kind in ("model", "data")})
+    with claim(Path(settings.run_folder), overwrite=True, force=config.force):
         _run(settings, samples, began)
     return 0
 
 
-def _run(settings: dict[str, Any], samples: int, began: float) -> None:
-    folder = Path(settings["run_folder"])
+def _run(settings: TrainSettings, samples: int, began: float) -> None:
+    folder = Path(settings.run_folder)
     noisy = _write_example(settings, folder / "example")
     print("1/4  restoring a file with the model that comes with the package")
     _restore(noisy, folder / "default", ["checkpoint=default", "preview=true"])
-    print(f"2/4  training {settings['names']['model']} on {settings['names']['data']}")
+    print(f"2/4  training {settings.names['model']} on {settings.names['data']}")
     finished = train(settings, OWN)
     print("3/4  scoring raw images, single samples and their average on the test split")
     common = [f"checkpoint={quoted(finished.best)}", f"samples={samples}", "bfloat16=auto"]
@@ -75,9 +77,9 @@ def _show(scores: Path, folder: Path) -> None:
     shutil.copytree(scores / "figures", folder / "figures", dirs_exist_ok=True)
 
 
-def _write_example(settings: dict, folder: Path) -> Path:
+def _write_example(settings: TrainSettings, folder: Path) -> Path:
     """Writes the low image of a test pair as an ImageJ file with its pixel size."""
-    pair = build(settings["data"], ("data",), OWN).source("test")[0]
+    pair = build(settings.data, ("data",), OWN).source("test")[0]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "noisy_microtubules.tif"
     resolution = 1 / pair.pixel_size

@@ -17,7 +17,7 @@ from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import check
 from ddpm_lightning.utils.registry import Trust
 
-__all__ = ["check_classes", "check_groups", "check_model", "check_places"]
+__all__ = ["check_classes", "check_groups", "check_weights", "check_places"]
 
 #: Groups of settings that every run needs.
 GROUPS = ("model", "data", "trainer", "callbacks", "logger", "names")
@@ -62,7 +62,7 @@ def check_classes(config: Mapping[str, Any], trust: Trust = ()) -> None:
             raise UserError(subject, error.found, error.allowed, error.remedy) from error
 
 
-def check_model(model: Mapping[str, Any], checkpoint: Path, trust: Trust = ()) -> None:
+def check_weights(model: Mapping[str, Any], checkpoint: Path, trust: Trust = ()) -> None:
     """Rejects a model whose weights do not match the checkpoint to resume from, before memory is allocated.
 
     Raises:

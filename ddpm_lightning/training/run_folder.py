@@ -1,16 +1,29 @@
-"""Whose a run folder is: a new run takes an empty one, or that of a run that came to nothing, and no file of others."""
+"""The folder of a run: which one it is, which run owns it, and what a new run writes into it first.
 
+A new run takes an empty folder, or that of a run that failed before its first checkpoint; it removes no other files.
+"""
+
+import os
 import platform
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ddpm_lightning.training import two_stage
-from ddpm_lightning.utils.atomic import read_json
+from ddpm_lightning.training.config_file import write_config
+from ddpm_lightning.training.processes import is_first, started_elsewhere
+from ddpm_lightning.utils.atomic import read_json, remove_partials, write_json
 from ddpm_lightning.utils.errors import UserError, printable
-from ddpm_lightning.utils.lock import holder
-from ddpm_lightning.utils.paths import command_of
+from ddpm_lightning.utils.lock import hold, holder
+from ddpm_lightning.utils.paths import command_of, expanded
 
-__all__ = ["check_free", "clear", "state_of"]
+__all__ = ["begin", "check_free", "choose_folder", "claim", "clear", "hold_run", "state_of"]
+
+#: Tells the processes of a distributed run the folder that the first of them chose.
+FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
 
 #: What a run leaves in its folder.
 TRACES = (
@@ -25,6 +38,73 @@ TRACES = (
     "wandb.json",
     "wandb",
 )
+
+
+def choose_folder(given: str | None, names: Mapping[str, str | None]) -> Path:
+    """Returns the folder of a new run, by default ``runs/DATE_TIME_MODEL_DATA``.
+
+    Raises:
+        UserError: If none is given and the processes, started by torchrun or SLURM, would each choose another.
+    """
+    if started_elsewhere() and given is None:
+        raise UserError(
+            "run_folder",
+            "is not given, and each process would choose another",
+            remedy="add run_folder=DIR, on storage that all machines share",
+        )
+    told = None if is_first() else os.environ.get(FOLDER_VARIABLE)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return expanded(told or given or f"runs/{stamp}_{names['model']}_{names['data']}")
+
+
+@contextmanager
+def claim(folder: Path, overwrite: bool = False, force: bool = False) -> Iterator[None]:
+    """Locks the folder of a new run for the duration of the block, and tells other processes of the run which it is.
+
+    Args:
+        folder: Folder of the new run, which need not exist.
+        overwrite: Whether to replace an earlier run there; it is removed when the new one begins.
+        force: Whether to take a folder in which a run on another machine seems to be active.
+
+    Raises:
+        UserError: If the folder belongs to another run, or holds files of no run.
+    """
+    with hold_run(folder, force):
+        if is_first():
+            check_free(folder, overwrite, force)
+        before = os.environ.get(FOLDER_VARIABLE)
+        os.environ[FOLDER_VARIABLE] = str(folder)
+        try:
+            yield
+        finally:
+            os.environ.pop(FOLDER_VARIABLE)
+            if before is not None:
+                os.environ[FOLDER_VARIABLE] = before
+
+
+def hold_run(folder: Path, force: bool = False) -> AbstractContextManager[Any]:
+    """Locks the folder of a run for all of its processes."""
+    return hold(folder, force) if is_first() else nullcontext()
+
+
+def begin(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any], anew: bool) -> None:
+    """Makes the folder of a run, and writes what the run is.
+
+    Args:
+        folder: Folder of the run.
+        config: Its configuration.
+        provenance: Where it comes from.
+        anew: Whether it is a new run: what an earlier one left is removed.
+    """
+    if anew:
+        clear(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partials([folder, folder / "checkpoints", folder / "figures"])  # left by killed processes
+    # First, because it marks the folder as that of a run.
+    process = {"process": os.getpid(), "machine": platform.node()}
+    write_json(folder / "status.json", {"state": "starting", **process})
+    write_config(folder / "config.yaml", dict(config))
+    write_json(folder / "provenance.json", dict(provenance))
 
 
 def check_free(folder: Path, overwrite: bool = False, force: bool = False) -> None:

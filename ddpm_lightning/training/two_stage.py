@@ -14,21 +14,22 @@ from ddpm_lightning.checkpoints.weights import read_weights
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.models.method import FirstStage, Method
 from ddpm_lightning.training.config_file import read_config
+from ddpm_lightning.training.settings import TrainSettings
 from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.registry import Trust
 
-__all__ = ["FOLDER", "first_config", "first_steps", "moved", "progress", "shared", "take_first"]
+__all__ = ["FOLDER", "first_settings", "first_steps", "moved", "progress", "shared", "take_first"]
 
 #: Folder of the first stage, inside of the run's.
 FOLDER = "mean"
 
 
-def first_config(config: dict[str, Any], stage: FirstStage) -> dict[str, Any] | None:
-    """Returns the configuration of the run that trains the first method, or ``None`` where a trained one is given.
+def first_settings(settings: TrainSettings, stage: FirstStage) -> TrainSettings | None:
+    """Returns the settings of the run that trains the first method, or ``None`` where a trained one is given.
 
     Args:
-        config: Configuration of the whole run. Once the second stage has begun, more steps lengthen that one alone.
+        settings: Settings of the whole run. Once the second stage has begun, more steps lengthen that one alone.
         stage: What the method of the run builds on.
 
     Raises:
@@ -36,26 +37,28 @@ def first_config(config: dict[str, Any], stage: FirstStage) -> dict[str, Any] | 
     """
     if stage.checkpoint is not None:
         return None
-    total = config["trainer"]["max_steps"]
+    total = settings.trainer["max_steps"]
     if total < 2:
         raise UserError(
             "trainer.max_steps",
             f"is {total}",
             allowed=f"at least 2: {stage.part} and the method itself share them",
         )
-    run = Path(config["run_folder"])
+    run = Path(settings.run_folder)
     own = run / FOLDER
-    trainer = {**config["trainer"], "max_steps": first_steps(run) or shared(stage, total)}
+    trainer = {**settings.trainer, "max_steps": first_steps(run) or shared(stage, total)}
     if (time := trainer.get("max_time")) is not None:
         trainer["max_time"] = {"seconds": stage.share * MaxTime(time).seconds}
-    small = "_small" if str(config["names"]["model"]).endswith("_small") else ""
-    return {
-        **moved(config, str(run), str(own)),
-        "model": config["model"][stage.part],
-        "names": {**config["names"], "model": stage.model + small},
-        "trainer": trainer,
-        "resume": str(own) if (own / "checkpoints" / "last.ckpt").is_file() else None,
-    }
+    small = "_small" if str(settings.names["model"]).endswith("_small") else ""
+    return TrainSettings.of(
+        {
+            **moved(settings.model_dump(), str(run), str(own)),
+            "model": settings.model[stage.part],
+            "names": {**settings.names, "model": stage.model + small},
+            "trainer": trainer,
+            "resume": str(own) if (own / "checkpoints" / "last.ckpt").is_file() else None,
+        }
+    )
 
 
 def shared(stage: FirstStage, total: int) -> int:

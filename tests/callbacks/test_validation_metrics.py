@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from ddpm_lightning.cli import compose, train
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.metrics.collection import perceptual_metric, score
 from ddpm_lightning.models.presets import Preset
+from ddpm_lightning.training.fit import fit
 from ddpm_lightning.utils.errors import UserError
 from tests.callbacks.gloo_samples import FakeMethod, FakeTrainer, pairs, scale
 from tests.conftest import write_pairs
@@ -252,11 +252,8 @@ def test_a_real_training_writes_every_number_of_every_epoch(shared, tmp_path, mo
         "callbacks.images.samples=2",
         "data.crops_per_image=1",
     ]
-    monkeypatch.delenv(train.FOLDER_VARIABLE, raising=False)
     names = {"model": "ddpm_small", "data": "folder"}
-    with train.prepare(compose.compose("train", overrides), names) as settings:
-        os.environ.pop(train.FOLDER_VARIABLE)
-        best = train.train(settings).best
+    best = fit(train.new_settings(compose.compose("train", overrides), names)).best
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/psnr"]]
     assert [float(row["epoch"]) for row in rows] == [0, 1]

@@ -9,11 +9,13 @@ import tifffile
 import torch
 
 from ddpm_lightning.checkpoints.load import load
-from ddpm_lightning.cli import compose, train
+from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.compare import spelled_out
+from ddpm_lightning.cli.train import new_settings
 from ddpm_lightning.evaluation.evaluate import input_reference
 from ddpm_lightning.evaluation.tables import read_rows
 from ddpm_lightning.inference.intervals import intervals_file
+from ddpm_lightning.training.card import make_card
 from ddpm_lightning.utils.instantiate import build
 from tests.conftest import write_pairs
 from tests.trained import TINY, write_checkpoint
@@ -174,10 +176,10 @@ def test_an_image_that_cannot_be_read_is_listed(scored):
 
 def test_training_inputs_are_remembered_or_read_again(scored, tmp_path):
     settings = [f"data.root={scored.pairs}", "data=folder", *TINY]
-    config = compose.plain(compose.compose("train", [*settings, f"run_folder={tmp_path}/run"]))
-    data = build(config["data"])
+    config = new_settings(compose.compose("train", [*settings, f"run_folder={tmp_path}/run"]), {})
+    data = build(config.data)
     data.setup("fit")
-    remembered = train.card({**config, "names": {}}, data)["inputs"]
+    remembered = make_card(config, data)["inputs"]
     assert len(remembered["noise"]) == 4, "one for each training image"
 
     path = write_checkpoint(tmp_path / "old.ckpt", *settings)

@@ -11,7 +11,7 @@ import yaml
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.checkpoints.safetensors_file import write_safetensors
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.resume import stored
+from ddpm_lightning.training.resume import resumed_settings
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
 from tests.trained import TINY, write_checkpoint
@@ -289,7 +289,7 @@ def test_no_run_folder_starts_a_cache_elsewhere(original, tmp_path):
 
     def cache_of(name, cache):
         change = lambda c: c["data"].update(cache=str(cache))  # noqa: E731
-        return stored(run_folder(original, tmp_path / name, change), {})["data"]["cache"]
+        return resumed_settings(run_folder(original, tmp_path / name, change), {}).data["cache"]
 
     assert cache_of("a", away) is None and cache_of("b", away / "new") is None
     assert cache_of("c", tmp_path / "a/config.yaml") is None

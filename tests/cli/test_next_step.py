@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 import ddpm_lightning
-from ddpm_lightning.cli import train
 from ddpm_lightning.inference import intervals
+from ddpm_lightning.training import fit
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import _myself
 from ddpm_lightning.utils.paths import command_of
@@ -22,7 +22,7 @@ def test_images_with_scales_of_their_own_are_compared_by_a_fit(
 ):
     """A training that has happened is all that is needed."""
     best = Path("checkpoints/best.ckpt")
-    monkeypatch.setattr(train, "train", lambda settings: train.Run(tmp_path, best, best, True))
+    monkeypatch.setattr(fit, "train", lambda settings, trust: fit.Run(settings, best, best, True))
     answer = command("train", f"data/normalisation={normalisation}", f"run_folder={tmp_path}")
     assert answer.code == 0, answer.err
     assert answer.out.rstrip().endswith(f"evaluate checkpoint={best}{protocol}")

@@ -3,7 +3,7 @@
 import pytest
 
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.train import lightning_method, trainer_settings
+from ddpm_lightning.training.trainer import lightning_method, trainer_arguments
 from ddpm_lightning.utils.errors import UserError
 
 
@@ -11,7 +11,7 @@ def settings(name: str, *overrides: str) -> dict:
     config = compose.compose("train", [f"model={name}", "trainer=ddp_cpu", *overrides])
     config.run_folder = "somewhere"
     config = compose.plain(config)
-    return trainer_settings(config["trainer"], lightning_method(config["model"]))
+    return trainer_arguments(config["trainer"], lightning_method(config["model"]))
 
 
 def test_models_that_step_themselves_are_not_clipped_by_lightning():

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.train import precision
 from ddpm_lightning.inference.bfloat16 import chosen
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.training.trainer import precision
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.train import train
+from ddpm_lightning.cli.train import new_settings
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.protocol import PROTOCOLS
+from ddpm_lightning.training.fit import TrainSettings, fit
 from ddpm_lightning.utils.instantiate import build
 
 TINY = [
@@ -45,13 +46,13 @@ METHODS = {
 }
 
 
-def settings(name: str, root, folder, *more: str) -> dict:
+def settings(name: str, root, folder, *more: str) -> TrainSettings:
     tiny, steps = METHODS[name]
     config = compose.compose(
         "train", [f"model={name}", f"data.root='{root}'", *TINY, *tiny, f"trainer.max_steps={steps}", *more]
     )
     config.run_folder = str(folder)
-    return {**compose.plain(config), "names": {"model": name, "data": "folder"}}
+    return new_settings(config, {"model": name, "data": "folder"})
 
 
 def affine_psnr(image: np.ndarray, target: np.ndarray) -> float:
@@ -63,14 +64,14 @@ def affine_psnr(image: np.ndarray, target: np.ndarray) -> float:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_short_training_beats_the_raw_image(name, pair_folder, tmp_path):
     config = settings(name, pair_folder, tmp_path / "run")
-    finished = train(config)
+    finished = fit(config)
     assert finished.best.name == "best.ckpt"
     restorer = Restorer.load(finished.best, device="cpu")
     averaged = "averaging_state" in torch.load(finished.best, weights_only=True)
     assert averaged == restorer.method.averaged
     assert not (averaged and any(isinstance(layer, nn.BatchNorm2d) for layer in restorer.method.modules()))
     gains = []
-    for pair in build(config["data"]).source("test"):
+    for pair in build(config.data).source("test"):
         restored = restorer.restore(pair.low, samples=2, image=pair.name)
         gains.append(affine_psnr(restored.mean, pair.high) - affine_psnr(pair.low, pair.high))
         assert (restored.std is None) == restorer.method.deterministic
@@ -80,7 +81,7 @@ def test_a_short_training_beats_the_raw_image(name, pair_folder, tmp_path):
 
 def test_checkpoints_of_the_flow_hold_both_networks_and_sigma(pair_folder, tmp_path):
     config = settings("pmrf_small", pair_folder, tmp_path / "run", "trainer.max_steps=30")
-    finished = train(config)
+    finished = fit(config)
     weights = torch.load(finished.last, weights_only=True)["state_dict"]
     mean = torch.load(tmp_path / "run/mean/checkpoints/best.ckpt", weights_only=True)
     assert weights["sigma"] > 0

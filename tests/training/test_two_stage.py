@@ -8,7 +8,8 @@ import yaml
 
 from ddpm_lightning.callbacks.max_time import MaxTime
 from ddpm_lightning.models.method import FirstStage
-from ddpm_lightning.training.two_stage import first_config
+from ddpm_lightning.training.settings import TrainSettings
+from ddpm_lightning.training.two_stage import first_settings
 from ddpm_lightning.utils.errors import UserError
 
 TINY = [
@@ -82,15 +83,18 @@ def test_a_longer_run_lengthens_the_flow_alone(train, command, tmp_path):
 
 def test_the_flow_has_the_time_that_the_regressor_leaves(tmp_path):
     stage = FirstStage("regression", "regression", "mean", None, 0.75)
-    config = {"model": {"regression": {}}, "names": {"model": "pmrf"}, "run_folder": str(tmp_path)}
+    run = {"model": {"regression": {}}, "data": {}, "names": {"model": "pmrf"}, "run_folder": str(tmp_path)}
+
+    def first(**trainer):
+        return first_settings(TrainSettings.of({**run, "trainer": trainer}), stage).trainer
+
     for duration in ("00:00:20:00", {"minutes": 20}):
-        first = first_config({**config, "trainer": {"max_steps": 8, "max_time": duration}}, stage)
-        assert first["trainer"] == {"max_steps": 6, "max_time": {"seconds": 900}}
+        assert first(max_steps=8, max_time=duration) == {"max_steps": 6, "max_time": {"seconds": 900}}
         timer = MaxTime(duration)
         for took, left in ((300, 900), (900, 300), (5000, 300)):
             timer.spend(took, stage.share)
             assert timer.time_remaining() == left and timer.text == "00:00:20:00"
-    assert "max_time" not in first_config({**config, "trainer": {"max_steps": 8}}, stage)["trainer"]
+    assert "max_time" not in first(max_steps=8)
     for wrong in ("20:00", 20, {"weks": 1}, {"minutes": "a"}, "00:00:00:00", [1]):
         with pytest.raises(UserError, match="trainer.max_time"):
             MaxTime(wrong)
@@ -177,4 +181,4 @@ def test_samplers_must_suit_the_model(train, command, tmp_path):
     answer = command("evaluate", best, "sampler=ddim", f"output={tmp_path}/scores")
     assert answer.code == 2 and "Euler steps, not by DDIM" in answer.err
     answer = command("evaluate", best, "sampler.realism=2", f"output={tmp_path}/scores")
-    assert answer.code == 2 and "sampler.realism is 2" in answer.err
+    assert answer.code == 2 and "sampler.realism: is 2" in answer.err

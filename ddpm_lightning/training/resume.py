@@ -1,4 +1,4 @@
-"""Resuming a run: with its own settings and data, from its last checkpoint, or an older one if that is damaged."""
+"""What is needed to resume a run: its settings, its last intact checkpoint, and its data."""
 
 import shutil
 from collections.abc import Mapping
@@ -10,35 +10,34 @@ from typing import Any
 import torch
 from yaml import YAMLError
 
-from ddpm_lightning.callbacks.checkpoints import Checkpoints
 from ddpm_lightning.checkpoints.checkpoint_file import is_intact
-from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.simulation.cache import without_new_cache
 from ddpm_lightning.training import two_stage
 from ddpm_lightning.training.config_file import read_config
 from ddpm_lightning.training.provenance import data_hash
 from ddpm_lightning.training.run_config import check_groups
+from ddpm_lightning.training.settings import TrainSettings
 from ddpm_lightning.utils.atomic import atomic_write, read_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
 
-__all__ = ["checkpoint_of", "stored", "take_data"]
+__all__ = ["intact_checkpoint", "resumed_settings", "use_normalisation"]
 
 
-def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the configuration of a run to resume.
+def resumed_settings(folder: Path, values: Mapping[str, Any]) -> TrainSettings:
+    """Returns the settings of a run to resume.
 
     Args:
         folder: Folder of the run; paths inside of it follow where it has moved.
-        values: What was given on the command line: ``resume``, ``trainer.max_steps`` for a longer run,
-            ``trainer.max_time`` for another limit of time, ``data.root`` where the data have moved.
+        values: New values by dotted name: ``trainer.max_steps`` for a longer run, ``trainer.max_time`` for another
+            limit of time, ``data.root`` where the data have moved.
 
     Raises:
         UserError: If there is nothing to resume, its data are missing, or other settings are given.
     """
     path = folder / "config.yaml"
-    begun = [checkpoint_of(place, speaks=False) for place in (folder, folder / two_stage.FOLDER)]
+    begun = [intact_checkpoint(place, verbose=False) for place in (folder, folder / two_stage.FOLDER)]
     if not path.is_file() or not any(begun):
         raise UserError(
             f"resume={folder}",
@@ -48,7 +47,6 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         settings = read_config(path)
         check_groups(settings)
-        check_values(settings)
         settings = two_stage.moved(settings, settings["run_folder"], str(folder))
     except (YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(path, "is damaged", remedy="restore it from a backup, or start a new run") from error
@@ -71,7 +69,7 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
                     key, "is not a setting of this run: its data are not in a folder", remedy="leave it out"
                 )
             settings["data"]["root"] = str(value)
-        elif key not in ("resume", "trust"):
+        else:
             raise UserError(
                 key,
                 "cannot be changed in a run that is resumed: its own configuration is used",
@@ -87,33 +85,26 @@ def stored(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
             "is no folder" if "data.root" in values else "held the data of this run, and is not there",
             remedy=f"{_elsewhere(folder)}, DIR being the folder where the data are now",
         )
-    checkpoint = settings["callbacks"].get("checkpoint")
-    if (
-        isinstance(checkpoint, dict)
-        and checkpoint.get("_target_") == "lightning.pytorch.callbacks.ModelCheckpoint"
-    ):
-        # Runs begun by version 0.1: their last checkpoint would not be the last step.
-        checkpoint["_target_"] = f"{Checkpoints.__module__}.{Checkpoints.__qualname__}"
-    return {**settings, "run_folder": str(folder), "resume": str(folder)}
+    return TrainSettings.of({**settings, "run_folder": str(folder), "resume": str(folder)})
 
 
-def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
-    """Returns the newest whole checkpoint of a run, or ``None`` if it has none at all.
+def intact_checkpoint(folder: Path, verbose: bool = True) -> Path | None:
+    """Returns the newest intact checkpoint of a run, or ``None`` if it has none at all.
 
-    Every checkpoint holds the whole state of the run: from an older one it comes to the same end, only later.
+    Every checkpoint holds the whole state of the run: an older one leads to the same result, only later.
 
     Args:
         folder: Folder of the run.
-        speaks: Whether this process says that a damaged file was passed over.
+        verbose: Whether this process prints that a damaged file was skipped.
 
     Raises:
-        UserError: If there are checkpoints, but none is whole.
+        UserError: If there are checkpoints, but none is intact.
     """
     candidates = [folder / "checkpoints" / name for name in ("last.ckpt", "best.ckpt")]
     there = [path for path in candidates if path.exists()]
     for path in there:
         if is_intact(path):
-            if path != there[0] and speaks:
+            if path != there[0] and verbose:
                 print(f"{there[0]} is damaged: the run resumes from {path.name} instead")
                 with atomic_write(there[0]) as partial:
                     shutil.copy(path, partial)
@@ -127,19 +118,19 @@ def checkpoint_of(folder: Path, speaks: bool = True) -> Path | None:
     return None
 
 
-def take_data(
-    checkpoint: Path, folder: Path, data: PairDataModule, settings: Mapping[str, Any], speaks: bool = True
+def use_normalisation(
+    checkpoint: Path, folder: Path, data: PairDataModule, settings: Mapping[str, Any], verbose: bool = True
 ) -> None:
     """Checks that the data are those that a run was started with, and applies the normalisation of the run.
 
     Different file names or sizes, which a stray file can cause, are reported. Different intensities are rejected.
 
     Args:
-        checkpoint: Checkpoint that the run goes on from.
+        checkpoint: Checkpoint from which the run is resumed.
         folder: Folder of the run.
         data: The data, its normalisation fitted.
         settings: Settings of the data.
-        speaks: Whether this process reports what it finds.
+        verbose: Whether this process prints what it finds.
 
     Raises:
         UserError: If the normalisation of the run does not match the data.
@@ -153,13 +144,13 @@ def take_data(
     if not _close(state, data.normalisation.state()):
         raise UserError(
             where,
-            "holds other images than those that this run was begun with: their intensities differ",
+            "holds other images than those that this run was started with: their intensities differ",
             remedy=f"{_elsewhere(folder)} with the data of the run, or start a new run",
         )
     # Another machine may round differently.
     data.load_normalisation(state)
     origin = read_json(folder / "provenance.json").get("data") or {"of": "settings"}
-    if speaks and settings.get("root") and origin["of"] != "settings" and origin != data_hash(settings):
+    if verbose and settings.get("root") and origin["of"] != "settings" and origin != data_hash(settings):
         print(f"{where}: {origin['of']} changed since the run was started; the result may differ")
 
 

@@ -1,13 +1,10 @@
 """Runs that start from a trained model: its networks, its kind of normalisation, its weights; all else as configured.
 
-The scale of intensities and the reference of inputs are fitted to the new data, and so is the start noise of a flow.
+The scale of intensities and the reference of inputs are fitted to the new data, and so is the initial noise of a flow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.models.method import Method
@@ -40,55 +37,63 @@ def loaded(checkpoint: Any, trust: Sequence[str] = ()) -> Trained:
         raise UserError(subject, error.found, error.allowed, remedy) from error
 
 
-def inherit(settings: dict[str, Any], trained: Trained, overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the configuration of a run with the model and the normalisation of a trained model.
+def inherit(
+    settings: dict[str, Any],
+    trained: Trained,
+    changes: Mapping[str, Any],
+    chosen_model: str | None = None,
+    own_normalisation: bool = False,
+) -> dict[str, Any]:
+    """Returns the settings of a run with the model and the normalisation of a trained model.
 
     Args:
-        settings: Configuration of the run.
+        settings: Settings of the run.
         trained: The trained model.
-        overrides: What was given on the command line. Settings below ``model`` hold on top of the model's own, and a
-            normalisation in place of its own.
+        changes: Settings of the model, nested as they are, that replace those of the trained model.
+        chosen_model: Name of the model of the run, if one was chosen; it must be of the same kind.
+        own_normalisation: Whether to keep the normalisation of the settings.
 
     Raises:
-        UserError: If an override does not suit the model.
+        UserError: If the chosen model or a change does not suit the trained model.
     """
     origin, stage = trained.card, trained.method.first_stage
-    given = [override.lstrip("+~") for override in overrides]
-    chosen = [override for override in given if override.startswith("model=")]
-    if chosen and settings["model"]["_target_"] != origin["model"]["_target_"]:
+    if chosen_model and settings["model"]["_target_"] != origin["model"]["_target_"]:
         raise UserError(
-            chosen[-1],
+            f"model={chosen_model}",
             f"but finetune={settings['finetune']} is a {origin['names']['model']}",
             remedy="leave out model=NAME: the model is that of the checkpoint",
         )
     model = dict(origin["model"])
     if stage:  # where the first method came from means nothing to the next run
         model[stage.checkpoint_setting] = None
-    model = OmegaConf.create(model)
-    OmegaConf.set_struct(model, True)
-    for override in given:
-        key, _, value = override.partition("=")
-        if not key.startswith("model."):
-            continue
-        try:
-            model.merge_with(OmegaConf.from_dotlist([f"{key.removeprefix('model.')}={value}"]))
-        except OmegaConfBaseException as error:
-            raise UserError(
-                key,
-                f"is no setting of the model of finetune={settings['finetune']}",
-                allowed=", ".join(origin["model"]),
-            ) from error
+    model = {**_merged(model, changes, settings["finetune"]), "seed": settings["seed"]}
+    if stage:
+        model[stage.part] = {**model[stage.part], "seed": settings["seed"]}
     data = settings["data"]
-    if not any(override.startswith(("data.normalisation", "data/normalisation")) for override in given):
+    if not own_normalisation:
         own, normalisation = data["normalisation"], dict(origin["normalisation"]["config"])
         if normalisation["target"] is None:
             # A shared scale is right for the pairs that it was chosen for; those of others are matched in brightness.
             normalisation["matched"] = own["target"] is not None or bool(own.get("matched"))
         data = {**data, "normalisation": normalisation}
-    model = {**OmegaConf.to_container(model), "seed": settings["seed"]}
-    if stage:
-        model[stage.part] = {**model[stage.part], "seed": settings["seed"]}
     return {**settings, "model": model, "data": data}
+
+
+def _merged(
+    model: Mapping[str, Any], changes: Mapping[str, Any], checkpoint: str, above: str = "model"
+) -> dict[str, Any]:
+    """Returns nested settings with changes of keys that they have."""
+    merged = dict(model)
+    for key, value in changes.items():
+        if key not in model:
+            raise UserError(
+                f"{above}.{key}",
+                f"is no setting of the model of finetune={checkpoint}",
+                allowed=", ".join(map(str, model)),
+            )
+        nested = isinstance(value, Mapping) and isinstance(model[key], Mapping)
+        merged[key] = _merged(model[key], value, checkpoint, f"{above}.{key}") if nested else value
+    return merged
 
 
 def take_weights(method: Method, checkpoint: str, trust: Sequence[str] = ()) -> dict[str, str]:

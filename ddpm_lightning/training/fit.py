@@ -1,0 +1,201 @@
+"""Trains a method: from typed settings to a run folder with checkpoints.
+
+run = fit(TrainSettings.of({"model": {...}, "data": {...}, "trainer": {...}, "run_folder": "runs/first"}))
+run.best  # runs/first/checkpoints/best.ckpt
+"""
+
+import time
+from pathlib import Path
+
+import lightning
+
+from ddpm_lightning.callbacks.max_time import MaxTime, ended_by
+from ddpm_lightning.data.datamodule import PairDataModule
+from ddpm_lightning.models.method import FirstStage
+from ddpm_lightning.training import consistency, finetune, two_stage
+from ddpm_lightning.training.card import make_card
+from ddpm_lightning.training.module import LightningMethod
+from ddpm_lightning.training.processes import is_first
+from ddpm_lightning.training.resume import intact_checkpoint, resumed_settings, use_normalisation
+from ddpm_lightning.training.run_config import check_classes, check_places, check_weights
+from ddpm_lightning.training.run_folder import begin, claim, hold_run
+from ddpm_lightning.training.settings import Run, TrainSettings
+from ddpm_lightning.training.trainer import lightning_method, make_trainer, trainer_arguments
+from ddpm_lightning.utils import signals
+from ddpm_lightning.utils.errors import UserError, is_out_of_memory, printable
+from ddpm_lightning.utils.instantiate import build
+from ddpm_lightning.utils.paths import command_of
+from ddpm_lightning.utils.registry import OWN, Trust
+
+__all__ = ["Run", "TrainSettings", "fit", "resume", "train"]
+
+
+def fit(settings: TrainSettings, *, force: bool = False) -> Run:
+    """Trains a method in a new run folder.
+
+    Args:
+        settings: Settings of the run; they may name any class that can be imported.
+        force: Whether to take a folder in which a run on another machine seems to be active.
+
+    Returns:
+        Where the checkpoints are.
+
+    Raises:
+        UserError: If the settings or the data cannot be used, or the folder belongs to another run.
+    """
+    with claim(Path(settings.run_folder), force=force):
+        return train(settings, OWN)
+
+
+def resume(
+    folder: Path,
+    *,
+    max_steps: int | None = None,
+    changes: dict[str, object] | None = None,
+    trust: tuple[str, ...] = (),
+    force: bool = False,
+) -> Run:
+    """Resumes a run: with its own settings, from its last checkpoint.
+
+    Args:
+        folder: Folder of the run; it and its data may have moved.
+        max_steps: Steps of the whole run, to train it longer.
+        changes: New values by dotted name: ``trainer.max_time`` and ``data.root`` may change.
+        trust: Top-level packages whose classes the folder may name.
+        force: Whether to take a folder in which a run on another machine seems to be active.
+
+    Raises:
+        UserError: If there is nothing to resume, or the folder, the data or the changes do not fit.
+    """
+    given = {**({} if max_steps is None else {"trainer.max_steps": max_steps}), **(changes or {})}
+    with hold_run(folder, force):
+        settings = resumed_settings(folder, given)
+        check_places(settings.model_dump(), folder)
+        # The user who resumes the run decides whom to trust, not the run folder.
+        return train(settings.model_copy(update={"trust": list(trust)}), trust)
+
+
+def train(settings: TrainSettings, trust: Trust, data: PairDataModule | None = None) -> Run:
+    """Builds data, method and trainer, and trains, in a folder that this process holds.
+
+    Args:
+        settings: Settings of the run.
+        trust: Whose classes the settings may name.
+        data: The data, if this is the first stage of a run that has built them.
+
+    Raises:
+        UserError: If the data or the settings cannot be used; a new folder is then left empty.
+    """
+    folder, is_first_stage = Path(settings.run_folder), data is not None
+    lightning.seed_everything(settings.seed, workers=True, verbose=False)
+    config = settings.model_dump()
+    check_classes(config, trust)
+    checkpoint = intact_checkpoint(folder, verbose=is_first()) if settings.resume else None
+    if checkpoint is not None:
+        check_weights(settings.model, checkpoint, trust)
+    data = data or build(settings.data, ("data",), trust)
+    module = lightning_method(settings.model, trust)
+    method, stage = module.method, module.method.first_stage
+    consistency.check(config, data.crop, method.size_divisor)
+    _set_up(data)
+    if checkpoint is not None:
+        use_normalisation(checkpoint, folder, data, settings.data, verbose=is_first())
+    consistency.check_partners(config, data, method)
+    method.bounds = data.normalisation.target_bounds
+    module.card = make_card(settings, data)
+    first = two_stage.first_settings(settings, stage) if stage else None
+    if settings.finetune and checkpoint is None:
+        module.card["finetune"] = finetune.take_weights(method, settings.finetune, settings.trust)
+    if stage and stage.checkpoint is not None and checkpoint is None:
+        two_stage.take_first(method, stage, stage.checkpoint, data, settings.trust)
+    arguments = trainer_arguments(settings.trainer, module, trust)
+    if first is not None:
+        arguments["max_steps"] -= first.trainer["max_steps"]
+    module.card["training"] = {"steps": arguments["max_steps"]}
+    trainer = make_trainer(settings, arguments, method.averaged, trust)
+    if is_first() and trainer.strategy.root_device.type == "cpu":
+        if text := consistency.memory_warning(method, settings.data["batch_size"] * data.crop**2):
+            print(text)
+    if is_first():  # whatever can be refused has been refused by now
+        begin(folder, config, module.card["provenance"], anew=not settings.resume)
+    if stage and first is not None:
+        if checkpoint is None:
+            _train_first_stage(first, stage, trainer, module, data, trust)
+        _note_first_stage(module, folder, checkpoint)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(config)
+    _fit(trainer, module, data, checkpoint)
+    if (ended := ended_by(trainer)) and is_first():
+        _explain_end(trainer, ended, folder, is_first_stage)
+    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    reached = settings.trainer["max_steps"] if trainer.global_step >= trainer.max_steps else None
+    return Run(settings, best if best.is_file() else last, last, data.paired("val"), reached)
+
+
+def _set_up(data: PairDataModule) -> None:
+    """Reads what the training needs of the data, and prints what was found."""
+    data.setup("fit")
+    for split in ("train", "val") if is_first() else ():
+        for text in data.notes(split):
+            print(printable(f"{split}: {text}"))
+
+
+def _train_first_stage(
+    first: TrainSettings,
+    stage: FirstStage,
+    trainer: lightning.Trainer,
+    module: LightningMethod,
+    data: PairDataModule,
+    trust: Trust,
+) -> None:
+    """Trains the method that this one builds on, and takes its weights."""
+    if is_first():
+        steps = first.trainer["max_steps"], trainer.max_steps
+        print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
+    began = time.monotonic()
+    two_stage.take_first(module.method, stage, train(first, trust, data).best, data, trust)
+    for timer in (one for one in trainer.callbacks if isinstance(one, MaxTime)):
+        timer.spend(time.monotonic() - began, stage.share)
+
+
+def _note_first_stage(module: LightningMethod, folder: Path, checkpoint: Path | None) -> None:
+    """Keeps in the card how far the first stage was trained."""
+    module.card["training"]["regressor"] = record = two_stage.progress(folder, checkpoint)
+    if checkpoint is not None and record.get("step", 0) < record.get("steps", 0) and is_first():
+        at = "step {step} of {steps}".format(**record)
+        print(f"the regressor is kept as it was ({at}): only the flow is trained further")
+
+
+def _fit(
+    trainer: lightning.Trainer, module: LightningMethod, data: PairDataModule, checkpoint: Path | None
+) -> None:
+    """Trains, from the state of a checkpoint if there is one.
+
+    Raises:
+        UserError: If that state does not fit this run.
+    """
+    try:
+        # Lightning answers Ctrl-C before the first step with an exit code of its own.
+        with signals.raised("SIGINT"):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        # Lightning forgets the checkpoint as soon as all of it has been loaded.
+        restoring = getattr(trainer._checkpoint_connector, "_loaded_checkpoint", None)
+        if not restoring or is_out_of_memory(error):
+            raise
+        found = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(
+            checkpoint,
+            f"contains no state from which this run can be resumed: {found}",
+            remedy="restore the file from a backup, or start the run again",
+        ) from error
+
+
+def _explain_end(trainer: lightning.Trainer, ended: str, folder: Path, is_first_stage: bool) -> None:
+    """Prints what ended a training before its last step, and how to resume it."""
+    at = f"at step {trainer.global_step} of {trainer.max_steps}"
+    if is_first_stage:
+        print(f"the regressor was stopped {at} by trainer.max_time, and the flow continues from it")
+        return
+    print(f"stopped {ended} {at}; resume with: {command_of('train', resume=folder)}")
+    print("the same limit holds then; trainer.max_time=DD:HH:MM:SS sets another, trainer.max_time=null none")
