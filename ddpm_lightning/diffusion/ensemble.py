@@ -27,15 +27,15 @@ class Ensemble:
 
     def __init__(self, entropy_range: tuple[float, float] | None = None) -> None:
         self.count = 0
-        self.mean: Tensor | None = None
-        self._squares: Tensor | None = None
+        self.mean = torch.zeros((), dtype=torch.float64)
+        self._squares = self.mean
         self._entropy_range = entropy_range
         self._values: list[Tensor] = []
 
     def update(self, sample: Tensor) -> None:
         """Adds one sample of the images, with shape (B, C, H, W) or any other that stays the same."""
         sample = sample.to(torch.float64)
-        if self.mean is None:
+        if not self.count:
             self.mean, self._squares = torch.zeros_like(sample), torch.zeros_like(sample)
         elif sample.shape != self.mean.shape:
             raise ValueError(

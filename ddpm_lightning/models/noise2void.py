@@ -15,7 +15,7 @@ References:
     https://doi.org/10.1109/ISBI45749.2020.9098336
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,10 +52,10 @@ class Noise2Void(DeterministicRegressor):
         network: nn.Module,
         percent: float = 0.198,
         radius: int = 5,
-        replacement: str = "uniform",
+        replacement: Literal["uniform", "median"] = "uniform",
         exclude_center: bool = False,
         structure: dict[str, Any] | None = None,
-        error: str = "mse",
+        error: Literal["mse", "mae"] = "mse",
     ) -> None:
         super().__init__(network)
         self.hiding = {
@@ -65,7 +65,7 @@ class Noise2Void(DeterministicRegressor):
             "exclude_center": exclude_center,
             "structure": line_structure(**structure) if structure else None,
         }
-        self.error = error
+        self.error: Literal["mse", "mae"] = error
         # Wrong settings are refused now, not at the first step.
         images = torch.zeros(1, 1, 8, 8, device="cpu")
         _, mask = hide_pixels(images, torch.Generator(), **{**self.hiding, "structure": None})

@@ -75,25 +75,25 @@ def resume(
         return train(settings.model_copy(update={"trust": list(trust)}), trust)
 
 
-def train(settings: TrainSettings, trust: Trust, data: PairDataModule | None = None) -> Run:
+def train(settings: TrainSettings, trust: Trust, built: PairDataModule | None = None) -> Run:
     """Builds data, method and trainer, and trains, in a folder that this process holds.
 
     Args:
         settings: Settings of the run.
         trust: Whose classes the settings may name.
-        data: The data, if this is the first stage of a run that has built them.
+        built: The data, if this is the first stage of a run that has built them.
 
     Raises:
         UserError: If the data or the settings cannot be used; a new folder is then left empty.
     """
-    folder, is_first_stage = Path(settings.run_folder), data is not None
+    folder, is_first_stage = Path(settings.run_folder), built is not None
     lightning.seed_everything(settings.seed, workers=True, verbose=False)
     config = settings.model_dump()
     check_classes(config, trust)
     checkpoint = intact_checkpoint(folder, verbose=is_first()) if settings.resume else None
     if checkpoint is not None:
         check_weights(settings.model, checkpoint, trust)
-    data = data or build(settings.data, ("data",), trust)
+    data: PairDataModule = built or build(settings.data, ("data",), trust)
     module = lightning_method(settings.model, trust)
     method, stage = module.method, module.method.first_stage
     consistency.check(config, data.crop, method.size_divisor)
@@ -112,7 +112,7 @@ def train(settings: TrainSettings, trust: Trust, data: PairDataModule | None = N
     if first is not None:
         arguments["max_steps"] -= first.trainer["max_steps"]
     module.card["training"] = {"steps": arguments["max_steps"]}
-    trainer = make_trainer(settings, arguments, method.averaged, trust)
+    trainer, timer = make_trainer(settings, arguments, method.averaged, trust)
     if is_first() and trainer.strategy.root_device.type == "cpu":
         if text := consistency.memory_warning(method, settings.data["batch_size"] * data.crop**2):
             print(text)
@@ -120,7 +120,7 @@ def train(settings: TrainSettings, trust: Trust, data: PairDataModule | None = N
         begin(folder, config, module.card["provenance"], anew=not settings.resume)
     if stage and first is not None:
         if checkpoint is None:
-            _train_first_stage(first, stage, trainer, module, data, trust)
+            _train_first_stage(first, stage, module, data, trust, timer)
         _note_first_stage(module, folder, checkpoint)
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
@@ -143,18 +143,18 @@ def _set_up(data: PairDataModule) -> None:
 def _train_first_stage(
     first: TrainSettings,
     stage: FirstStage,
-    trainer: lightning.Trainer,
     module: LightningMethod,
     data: PairDataModule,
     trust: Trust,
+    timer: MaxTime | None,
 ) -> None:
     """Trains the method that this one builds on, and takes its weights."""
     if is_first():
-        steps = first.trainer["max_steps"], trainer.max_steps
+        steps = first.trainer["max_steps"], module.card["training"]["steps"]
         print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
     began = time.monotonic()
     two_stage.take_first(module.method, stage, train(first, trust, data).best, data, trust)
-    for timer in (one for one in trainer.callbacks if isinstance(one, MaxTime)):
+    if timer:
         timer.spend(time.monotonic() - began, stage.share)
 
 

@@ -82,17 +82,14 @@ class LightningMethod(lightning.LightningModule):
             )
         return optimizers, schedules
 
-    def log(self, name: str, value: Any, **settings: Any) -> None:
-        """Logs a number as the mean over all processes: curves do not depend on how many there are."""
-        super().log(name, value, **{"sync_dist": True, **settings})
-
     def on_fit_start(self) -> None:
         """Lets the method measure what it needs on the validation crops."""
         self._calibrated = self.method.calibrate(self._validation_batches(), self.trainer.strategy.reduce)
 
     def _validation_batches(self) -> Iterator[Batch]:
         """Yields the validation batches of this process; opens them only when they are asked for."""
-        yield from self.trainer.datamodule.val_dataloader()
+        trainer: Any = self.trainer  # whose attribute datamodule is not declared
+        yield from trainer.datamodule.val_dataloader()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds the global generator (dropout), so that a resumed run uses the same random numbers."""
@@ -105,9 +102,11 @@ class LightningMethod(lightning.LightningModule):
         else:
             losses = self._alternate(batch) if self.method.parameter_groups() else self._only_step()
         *others, last = losses
-        self.log("train/loss", losses[last], prog_bar=True, batch_size=len(batch["low"]))
+        # The mean over all processes: curves do not depend on how many there are.
+        mean = {"batch_size": len(batch["low"]), "sync_dist": True}
+        self.log("train/loss", losses[last], prog_bar=True, **mean)
         for name in others:
-            self.log(f"train/{name}", losses[name], batch_size=len(batch["low"]))
+            self.log(f"train/{name}", losses[name], **mean)
         return losses[last]
 
     def _alternate(self, batch: Batch) -> dict[str, Tensor]:
@@ -130,6 +129,10 @@ class LightningMethod(lightning.LightningModule):
 
     def _only_step(self) -> dict[str, Tensor]:
         """Counts the one step of a method that :meth:`on_fit_start` has trained."""
+        if self._calibrated is None:
+            raise TypeError(
+                f"{type(self.method).__name__} has no parameter groups, and calibrate returned no error"
+            )
         for optimizer in self._optimizers():
             optimizer.step()
         return {"loss": self._calibrated}
@@ -145,7 +148,7 @@ class LightningMethod(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the validation loss, with the same random numbers in every epoch."""
         loss = self.method.validation_loss(batch, LossKey.of_validation(batch_idx))
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch["low"]))
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
         """Takes an optimiser step, then resets magnitude-preserving weights to unit length."""

@@ -72,7 +72,8 @@ def check_weights(model: Mapping[str, Any], checkpoint: Path, trust: Trust = ())
     content = content if isinstance(content, dict) else {}
     weights = checked_weights(content.get("state_dict"), checkpoint)
     written = str(content.get("pytorch-lightning_version"))
-    if missing := [key for key in STATE if key not in content] or not written.startswith("2."):
+    missing = [key for key in STATE if key not in content]
+    if missing or not written.startswith("2."):
         found = f"has no {', '.join(missing)}" if missing else f"was written by Lightning {written}"
         raise UserError(
             checkpoint,

@@ -5,8 +5,8 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddpm_lightning.callbacks.max_time import MaxTime
 from ddpm_lightning.checkpoints.checkpoint_file import AtomicCheckpointIO
@@ -32,7 +32,7 @@ def lightning_method(model: Mapping[str, Any], trust: Trust = ()) -> LightningMe
 
 def make_trainer(
     settings: TrainSettings, arguments: Mapping[str, Any], averaged: bool, trust: Trust
-) -> lightning.Trainer:
+) -> tuple[lightning.Trainer, MaxTime | None]:
     """Builds Lightning's Trainer, its loggers and its callbacks.
 
     Args:
@@ -41,10 +41,13 @@ def make_trainer(
         averaged: Whether the moving average of the weights may be used: without it, the callback ``ema`` is left out.
         trust: Whose classes the settings may name.
 
+    Returns:
+        The Trainer, and its limit of time if it has one.
+
     Raises:
         UserError: If the Trainer does not accept its arguments.
     """
-    arguments = dict(arguments)
+    arguments, timer = dict(arguments), None
     callbacks = {name: node for name, node in settings.callbacks.items() if name != "ema" or averaged}
     own = {
         "max_epochs": -1,
@@ -59,8 +62,9 @@ def make_trainer(
         )
     try:
         if (duration := arguments.pop("max_time", None)) is not None:
-            own["callbacks"].append(MaxTime(duration))
-        return lightning.Trainer(**arguments, **own)
+            timer = MaxTime(duration)
+            own["callbacks"].append(timer)
+        return lightning.Trainer(**arguments, **own), timer
     except (TypeError, ValueError, AttributeError, MisconfigurationException) as error:
         remedy = "choose a trainer that this machine has, such as trainer=cpu, or correct the setting"
         raise UserError("trainer", " ".join(str(error).split()), remedy=remedy) from error

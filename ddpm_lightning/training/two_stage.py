@@ -85,8 +85,8 @@ def progress(folder: Path, resumed: Path | None) -> dict[str, int]:
     training = card.get("training") if isinstance(card, dict) else None
     own = training.get("regressor") if isinstance(training, dict) else None
     record = own if isinstance(own, dict) else read_json(folder / FOLDER / "status.json")
-    found = {key: record.get(key) for key in ("step", "steps")}
-    return found if all(isinstance(value, int) for value in found.values()) else {}
+    found = {key: value for key in ("step", "steps") if isinstance(value := record.get(key), int)}
+    return found if len(found) == 2 else {}
 
 
 def take_first(
