@@ -11,6 +11,7 @@ import yaml
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.checkpoints.safetensors_file import write_safetensors
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.train import new_settings
 from ddpm_lightning.training.resume import resumed_settings
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
@@ -236,7 +237,8 @@ def run_folder(original, folder, change):
         "train", [*TINY, "data.counts={train:4,val:2,test:2}", "data.size=32", "trainer=cpu"]
     )
     config.run_folder = str(folder)
-    settings = {**compose.plain(config), "names": {"model": "ddpm_small", "data": "simulated_microtubules"}}
+    names = {"model": "ddpm_small", "data": "simulated_microtubules"}
+    settings = new_settings(config, names).model_dump()
     change(settings)
     (folder / "checkpoints").mkdir(parents=True)
     torch.save(original, folder / "checkpoints/last.ckpt")
