@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.main import VERBS
 from ddpm_lightning.data.datamodule import PairDataModule
-from ddpm_lightning.diffusion.flow import Euler
 from ddpm_lightning.diffusion.samplers import Sampler
 from ddpm_lightning.models.build import build_method
 from ddpm_lightning.models.classical import Classical
@@ -122,7 +121,7 @@ def test_samplers(name):
     steps = [] if name == "one_step" else ["sampler.steps=3"]
     settings = composed(f"sampler={name}", "checkpoint=a", *steps, verb="evaluate")["sampler"]
     if "_target_" in settings:
-        assert isinstance(build(settings), Sampler | Euler) and build(settings).steps == (3 if steps else 1)
+        assert isinstance(build(settings), Sampler) and build(settings).steps == (3 if steps else 1)
     else:
         assert settings["steps"] == 3
 

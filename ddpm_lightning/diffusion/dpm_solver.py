@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.process import per_image
-from ddpm_lightning.diffusion.samplers import Estimate, Sampler
+from ddpm_lightning.diffusion.samplers import DiffusionSampler, Estimate
 from ddpm_lightning.diffusion.schedule import Schedule
 
 __all__ = ["DPMSolver"]
@@ -37,7 +37,7 @@ def half_log_snr(alpha_bar: Tensor) -> Tensor:
     return (torch.log(alpha_bar) - torch.log1p(-alpha_bar)) / 2
 
 
-class DPMSolver(Sampler):
+class DPMSolver(DiffusionSampler):
     """DPM-Solver++(2M).
 
     Args:
@@ -53,11 +53,11 @@ class DPMSolver(Sampler):
         """Name of the sampler in results."""
         return "dpm_solver"
 
-    def check(self, schedule: Schedule, objective: Objective) -> None:
+    def check(self, process: Schedule, objective: Objective | None = None) -> None:
         """Raises where a step is so much longer than the one before it that the solver diverges; see the base too."""
-        super().check(schedule, objective)
-        times = self.times(schedule)
-        lambdas = half_log_snr(schedule.alpha_bar[times[:-1]])
+        super().check(process, objective)
+        times = self.times(process)
+        lambdas = half_log_snr(process.alpha_bar[times[:-1]])
         for (before, length), t, s in zip(
             pairwise(lambdas.diff().tolist()), times[1:], times[2:], strict=False
         ):

@@ -1,13 +1,13 @@
-r"""Rectified flow: a short, straight way from a guess to an image.
+r"""Rectified flow: a short, straight path from a guess to an image.
 
 Between a start :math:`z_0` and a clean image y the state moves along :math:`z_t = (1 - t) z_0 + t y`. A network learns
 the mean velocity at a place and time,
 
 .. math:: v(z, t) = E[y - z_0 \mid z_t = z],
 
-by least squares, and to draw an image the ordinary differential equation :math:`dz = v(z, t) dt` is followed from
+by least squares, and to sample an image the ordinary differential equation :math:`dz = v(z, t) dt` is followed from
 t = 0 to 1. It carries the distribution of the starts to that of the ends. Where they are near each other, as noisy
-posterior means :math:`z_0 = \mu + \sigma \epsilon` and clean images are, the ways are nearly straight and a few Euler
+posterior means :math:`z_0 = \mu + \sigma \epsilon` and clean images are, the paths are nearly straight and a few Euler
 steps do.
 
 References:
@@ -15,22 +15,21 @@ References:
     Ohayon, Michaeli, Elad. *Posterior-Mean Rectified Flow* (2025), arXiv 2410.00418, section 3.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from ddpm_lightning.diffusion.objective import Objective
+from ddpm_lightning.diffusion.samplers import Noise, Predict, Sampler
 from ddpm_lightning.utils.settings import Count, UnitInterval
 
-__all__ = ["Euler", "interpolate", "training_times"]
-
-#: Mean velocity at states (B, C, H, W) and times (B,).
-Velocity = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["START", "Euler", "RectifiedFlow", "interpolate", "training_times"]
 
 
 def interpolate(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
-    """Returns the states at times with shape (B,) on the ways from starts to ends with shape (B, C, H, W)."""
+    """Returns the states at times with shape (B,) on the paths from starts to ends with shape (B, C, H, W)."""
     return torch.lerp(start, end, rearrange(t.to(start), "b -> b 1 1 1"))
 
 
@@ -46,18 +45,32 @@ def training_times(uniform: Tensor, at_start: float = 0.02) -> Tensor:
     return ((uniform - at_start) / (1 - at_start)).clamp(min=0)
 
 
-#: Most steps of a flow, which needs a handful.
+#: Most steps of a flow, which needs only a few.
 MOST_STEPS = 10_000
+#: Step of the keyed noise at which a flow starts.
+START = 1
 
 
-class Euler:
-    """Follows a flow by equal steps, and blends what it finds with the mean it started from.
+@dataclass(frozen=True)
+class RectifiedFlow:
+    """The process that a flow model was trained on: from noisy guesses to clean images.
+
+    Attributes:
+        sigma: Standard deviation of the initial noise about the guess, a scalar tensor.
+    """
+
+    sigma: Tensor
+
+
+class Euler(Sampler):
+    """Follows a flow by equal steps, and blends the sample with the guess that it started from.
 
     Args:
         steps: Number of network evaluations.
         antithetic: Whether samples come in pairs that start from antithetic noise.
-        realism: Share λ of the way from the mean to the sample that is kept: mean + λ (sample - mean). 1 is the sample
-            and 0 the mean; the error is that of the average of 1 / λ² samples, at the price of one.
+        realism: Share λ of the way from the guess to the sample: guess + λ (sample - guess). 1 is the sample and 0 the
+            guess, which for posterior means has the least error; the error is that of the average of 1 / λ² samples, at
+            the price of one.
 
     Raises:
         ValueError: If there is no step, or realism lies outside [0, 1].
@@ -71,11 +84,43 @@ class Euler:
         self.steps, self.antithetic, self.realism = steps, antithetic, realism
 
     @property
-    def evaluations(self) -> int:
-        """Network evaluations of one sample; the mean alone needs none."""
-        return self.steps if self.realism else 0
+    def random(self) -> bool:
+        """Without realism only the guess is left."""
+        return self.realism > 0
 
-    def __call__(self, velocity: Velocity, start: Tensor) -> Tensor:
+    def check(self, process: RectifiedFlow, objective: Objective | None = None) -> None:
+        """Raises a ValueError if the process is not a flow."""
+        if not isinstance(process, RectifiedFlow):
+            raise ValueError(f"a diffusion model has no use for the sampler {type(self).__name__}")
+
+    def evaluations(self, process: RectifiedFlow) -> int:
+        """Returns the network evaluations of one sample; the guess alone needs none."""
+        return self.steps if self.random else 0
+
+    def describe(self, process: RectifiedFlow) -> str:
+        """Returns the steps and the realism in words."""
+        return f"{self.steps} steps" + (f", realism {self.realism:g}" if self.realism < 1 else "")
+
+    def __call__(
+        self,
+        predict: Predict,
+        process: RectifiedFlow,
+        noise: Noise,
+        shape: tuple[int, ...],
+        device: torch.device | str = "cpu",
+        clip: tuple[float, float] | None = None,
+        guess: Tensor | None = None,
+    ) -> Tensor:
+        """Samples images; see :meth:`Sampler.__call__`. Nothing is clipped; without a guess it is 0."""
+        device = torch.device(device)
+        guess = torch.zeros(len(noise), *shape, device=device) if guess is None else guess
+        if not self.random:
+            return guess
+        noise = noise.antithetic() if self.antithetic else noise
+        sample = self.follow(predict, guess + process.sigma * noise(START, shape, device))
+        return self.blend(guess, sample)
+
+    def follow(self, velocity: Predict, start: Tensor) -> Tensor:
         """Carries starts with shape (B, C, H, W) from time 0 to 1."""
         state = start
         for k in range(self.steps):
@@ -83,6 +128,6 @@ class Euler:
             state = state + velocity(state, t) / self.steps
         return state
 
-    def blend(self, mean: Tensor, sample: Tensor) -> Tensor:
-        """Returns mean + λ (sample - mean)."""
-        return torch.lerp(mean, sample, self.realism)
+    def blend(self, guess: Tensor, sample: Tensor) -> Tensor:
+        """Returns guess + λ (sample - guess)."""
+        return torch.lerp(guess, sample, self.realism)

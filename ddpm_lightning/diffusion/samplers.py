@@ -15,9 +15,10 @@ References:
     Song, Meng, Ermon. *Denoising Diffusion Implicit Models* (2021), arXiv 2010.02502, equations 12 and 16.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,15 +28,15 @@ from ddpm_lightning.diffusion.process import noise_from_start, per_image, poster
 from ddpm_lightning.diffusion.schedule import Schedule
 from ddpm_lightning.utils.settings import Count, UnitInterval, UpToOne
 
-__all__ = ["DDIM", "Ancestral", "Estimate", "OneStep", "PredictStart", "Sampler"]
+__all__ = ["DDIM", "Ancestral", "DiffusionSampler", "Estimate", "Noise", "OneStep", "Predict", "Sampler"]
 
 #: Relative error of predicted noise that a grid must bear, and how far it may move the state that follows.
 NOISE_ERROR, MOST_HARM = 0.01, 0.1
 
 #: Clean images (B, C, H, W) as they were estimated at levels (B,).
 Estimate = tuple[Tensor, Tensor]
-#: Estimates the clean images from states (B, C, H, W) and their levels (B,).
-PredictStart = Callable[[Tensor, Tensor], Tensor]
+#: Maps states (B, C, H, W) and their levels or times (B,) to images (B, C, H, W).
+Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 class Noise(Protocol):
@@ -43,13 +44,75 @@ class Noise(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __call__(self, step: int, shape: tuple[int, ...], device: torch.device) -> Tensor: ...
+    def __call__(self, step: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Returns the noise of a step with shape (B, C, H, W)."""
+        ...
 
-    def antithetic(self) -> "Noise": ...
+    def antithetic(self) -> "Noise":
+        """Returns this noise in antithetic pairs."""
+        ...
 
 
-class Sampler:
-    """The loop that all samplers share.
+class Sampler(ABC):
+    """How images are sampled: a walk from noise to an image along a process, which a network guides.
+
+    Attributes:
+        steps: Number of network evaluations; ``None`` takes all of the process.
+        antithetic: Whether samples come in pairs of antithetic noise.
+    """
+
+    steps: int | None
+    antithetic: bool
+
+    @property
+    def random(self) -> bool:
+        """Whether samples of different noise differ at all."""
+        return True
+
+    @abstractmethod
+    def check(self, process: Any, objective: Objective | None = None) -> None:
+        """Raises a ValueError, with the reason, if the sampler cannot follow a process for a model of an objective."""
+
+    @abstractmethod
+    def evaluations(self, process: Any) -> int:
+        """Returns the number of network evaluations of one sample."""
+
+    @abstractmethod
+    def describe(self, process: Any) -> str:
+        """Returns the sampler and its steps in words, for results."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        predict: Predict,
+        process: Any,
+        noise: Noise,
+        shape: tuple[int, ...],
+        device: torch.device | str = "cpu",
+        clip: tuple[float, float] | None = (-1.0, 1.0),
+        guess: Tensor | None = None,
+    ) -> Tensor:
+        """Samples images.
+
+        Args:
+            predict: Network output from states (B, C, H, W) and levels or times (B,): estimates of the clean images
+                for a diffusion, velocities for a flow.
+            process: What the model was trained on: a :class:`Schedule`, or a
+                :class:`ddpm_lightning.diffusion.flow.RectifiedFlow`.
+            noise: Source of all noise, with one row for each image.
+            shape: Shape of one image, (C, H, W).
+            device: Where to compute.
+            clip: Range that clean images have; a diffusion clips its estimates to it. ``None`` leaves them.
+            guess: Images (B, C, H, W) near the clean ones: a flow starts there, and a diffusion takes them for the clean
+                ones if its grid begins below T.
+
+        Returns:
+            One image for each row of the noise, with shape (B, C, H, W), float32.
+        """
+
+
+class DiffusionSampler(Sampler):
+    """The loop that all samplers of diffusion models share.
 
     Args:
         steps: Number of network evaluations, between 1 and the schedule's T; ``None`` takes all.
@@ -73,12 +136,16 @@ class Sampler:
         """Returns the grid on a schedule: falling steps that end with 0."""
         return schedule.times(self.steps, self.start)
 
-    def evaluations(self, schedule: Schedule) -> int:
+    def evaluations(self, process: Schedule) -> int:
         """Returns the number of network evaluations of one sample."""
-        return len(self.times(schedule)) - 1
+        return len(self.times(process)) - 1
 
-    def check(self, schedule: Schedule, objective: Objective) -> None:
-        r"""Raises where the grid cannot be, or a model of this objective is useless on it.
+    def describe(self, process: Schedule) -> str:
+        """Returns the sampler and its steps in words."""
+        return f"{self.name} with {self.evaluations(process)} of {process.steps} steps"
+
+    def check(self, process: Schedule, objective: Objective | None = None) -> None:
+        r"""Raises if the process has no such grid, or a model of this objective is useless on it.
 
         An epsilon model estimates :math:`y_0` with :math:`\sqrt{1 / \bar\alpha - 1}` times the error of its noise: 4058
         times at the end of the cosine schedule. The many steps of the paper give that estimate no weight; a long first
@@ -87,43 +154,35 @@ class Sampler:
         Raises:
             ValueError: With the reason.
         """
-        t, s = self.times(schedule)[:2]
-        alpha_bar_t, alpha_bar_s = schedule.alpha_bar[t].item(), schedule.alpha_bar[s].item()
-        if objective.name != "epsilon":
+        if not isinstance(process, Schedule):
+            raise ValueError(
+                f"a {type(process).__name__} is followed by Euler steps, not by {type(self).__name__}"
+            )
+        t, s = self.times(process)[:2]
+        alpha_bar_t, alpha_bar_s = process.alpha_bar[t].item(), process.alpha_bar[s].item()
+        if objective is None or objective.name != "epsilon":
             return
         amplified = (1 / alpha_bar_t - 1) ** 0.5
         weight = alpha_bar_s**0.5 * (1 - alpha_bar_t / alpha_bar_s) / (1 - alpha_bar_t)
         if weight * min(1.0, NOISE_ERROR * amplified) > MOST_HARM:
             raise ValueError(
-                f"the first step goes from {t} to {s} of {schedule.steps}, but an epsilon model knows the clean image "
+                f"the first step goes from {t} to {s} of {process.steps}, but an epsilon model knows the clean image "
                 f"at {t} only up to {amplified:.0f} times the error of its noise; begin at sampler.start=0.9 "
                 "(one_step: sampler.at=0.8), take more steps, or train with model.objective.name=v"
             )
 
     def __call__(
         self,
-        predict_start: PredictStart,
-        schedule: Schedule,
+        predict: Predict,
+        process: Schedule,
         noise: Noise,
         shape: tuple[int, ...],
         device: torch.device | str = "cpu",
         clip: tuple[float, float] | None = (-1.0, 1.0),
         guess: Tensor | None = None,
     ) -> Tensor:
-        """Draws images.
-
-        Args:
-            predict_start: Estimates clean images from states (B, C, H, W) and levels (B,).
-            schedule: The forward process that the model was trained on.
-            noise: Source of the start noise (step T) and of that of each transition (to step s).
-            shape: Shape of one image, (C, H, W).
-            device: Where to compute.
-            clip: Range that clean images have; estimates are clipped to it. ``None`` leaves them.
-            guess: Images (B, C, H, W) that stand for the clean ones where the grid begins below T.
-
-        Returns:
-            One image for each row of the noise, with shape (B, C, H, W), float32.
-        """
+        """Samples images; see :meth:`Sampler.__call__`."""
+        schedule = process
         times = self.times(schedule)
         device = torch.device(device)
         noise = noise.antithetic() if self.antithetic else noise
@@ -133,7 +192,7 @@ class Sampler:
         before: Estimate | None = None
         for t, s in pairwise(times):
             level_t, level_s = (schedule.alpha_bar[k].expand(len(noise)) for k in (t, s))
-            y_0 = predict_start(y_t, level_t)
+            y_0 = predict(y_t, level_t)
             if clip is not None:
                 y_0 = y_0.clamp(*clip)
             if s == 0:
@@ -162,8 +221,8 @@ class Sampler:
         raise NotImplementedError(f"{type(self).__name__} defines no step")
 
 
-class Ancestral(Sampler):
-    """Draws each state from the posterior q(y_s | y_t, y_0); the paper's sampler when all T steps are taken."""
+class Ancestral(DiffusionSampler):
+    """Samples each state from the posterior q(y_s | y_t, y_0); the paper's sampler when all T steps are taken."""
 
     deterministic = False
 
@@ -181,7 +240,7 @@ class Ancestral(Sampler):
         return mean + variance.sqrt() * noise()
 
 
-class DDIM(Sampler):
+class DDIM(DiffusionSampler):
     """Implicit sampler: deterministic with eta = 0, ancestral with eta = 1.
 
     Args:
@@ -227,7 +286,7 @@ class DDIM(Sampler):
         return y_s if self.deterministic else y_s + c * noise()
 
 
-class OneStep(Sampler):
+class OneStep(DiffusionSampler):
     r"""The estimate of the clean image at one level, from pure noise: nearly :math:`E[y_0 | x]` in one evaluation.
 
     At T itself that is what the estimate means; but a network sees T in one training step of T, and is bad there unless

@@ -71,8 +71,6 @@ class DDPM(Method):
                 "model.p_terminal trains at pure noise, where an epsilon model has nothing to learn: the noise is what "
                 "it sees; use model.objective.name=v"
             )
-        if not isinstance(sampler, Sampler):
-            raise ValueError(f"a diffusion model has no use for the sampler {type(sampler).__name__}")
         if label not in LABELS:
             raise ValueError(f"model.label is {label!r}; allowed: {', '.join(LABELS)}")
         self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
@@ -103,7 +101,7 @@ class DDPM(Method):
     @property
     def preset(self) -> str:
         """The sampler and its number of steps, in words."""
-        return f"{self.sampler.name} with {self.evaluations} of {self.schedule.steps} steps"
+        return self.sampler.describe(self.schedule)
 
     def predict(self, y_t: Tensor, alpha_bar: Tensor, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns the network's output for states and levels, float32, with the shape of y_t."""

@@ -25,8 +25,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from ddpm_lightning.diffusion.flow import Euler, interpolate, training_times
+from ddpm_lightning.diffusion.flow import START, RectifiedFlow, interpolate, training_times
 from ddpm_lightning.diffusion.randomness import KeyedNoise
+from ddpm_lightning.diffusion.samplers import Sampler
 from ddpm_lightning.models.method import (
     Apply,
     Batch,
@@ -44,8 +45,8 @@ from ddpm_lightning.utils.settings import Fraction, NonNegative
 __all__ = ["PMRF"]
 
 CONDITIONS = ("none", "input_and_mean")
-#: Steps of the keyed noise that training uses: one for the time, one for the start.
-TIME, START = 0, 1
+#: Step of the keyed noise that gives the times in training.
+TIME = 0
 
 
 class PMRF(Method):
@@ -70,7 +71,7 @@ class PMRF(Method):
         self,
         regression: Regression,
         network: nn.Module,
-        sampler: Euler,
+        sampler: Sampler,
         condition: str = "none",
         sigma_factor: NonNegative = 1.0,
         mean: str | None = None,
@@ -79,8 +80,6 @@ class PMRF(Method):
         super().__init__()
         if condition not in CONDITIONS:
             raise ValueError(f"model.condition is {condition!r}; allowed: {', '.join(CONDITIONS)}")
-        if not isinstance(sampler, Euler):
-            raise ValueError(f"a flow is followed by Euler steps, not by {type(sampler).__name__}")
         if not 0 < mean_share < 1:
             raise ValueError(f"model.mean_share is {mean_share}; allowed: between 0 and 1")
         self.regression = regression.requires_grad_(False)
@@ -88,11 +87,17 @@ class PMRF(Method):
         self.sigma_factor, self.mean, self.mean_share = sigma_factor, mean, mean_share
         self.size_divisor = max(size_divisor_of(network), regression.size_divisor)
         self.register_buffer("sigma", torch.zeros(()))
+        sampler.check(self.process)
+
+    @property
+    def process(self) -> RectifiedFlow:
+        """The flow from noisy means to clean images."""
+        return RectifiedFlow(self.sigma)
 
     @property
     def deterministic(self) -> bool:
-        """Without realism only the mean is left."""
-        return self.sampler.realism == 0
+        """Whether the sampler returns the mean alone."""
+        return not self.sampler.random
 
     @property
     def antithetic(self) -> bool:
@@ -102,7 +107,7 @@ class PMRF(Method):
     @property
     def evaluations(self) -> int:
         """Network evaluations of one sample: the mean, and the steps of the flow."""
-        return 1 + self.sampler.evaluations
+        return 1 + self.sampler.evaluations(self.process)
 
     @property
     def presets(self) -> dict[str, Preset]:
@@ -112,10 +117,7 @@ class PMRF(Method):
     @property
     def preset(self) -> str:
         """The steps and the realism, in words."""
-        if self.deterministic:
-            return "mean"
-        realism = f", realism {self.sampler.realism:g}" if self.sampler.realism < 1 else ""
-        return f"mean, then {self.sampler.steps} steps{realism}"
+        return f"mean, then {self.sampler.describe(self.process)}" if self.sampler.random else "mean"
 
     @property
     def first_stage(self) -> FirstStage:
@@ -169,9 +171,8 @@ class PMRF(Method):
         # Samples of one image share its canvas, and so its mean.
         rows = low[:1] if low.stride(0) == 0 else low
         mean = self.regression.estimate(rows, apply).expand_as(low)
-        if self.sampler.realism == 0:
-            return mean
-        noise = noise.antithetic() if self.sampler.antithetic else noise
-        start = mean + self.sigma * noise(START, low.shape[1:], low.device)
-        sample = self.sampler(lambda state, t: self.velocity(state, t, low, mean, apply), start)
-        return self.sampler.blend(mean, sample)
+
+        def velocity(state: Tensor, t: Tensor) -> Tensor:
+            return self.velocity(state, t, low, mean, apply)
+
+        return self.sampler(velocity, self.process, noise, low.shape[1:], low.device, guess=mean)

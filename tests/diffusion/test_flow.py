@@ -5,7 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
-from ddpm_lightning.diffusion.flow import Euler, interpolate, training_times
+from ddpm_lightning.diffusion.flow import START, Euler, RectifiedFlow, interpolate, training_times
+from ddpm_lightning.diffusion.randomness import KeyedNoise
+from ddpm_lightning.diffusion.samplers import DDIM, Sampler
+from ddpm_lightning.diffusion.schedule import CosineSchedule
 
 START_MEAN, START_STD, END_MEAN, END_STD = 0.1, 0.3, -0.2, 0.5
 
@@ -27,7 +30,7 @@ def starts(count: int = 40_000) -> torch.Tensor:
 
 
 def test_many_steps_reach_the_end_distribution():
-    ends = Euler(400)(exact, starts())
+    ends = Euler(400).follow(exact, starts())
     assert ends.mean().item() == pytest.approx(END_MEAN, abs=1e-6)
     assert ends.std().item() == pytest.approx(END_STD, rel=0.01)
     assert stats.kstest(ends.flatten().numpy(), "norm", args=(END_MEAN, END_STD)).pvalue > 0.01
@@ -36,13 +39,13 @@ def test_many_steps_reach_the_end_distribution():
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_few_steps_give_the_spread_of_the_product_of_their_slopes(steps):
     expected = START_STD * np.prod([1 + gain(k / steps) / steps for k in range(steps)])
-    ends = Euler(steps)(exact, starts())
+    ends = Euler(steps).follow(exact, starts())
     assert ends.mean().item() == pytest.approx(END_MEAN, abs=1e-6)
     assert ends.std().item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_one_step_is_the_mean_where_the_start_tells_nothing():
-    torch.testing.assert_close(Euler(1)(exact, starts(8)), torch.full((1, 1, 1, 8), END_MEAN).double())
+    torch.testing.assert_close(Euler(1).follow(exact, starts(8)), torch.full((1, 1, 1, 8), END_MEAN).double())
 
 
 def test_states_are_asked_for_at_the_left_end_of_each_step():
@@ -52,7 +55,7 @@ def test_states_are_asked_for_at_the_left_end_of_each_step():
         seen.append((t.tolist(), state.mean().item()))
         return torch.ones_like(state)
 
-    end = Euler(4)(record, torch.zeros(2, 1, 3, 3))
+    end = Euler(4).follow(record, torch.zeros(2, 1, 3, 3))
     assert seen == [([k / 4] * 2, k / 4) for k in range(4)]
     assert torch.equal(end, torch.ones(2, 1, 3, 3))
 
@@ -91,10 +94,30 @@ def test_realism_is_the_trade_of_averaging_at_the_price_of_one_sample():
 
 
 def test_the_mean_alone_costs_no_step():
-    assert Euler(5).evaluations == 5 and Euler(5, realism=0).evaluations == 0
+    flow = RectifiedFlow(torch.tensor(0.3))
+    assert Euler(5).evaluations(flow) == 5 and Euler(5, realism=0).evaluations(flow) == 0
+    assert Euler(5).random and not Euler(5, realism=0).random
 
 
 @pytest.mark.parametrize("settings", [{"steps": 0}, {"realism": -0.1}, {"realism": 1.1}])
 def test_impossible_settings(settings):
     with pytest.raises(ValueError, match=f"sampler.{next(iter(settings))}"):
         Euler(**settings)
+
+
+def test_samplers_of_flows_and_of_diffusion_models_are_called_alike():
+    noise, guess = KeyedNoise(0, ["a", "b"], [0, 1]), torch.full((2, 1, 4, 4), 0.25)
+    flow, schedule = RectifiedFlow(torch.tensor(0.3)), CosineSchedule(20)
+    for sampler, process in ((Euler(3, realism=0.5), flow), (DDIM(3), schedule)):
+        assert isinstance(sampler, Sampler)
+        sampler.check(process)
+        assert sampler.evaluations(process) == 3 and "3" in sampler.describe(process)
+        image = sampler(lambda state, level: torch.zeros_like(state), process, noise, (1, 4, 4), guess=guess)
+        assert image.shape == (2, 1, 4, 4)
+        if process is flow:
+            expected = guess + 0.5 * 0.3 * noise.antithetic()(START, (1, 4, 4))
+            torch.testing.assert_close(image, expected)
+    with pytest.raises(ValueError, match="Euler"):
+        DDIM(3).check(flow)
+    with pytest.raises(ValueError, match="diffusion"):
+        Euler().check(schedule)
