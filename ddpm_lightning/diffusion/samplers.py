@@ -103,8 +103,8 @@ class Sampler(ABC):
             shape: Shape of one image, (C, H, W).
             device: Where to compute.
             clip: Range that clean images have; a diffusion clips its estimates to it. ``None`` leaves them.
-            guess: Images (B, C, H, W) near the clean ones: a flow starts there, and a diffusion takes them for the clean
-                ones if its grid begins below T.
+            guess: Images (B, C, H, W) near the clean ones: a flow starts there, and a diffusion takes them for the
+                clean ones if its grid begins below T.
 
         Returns:
             One image for each row of the noise, with shape (B, C, H, W), float32.
