@@ -53,7 +53,16 @@ def test_arrows(path):
             assert name.split(".")[1] in (*allowed, "__version__"), f"{path} imports {name}"
         if folder in PURE:
             outer = name.split(".")[0]
-            standard = {"collections", "hashlib", "itertools", "math", "typing", "dataclasses", "functools"}
+            standard = {
+                "abc",
+                "collections",
+                "hashlib",
+                "itertools",
+                "math",
+                "typing",
+                "dataclasses",
+                "functools",
+            }
             assert outer in {"torch", "einops", "ddpm_lightning"} | standard, f"{path} imports {name}"
         if folder != "cli":
             assert name.split(".")[0] not in FORBIDDEN, f"{path} imports {name}"
