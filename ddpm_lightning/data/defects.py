@@ -1,6 +1,6 @@
 r"""Defective pixels: hot and dead ones, short clusters and tracks of cosmic rays, dead or stuck rows and columns.
 
-A defect is told from structure by its shape, and from noise by its strength; both must hold.
+A defect differs from structure by its shape, and from noise by its strength; both are required.
 
 Strength: a pixel deviates from the median of the 5 x 5 pixels around it by more than noise can explain. The noise is
 that of the pixels of like brightness in the same image: the tail of their deviations, seen between its 98th and its
@@ -9,7 +9,7 @@ standard deviations; longer tails, the photon noise of bright places and the res
 is at least :data:`QUANTA` steps of the grey scale, so that single photons are never taken for defects. Where isolated
 pixels are more numerous below the limit than above it, they are a tail of noise as well, and the limit is doubled.
 
-Shape: optics spread a point of light over its neighbours, a defect stays in its pixel. The eight neighbours of a point
+Shape: optics blur a point of light over its neighbours, a defect is confined to its pixel. The neighbours of a point
 source with a standard deviation of 0.6 pixels have on average 0.16 of its height above the background (0.25 for 0.7
 pixels, 0.5 for 1 pixel), and those of the end of a sharp line have 1/8. Below :data:`SHARE` a pixel is isolated. Groups
 of up to three pixels, and thin bright tracks of up to :data:`TRACK` pixels, are held to the same.
@@ -29,11 +29,11 @@ __all__ = ["Repairs", "find_defects", "repaired", "repairs_of"]
 TAIL, CHANCE = (98.0, 99.5), 1e-8
 #: Least deviation of a defect, in steps of the grey scale of the image.
 QUANTA = 16
-#: Mean deviation of the pixels around a defect from the background, as a share of its own.
+#: Mean deviation of the pixels around a defect from the background, as a fraction of its own.
 SHARE = 0.1
 #: Most pixels of a group of any shape, and most length of a thin track.
 GROUP, TRACK = 3, 12
-#: Defects are few; more of them than this share of the pixels are a kind of noise.
+#: Maximum fraction of defective pixels; more of them are a kind of noise.
 MOST = 0.005
 #: A defect that is no brighter than so many pixels of one grey level within this distance, which drop off nearly as
 #: steeply, is a part of writing; so many grey levels are looked at.
@@ -57,7 +57,7 @@ def repaired(image: np.ndarray) -> tuple[np.ndarray, int]:
         image: Image with shape (H, W), finite, of any real dtype.
 
     Returns:
-        The image itself and 0 where there are no defects; else a copy, and how many pixels were replaced.
+        The image itself and 0 if there are no defects; else a copy, and the number of replaced pixels.
     """
     found, result = np.zeros(image.shape, bool), image
     for _ in range(PASSES):
@@ -71,7 +71,7 @@ def repaired(image: np.ndarray) -> tuple[np.ndarray, int]:
 
 @dataclass(frozen=True)
 class Repairs:
-    """What :func:`repaired` replaces in an image, to be put into its crops without another search.
+    """The replacements of :func:`repaired` in an image, for its crops.
 
     Attributes:
         width: Width of the image in pixels.
@@ -84,15 +84,15 @@ class Repairs:
     values: np.ndarray
 
     def put(self, crop: np.ndarray, y: int = 0, x: int = 0) -> np.ndarray:
-        """Replaces the defective pixels of a crop; the effort is that of the crop's own rows.
+        """Replaces the defective pixels of a crop; the cost depends on the rows of the crop only.
 
         Args:
-            crop: Part of the image with shape (h, w), as it was recorded; it is not changed.
+            crop: Part of the recorded image with shape (h, w); it is not changed.
             y: Row of the image in which the crop begins.
             x: Column of the image in which the crop begins.
 
         Returns:
-            The crop itself where it holds no defect, else a copy.
+            The crop itself if it contains no defect, else a copy.
         """
         height, width = crop.shape
         first, last = np.searchsorted(self.places, (y * self.width, (y + height) * self.width))
@@ -106,7 +106,7 @@ class Repairs:
 
 
 def repairs_of(image: np.ndarray) -> Repairs | None:
-    """Returns what :func:`repaired` replaces in an image with shape (H, W); ``None`` where nothing is replaced."""
+    """Returns the replacements in an image with shape (H, W); ``None`` if there are none."""
     sound, count = repaired(image)
     if not count:
         return None
@@ -115,7 +115,7 @@ def repairs_of(image: np.ndarray) -> Repairs | None:
 
 
 def find_defects(image: np.ndarray) -> np.ndarray:
-    """Returns which pixels of an image with shape (H, W) are defective, as far as one look shows."""
+    """Returns the defective pixels of an image with shape (H, W), as one search finds them."""
     if min(image.shape) < SMALLEST:
         return np.zeros(image.shape, bool)
     x = (image - np.float64(image.min())).astype(np.float32)
@@ -158,7 +158,7 @@ def _points(x: np.ndarray, height: np.ndarray, limits: np.ndarray, track: int) -
 
 
 def _limits(deviations: np.ndarray, levels: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """Returns from where on a deviation is too strong for noise, by the brightness of the background."""
+    """Returns the limit beyond which a deviation is too strong for noise, by the brightness of the background."""
     groups = max(1, min(32, len(levels) // LEAST))
     edges = np.unique(np.quantile(levels, np.arange(1, groups) / groups)) if groups > 1 else np.zeros(0)
     group = np.searchsorted(edges, levels, side="right")
@@ -172,7 +172,7 @@ def _limits(deviations: np.ndarray, levels: np.ndarray, background: np.ndarray) 
 
 
 def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray, track: int) -> np.ndarray:
-    """Returns which of the strong pixels stand in surroundings that are not."""
+    """Returns which of the strong pixels are isolated."""
     found = np.zeros(height.shape, bool)
     labels, count = cast("tuple[np.ndarray, int]", ndimage.label(strong, SQUARE))
     if not count:
@@ -201,7 +201,7 @@ def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray, track: int)
 
 
 def _keep_writing(x: np.ndarray, height: np.ndarray, found: np.ndarray) -> None:
-    """Takes back parts of writing: the dot of a letter is as isolated as a hot pixel, but no brighter than letters."""
+    """Excludes parts of text: the dot of a letter is as isolated as a hot pixel, but no brighter than the letters."""
     if not found.any():
         return
     # Writing drops to the background within a pixel, as structure of that brightness does not, and has one grey level.

@@ -295,7 +295,7 @@ class FolderData(PairDataModule):
             raise UserError(f"data.root={root}", "is not a folder", allowed=LAYOUT)
         self.flat = not any((self.root / name).is_dir() for name in SPLITS)
         if self.flat and not (self.root / "low").is_dir():
-            raise UserError(f"data.root={root}", "holds no folder train, val, test or low", allowed=LAYOUT)
+            raise UserError(f"data.root={root}", "contains no folder train, val, test or low", allowed=LAYOUT)
         self.pixel_size, self.field_pattern, self.degradations = pixel_size, field_pattern, degradations
         self.split = split or {"train": 0.8, "val": 0.1, "test": 0.1}
         self.split_seed = split_seed

@@ -11,7 +11,7 @@ source          Zenodo record 14215838, ``live_cell_mitochondria_u2os_tom20_halo
 =============== ======================================================================================================
 
 The counts of the paper are 294, 17 and 34 fields times 9, so each field gives 3 x 3 crops, which overlap by 84 pixels.
-Which fields were in which split is not published: here they are drawn by shares.
+Which fields were in which split is not published: here they are assigned by fractions.
 """
 
 from ddpm_lightning.datasets.preparation.download import Remote

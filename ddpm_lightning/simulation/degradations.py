@@ -7,7 +7,7 @@ expected photons, before its detector, and the second kind to what the detector 
 real microscopes take both kinds.
 
 An image of integers is taken as recorded: it comes back in its own type, rounded and clipped, and less light
-means fewer counts drawn from those that are there (binomial thinning: a Poisson variable stays one). An image
+means keeping a random part of the counts (binomial thinning: a Poisson variable stays one). An image
 of floats is taken as expected photons. Lines are rows: columns are the fast axis of the scan.
 """
 
@@ -168,8 +168,8 @@ class Misregistration:
     """A rigid motion of one image of a pair against the other.
 
     Attributes:
-        shift: Largest shift along each axis in pixels; it is drawn uniformly.
-        angle: Largest rotation in degrees about the centre; it is drawn uniformly.
+        shift: Largest shift along each axis in pixels; distributed uniformly.
+        angle: Largest rotation in degrees about the centre; distributed uniformly.
     """
 
     shift: float = 0.5
@@ -211,7 +211,7 @@ class LineNoise:
         """Adds the offsets."""
         count = image.shape[1] if self.columns else image.shape[0]
         white, kicks = rng.standard_normal((2, count))
-        # The first value is drawn from the stationary law and the kicks are scaled to keep its variance.
+        # The first value has the stationary distribution, and the kicks are scaled to keep its variance.
         kicks[1:] *= np.sqrt(1 - self.memory**2)
         lines = self.sigma * white + self.drift * np.asarray(signal.lfilter([1], [1, -self.memory], kicks))
         return _like(image, image + (lines if self.columns else lines[:, None]))

@@ -49,11 +49,11 @@ def embryo(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scen
         truth: Whether to collect the truth as well.
 
     Returns:
-        Scene whose truth holds ``nuclei`` (labels from 1, 0 elsewhere, (size, size) uint16), ``centres`` of
+        Scene whose truth contains ``nuclei`` (labels from 1, 0 elsewhere, (size, size) uint16), ``centres`` of
         the labelled cells in the field with shape (N, 2) in pixels, ``walls`` (list of (N, 2) arrays in
         pixels) and ``mask`` (within 400 nm of a wall, (size, size) bool).
     """
-    drawn = {
+    parameters = {
         "spacing_um": float(log_uniform(rng, 7, 12)),
         "elongation": float(rng.uniform(1, 2)),
         "wall_width_um": float(rng.uniform(0.2, 0.4)),
@@ -61,10 +61,10 @@ def embryo(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scen
         "mitotic": float(rng.uniform(0.02, 0.05)),
         "depth_range_um": float(rng.uniform(0, 60)),
     }
-    tissue = _tissue(rng, canvas, drawn)
-    walls, points, light = _walls(rng, canvas, tissue, drawn["wall_width_um"])
-    labels, nuclei = _nuclei(rng, canvas, tissue, drawn)
-    attenuation = _attenuation(rng, canvas, drawn["depth_range_um"])
+    tissue = _tissue(rng, canvas, parameters)
+    walls, points, light = _walls(rng, canvas, tissue, parameters["wall_width_um"])
+    labels, nuclei = _nuclei(rng, canvas, tissue, parameters)
+    attenuation = _attenuation(rng, canvas, parameters["depth_range_um"])
     emitters = (canvas.splat(points, light) + nuclei) * attenuation
 
     background = np.clip(1 + 0.4 * smooth_field(rng, canvas.shape[0], canvas.pixels(5.0)), 0.2, None)
@@ -72,16 +72,16 @@ def embryo(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scen
         emitters,
         rng.uniform(0.01, 0.05) * background,
         _truth(canvas, tissue, walls, labels) if truth else {},
-        drawn,
+        parameters,
     )
 
 
-def _tissue(rng: np.random.Generator, canvas: Canvas, drawn: dict) -> Tissue:
+def _tissue(rng: np.random.Generator, canvas: Canvas, parameters: dict) -> Tissue:
     """Lays out the cells."""
-    side, spacing = canvas.shape[0], float(canvas.pixels(drawn["spacing_um"]))
-    turn, stretch = _rotation(rng.uniform(0, 2 * np.pi)), np.sqrt(drawn["elongation"])
+    side, spacing = canvas.shape[0], float(canvas.pixels(parameters["spacing_um"]))
+    turn, stretch = _rotation(rng.uniform(0, 2 * np.pi)), np.sqrt(parameters["elongation"])
     stretch = turn @ np.diag([stretch, 1 / stretch]) @ turn.T
-    count = int(np.ceil(0.75 * side * np.sqrt(drawn["elongation"]) / spacing)) + 3
+    count = int(np.ceil(0.75 * side * np.sqrt(parameters["elongation"]) / spacing)) + 3
     rows, columns = np.mgrid[-count : count + 1, -count : count + 1].reshape(2, -1).astype(float)
     lattice = np.stack([rows * np.sqrt(3) / 2, columns + 0.5 * (rows % 2)], -1) * spacing
     lattice = lattice @ _rotation(rng.uniform(0, np.pi)).T + spacing * rng.uniform(-0.28, 0.28, lattice.shape)
@@ -146,19 +146,19 @@ def _walls(
 
 
 def _nuclei(
-    rng: np.random.Generator, canvas: Canvas, tissue: Tissue, drawn: dict
+    rng: np.random.Generator, canvas: Canvas, tissue: Tissue, parameters: dict
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels of the nuclei and their light, both with shape (S, S)."""
     side = canvas.shape[0]
     labels = np.zeros((side, side), np.uint16)
     level = np.zeros((side, side), np.float32)
-    radius = float(canvas.pixels(drawn["spacing_um"])) * rng.uniform(0.26, 0.33)
+    radius = float(canvas.pixels(parameters["spacing_um"])) * rng.uniform(0.26, 0.33)
     centres = tissue.centres[tissue.expression > 0] + canvas.margin
     count = len(centres)
     axes = radius * np.stack([np.ones(count), rng.uniform(0.75, 1, count)], -1)
     shapes = tissue.stretch @ _rotation(rng.uniform(0, np.pi, count)) * axes[:, None]
     levels = rng.uniform(0.7, 1.3, count)
-    plates = rng.random(count) < drawn["mitotic"]
+    plates = rng.random(count) < parameters["mitotic"]
     shapes[plates] = _rotation(rng.uniform(0, np.pi, plates.sum())) * canvas.pixels(np.array([4.0, 1.0]))
     levels[plates] = 2.5
 
@@ -179,7 +179,7 @@ def _nuclei(
         labels[top:bottom, left:right][body] = number + 1
         level[top:bottom, left:right][body] = levels[number]
     chromatin = np.clip(1 + 0.3 * smooth_field(rng, side, canvas.pixels(0.6)), 0.2, None)
-    return labels, drawn["nuclei_level"] * level * chromatin
+    return labels, parameters["nuclei_level"] * level * chromatin
 
 
 def _attenuation(rng: np.random.Generator, canvas: Canvas, depth: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Microtubules: stiff filaments that radiate from a centrosome, antibody-labelled.
 
 Filaments are worm-like chains. Buckling in the cell makes them bend far more than in vitro, so the apparent
-persistence length is 10 to 100 µm. Most start near a centrosome, which usually lies outside the field of
+persistence length is 10 to 100 µm. Most start near a centrosome, which is usually outside the field of
 view; the rest lie anywhere. Antibodies bind at random places and widen the 25 nm tube to about 60 nm; where
 too few bind, the filament has gaps. Some filaments pass above or below the focus and are dim and wide.
 """
@@ -25,7 +25,7 @@ def microtubules(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
         truth: Whether to collect the truth as well.
 
     Returns:
-        Scene whose truth holds ``centre_lines`` (list of (N, 2) arrays in pixels), their ``focus`` (1 in
+        Scene whose truth contains ``centre_lines`` (list of (N, 2) arrays in pixels), their ``focus`` (1 in
         focus, 0 out of it, with shape (L,)) and ``mask`` (within 60 nm of a centre line in focus, (size,
         size) bool).
     """
@@ -57,7 +57,7 @@ def microtubules(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
     dyes = rng.standard_gamma(3.0, len(points)) / 3  # antibodies carry unequal numbers of them
     light = dyes * (brightness / shares)[owner]
 
-    drawn = {
+    parameters = {
         "persistence_length_um": float(persistence),
         "density_um_per_um2": float(density),
         "labels_per_um": float(labels),
@@ -69,7 +69,7 @@ def microtubules(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
         canvas.splat(canvas.pixels(points), light),
         rng.uniform(0.02, 0.05) * glow,
         _truth(canvas, chains, used, focus) if truth else {},
-        drawn,
+        parameters,
     )
 
 

@@ -53,19 +53,19 @@ def mitochondria(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
         truth: Whether to collect the truth as well.
 
     Returns:
-        Scene whose truth holds ``centre_lines`` (list of (N, 2) arrays in pixels), the ``radii`` of their
+        Scene whose truth contains ``centre_lines`` (list of (N, 2) arrays in pixels), the ``radii`` of their
         tubes in pixels with shape (L,), ``junctions`` with shape (J, 2) in pixels and ``mask`` (inside a
         tube, (size, size) bool).
     """
-    drawn = {
+    parameters = {
         "persistence_length_um": float(log_uniform(rng, 2, 5)),
         "density_um_per_um2": float(log_uniform(rng, 0.5, 1.1)),
         "radius_um": float(rng.uniform(0.15, 0.22)),
         "clusters_per_um2": float(log_uniform(rng, 120, 300)),
         "fragmented": bool(rng.random() < 0.2),
     }
-    tubes = _network(rng, canvas, drawn)
-    points, depth = _clusters(rng, tubes, drawn["clusters_per_um2"])
+    tubes = _network(rng, canvas, parameters)
+    points, depth = _clusters(rng, tubes, parameters["clusters_per_um2"])
     labels = rng.poisson(4.0, len(points))
     light = np.repeat(np.exp(-0.5 * (depth / SECTION) ** 2), labels)
     points = np.repeat(points, labels, axis=0)
@@ -76,25 +76,25 @@ def mitochondria(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
         canvas.splat(canvas.pixels(points), light),
         rng.uniform(0.02, 0.06) * glow,
         _truth(canvas, tubes) if truth else {},
-        drawn,
+        parameters,
     )
 
 
-def _network(rng: np.random.Generator, canvas: Canvas, drawn: dict) -> Tubes:
+def _network(rng: np.random.Generator, canvas: Canvas, parameters: dict) -> Tubes:
     """Grows tubes until the field holds the wanted length of them, and forks branches off."""
     border = canvas.margin * canvas.pixel / 1000
-    persistence, radius = drawn["persistence_length_um"], drawn["radius_um"]
+    persistence, radius = parameters["persistence_length_um"], parameters["radius_um"]
     count = int(np.ceil(CANDIDATES * (canvas.extent + 2 * border) ** 2))
     starts = rng.uniform(-border, canvas.extent + border, (count, 2))
     # Tubes follow the microtubules of the cell, so that neighbours share a direction.
     headings = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.6, count) + np.pi * rng.integers(0, 2, count)
     lengths = log_uniform(rng, 1.5, LONGEST, count)
-    if drawn["fragmented"]:
+    if parameters["fragmented"]:
         lengths = np.where(rng.random(count) < 0.8, rng.uniform(0.4, 1.4, count), lengths)
     chains = worm_like_chains(rng, starts, headings, LONGEST, STEP, persistence)
     used = np.arange(chains.shape[1]) * STEP <= lengths[:, None]
     room = _Room(canvas.extent, border, 2 * radius + 0.1)
-    chosen = _keep_clear(room, chains, used, TRUNKS * drawn["density_um_per_um2"])
+    chosen = _keep_clear(room, chains, used, TRUNKS * parameters["density_um_per_um2"])
     trunks, trunks_used = chains[chosen], used[chosen]
 
     lengths = STEP * trunks_used.sum(1)
@@ -112,7 +112,7 @@ def _network(rng: np.random.Generator, canvas: Canvas, drawn: dict) -> Tubes:
     used = np.concatenate([trunks_used, branches_used[away]])
     forked = np.arange(len(chains)) >= len(trunks)
     widths = radius * np.exp(rng.normal(0, 0.12, len(chains)))
-    if drawn["fragmented"]:
+    if parameters["fragmented"]:
         widths = widths * np.where(rng.random(len(chains)) < 0.3, 1.5, 1.0)
     return Tubes(chains, used, _round_ends(used, widths, forked), forked)
 
@@ -122,7 +122,7 @@ class _Room:
 
     Args:
         extent: Side of the field in µm.
-        border: Width in µm of what is drawn around it.
+        border: Width in µm of what is parameters around it.
         clearance: Distance in µm that centre lines keep.
     """
 

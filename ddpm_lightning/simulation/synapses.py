@@ -43,11 +43,11 @@ def synapses(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Sc
         truth: Whether to collect the truth as well.
 
     Returns:
-        Scene whose truth holds ``pairs`` with shape (N, 2, 2), the presynaptic and the postsynaptic (row,
+        Scene whose truth contains ``pairs`` with shape (N, 2, 2), the presynaptic and the postsynaptic (row,
         column) of each complete synapse in pixels, ``orphans`` with shape (M, 2), ``dendrites`` (list of (N,
         2) arrays) and ``mask`` (within 200 nm of a punctum, (size, size) bool).
     """
-    drawn = {
+    parameters = {
         "density_per_um2": float(log_uniform(rng, 0.3, 1.0)),
         "distance_nm": float(rng.uniform(130, 170)),
         "orphans": float(rng.uniform(0.1, 0.3)),
@@ -56,12 +56,12 @@ def synapses(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Sc
     }
     extent = canvas.extent
     border = canvas.margin * canvas.pixel / 1000
-    chains, widths = _dendrites(rng, drawn["dendrites"], extent, border)
+    chains, widths = _dendrites(rng, parameters["dendrites"], extent, border)
     holes = _holes(rng, extent)
-    sites = _sites(rng, chains, widths, holes, drawn["density_per_um2"], extent, border)
+    sites = _sites(rng, chains, widths, holes, parameters["density_per_um2"], extent, border)
 
-    sides, present = _sides(rng, sites, drawn)
-    puncta, light = _puncta(rng, sides, present, sites.headings, drawn["brightness_log_sd"])
+    sides, present = _sides(rng, sites, parameters)
+    puncta, light = _puncta(rng, sides, present, sites.headings, parameters["brightness_log_sd"])
     shafts, shaft_light = _shafts(rng, chains, widths)
     spines, spine_light = _spines(rng, sites, sides[: len(sites.roots), 1])
 
@@ -71,7 +71,7 @@ def synapses(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Sc
         emitters,
         _neuropil(rng, canvas, holes),
         _truth(canvas, chains, sides, present) if truth else {},
-        {**drawn, "synapses": len(sites.places)},
+        {**parameters, "synapses": len(sites.places)},
     )
 
 
@@ -128,14 +128,14 @@ def _sites(
     )
 
 
-def _sides(rng: np.random.Generator, sites: Sites, drawn: dict) -> tuple[np.ndarray, np.ndarray]:
+def _sides(rng: np.random.Generator, sites: Sites, parameters: dict) -> tuple[np.ndarray, np.ndarray]:
     """Centres of both sides, presynaptic first, (N, 2, 2) in µm, and which of them carry label, (N, 2)."""
     count = len(sites.places)
-    distance = rng.normal(drawn["distance_nm"], 12, count) / 1000
+    distance = rng.normal(parameters["distance_nm"], 12, count) / 1000
     axis = np.stack([np.sin(sites.headings), np.cos(sites.headings)], -1)
     sides = sites.places[:, None] + 0.5 * np.array([1, -1])[:, None] * (distance[:, None] * axis)[:, None]
     present = np.ones((count, 2), bool)
-    lonely = np.flatnonzero(rng.random(count) < drawn["orphans"])
+    lonely = np.flatnonzero(rng.random(count) < parameters["orphans"])
     present[lonely, rng.integers(0, 2, len(lonely))] = False
     return sides, present
 

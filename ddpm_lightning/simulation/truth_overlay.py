@@ -1,4 +1,4 @@
-"""The truth behind a simulated image, drawn: lines, places and outlines instead of light."""
+"""Plots the truth behind a simulated image: lines, points and outlines."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""Found pairs become crops on disk: registered, padded alike, cut, split by field of view, and written down.
+"""Turns source pairs into crops on disk: registered, padded alike, cropped, split by field of view, and recorded.
 
-All is built in ``.partial`` inside of the root. A journal there has a line for each source pair that is done, so that
-an interrupted run goes on after the last of them and ends with the same bytes. At the end the splits are moved to their
-place and the manifest is written: until then there is no manifest, and nothing is read.
+Everything is built in ``.partial`` inside the root. A journal there has a line for each finished source pair, so an
+interrupted run resumes after the last of them, and its result is identical to the last byte. At the end, the splits are
+moved to their place and the manifest is written; without a manifest, nothing is read.
 """
 
 import hashlib
@@ -45,18 +45,18 @@ class Preparation:
 
     Attributes:
         register: Whether the clean images are moved onto the noisy ones.
-        largest_shift: Displacement in pixels beyond which a registration is not believed.
-        least_correlation: Correlation below which a registration is not believed.
+        largest_shift: Maximum displacement in pixels of a plausible registration.
+        least_correlation: Minimum correlation of a plausible registration.
         size: Side of the crops in pixels.
-        crops_per_side: Crops along each side, evenly spread, overlapping where they must; by default as many as fit
+        crops_per_side: Crops along each side, evenly spaced, overlapping if necessary; by default as many as fit
             without overlap.
-        least_foreground: Share of a clean crop that must be brighter than the threshold of its image (Otsu's); others
-            are left out as background. 0 keeps all.
-        most_saturation: Share of saturated pixels beyond which a pair is left out.
+        least_foreground: Minimum fraction of a clean crop that is brighter than the threshold of its image (Otsu's);
+            other crops are left out as background. 0 keeps all.
+        most_saturation: Maximum fraction of saturated pixels of a pair.
         field_pattern: Regular expression whose first group is the field of view in a file name; by default each file
             is one.
-        split: Shares of the fields, or names of fields; see :mod:`ddpm_lightning.data.splits`.
-        seed: Seed of the split by shares.
+        split: Fractions of the fields, or names of fields; see :mod:`ddpm_lightning.data.splits`.
+        seed: Seed of the split by fractions.
     """
 
     register: bool = False
@@ -71,7 +71,7 @@ class Preparation:
     seed: FromZero = 0
 
     def __post_init__(self) -> None:
-        """Refuses, before anything is downloaded, what only the finished pairs would show to be wrong."""
+        """Rejects invalid settings before anything is downloaded."""
         check_pattern(self.field_pattern, "data.preparation.field_pattern")
         check_split(self.split, "data.preparation.split")
 
@@ -96,7 +96,7 @@ class Crop:
 def windows(
     shape: tuple[int, int], size: int, per_side: int | None = None
 ) -> list[tuple[int, int, int, int]]:
-    """Returns evenly spread square windows, as (top, left, height, width).
+    """Returns evenly spaced square windows, as (top, left, height, width).
 
     Args:
         shape: Height and width of the image.
@@ -115,7 +115,7 @@ def windows(
 def cut(
     low: np.ndarray, high: np.ndarray, how: Preparation, registered: bool = False
 ) -> tuple[list[Crop], Registration | None, int]:
-    """Registers the planes of a pair and cuts them.
+    """Registers and crops the planes of a pair.
 
     One motion, found on the mean over the planes, moves all of them.
 
@@ -123,13 +123,13 @@ def cut(
         low: Degraded planes with shape (planes, H, W).
         high: Clean planes with the same shape.
         how: Settings.
-        registered: Whether they lie on each other already.
+        registered: Whether they are registered already.
 
     Returns:
         The crops, the registration if there was one, and the number of crops left out as background.
 
     Raises:
-        ValueError: If the registration cannot be believed, or the image is smaller than a crop; the text says why.
+        ValueError: If the registration is implausible, or the image is smaller than a crop; the text says why.
     """
     if min(low.shape[1:]) < how.size:
         raise ValueError(f"is {low.shape[1]} x {low.shape[2]} pixels, smaller than the crops of {how.size}")
@@ -163,14 +163,14 @@ def build(
     on_error: str = "skip",
     progress: Report | None = None,
 ) -> dict[str, Any]:
-    """Builds the set, or goes on building it.
+    """Builds the set, or resumes building it.
 
     Args:
-        root: Where it goes.
-        folder: Where the found files are; their names are recorded relative to it.
-        found: Pairs in a fixed order.
+        root: Folder of the prepared set.
+        folder: Folder of the source files; their names are recorded relative to it.
+        found: Source pairs in a fixed order.
         how: Settings.
-        header: What the manifest says of the set: ``data``, ``source``, ``pixel_size``, ``published``.
+        header: Facts for the manifest: ``data``, ``source``, ``pixel_size``, ``published``.
         on_error: Whether to ``skip`` pairs that cannot be used, or ``stop`` at the first.
         progress: Called after each pair.
 
@@ -216,7 +216,7 @@ def build(
                 f"data set {header['data']}",
                 f"nothing is left for its split {split!r}: {len(left_out)} of {len(found)} pairs could not be used"
                 + (f"; the first: {left_out[0]['low']} {left_out[0]['reason']}" if left_out else ""),
-                remedy="mend the files, or change data.preparation",
+                remedy="fix the files, or change data.preparation",
             )
     manifest = {
         **header,
@@ -256,11 +256,11 @@ def _names(pair: Found, folder: Path) -> dict[str, str]:
 
 
 class _Journal:
-    """What is done already; the first line says of what.
+    """The finished source pairs, one per line; the first line is a header.
 
     Args:
-        folder: Folder in which the set grows.
-        header: Anything that decides the outcome; a journal with another header is dropped with all that it built.
+        folder: Folder in which the set is built.
+        header: Everything that determines the result; a journal with another header is removed with everything built.
     """
 
     def __init__(self, folder: Path, header: dict[str, Any]) -> None:
@@ -288,7 +288,7 @@ class _Journal:
             raise UserError(
                 pair.low,
                 str(error),
-                remedy="mend or remove the pair, or change data.preparation (largest_shift, least_correlation, size)",
+                remedy="fix or remove the pair, or change data.preparation (largest_shift, least_correlation, size)",
             ) from error
         names, records = _names(pair, folder), []
         for number, crop in enumerate(crops, self.counts[split]):
@@ -302,7 +302,7 @@ class _Journal:
         return {**names, "background": background, "pairs": records}
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Writes the line of a pair, whose files are all there."""
+        """Writes the line of a pair after all of its files."""
         with disk_errors(self.path), self.path.open("ab") as file:
             file.write((json.dumps(entry) + "\n").encode())
             file.flush()
@@ -311,7 +311,7 @@ class _Journal:
         self.counts.update(record["split"] for record in entry["pairs"])
 
     def finish(self, root: Path, manifest: dict[str, Any]) -> None:
-        """Moves the splits to their place and writes the manifest; can be interrupted and repeated."""
+        """Moves the splits to their place and writes the manifest; it may be interrupted and repeated."""
         with disk_errors(root):
             (root / MANIFEST).unlink(missing_ok=True)
             for split in SPLITS:

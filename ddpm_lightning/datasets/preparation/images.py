@@ -1,4 +1,4 @@
-"""Published image files as grey planes: TIFF stacks and PNG, values and depth untouched."""
+"""Reads published image files (TIFF stacks and PNG) as grey planes, with unchanged values and bit depth."""
 
 import io
 from pathlib import Path
@@ -22,7 +22,7 @@ def read_planes(path: Path) -> np.ndarray:
         Array with shape (planes, H, W) in the dtype of the file.
 
     Raises:
-        UserError: If the file is damaged, in colour, or holds no finite numbers.
+        UserError: If the file is damaged, in colour, or contains values that are not finite.
     """
     if path.suffix.lower() != ".png":
         with TiffStack(path) as stack:
@@ -55,14 +55,14 @@ def read_planes(path: Path) -> np.ndarray:
 
 
 def check_pair(low: np.ndarray, high: np.ndarray, low_path: Path, high_path: Path, most: float = 1.0) -> None:
-    """Makes sure that two images can be a pair.
+    """Checks that two images can be a pair.
 
     Args:
         low: Planes with shape (planes, H, W).
         high: Planes that must have the same shape.
-        low_path: Where they come from.
-        high_path: Where they come from.
-        most: Share of saturated pixels that is allowed.
+        low_path: File of the low planes.
+        high_path: File of the high planes.
+        most: Maximum fraction of saturated pixels.
 
     Raises:
         UserError: If sizes differ, or an image is constant or saturated.
@@ -94,7 +94,7 @@ def _size(planes: np.ndarray) -> str:
 
 
 def saturation(image: np.ndarray) -> float:
-    """Returns the share of pixels at the largest value of a common depth: 8, 10, 12, 14 or 16 bits."""
+    """Returns the fraction of pixels at the largest value of a common bit depth: 8, 10, 12, 14 or 16 bits."""
     top = image.max()
     if image.dtype.kind != "u" or int(top) + 1 not in (2**8, 2**10, 2**12, 2**14, 2**16):
         return 0.0
@@ -106,7 +106,7 @@ def encode(image: np.ndarray, pixel_size: float | None) -> bytes:
 
     Args:
         image: Image with shape (H, W).
-        pixel_size: Size of a pixel in µm, kept in the words of ImageJ where its types allow.
+        pixel_size: Size of a pixel in µm, written as ImageJ does if it supports the data type.
     """
     file = io.BytesIO()
     if pixel_size is not None and image.dtype in (np.uint8, np.uint16, np.float32):

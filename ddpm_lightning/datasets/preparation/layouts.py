@@ -1,7 +1,7 @@
-"""The folders that published sets come in, and the pairs in them.
+"""Folder layouts of published sets, and the pairs in them.
 
-A layout is an object with :meth:`find`; a data set lists those it is known to come in. Nothing is guessed: a file
-without a partner, or with two, is an error that names it.
+A layout is an object with :meth:`find`; each data set lists its known layouts. Nothing is guessed: a file without a
+partner, or with two, is an error that names it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Siblings:
     Attributes:
         low: Name of the folder of degraded images.
         high: Name of the folder of clean images.
-        splits: Which split the folder above them stands for; others are split by field.
+        splits: Splits by name of the parent folder; other pairs are split by field.
         registered: Whether the images are registered already.
     """
 
@@ -171,14 +171,14 @@ def find_pairs(folder: Path, layouts: Sequence[Layout], field_pattern: str | Non
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())[:8]
     raise UserError(
         folder,
-        f"holds no pairs in a known layout; folders there: {', '.join(names) or 'none'}",
+        f"contains no pairs in a known layout; folders there: {', '.join(names) or 'none'}",
         allowed="; or ".join(layout.description for layout in layouts),
         remedy="check that the archive is the right one, or rename the folders",
     )
 
 
 def check_pattern(pattern: str | None, key: str) -> None:
-    """Refuses what is no regular expression with a group.
+    """Rejects anything but a regular expression with a group.
 
     Raises:
         UserError: Naming the key.
@@ -202,10 +202,10 @@ def check_pattern(pattern: str | None, key: str) -> None:
 
 
 def field_of(stem: str, pattern: str | None, path: Path) -> str:
-    """Returns the field of view that a file name tells.
+    """Returns the field of view of a file, from its name.
 
     Raises:
-        UserError: If the pattern does not match, or is none.
+        UserError: If the pattern is invalid or does not match.
     """
     if pattern is None:
         return stem
@@ -217,7 +217,7 @@ def field_of(stem: str, pattern: str | None, path: Path) -> str:
         raise UserError(f"field_pattern={pattern}", found, remedy="simplify the expression") from error
     if match is None or match.group(1) is None:
         raise UserError(
-            path, f"does not match the pattern of fields of view {pattern!r}", remedy="mend field_pattern"
+            path, f"does not match the pattern of fields of view {pattern!r}", remedy="correct field_pattern"
         )
     return match.group(1)
 

@@ -1,8 +1,8 @@
-"""``manifest.json``: what a prepared set was made from, pair by pair; it is written last, so it vouches for the rest.
+"""``manifest.json``: the origin of each pair of a prepared set. It is written last, once the set is complete.
 
 For each pair: split, name, field of view, source files and plane, crop as (top, left, height, width), the motion that
-registered it, and the sha256 of both files. For the set: source and its hash, settings, sizes, what was left out and
-why.
+registered it, and the SHA-256 of both files. For the set: source and its hash, settings, sizes, and what was left out
+and why.
 """
 
 import json
@@ -19,10 +19,10 @@ FORMAT = 1
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """Returns the manifest of a prepared set, or ``None`` where there is none.
+    """Returns the manifest of a prepared set, or ``None`` if there is none.
 
     Raises:
-        UserError: If the file is no manifest of ours.
+        UserError: If the file is not a manifest of this program.
     """
     path = root / MANIFEST
     if not path.is_file():
@@ -49,7 +49,7 @@ def fields_of(manifest: dict[str, Any], split: str) -> dict[str, str]:
 
 
 def damage(root: Path, manifest: dict[str, Any]) -> list[str]:
-    """Returns a sentence for each file of a prepared set that is missing or not what was written."""
+    """Returns a sentence for each file of a prepared set that is missing or has changed."""
     found = []
     for pair in manifest["pairs"]:
         for role, expected in pair["sha256"].items():
