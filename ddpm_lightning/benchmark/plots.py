@@ -1,4 +1,4 @@
-"""The benchmark as pictures: bars with intervals, the plane of distortion and perception, and the images themselves."""
+"""Plots and panels of a benchmark: bars with intervals, distortion against perception, and the images themselves."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -27,16 +27,16 @@ METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
 REFERENCE = "pmrf"
 #: The row that all others are compared with in how they look.
 LOOKS = "pmrf_realistic"
-#: What is said of the spread: title, and the value of perfect samples.
+#: Measures of the standard deviation of the samples: title, and the value of perfect samples.
 SPREAD = {
-    "ratio": ("sqrt(b/a): spread over what it should be", "1"),
+    "ratio": ("sqrt(b/a): standard deviation over its ideal", "1"),
     "coverage": ("coverage of 90 % intervals", "0.9"),
     "ece": ("expected calibration error", "0"),
     "ence": ("ENCE", "0"),
-    "spread_skill": ("spread / error", "1"),
+    "spread_skill": ("standard deviation / error", "1"),
     "crps": ("CRPS, share of the range", "least"),
     "ause": ("AUSE", "0"),
-    "spearman": ("rank correlation of spread and error", "most"),
+    "spearman": ("rank correlation of standard deviation and error", "most"),
 }
 
 
@@ -261,7 +261,7 @@ def _spread_table(found: dict[str, dict[str, float]]) -> list[str]:
     if not found:
         return []
     lines = [
-        "Spread of the samples, median over images; the value of samples from the true posterior in brackets:",
+        "Standard deviation of the samples, median over images; ideal values in brackets:",
         "",
         f"| | {' | '.join(f'{title} ({ideal})' for title, ideal in SPREAD.values())} |",
         "| --- |" + " --- |" * len(SPREAD),

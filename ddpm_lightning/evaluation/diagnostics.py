@@ -128,7 +128,7 @@ def inconsistent_samples(scores: Sequence[ImageScores]) -> Diagnosis:
     worst = max(having, key=lambda found: (found.uncertainty.measures.spread_skill.spread, -found.index))
     ratio, rank = medians["spread_skill"], medians["spearman"]
     sizes = (
-        f"Going by their spread, the average of the samples should be off by {medians['spread']:.1%} of the target's "
+        f"Judging by the standard deviation of the samples, the average of the samples should be off by {medians['spread']:.1%} of the target's "
         f"range, and it is off by {medians['skill']:.1%} (ratio {ratio:.2f})"
     )
     if ratio < NARROW:
@@ -137,11 +137,19 @@ def inconsistent_samples(scores: Sequence[ImageScores]) -> Diagnosis:
     elif ratio > WIDE:
         title, verdict, word = "Underconfident samples", "suspect", "the samples scatter more than they err"
     else:
-        title, verdict, word = "Consistent samples", "fine", "the spread is about as large as the error"
-    place = f"Spread and error go together over the pixels with a rank correlation of {rank:.2f}"
+        title, verdict, word = (
+            "Consistent samples",
+            "fine",
+            "the standard deviation is about as large as the error",
+        )
+    place = f"Over the pixels, standard deviation and error have a rank correlation of {rank:.2f}"
     if not rank >= WEAK:
-        title = "Spread in the wrong places" if verdict == "fine" else f"{title}, spread in the wrong places"
-        verdict, place = "suspect", f"{place}: the spread is large in the wrong places"
+        title = (
+            "Disagreement in the wrong places"
+            if verdict == "fine"
+            else f"{title}, disagreement in the wrong places"
+        )
+        verdict, place = "suspect", f"{place}: the samples disagree in the wrong places"
     where = (
         f"Half of the variance sits in {share:.1%} of the pixels; the samples disagree most in image "
         f"{worst.rows[0].image}, shown in the figure"

@@ -4,14 +4,14 @@ Images of one field of view are not independent: they share specimen, focus and 
 goes by fields. The bootstrap samples *fields* with replacement, each with all of its images; Wilcoxon's test sees one
 number for each field. An image whose field is not known is a field of its own.
 
-A difference between two methods is *resolved* if both tests of the paired differences say so after Holm's correction
+A difference between two methods is *significant* if both tests of the paired differences say so after Holm's correction
 for the number of comparisons: with the ordered p-values :math:`p_{(1)} \le \dots \le p_{(m)}`,
 
 .. math:: \tilde p_{(i)} = \max_{j \le i} \min\{(m - j + 1)\, p_{(j)},\, 1\}
 
 Two tests, because each covers for the other: Wilcoxon's is exact for few fields, where the bootstrap is too sure of
 itself; the bootstrap speaks of the mean difference, which is what a reader of the table sees. Below six fields no
-difference can be resolved: even if all have the same sign, chance does that in more than 5 % of cases.
+difference can be significant: even if all have the same sign, chance does that in more than 5 % of cases.
 
 References:
     Efron. *Bootstrap methods: another look at the jackknife* (1979). Wilcoxon. *Individual comparisons by ranking
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 RESAMPLES = 4999
-#: Significance level of a resolved difference, and one minus the level of intervals.
+#: Significance level of a difference, and one minus the level of intervals.
 ALPHA = 0.05
 
 Statistic = Literal["median", "mean"]
@@ -118,7 +118,7 @@ def describe(values: Sequence[float], fields: Sequence[str]) -> Estimate:
 
 
 def bootstrap(
-    values: Sequence[float],
+    values: Sequence[float] | np.ndarray,
     fields: Sequence[str],
     statistic: Statistic,
     resamples: int = RESAMPLES,
@@ -128,10 +128,10 @@ def bootstrap(
 
     Args:
         values: A number for each image.
-        fields: Field of view of each image: fields are drawn with replacement, with all of their images.
+        fields: Field of view of each image: fields are sampled with replacement, with all of their images.
         statistic: ``median`` or ``mean``.
         resamples: How often.
-        seed: Seed of the drawing.
+        seed: Seed of the resampling.
     """
     order = np.argsort(values, kind="stable")
     ordered = np.asarray(values, dtype=np.float64)[order]

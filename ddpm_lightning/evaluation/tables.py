@@ -67,7 +67,7 @@ def write_rows(rows: list[Row], path: Path) -> None:
     """Writes ``metrics.csv``: image, field, estimator, protocol, metrics, range; numbers that are absent are empty."""
     facts = sorted({fact for row in rows for fact in row.facts} - {"protocol"})
     metrics = [*METRICS, *sorted({name for row in rows for name in row.values} - set(METRICS))]
-    lines = [[*FIRST, *metrics, *facts, "absent"]]
+    lines: list[list[Any]] = [[*FIRST, *metrics, *facts, "absent"]]
     for row in rows:
         numbers = [row.values.get(metric, "") for metric in metrics]
         absent = "; ".join(
@@ -83,7 +83,7 @@ def write_uncertainty(scores: Sequence[ImageScores], path: Path) -> None:
     names = list(
         next(found.uncertainty.measures.values() for found in scores if found.uncertainty is not None)
     )
-    lines = [["image", "field", "samples", *names, "absent"]]
+    lines: list[list[Any]] = [["image", "field", "samples", *names, "absent"]]
     for found in scores:
         row = found.rows[0]
         if found.uncertainty is None:

@@ -2,8 +2,8 @@ r"""What the samples of one image say of their own error, and what averaging the
 
 Everything is measured in units of the target's range, so that images of different brightness count alike.
 
-Samples from pairs of antithetic noise (``antithetic``) are not independent of each other. Their spread is judged on
-every second sample; what averaging brings is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K` for K pairs.
+Samples from pairs of antithetic noise (``antithetic``) are not independent of each other. Their standard deviation
+is taken from every second sample; what averaging brings is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K` for K pairs.
 """
 
 from dataclasses import dataclass, replace
@@ -72,13 +72,13 @@ def sample_uncertainty(
     if len(samples) < 2 * together:
         raise ValueError(f"at least {2 * together} samples are needed, got {len(samples)}")
     unfitted = torch.from_numpy(samples).double()[:, None] / full_range
-    samples = fit[0] * unfitted + fit[1] / full_range
+    fitted = fit[0] * unfitted + fit[1] / full_range
     truth = torch.from_numpy(target.astype(np.float64))[None] / full_range
-    uncertainty = judge_samples(samples=samples[::together], target=truth, level=level)
+    uncertainty = judge_samples(samples=fitted[::together], target=truth, level=level)
     if antithetic:
-        pairs = samples[: len(samples) // 2 * 2].unflatten(0, (-1, 2)).mean(dim=1)
+        pairs = fitted[: len(samples) // 2 * 2].unflatten(0, (-1, 2)).mean(dim=1)
         uncertainty = replace(uncertainty, law=averaging_law(samples=pairs, target=truth))
-    means = samples.cumsum(dim=0) / torch.arange(1, len(samples) + 1).view(-1, 1, 1, 1)
+    means = fitted.cumsum(dim=0) / torch.arange(1, len(samples) + 1).view(-1, 1, 1, 1)
     errors = (means - truth).square().mean(dim=(1, 2, 3))
     mean, std = unfitted.mean(dim=0), unfitted.std(dim=0, correction=0)
     scores = conformal_scores(mean=mean, std=std, target=truth, epsilon=EPSILON * gain / full_range)

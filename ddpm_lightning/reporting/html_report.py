@@ -35,8 +35,8 @@ ADDRESS = "data:image/png;base64,"
 FIGURES = {
     "scores.png": "scores of all images",
     "averaging.png": "what averaging brings",
-    "realism.png": "between the mean and a sample",
-    "calibration.png": "is the spread honest",
+    "realism.png": "perception-distortion trade-off",
+    "calibration.png": "calibration of the standard deviation",
     "spectrum.png": "power by spatial frequency",
     "frc.png": "agreement with the target by spatial frequency",
     "samples.png": "where the samples disagree most",

@@ -1,4 +1,4 @@
-"""Pictures of images: all versions side by side, and samples that disagree."""
+"""Panels: all versions of an image side by side, and the part of an image where samples disagree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ from ddpm_lightning.utils.atomic import atomic_write
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.font_manager import FontProperties  # noqa: E402
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # noqa: E402
 
@@ -29,7 +31,7 @@ TITLES = {
 }
 #: Versions that are errors: they share a colour map that is even in lightness, so that colour-blind people can read it.
 ERRORS = ("error", "std")
-#: Side in pixels of the part of an image that a zoom shows, and of the window whose mean spread finds it.
+#: Side in pixels of the part of an image that a zoom shows, and of the window of its largest mean standard deviation.
 ZOOM, WINDOW = 64, 15
 
 
@@ -161,14 +163,14 @@ def plot_zoom(zoom: Zoom, path: Path) -> None:
     panel([zoom.versions], path, pixel_size=zoom.pixel_size, title=title)
 
 
-def save(figure: pyplot.Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Writes a figure and forgets it."""
     with atomic_write(path) as partial:
         figure.savefig(partial, dpi=110, format="png")
     pyplot.close(figure)
 
 
-def _scale_bar(axis: matplotlib.axes.Axes, pixel_size: float) -> None:
+def _scale_bar(axis: Axes, pixel_size: float) -> None:
     """Plots a bar of a round length, a quarter of the image wide at most, on a dark ground: legible on any image."""
     width, height = (abs(end - start) for start, end in (axis.get_xlim(), axis.get_ylim()))
     wanted = width * pixel_size / 4

@@ -1,4 +1,4 @@
-"""Pictures of numbers: calibration, what averaging brings, power and agreement by frequency, inputs, scores.
+"""Plots of numbers: calibration, what averaging brings, power and agreement by frequency, inputs, scores.
 
 The colours are those of Okabe and Ito, which colour-blind people can tell apart; lines differ in their dashes as well.
 """
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ddpm_lightning.evaluation.diagnostics import feature_name
 from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
@@ -32,7 +34,7 @@ UNITS = {"psnr": " (dB)"}
 SIZE = 3.3
 
 
-def _axes(columns: int, rows: int = 1, width: float = SIZE) -> tuple[pyplot.Figure, np.ndarray]:
+def _axes(columns: int, rows: int = 1, width: float = SIZE) -> tuple[Figure, np.ndarray]:
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(width * columns, 3.0 * rows + 0.2), squeeze=False, layout="constrained"
     )
@@ -42,7 +44,7 @@ def _axes(columns: int, rows: int = 1, width: float = SIZE) -> tuple[pyplot.Figu
     return figure, axes
 
 
-def _label(axis: pyplot.Axes, title: str, x: str, y: str) -> None:
+def _label(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set_title(title, fontsize=9)
     axis.set_xlabel(x, fontsize=8)
     axis.set_ylabel(y, fontsize=8)
@@ -51,7 +53,7 @@ def _label(axis: pyplot.Axes, title: str, x: str, y: str) -> None:
 
 
 def plot_calibration(calibration: dict[str, Any], path: Path) -> None:
-    """Plots coverage, error against spread, rank histogram and sparsification.
+    """Plots coverage, error against standard deviation, rank histogram and sparsification.
 
     Args:
         calibration: Result of :func:`ddpm_lightning.evaluation.summary.calibration`.
@@ -69,17 +71,15 @@ def plot_calibration(calibration: dict[str, Any], path: Path) -> None:
     spread, error = (100 * np.array(curves[name]) for name in ("bin_spread", "bin_error"))
     top = 1.05 * max(spread.max(), error.max())
     bins.plot([0, top], [0, top], label="ideal", **IDEAL)
-    bins.plot(spread, error, marker="o", markersize=3, color=blue, label="pixels, by spread")
-    _label(
-        bins, "is the spread as large as the error?", "spread (% of the range)", "rms error (% of the range)"
-    )
+    bins.plot(spread, error, marker="o", markersize=3, color=blue, label="pixels, by std")
+    _label(bins, "is the std as large as the error?", "std (% of the range)", "rms error (% of the range)")
     share = np.array(curves["ranks"]) * len(curves["ranks"])
     ranks.bar(range(len(share)), share, width=0.9, color=blue)
     ranks.axhline(1, **IDEAL)
     _label(
         ranks,
         "rank of the truth among the samples",
-        "rank (valley: spread too small; slope: bias)",
+        "rank (valley: std too small; slope: bias)",
         "share / ideal share",
     )
     removal.plot(curves["removed"], curves["error_by_uncertainty"], color=blue, label="most uncertain first")
@@ -130,7 +130,7 @@ def plot_averaging(averaging: dict[str, Any], protocol: str, path: Path) -> None
     save(figure, path)
 
 
-def _ticks(axis: pyplot.Axes, numbers: Sequence[int]) -> None:
+def _ticks(axis: Axes, numbers: Sequence[int]) -> None:
     axis.set_xticks(numbers, [str(number) for number in numbers])
     axis.minorticks_off()
 
@@ -241,7 +241,7 @@ def _length(pixels: float, pixel_size: float | None) -> str:
     return f"{pixels:.1f} px" if pixel_size is None else f"{1000 * pixel_size * pixels:.0f} nm"
 
 
-def _periods(axis: pyplot.Axes, pixel_size: float | None) -> None:
+def _periods(axis: Axes, pixel_size: float | None) -> None:
     """Labels an axis of frequencies by their periods."""
     periods = (16, 8, 5, 4, 3, 2.5, 2)
     axis.set_xticks([1 / p for p in periods], [_length(p, pixel_size).split()[0] for p in periods])
@@ -300,9 +300,7 @@ def plot_inputs(scores: Sequence[ImageScores], reference: InputReference, path: 
     save(figure, path)
 
 
-def _strip(
-    axis: pyplot.Axes, place: float, values: Sequence[float], color: str, marker: str, label: str
-) -> None:
+def _strip(axis: Axes, place: float, values: Sequence[float], color: str, marker: str, label: str) -> None:
     spread = np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else np.zeros(1)
     axis.plot(place + spread, values, marker, color=color, markersize=3, alpha=0.7, label=label or None)
 

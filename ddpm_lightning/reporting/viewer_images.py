@@ -1,4 +1,4 @@
-"""Versions of an image as plain 8-bit pictures, for whoever wants to look at them one upon the other.
+"""Viewer images: versions of an image as plain 8-bit PNG, to be shown on top of each other.
 
 ``low`` has a grey scale of its own; sample, average and target share that of the target. The spread of the samples is
 in colours (cividis), and the opacity of a pixel is its spread: laid over an image it covers what is not to be trusted.
@@ -83,10 +83,10 @@ def rescaled(content: bytes, factor: float) -> bytes:
     try:
         with Image.open(BytesIO(content), formats=["PNG"]) as picture:
             if picture.mode != "RGBA" or max(picture.size) > SIDE:
-                raise ValueError("no picture of a spread")
+                raise ValueError("no image of a standard deviation")
             share = np.asarray(picture)[..., 3] / 255
     except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError("no picture of a spread") from error
+        raise ValueError("no image of a standard deviation") from error
     result = BytesIO()
     Image.fromarray(_coloured(share * factor)).save(result, format="PNG", optimize=True)
     return result.getvalue()

@@ -53,7 +53,7 @@ def test_honest_samples_are_consistent_in_size(honest):
     )
     # Their spread is the same everywhere: it cannot point to the places of the error.
     assert found.verdict == "suspect" and "in the wrong places" in found.sentence
-    assert found.title == "Spread in the wrong places"
+    assert found.title == "Disagreement in the wrong places"
 
 
 @pytest.mark.parametrize(("width", "words"), [(0.4, "overconfident"), (2.5, "scatter more than they err")])

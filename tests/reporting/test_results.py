@@ -73,7 +73,7 @@ def test_the_summary_holds_everything_and_is_json(summary, scores):
     assert 0.8 < content["conformal"]["coverage"] < 1 and content["conformal"]["split"] == "val"
     assert [entry["title"] for entry in content["diagnostics"]] == [
         "Fine structure",
-        "Spread in the wrong places",
+        "Disagreement in the wrong places",
         "Inputs like the training images",
     ]
 
@@ -95,7 +95,7 @@ def test_the_page_can_be_read_alone(summary, scores, reference):
         "well calibrated",
         "from 20 images of val",
         "### Fine structure",
-        "### Spread in the wrong places",
+        "### Disagreement in the wrong places",
         "### Inputs like the training images",
         "![Image 000](figures/image_000.png)",
         "figures/averaging.png",
