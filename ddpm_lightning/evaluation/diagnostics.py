@@ -128,7 +128,8 @@ def inconsistent_samples(scores: Sequence[ImageScores]) -> Diagnosis:
     worst = max(having, key=lambda found: (found.uncertainty.measures.spread_skill.spread, -found.index))
     ratio, rank = medians["spread_skill"], medians["spearman"]
     sizes = (
-        f"Judging by the standard deviation of the samples, the average of the samples should be off by {medians['spread']:.1%} of the target's "
+        "Judging by the standard deviation of the samples, their average should be off by "
+        f"{medians['spread']:.1%} of the target's "
         f"range, and it is off by {medians['skill']:.1%} (ratio {ratio:.2f})"
     )
     if ratio < NARROW:

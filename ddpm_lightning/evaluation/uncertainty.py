@@ -3,7 +3,8 @@ r"""What the samples of one image say of their own error, and what averaging the
 Everything is measured in units of the target's range, so that images of different brightness count alike.
 
 Samples from pairs of antithetic noise (``antithetic``) are not independent of each other. Their standard deviation
-is taken from every second sample; what averaging brings is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K` for K pairs.
+is taken from every second sample. What averaging brings is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K`
+for K pairs.
 """
 
 from dataclasses import dataclass, replace
