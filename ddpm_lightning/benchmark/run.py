@@ -119,8 +119,8 @@ class _Benchmark:
         job.folder.mkdir(parents=True, exist_ok=True)
         given = [*overrides, *method.train, *_mean(method, place), *self.settings.train]
         given += [f"seed={self.settings.seed}", f"trainer.max_steps={STEPS}"]
-        jobs.command(job, "train", (*given, "callbacks=pace", f"run_folder={run}"), self.program)
-        return float(json.loads((run / "pace.json").read_text(encoding="utf-8"))["seconds_per_step"])
+        jobs.command(job, "train", (*given, "callbacks=step_time", f"run_folder={run}"), self.program)
+        return float(json.loads((run / "step_time.json").read_text(encoding="utf-8"))["seconds_per_step"])
 
     def _job(self, data: str, name: str, steps: Mapping[str, int]) -> Job:
         settings, method, place = self.settings, self.methods[name], self.folder / data

@@ -16,7 +16,7 @@ __all__ = ["RunLog"]
 
 
 class RunLog(Logger):
-    """Writes metrics to a table; rows of an earlier part of the run stay, repeated steps are replaced.
+    """Writes metrics to a table; rows of an earlier part of the run are kept, repeated steps are replaced.
 
     Args:
         folder: Folder of the run.
@@ -42,7 +42,7 @@ class RunLog(Logger):
 
     @property
     def version(self) -> str:
-        """Versions are run folders."""
+        """Runs have no versions: each has a folder."""
         return ""
 
     def log_hyperparams(self, *arguments: Any, **keywords: Any) -> None:
@@ -54,7 +54,7 @@ class RunLog(Logger):
         row = self.rows.setdefault(step or 0, {})
         row.update({key: float(value) for key, value in metrics.items()})
         self._unsaved += 1
-        # A checkpoint follows a validation: its rows must be on the disk before it, or a killed run would lose them.
+        # A validation is followed by a checkpoint; a run that is killed after it must not lose the rows before.
         if self._unsaved >= self.every or any(key.startswith("val/") for key in metrics):
             self.save()
 
@@ -72,6 +72,6 @@ class RunLog(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Writes what is left; after an error, which is the one to hear of, as far as it goes."""
+        """Writes what is left; after an error, another one from writing is ignored."""
         with suppress(*((UserError, OSError) if status == "failed" else ())):
             self.save()

@@ -1,9 +1,10 @@
-"""Stops a run whose gradient is no longer a number, before the step that would spoil the weights.
+"""Stops a run whose gradient is not finite, before the step that would spoil the weights.
 
-Looked at are the gradients as all processes share them, so all of them come to the same end: a NaN in the loss of one
-is a NaN in the gradients of all.
+The gradients are checked after they were averaged over the processes, so all processes decide alike: a NaN in the loss
+of one is a NaN in the gradients of all.
 """
 
+import math
 from collections import deque
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from ddpm_lightning.callbacks.checkpoints import Checkpoints
@@ -21,18 +23,18 @@ from ddpm_lightning.utils.errors import UserError
 __all__ = ["Divergence"]
 
 ACTIONS = ("stop", "skip")
-#: Steps in a row that may be skipped; what comes back for ever does not come from one bad batch.
+#: Steps in a row that may be skipped; what recurs is not caused by one bad batch.
 PATIENCE = 20
 #: Names of images that a message shows.
 SHOWN = 8
 
 
 class Divergence(Callback):
-    """Looks at the gradient before each optimiser step.
+    """Checks the gradient before each optimiser step.
 
     Args:
         folder: Folder of the run, which gets ``diverged_STEP.pt``: images and names of the batch, loss, weights.
-        action: ``stop`` the run, or ``skip`` the step and go on.
+        action: ``stop`` the run, or ``skip`` the step and continue.
 
     Raises:
         ValueError: If the action is unknown.
@@ -48,15 +50,15 @@ class Divergence(Callback):
         self._batches: deque[dict] = deque(maxlen=1)
 
     def state_dict(self) -> dict[str, int]:
-        """Returns what a resumed run goes on counting from."""
+        """Returns the counts from which a resumed run continues."""
         return {"skipped": self.skipped, "in_a_row": self._in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Goes on counting."""
+        """Continues to count."""
         self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Prepares to remember all batches of a step."""
+        """Makes room for all batches of a step."""
         self._batches = deque(maxlen=trainer.accumulate_grad_batches)
 
     def on_train_batch_start(
@@ -74,16 +76,16 @@ class Divergence(Callback):
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Stops, or takes the gradient away, if it is not finite.
+        """Stops the run, or removes the gradient, if it is not finite.
 
         Raises:
-            UserError: If it is not, and the action is ``stop``, or too many steps in a row had to be skipped.
+            UserError: If it is not finite, and the action is ``stop`` or too many steps in a row were skipped.
         """
-        # With loss scaling, infinite gradients are part of the game, and the scaler skips their steps.
+        # With loss scaling, infinite gradients are normal, and the scaler skips their steps.
         if trainer.precision == "16-mixed":
             return
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not parameters or torch.stack(torch._foreach_norm([p.grad for p in parameters])).isfinite().all():
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if get_total_norm([p.grad for p in parameters if p.grad is not None]).isfinite():
             self._in_a_row = 0
             return
         self._in_a_row += 1
@@ -96,11 +98,12 @@ class Divergence(Callback):
         self._stop(trainer, pl_module)
 
     def _stop(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        step, loss = trainer.global_step, float(self._loss)
+        step = trainer.global_step
+        loss = math.nan if self._loss is None else float(self._loss)
         mine = [name for batch in self._batches for name in batch["name"]]
         path = self.folder / f"diverged_{step:07d}.pt"
         named = list(pl_module.named_parameters())
-        broken = [name for name, p in named if p.grad is not None and not p.grad.isfinite().all()]
+        broken = [name for name, p in named if p.grad is not None and not p.grad.norm().isfinite()]
         if trainer.is_global_zero:
             dump = {
                 "step": step,
@@ -119,6 +122,6 @@ class Divergence(Callback):
         raise UserError(
             "train/loss",
             f"is {loss:g} at step {step}{again} and the gradient of {len(broken)} tensors is not finite"
-            f" (the first is {broken[0]}); images: {', '.join(names[:SHOWN])}{more}",
-            remedy=f"choose a smaller model.optimizer.lr, look at {path}, or callbacks.divergence.action=skip",
+            f" (the first is {next(iter(broken), 'none alone')}); images: {', '.join(names[:SHOWN])}{more}",
+            remedy=f"set a smaller model.optimizer.lr, inspect {path}, or set callbacks.divergence.action=skip",
         )

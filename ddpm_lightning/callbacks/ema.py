@@ -1,14 +1,14 @@
 """Exponential moving average of the weights, with a warm-up.
 
-Lightning's :class:`WeightAveraging` does the work: it swaps the average in for validation, and checkpoints hold the
-average as ``state_dict`` and the live weights as ``current_model_state``. This class only says how the average is
-taken: over parameters alone (buffers are constants here), one fused operation for all of them, and with a decay that
-starts low, so that the first steps are soon forgotten.
+Lightning's :class:`WeightAveraging` does the work: during validation the model has the averaged weights, and
+checkpoints hold them as ``state_dict`` and the latest weights as ``current_model_state``. This class only defines the
+average: over parameters alone (buffers are constants here), in one fused operation, and with a decay that starts low,
+so that the first steps are soon forgotten.
 """
 
-import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import PARAM_LIST, get_ema_multi_avg_fn
 
 from ddpm_lightning.utils.settings import BelowOne
 
@@ -19,7 +19,7 @@ class EMA(WeightAveraging):
     """Average over optimiser steps; after n steps the decay is min(decay, (1 + n) / (10 + n)).
 
     Args:
-        decay: Share of the old average that each step keeps: 0.999 looks back over about 1000 steps.
+        decay: Weight of the old average in each step: 0.999 averages over about 1000 steps.
 
     Raises:
         ValueError: If the decay lies outside [0, 1).
@@ -31,9 +31,7 @@ class EMA(WeightAveraging):
         self.decay = decay
         super().__init__(use_buffers=False, multi_avg_fn=self._average)
 
-    @torch.no_grad()
-    def _average(self, averages: list[Tensor], currents: list[Tensor], count: Tensor | int) -> None:
-        # A float: the counter lives on the CPU, so reading it waits for nothing.
+    def _average(self, averages: PARAM_LIST, currents: PARAM_LIST, count: Tensor | int) -> None:
+        # The counter is on the CPU, so reading it as a float does not wait for a GPU.
         number = float(count)
-        decay = min(self.decay, (1 + number) / (10 + number))
-        torch._foreach_lerp_(averages, currents, 1 - decay)
+        get_ema_multi_avg_fn(min(self.decay, (1 + number) / (10 + number)))(averages, currents, count)

@@ -1,4 +1,4 @@
-"""Trains on the first batch again and again: a model that cannot learn it by heart has a bug."""
+"""Trains on the first batch again and again: a model that cannot fit it has a bug."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ __all__ = ["Overfit"]
 
 
 class Overfit(Callback):
-    """Puts the first batch in the place of every other; the noise of diffusion models still changes at each step."""
+    """Replaces every batch by the first; the noise of diffusion models still changes at each step."""
 
     def __init__(self) -> None:
         self._first: dict[str, Any] | None = None
@@ -17,6 +17,6 @@ class Overfit(Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: dict, batch_idx: int
     ) -> None:
-        """Replaces what the batch holds."""
+        """Replaces the contents of the batch."""
         self._first = self._first or dict(batch)
         batch.update(self._first)

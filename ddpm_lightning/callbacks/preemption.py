@@ -19,6 +19,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import distributed
 
 from ddpm_lightning.utils import lock, signals
@@ -31,16 +32,16 @@ __all__ = ["Preemption"]
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
 #: What the processes agree on: nothing (0), to save and continue (SAVE), or to end (SAVE + signal number).
 SAVE = 1
-#: Several processes ask each other every so many steps: asking makes a GPU wait.
+#: Steps after which several processes ask each other: a GPU waits for the answer.
 AGREE_EVERY = 5
 
 
 class Preemption(Callback):
-    """Writes ``last.ckpt`` between two validations when it is needed.
+    """Writes ``last.ckpt`` between two validations when the run is told to stop, and regularly in long epochs.
 
     Args:
         folder: Folder of the checkpoints.
-        every_minutes: Minutes after which the run is saved inside of an epoch; ``None``: only when told to stop.
+        every_minutes: Minutes after which the run is saved within an epoch; ``None``: only when told to stop.
     """
 
     def __init__(self, folder: str, every_minutes: Positive | None = 30.0) -> None:
@@ -51,7 +52,7 @@ class Preemption(Callback):
         self._handlers = ExitStack()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Takes the signals over from Lightning, which would stop wherever it is and save nothing."""
+        """Handles the signals instead of Lightning, which would stop at once and save nothing."""
         self.received, self._saved_at = 0, time.monotonic()
         self._saved_step = trainer.global_step or -1
         self._handlers.close()
@@ -81,13 +82,15 @@ class Preemption(Callback):
                 number, f"{signal.Signals(number).name}: stopped immediately, nothing was saved"
             )
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, *arguments: Any) -> None:
-        """Stops if asked to, where the checkpoint of this very step was just written: here or by a validation.
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stops if asked to, once the checkpoint of this step has been written, here or by a validation.
 
         Raises:
             Interrupted: If any process was told to stop.
         """
-        # The step under which loggers file their rows: Lightning's count is one off after some resumes.
+        # The step that loggers use for their rows: Lightning's count is off by one after some resumes.
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         if trainer.global_step == self._saved_step and (agreed := self._agreed(trainer)) > SAVE:
             number = agreed - SAVE
@@ -97,10 +100,17 @@ class Preemption(Callback):
             message = f"{signal.Signals(number).name} at step {trainer.global_step}: saved"
             raise Interrupted(number, f"{message}; resume with: {command_of('train', resume=folder)}")
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any) -> None:
-        """Saves if it is time; the end of an epoch is left to its validation, which saves as well."""
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Saves if it is time; at the end of an epoch, its validation does."""
         ends = trainer.is_last_batch or trainer.global_step >= trainer.max_steps > 0
-        # Between the batches of an accumulated gradient, the gradient would be lost.
+        # Between the batches of an accumulated gradient, that gradient would be lost.
         if ends or not self._agreed(trainer) or trainer.fit_loop._should_accumulate():
             return
         for logger in trainer.loggers:
@@ -109,7 +119,7 @@ class Preemption(Callback):
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Notes the step: the checkpoint of a validation is written right after this."""
+        """Notes the step: a validation is followed by a checkpoint."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
     def on_exception(
@@ -119,11 +129,11 @@ class Preemption(Callback):
         self._handlers.close()
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        """Gives the signals back."""
+        """Restores the signal handlers."""
         self._handlers.close()
 
     def _agreed(self, trainer: lightning.Trainer) -> int:
-        """Returns the signal that any process received, or whether it is time to save; the same in all of them."""
+        """Returns the signal that any process received, or whether it is time to save; equal in all processes."""
         wish = SAVE if time.monotonic() - self._saved_at > self.seconds else 0
         if self.received:
             wish = SAVE + self.received

@@ -1,20 +1,14 @@
-"""One progress bar over the whole run, with a time estimate; plain lines where there is no terminal."""
+"""One progress bar for the run, with the remaining time; plain lines if there is no terminal."""
 
 import time
 from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.progress import (
-    Progress as Bar,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from ddpm_lightning.utils.progress import EVERY, Remaining, so_far
 
@@ -22,7 +16,7 @@ __all__ = ["Progress"]
 
 
 class Progress(ProgressBar):
-    """Shows optimiser steps, losses and the time that is left: a bar, or a line a minute where there is no terminal.
+    """Shows optimiser steps, losses and the remaining time: a bar, or a line per minute if there is no terminal.
 
     Args:
         every: Seconds between two lines.
@@ -45,7 +39,7 @@ class Progress(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Opens the bar at the step the run stands at."""
+        """Opens the bar at the current step of the run."""
         self._total = int(trainer.estimated_stepping_batches)
         self._first, self._began = trainer.global_step, time.monotonic()
         self._said = self._began
@@ -60,26 +54,34 @@ class Progress(ProgressBar):
                 TextColumn("{task.fields[losses]}"),
             )
             self._bar = Bar(*columns, *times, console=self.console)
-            steps = {"total": self._total, "completed": self._first, "first": self._first}
-            self._task = self._bar.add_task("training", **steps, losses="")
+            self._task = self._bar.add_task(
+                "training", total=self._total, completed=self._first, first=self._first, losses=""
+            )
             self._bar.start()
         else:
             self.console.print(f"training: {self._total} steps, from step {self._first}")
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *arguments: Any) -> None:
-        """Moves the bar, or prints a line now and then."""
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Advances the bar, or prints a line now and then."""
         if not self._enabled:
             return
         step = trainer.global_step
         if self._bar is not None:
             self._bar.update(self._task, completed=step, losses=self._losses(trainer))
         elif time.monotonic() - self._said >= self.every or step == self._total:
-            # Several batches may make a step; the last one is said once.
+            # Several batches may make a step; the last step is reported once.
             if step == self._total == self._last:
                 return
             self._said, self._last = time.monotonic(), step
-            pace = so_far(step - self._first, self._total - self._first, self._said - self._began)
-            line = f"step {step} of {self._total}   {pace}   {self._losses(trainer)}"
+            progress = so_far(step - self._first, self._total - self._first, self._said - self._began)
+            line = f"step {step} of {self._total}   {progress}   {self._losses(trainer)}"
             self.console.print(line, soft_wrap=True, highlight=False)
 
     def _losses(self, trainer: lightning.Trainer) -> str:
@@ -90,8 +92,10 @@ class Progress(ProgressBar):
         """Closes the bar."""
         self._close()
 
-    def on_exception(self, trainer: lightning.Trainer, *arguments: Any) -> None:
-        """Closes the bar, so that the message that follows stands on a line of its own."""
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Closes the bar, so that the error starts on its own line."""
         self._close()
 
     def _close(self) -> None:

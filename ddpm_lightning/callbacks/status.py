@@ -1,7 +1,7 @@
-"""``status.json`` of a run: whether it is running, finished or failed, where, and how far it came.
+"""``status.json`` of a run: whether it is running, finished or failed, on which machine, and at which step.
 
-It is written before the first step and at every validation, so that a run that was killed can be told from one that
-runs: its state is ``running``, but its process is gone.
+It is written before the first step and at every validation. A run that was killed has the state ``running``, but its
+process does not exist.
 """
 
 import os
@@ -23,7 +23,7 @@ __all__ = ["Status"]
 
 
 class Status(Callback):
-    """Keeps ``status.json`` true.
+    """Keeps ``status.json`` up to date.
 
     Args:
         folder: Folder of the run.
@@ -54,16 +54,16 @@ class Status(Callback):
         )
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The run begins."""
+        """The run starts."""
         self._write(trainer, "running")
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The run goes on."""
+        """The run continues."""
         if not trainer.sanity_checking:
             self._write(trainer, "running")
 
     def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The run ended as it should."""
+        """The run ended normally."""
         ended = ended_by(trainer)
         more = {"ended": ended} if ended else {}
         self._write(trainer, "interrupted" if trainer.interrupted else "finished", **more)
@@ -71,15 +71,15 @@ class Status(Callback):
     def on_exception(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
     ) -> None:
-        """The run ended by an error, or was told to stop."""
+        """The run was stopped or ended with an error."""
         interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException | Interrupted)
         state = "interrupted" if interrupted else "failed"
-        # Where the disk is full, that is the error already.
+        # If the disk is full, the run has that error already.
         with suppress(UserError, OSError):
             self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")
 
 
 def _objective(trainer: lightning.Trainer) -> float | None:
-    """Returns the best value of what the run is judged by: its validation loss."""
+    """Returns the best value of the metric that chooses the best checkpoint."""
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return float(best) if best is not None and best.isfinite() else None

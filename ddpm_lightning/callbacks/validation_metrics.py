@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -20,6 +20,7 @@ from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.torchmetrics_classes import training_metrics
+from ddpm_lightning.models.method import Method
 from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.reporting.panels import panel
 from ddpm_lightning.utils.errors import UserError
@@ -135,7 +136,7 @@ class ValidationMetrics(Callback):
     ) -> None:
         with_figure |= trainer.current_epoch - self._last_figure >= self.figure_every_n_epochs
         device = pl_module.device if pl_module.device.type == "cuda" else torch.device("cpu")
-        method = _with_preset(pl_module.method, self.preset)
+        method = _with_preset(cast(Method, pl_module.method), self.preset)
         self._prepare_metrics(trainer, method, device)
         images = gathered(list(self._restored(trainer, method, pl_module.device, device)))
         images.sort(key=lambda image: image.place)
@@ -148,7 +149,7 @@ class ValidationMetrics(Callback):
                 panel(versions, path, unit="normalised intensity")
                 show(trainer.loggers, trainer.global_step, versions, [image.scores for image in images])
 
-    def _prepare_metrics(self, trainer: lightning.Trainer, method: Any, device: torch.device) -> None:
+    def _prepare_metrics(self, trainer: lightning.Trainer, method: Method, device: torch.device) -> None:
         """Creates the metrics when they are first needed; forgets the numbers of the last time."""
         if not self._collections:
             distance = perceptual_metric() if self.lpips else None
@@ -158,7 +159,10 @@ class ValidationMetrics(Callback):
             for estimator, suffix in SUFFIXES.items():
                 if estimator == "single" and method.deterministic:
                     continue
-                metrics = {**training_metrics(distance), **copy.deepcopy(self.metrics)}
+                metrics: dict[str, Metric | MetricCollection] = {
+                    **training_metrics(distance),
+                    **copy.deepcopy(self.metrics),
+                }
                 # Metrics whose states happen to be equal would be merged into a compute group.
                 collection = MetricCollection(metrics, prefix="val/", postfix=suffix, compute_groups=False)
                 self._collections[estimator] = collection.to(device)
@@ -166,10 +170,10 @@ class ValidationMetrics(Callback):
             collection.reset()
 
     def _restored(
-        self, trainer: lightning.Trainer, method: Any, device: torch.device, metrics_on: torch.device
+        self, trainer: lightning.Trainer, method: Method, device: torch.device, metrics_on: torch.device
     ) -> Iterator["_RestoredImage"]:
         """Yields the images of this process, and adds them to the metrics."""
-        data = trainer.datamodule
+        data = cast(Any, trainer).datamodule
         pairs = data.pairs("val")
         chosen = np.unique(np.linspace(0, len(pairs) - 1, self.images).round().astype(int))
         for place in range(trainer.global_rank, len(chosen), trainer.world_size):
@@ -260,7 +264,7 @@ class _RestoredImage:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def _with_preset(method: Any, name: str | None) -> Any:
+def _with_preset(method: Method, name: str | None) -> Method:
     """Returns a method that shares the weights of the given one, and has the sampler of one of its presets.
 
     Raises:
@@ -276,7 +280,7 @@ def _with_preset(method: Any, name: str | None) -> Any:
         return method
     own_package = type(method).__module__.partition(".")[0]
     method = copy.copy(method)
-    method.sampler = build(dict(preset.sampler), ("sampler",), (own_package,))
+    cast(Any, method).sampler = build(dict(preset.sampler), ("sampler",), (own_package,))
     return method
 
 
@@ -302,6 +306,10 @@ def _summary(samples: Iterator[Tensor]) -> tuple[np.ndarray, np.ndarray, np.ndar
     ensemble.update(single)
     for sample in samples:
         ensemble.update(sample)
-    average, std = ensemble.mean, ensemble.std if ensemble.count > 1 else None
-    plain = [None if image is None else image[0, 0].float().cpu().numpy() for image in (single, average, std)]
-    return plain[0], plain[1], plain[2]
+    std = _plain(ensemble.std) if ensemble.count > 1 else None
+    return _plain(single), _plain(ensemble.mean), std
+
+
+def _plain(image: Tensor | None) -> np.ndarray:
+    assert image is not None, "a method makes at least one sample"
+    return image[0, 0].float().cpu().numpy()

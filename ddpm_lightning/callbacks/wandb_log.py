@@ -1,7 +1,7 @@
-"""Weights & Biases as a logger that cannot stop a training: one run for each run folder, against images seen.
+"""Weights & Biases as a logger that cannot stop a training: one W&B run for each run folder, plotted against images.
 
-The id of the run is kept in the run folder, so a run that goes on is the same run there. Where the service cannot be
-reached, the run is logged on this disk, for ``wandb sync``. Only the first process speaks to it.
+The id of the W&B run is kept in the run folder, so a resumed run continues it. If the service cannot be reached, the
+run is logged to the disk, for ``wandb sync``. Only the first process logs.
 """
 
 import json
@@ -10,12 +10,12 @@ import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from ddpm_lightning.utils.atomic import write_json
 from ddpm_lightning.utils.errors import UserError
@@ -29,15 +29,15 @@ AXIS = "images"
 
 
 class WandbLog(WandbLogger):
-    """Lightning's logger for W&B, with an axis, groups and tags of sweeps, and a way on without a network.
+    """Lightning's logger for W&B, with images as the x axis, groups and tags of sweeps, and offline if need be.
 
     Args:
         folder: Folder of the run, which gets ``wandb/`` and ``wandb.json`` with the id.
-        project: Project there.
-        offline: Whether everything stays on this disk; ``wandb sync FOLDER/wandb/offline-run-*`` sends it later.
+        project: Project in W&B.
+        offline: Whether everything stays on the disk; ``wandb sync FOLDER/wandb/offline-run-*`` sends it later.
         name: Name of the run; by default that of its folder.
         group: Runs that belong together; by default the sweep.
-        tags: Words to find the run by; by default what sets it apart in its sweep.
+        tags: Tags of the run; by default the settings that differ within its sweep.
         images_per_step: Images of one optimiser step.
         artifacts: Whether checkpoints are sent: ``False``, ``True`` (at the end) or ``all`` (each one).
         patience: Seconds to wait for the service.
@@ -56,7 +56,7 @@ class WandbLog(WandbLogger):
         group: str | None = None,
         tags: list[str] | None = None,
         images_per_step: int = 1,
-        artifacts: bool | str = False,
+        artifacts: bool | Literal["all"] = False,
         patience: float = 20.0,
         **settings: Any,
     ) -> None:
@@ -81,7 +81,7 @@ class WandbLog(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The run of W&B, begun when it is first asked for."""
+        """The run of W&B, started when it is first used."""
         if self._experiment is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._experiment = run = self._begin()
@@ -91,11 +91,11 @@ class WandbLog(WandbLogger):
         return self._experiment
 
     def _begin(self) -> Any:
-        begin = WandbLogger.experiment.fget
+        begin = cast(Any, WandbLogger.experiment).fget
         try:
             return begin(self)
         except Exception as error:
-            # The errors of wandb have no common base but this.
+            # The errors of wandb have no common base class.
             if self._offline or not (
                 type(error).__module__.startswith("wandb") or isinstance(error, OSError)
             ):
@@ -110,30 +110,30 @@ class WandbLog(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds images seen to what is logged; ``step`` counts optimiser steps from 0, and becomes the step of W&B.
+        """Adds the number of images to what is logged; ``step`` counts optimiser steps from 0, and is W&B's step.
 
-        Left to itself, W&B counts calls: the parts of a run that was interrupted would not line up.
+        By itself, W&B counts calls, so the parts of an interrupted run would not line up.
         """
         seen = {} if step is None else {AXIS: (step + 1) * self.images_per_step, "trainer/global_step": step}
         self.experiment.log({**metrics, **seen}, step=step)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Ends the run, so that another one of this process is not taken for it."""
+        """Ends the run, so that the next one of this process is not logged to it."""
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.finish(exit_code=0 if status == "success" else 1)
 
     @rank_zero_only
     def log_panels(self, panels: list[tuple[np.ndarray, str]], step: int) -> None:
-        """Shows pictures with captions under ``panels``.
+        """Shows images with captions under ``panels``.
 
         Args:
             panels: Arrays with shape (H, W) or (H, W, 3), uint8, and their captions.
             step: Optimiser steps of the run.
         """
-        pictures, captions = zip(*panels, strict=True)
-        self.log_image("panels", list(pictures), step=step - 1, caption=list(captions))
+        images, captions = zip(*panels, strict=True)
+        self.log_image("panels", list(images), step=step - 1, caption=list(captions))
 
     @rank_zero_only
     def log_scores(self, rows: list[dict[str, Any]], step: int) -> None:
@@ -144,12 +144,12 @@ class WandbLog(WandbLogger):
         )
 
     def _kept(self) -> dict[str, Any]:
-        """Returns what an earlier part of this run left: its id."""
+        """Returns what an earlier part of this run stored: its id."""
         path = self.folder / "wandb.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def sweep_tags() -> list[str]:
-    """Returns the settings that a sweep gave to this job, as tags; W&B takes 64 characters."""
+    """Returns the settings that a sweep gave to this job, as tags; W&B allows 64 characters."""
     asked = json.loads(os.environ.get(JOB_VARIABLE, "[]"))
     return [re.sub(r"[\[\]{}'\"]", "", tag)[-64:] for tag in asked if "=" in tag][:16]

@@ -131,7 +131,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "ddpm_lightning.callbacks.divergence.Divergence",
         "ddpm_lightning.callbacks.ema.EMA",
         "ddpm_lightning.callbacks.overfit.Overfit",
-        "ddpm_lightning.callbacks.step_time.Pace",
+        "ddpm_lightning.callbacks.step_time.StepTime",
         "ddpm_lightning.callbacks.preemption.Preemption",
         "ddpm_lightning.callbacks.progress.Progress",
         "ddpm_lightning.callbacks.validation_metrics.ValidationMetrics",

@@ -28,11 +28,11 @@ class Commands:
         self.called.append((job.data, job.method, verb, overrides))
         if (job.method, verb) in self.failing:
             raise UserError(f"{job.method} on {job.data}", "failed")
-        if "callbacks=pace" in overrides:
+        if "callbacks=step_time" in overrides:
             (job.folder / "run").mkdir(parents=True, exist_ok=True)
             slower = 1 + sum(1 for called in self.called if called[1] == job.method) / 10
             pace = {"seconds_per_step": PACE[job.method] * slower, "steps": 14}
-            (job.folder / "run" / "pace.json").write_text(json.dumps(pace))
+            (job.folder / "run" / "step_time.json").write_text(json.dumps(pace))
         elif verb == "train":
             (job.folder / "run" / "checkpoints").mkdir(parents=True)
             (job.folder / "run" / "status.json").write_text('{"state": "finished"}')
@@ -63,11 +63,11 @@ class Commands:
         return [
             (data, method)
             for data, method, verb, o in self.called
-            if verb == "train" and "callbacks=pace" not in o
+            if verb == "train" and "callbacks=step_time" not in o
         ]
 
     def measured(self):
-        return [method for _, method, _, o in self.called if "callbacks=pace" in o]
+        return [method for _, method, _, o in self.called if "callbacks=step_time" in o]
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def steps_of(overrides):
 def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run, commands, tmp_path):
     answer = run("budget.seconds=100", "only=[pmrf,regression,gaussian]")
     assert answer.code == 0, answer.err
-    trainings = {m: o for _, m, verb, o in commands.called if verb == "train" and "callbacks=pace" not in o}
+    trainings = {m: o for _, m, verb, o in commands.called if verb == "train" and "callbacks=step_time" not in o}
     # The first of the rounds is the faster one: 1.1 times the pace.
     assert steps_of(trainings["regression"]) == pytest.approx(100 / (0.05 * 1.1), abs=4)
     assert steps_of(trainings["pmrf"]) == pytest.approx(50 / (0.07 * 1.1), abs=4)
