@@ -105,7 +105,9 @@ def steps_of(overrides):
 def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run, commands, tmp_path):
     answer = run("budget.seconds=100", "only=[pmrf,regression,gaussian]")
     assert answer.code == 0, answer.err
-    trainings = {m: o for _, m, verb, o in commands.called if verb == "train" and "callbacks=step_time" not in o}
+    trainings = {
+        m: o for _, m, verb, o in commands.called if verb == "train" and "callbacks=step_time" not in o
+    }
     # The first of the rounds is the faster one: 1.1 times the pace.
     assert steps_of(trainings["regression"]) == pytest.approx(100 / (0.05 * 1.1), abs=4)
     assert steps_of(trainings["pmrf"]) == pytest.approx(50 / (0.07 * 1.1), abs=4)
