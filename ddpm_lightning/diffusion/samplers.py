@@ -57,11 +57,9 @@ class Sampler(ABC):
     """How images are sampled: a walk from noise to an image along a process, which a network guides.
 
     Attributes:
-        steps: Number of network evaluations; ``None`` takes all of the process.
         antithetic: Whether samples come in pairs of antithetic noise.
     """
 
-    steps: int | None
     antithetic: bool
 
     @property
