@@ -10,8 +10,8 @@ from matplotlib import pyplot
 
 from ddpm_lightning.evaluation.comparison import Comparison
 from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.inference.panels import save
 from ddpm_lightning.metrics.protocol import affine_fit
-from ddpm_lightning.reporting.panels import save
 
 __all__ = ["plot_bars", "write_panel", "plot_perception_distortion"]
 

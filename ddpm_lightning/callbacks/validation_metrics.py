@@ -18,11 +18,11 @@ from ddpm_lightning.callbacks.processes import gathered
 from ddpm_lightning.callbacks.time_budget import TimeBudget
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.ensemble import Ensemble
+from ddpm_lightning.inference.panels import panel
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.metrics.torchmetrics_classes import training_metrics
 from ddpm_lightning.models.method import Method
 from ddpm_lightning.models.sampling import samples_of
-from ddpm_lightning.reporting.panels import panel
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.settings import Count, UpToOne

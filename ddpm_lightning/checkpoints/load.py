@@ -9,9 +9,10 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator, Field
 
 from ddpm_lightning.checkpoints.card import CARD_FORMAT, checked_card
 from ddpm_lightning.checkpoints.presets import choose
@@ -24,12 +25,39 @@ from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
 from ddpm_lightning.utils.paths import expanded
 from ddpm_lightning.utils.registry import Trust
+from ddpm_lightning.utils.settings import Count, Settings, Text
 
-__all__ = ["CARD_FORMAT", "Trained", "load"]
+__all__ = ["CARD_FORMAT", "ModelSettings", "PathText", "Trained", "load"]
+
+#: A path as text; from Python also a ``Path``.
+PathText = Annotated[
+    str, BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path), Field(min_length=1)
+]
 
 #: An image may be so many times as noisy as the noisiest training image before its range is widened, and as noisy as
 #: this on the normalised scale in any case: models of clean images must not lose the contrast of all others.
 NOISE_MARGIN, ALWAYS_ALLOWED = 1.25, 0.25
+
+
+class ModelSettings(Settings):
+    """Which trained model is used, and how it makes samples.
+
+    Attributes:
+        checkpoint: A checkpoint, a safetensors file, or the name of a shipped model.
+        preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
+        sampler: Settings that replace those of the sampler; with ``_target_``, another sampler.
+        samples: Samples of each image, if not as many as the preset says.
+        tta: Test-time augmentation: whether each sample sees the image in another orientation. By default this is so
+            if the model was trained with augmentation, unless the preset says otherwise.
+        trust: Top-level packages whose classes the file may use, in addition to those registered by this program.
+    """
+
+    checkpoint: PathText
+    preset: Text | None = None
+    sampler: dict[str, Any] | None = None
+    samples: Count | None = None
+    tta: bool | None = None
+    trust: list[Text] = []  # noqa: RUF012  (pydantic copies it)
 
 
 @dataclass

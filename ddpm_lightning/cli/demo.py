@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.evaluate import evaluate_configured
-from ddpm_lightning.cli.restore import restore_files
 from ddpm_lightning.cli.train import new_settings
 from ddpm_lightning.evaluation.tables import summary_markdown
+from ddpm_lightning.inference.restore_folder import RestoreSettings, restore_folder
 from ddpm_lightning.training.fit import TrainSettings, train
 from ddpm_lightning.training.run_folder import claim
 from ddpm_lightning.utils.instantiate import build
@@ -67,7 +67,7 @@ def _run(settings: TrainSettings, samples: int, began: float) -> None:
 def _restore(noisy: Path, output: Path, settings: list[str]) -> None:
     shutil.rmtree(output, ignore_errors=True)
     given = [*settings, f"input={quoted(noisy)}", f"output={quoted(output)}"]
-    restore_files(compose.plain(compose.compose("restore", given)))
+    restore_folder(RestoreSettings.of(compose.plain(compose.compose("restore", given))))
 
 
 def _show(scores: Path, folder: Path) -> None:

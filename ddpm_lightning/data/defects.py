@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from scipy import ndimage
 
 __all__ = ["Repairs", "find_defects", "repaired", "repairs_of"]
 
@@ -173,6 +172,8 @@ def _limits(deviations: np.ndarray, levels: np.ndarray, background: np.ndarray) 
 
 def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray, track: int) -> np.ndarray:
     """Returns which of the strong pixels are isolated."""
+    from scipy import ndimage  # imported here because it is slow to load
+
     found = np.zeros(height.shape, bool)
     labels, count = cast("tuple[np.ndarray, int]", ndimage.label(strong, SQUARE))
     if not count:
@@ -204,6 +205,8 @@ def _keep_writing(x: np.ndarray, height: np.ndarray, found: np.ndarray) -> None:
     """Excludes parts of text: the dot of a letter is as isolated as a hot pixel, but no brighter than the letters."""
     if not found.any():
         return
+    from scipy import ndimage  # imported here because it is slow to load
+
     # Writing drops to the background within a pixel, as structure of that brightness does not, and has one grey level.
     steep = ~found & (x - ndimage.minimum_filter(x, 3) > DROP * height[found].min())
     levels, counts = np.unique(x[steep], return_counts=True)

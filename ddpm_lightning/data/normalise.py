@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from scipy import ndimage
 
 from ddpm_lightning.metrics.noise_level import noise_level
 from ddpm_lightning.utils.settings import NonNegative, Percent
@@ -194,6 +193,8 @@ class Percentile:
     def _percentiles(self, image: np.ndarray) -> tuple[float, float]:
         image, offset = without_offset(image)
         if self.blur:
+            from scipy import ndimage  # imported here because it is slow to load
+
             image = ndimage.gaussian_filter(image, self.blur, mode="nearest")
         low, high = np.percentile(image, (self.lower, self.upper))
         return float(low) + offset, float(high) + offset

@@ -8,7 +8,6 @@ checkpoint (:mod:`ddpm_lightning.metrics.input_statistics`); here it becomes sen
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.metrics.input_statistics import BANDS, SeenInputs, describe_input
@@ -129,7 +128,9 @@ class DistributionShiftCheck:
         )
 
     def _range(self, name: str) -> tuple[float, float]:
-        return min(self.seen.features[name]), max(self.seen.features[name])
+        """Returns the least and the greatest value of a feature in training."""
+        values = self.seen.features[name] if self.seen else []
+        return min(values), max(values)
 
 
 def structure(image: np.ndarray) -> float:
@@ -140,5 +141,7 @@ def structure(image: np.ndarray) -> float:
     Args:
         image: Image with shape (H, W), in any unit.
     """
+    from scipy.ndimage import gaussian_filter  # imported here because it is slow to load
+
     noise = noise_level(image) / (2 * np.sqrt(np.pi) * BLUR)
     return float(gaussian_filter(image.astype(np.float64), BLUR, mode="reflect").std() / max(noise, 1e-12))

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ddpm_lightning.checkpoints.load import Trained
-from ddpm_lightning.data.normalise import NO_FLOOR, FixedRange, Normaliser, Percentile
+from ddpm_lightning.data.normalise import NO_FLOOR, Normaliser, Percentile
 from ddpm_lightning.metrics.noise_level import noise_level
+from ddpm_lightning.models.method import Method
 from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
@@ -107,13 +108,14 @@ def divisor(method: nn.Module) -> int:
     A network that pads its input itself (``stride``) pads each size in its own way, which a trace cannot.
     """
     strides = [getattr(part, "stride", 1) for part in _networks(method)]
-    return max(method.size_divisor, *(stride for stride in strides if isinstance(stride, int)))
+    divisors = [method.size_divisor, *strides]
+    return max(divisor for divisor in divisors if isinstance(divisor, int))
 
 
 def _networks(method: nn.Module) -> Iterator[nn.Module]:
     """Yields the parts of a method without the methods themselves, because TorchScript looks into their training."""
     for part in method.children():
-        if isinstance(part, LightningModule):
+        if isinstance(part, Method):
             yield from _networks(part)
         else:
             yield part
@@ -127,10 +129,10 @@ def scale_of(normaliser: Normaliser, image: Tensor, most_noise: float | None = N
         image: Image with shape (1, 1, H, W), in intensities.
         most_noise: Most noise on the normalised scale; ``None`` for no limit.
     """
-    if isinstance(normaliser, FixedRange) or not normaliser.per_image:
-        fitted = normaliser if isinstance(normaliser, FixedRange) else normaliser.fitted
-        return image.new_tensor(fitted.low), image.new_tensor(fitted.high)
-    return _percentiles(normaliser, image, most_noise)
+    if isinstance(normaliser, Percentile) and normaliser.per_image:
+        return _percentiles(normaliser, image, most_noise)
+    common = normaliser.scale(np.zeros((1, 1)))
+    return image.new_tensor(common.low), image.new_tensor(common.high)
 
 
 def _percentiles(normaliser: Percentile, image: Tensor, most_noise: float | None) -> tuple[Tensor, Tensor]:
@@ -143,6 +145,8 @@ def _percentiles(normaliser: Percentile, image: Tensor, most_noise: float | None
         return below + (above - below) * (place - place.floor())
 
     low, high = percentile(normaliser.lower), percentile(normaliser.upper)
+    if normaliser.fitted is None:
+        raise ValueError("the normalisation was not fitted")
     least, floor = torch.zeros_like(low), normaliser.floor * (normaliser.fitted.high - normaliser.fitted.low)
     if most_noise:
         least = 2 * noise_level(image) / most_noise
@@ -167,7 +171,7 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
 
 
 @torch.no_grad()
-def traced(restoration: RestorationModule, example: Tensor) -> torch.jit.ScriptModule:
+def traced(restoration: RestorationModule, example: Tensor) -> Any:
     """Traces a restoration.
 
     Args:

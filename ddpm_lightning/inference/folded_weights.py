@@ -1,4 +1,4 @@
-"""Networks as they are used: folded when they are first seen, in the precision and on the path that was asked for."""
+"""Networks prepared for inference: their constant factors folded into the weights, in the requested precision."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,11 @@ __all__ = ["FoldedNetworks"]
 
 
 class FoldedNetworks:
-    """Maps trained networks to the functions that stand for them in use.
+    """Maps trained networks to equivalent functions that are faster.
 
-    Magnitude-preserving U-Nets are folded (:mod:`ddpm_lightning.networks.folding`); all others are used as they are,
-    under autocast if bfloat16 is asked for.
+    The weights of magnitude-preserving U-Nets are folded when a network is first used
+    (:mod:`ddpm_lightning.networks.folding`); all other networks are used as they are, under autocast if bfloat16 is
+    requested.
 
     Args:
         bfloat16: Whether networks compute in bfloat16.
@@ -28,26 +29,25 @@ class FoldedNetworks:
         self._known: dict[nn.Module, Callable[..., Tensor]] = {}
 
     def __call__(self, network: Any) -> Callable[..., Tensor]:
-        """Returns the function that stands for a network."""
+        """Returns the equivalent function of a network, or of a function of one."""
         if not isinstance(network, nn.Module):
-            return self._used(network)
+            return self._autocast(network)
         if network not in self._known:
-            self._known[network] = self._used(network)
+            self._known[network] = self._prepared(network)
         return self._known[network]
 
-    def _used(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def _prepared(self, network: nn.Module) -> Callable[..., Tensor]:
         folded = fold(network, torch.bfloat16 if self.bfloat16 else None)
         if isinstance(folded, FoldedUNet):
             if not self.compiled:
                 return folded
             mode = "reduce-overhead" if folded.embed.is_cuda else "default"
             return torch.compile(folded, mode=mode)
-        return _in_bfloat16(network) if self.bfloat16 else network
+        return self._autocast(network)
 
+    def _autocast(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def autocast(*inputs: Tensor) -> Tensor:
+            with torch.autocast(inputs[0].device.type, torch.bfloat16):
+                return network(*inputs)
 
-def _in_bfloat16(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def autocast(*inputs: Tensor) -> Tensor:
-        with torch.autocast(inputs[0].device.type, torch.bfloat16):
-            return network(*inputs)
-
-    return autocast
+        return autocast if self.bfloat16 else network

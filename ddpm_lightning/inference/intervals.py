@@ -6,19 +6,18 @@ factor is valid for one checkpoint, sampler and number of samples; intervals of 
 """
 
 import json
-import sys
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ddpm_lightning.checkpoints.load import Trained
+from ddpm_lightning.checkpoints.load import ModelSettings, Trained
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.utils.atomic import write_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
 
 __all__ = ["intervals_file", "needed_intervals", "stored_intervals", "write_intervals"]
-
-#: Settings that decide how samples are made, or whether the file may be read: a calibration needs the same.
-SAME = ("preset", "sampler", "tta", "trust")
 
 
 def intervals_file(checkpoint: Path) -> Path:
@@ -71,22 +70,43 @@ def stored_intervals(trained: Trained, samples: int) -> tuple[Conformal | None, 
     return (conformal, split) if found == [trained.sha256, trained.way, samples] else (None, "")
 
 
-def needed_intervals(trained: Trained, samples: int) -> Conformal:
+def needed_intervals(trained: Trained, settings: ModelSettings) -> Conformal:
     """Returns the intervals that are stored for this checkpoint, sampler and number of samples.
+
+    Args:
+        trained: The model.
+        settings: How it makes samples; their number is known.
 
     Raises:
         UserError: If there are none; it names the command that calibrates them.
     """
+    samples = settings.samples or trained.samples
     intervals, _ = stored_intervals(trained, samples)
     if intervals is not None:
         return intervals
-    typed = [text for text in sys.argv[1:] if text.partition("=")[0].lstrip("+").split(".")[0] in SAME]
     root = trained.card["data"].get("root")
     moved = {"data": "folder", "data.root": "DIR"} if root and not expanded(str(root)).is_dir() else {}
-    settings = {"checkpoint": trained.path, "split": "val", "calibrate": "true", "samples": samples, **moved}
+    keys = {"checkpoint": trained.path, "split": "val", "calibrate": "true", "samples": samples, **moved}
     pairs = " with pairs of your own in DIR: the images of the training are not here" if moved else ""
     raise UserError(
         "intervals=true",
         f"this model was not calibrated for {samples} samples by {trained.way}",
-        remedy=f"{command_of('evaluate', *typed, **settings)}{pairs}",
+        remedy=f"{command_of('evaluate', **_sampling(settings), **keys)}{pairs}",
     )
+
+
+def _sampling(settings: ModelSettings) -> Mapping[str, Any]:
+    """Returns the settings that decide how samples are made, as they are typed on the command line."""
+    keys: dict[str, Any] = {"preset": settings.preset}
+    for name, value in (settings.sampler or {}).items():
+        if name == "_target_":  # sampler=dpm_solver is the class DPMSolver
+            kind = value.rpartition(".")[2]
+            keys["sampler"] = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
+        else:
+            keys[f"sampler.{name}"] = value
+    keys |= {"tta": settings.tta, "trust": ",".join(settings.trust) or None}
+    return {
+        key: str(value).lower() if isinstance(value, bool) else value
+        for key, value in keys.items()
+        if value is not None
+    }

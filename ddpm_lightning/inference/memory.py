@@ -77,9 +77,9 @@ def _peak(method: Method, side: int, device: torch.device, training: bool) -> in
 
     def apply(network: Any, *inputs: Tensor) -> Tensor:
         with torch.inference_mode(not training), torch.set_grad_enabled(training):
-            inputs = [each.clone() for each in inputs]
+            copies = [each.clone() for each in inputs]
             with counted:
-                kept = network(*inputs)  # with it, all that it was computed from
+                kept = network(*copies)  # with it, all that it was computed from
         del kept
         raise _Enough
 

@@ -57,7 +57,7 @@ class Precision:
     @property
     def standard_error(self) -> float | None:
         """Median standard error in the foreground as a share of the range; ``None`` for too few samples."""
-        if self.units < FEWEST:
+        if self.units < FEWEST or self._units.mean is None:
             return None
         stride = max(1, round(sqrt(self._units.mean.numel() / SEEN_PIXELS)))
         mean, error = (image[::stride, ::stride] for image in (self._units.mean, self._units.standard_error))

@@ -16,21 +16,21 @@ class Restoration:
     """A restored plane or stack, in intensities.
 
     Attributes:
-        mean: Mean of the samples with the shape of the input, float32; float64 where float32 cannot hold the contrast
-            on its offset, such as 800 grey levels on 10^9.
-        std: Population standard deviation over the samples, float32, ``None`` for a single sample, of which there is
-            none. Planes of a stack that are constant are returned as they are, with 0.
+        mean: Mean of the samples with the shape of the input, float32; float64 if float32 cannot represent contrast
+            and offset together, such as 800 grey levels on 10^9.
+        std: Population standard deviation over the samples, float32; ``None`` for a single sample, which has none.
+            Constant planes of a stack are returned unchanged, with 0.
         sample_count: Number of samples; of a stack, that of its last plane.
         gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
         entropy: Entropy in nats of the samples' 8-bit values, float32, or ``None`` if it was not asked for or there is
             a single sample.
         samples: The single samples with shape (samples, …), float32, or ``None`` if they were not asked for.
-        warnings: What is unlike the images that the model was trained on.
-        blank: Names of planes of a stack that are constant; they are what they were.
+        warnings: How the image differs from those that the model was trained on, and what was replaced or left out.
+        blank: Names of the constant planes of a stack, which were left unchanged.
         axes: Axes of the arrays, ending in ``YX``.
         pixel_size: Size of a pixel in µm as (y, x), or ``None``.
-        precision: Standard error of the mean, and what more samples would bring; of a stack, that of the least
-            precise plane.
+        precision: Standard error of the mean, and the gain that more samples would bring; of a stack, those of
+            the least precise plane.
         replaced: Number of hot and dead pixels that were replaced before the network saw the image.
     """
 
@@ -51,7 +51,7 @@ class Restoration:
     def of_planes(
         cls, planes: "Sequence[Restoration]", shape: tuple[int, ...], **described: Any
     ) -> "Restoration":
-        """Puts restored planes together.
+        """Returns the restoration of a stack from those of its planes.
 
         Args:
             planes: All planes in the order of the stack; a single one makes a plane.
@@ -59,19 +59,20 @@ class Restoration:
             described: Warnings, blank planes, axes and pixel size.
         """
 
-        def stacked(name: str, axis: int = 0) -> np.ndarray | None:
-            if getattr(planes[0], name) is None:
-                return None
+        def stacked(name: str, axis: int = 0) -> np.ndarray:
             found = np.stack([getattr(plane, name) for plane in planes], axis=axis)
             return found.reshape(*found.shape[:axis], *shape)
 
+        def if_known(name: str, axis: int = 0) -> np.ndarray | None:
+            return None if getattr(planes[0], name) is None else stacked(name, axis)
+
         return cls(
             stacked("mean"),
-            stacked("std"),
+            if_known("std"),
             planes[-1].sample_count,
             float(np.mean([plane.gain for plane in planes])),
-            stacked("entropy"),
-            stacked("samples", axis=1),
+            if_known("entropy"),
+            if_known("samples", axis=1),
             precision=least_precise(plane.precision for plane in planes),
             replaced=sum(plane.replaced for plane in planes),
             **described,

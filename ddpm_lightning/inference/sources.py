@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from ddpm_lightning.io.listing import (
     PICTURES,
@@ -53,9 +53,9 @@ class Source:
     name: str
 
     @classmethod
-    def of(cls, source: "Path | Source") -> Self:
+    def of(cls, source: "Path | Source") -> "Source":
         """Returns a source; a path stands for itself."""
-        return source if isinstance(source, cls) else cls(source, source.name)
+        return cls(source, source.name) if isinstance(source, Path) else source
 
     @property
     def file(self) -> Path:

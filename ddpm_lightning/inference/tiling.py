@@ -118,22 +118,25 @@ class Tiler:
         elif self.threads > 1:
             self.threads //= 2
         elif side > max(SMALLEST_TILE, self.size_divisor):
-            self.tile = side
-            self.shrink_tile()
+            self.shrink_tile(side)
         else:
             raise UserError(
                 "memory",
                 f"does not suffice for one tile of {side} pixels",
-                remedy="end other programs, use device=cpu, bfloat16=true or a smaller model",
+                remedy="close other programs, use device=cpu, bfloat16=true or a smaller model",
             )
         self.say(
-            f"out of memory: going on with tiles of {self.side(length)} pixels, {self.batch * self.threads} at a time"
+            f"out of memory: continuing with tiles of {self.side(length)} pixels, {self.batch * self.threads} at a time"
         )
 
-    def shrink_tile(self) -> None:
-        """Halves the side of tiles, and their overlap where it would leave too little of them."""
-        self.overlap = min(self.overlap, self.tile // 8)
-        self.tile = self._rounded(self.tile // 2)
+    def shrink_tile(self, side: int) -> None:
+        """Halves the side of tiles, and reduces their overlap if it would leave too little of them.
+
+        Args:
+            side: The side of the tiles so far, in pixels.
+        """
+        self.overlap = min(self.overlap, side // 8)
+        self.tile = self._rounded(side // 2)
 
     def _apply(self, network: Network, inputs: Sequence[Tensor]) -> Tensor:
         canvas = next(value for value in inputs if value.ndim == 4)
@@ -151,9 +154,9 @@ class Tiler:
         }
         rows = {y: _window(y, size[0], height, self.overlap).to(**exact)[:, None] for y in ys}
         columns = {x: _window(x, size[1], width, self.overlap).to(**exact) for x in xs}
-        total = None
+        total = torch.zeros(0)
         for chosen, outputs in computed:
-            if total is None:
+            if not total.numel():
                 total = torch.zeros(len(canvas), outputs.shape[1], height, width, **exact)
             for (n, y, x), output in zip(chosen, outputs, strict=True):
                 total[n, :, y : y + size[0], x : x + size[1]] += output * (rows[y] * columns[x])

@@ -8,8 +8,8 @@ from ddpm_lightning.evaluation.diagnostics import common_pixel_size
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.image_scores import ImageScores
 from ddpm_lightning.reporting import plots
-from ddpm_lightning.reporting.panels import Zoom, plot_zoom
 from ddpm_lightning.reporting.perception_distortion import plot_realism
+from ddpm_lightning.reporting.zoom import Zoom, plot_zoom
 
 __all__ = ["plot_all"]
 

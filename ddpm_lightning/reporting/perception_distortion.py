@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib import pyplot
 
 from ddpm_lightning.evaluation.tables import ARROWS
-from ddpm_lightning.reporting.panels import save
+from ddpm_lightning.inference.panels import save
 
 __all__ = ["plot_realism", "realism_table"]
 

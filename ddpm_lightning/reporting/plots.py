@@ -17,8 +17,8 @@ from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, ImageScores, Row
 from ddpm_lightning.evaluation.spectra import FREQUENCIES
 from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.inference.panels import save
 from ddpm_lightning.metrics.collection import METRICS
-from ddpm_lightning.reporting.panels import save
 
 __all__ = ["plot_averaging", "plot_calibration", "plot_frc", "plot_inputs", "plot_scores", "plot_spectrum"]
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from ddpm_lightning.evaluation.image_scores import ImageScores, granted
 from ddpm_lightning.evaluation.restored_pair import Restored
-from ddpm_lightning.reporting.panels import Zoom, panel, zoom_in
+from ddpm_lightning.inference.panels import panel
 from ddpm_lightning.reporting.viewer_images import ViewerImages, write_viewer_images
+from ddpm_lightning.reporting.zoom import Zoom, zoom_in
 
 __all__ = ["SelectedPanels"]
 

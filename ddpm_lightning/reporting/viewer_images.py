@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from ddpm_lightning.reporting.panels import limits
+from ddpm_lightning.inference.panels import limits
 from ddpm_lightning.utils.atomic import atomic_write
 
 __all__ = ["ViewerImages", "rescaled", "write_viewer_images"]

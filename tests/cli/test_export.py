@@ -61,8 +61,8 @@ def test_a_packed_model_stands_in_for_its_checkpoint_and_says_whose_it_is(comman
     ("change", "words"),
     [
         (["output=model.tar"], ["output=model.tar", "NAME.zip"]),
-        (["output=model.zip", "authors=[]"], ["authors", "a list of names"]),
-        (["output=model.zip", "authors=me"], ["authors", "'me'", "a list of names"]),
+        (["output=model.zip", "authors=[]"], ["authors", "a list"]),
+        (["output=model.zip", "authors=me"], ["authors", "'me'", "a list"]),
         (["output=model.zip", "samples=0"], ["samples", "is 0"]),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 import ddpm_lightning
 from ddpm_lightning.inference import intervals
+from ddpm_lightning.inference.restore_folder import RestoreSettings
 from ddpm_lightning.training import fit
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import _myself
@@ -45,18 +46,21 @@ def test_a_lock_names_its_command_as_it_is_typed(monkeypatch):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are_there(
-    monkeypatch, tmp_path, there
-):
+def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are_there(tmp_path, there):
     """The images of the training are often those of another machine."""
     path = tmp_path / "runs" / "mine a" / "best.ckpt"
     card = {"data": {"root": str(tmp_path if there else tmp_path / "gone")}}
     trained = SimpleNamespace(path=path, card=card, sha256="0", way="ddim with 10 steps")
-    monkeypatch.setattr(
-        sys, "argv", ["ddpm-lightning", "restore", "preset=fast", "sampler.steps=4", "output=my out"]
+    settings = RestoreSettings(
+        checkpoint="x",
+        input="y",
+        output="my out",
+        preset="fast",
+        sampler={"steps": 4, "start": None},
+        samples=7,
     )
     with pytest.raises(UserError, match="not calibrated for 7 samples by ddim") as raised:
-        intervals.needed_intervals(trained, 7)
+        intervals.needed_intervals(trained, settings)
     typed = shlex.split(raised.value.remedy)
     same = {
         "preset=fast",

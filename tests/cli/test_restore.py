@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from ddpm_lightning.checkpoints.load import load
-from ddpm_lightning.cli import restore
+from ddpm_lightning.inference import restore_folder as jobs
 from tests.trained import TINY, write_checkpoint
 
 #: Few and small evaluations: three steps, planes of four tiles.
@@ -104,19 +104,19 @@ class Killed(BaseException):
 def test_a_job_that_was_killed_goes_on_to_the_same_bytes(do, monkeypatch, plane, tmp_path):
     _, undisturbed, _ = do()
     seen = []
-    original = restore.restore_file
+    original = jobs.restore_file
 
-    def dies(restorer, path, folder, how, on_plane):
-        def count(number, *rest):
-            on_plane(number, *rest)
+    def dies(restorer, path, folder, settings, intervals, on_plane):
+        def count(restored):
+            on_plane(restored)
             seen.append(path.name)
             if len(seen) == plane + 1:
                 (folder / f".{path.name}.0123456789abcdef.partial").write_bytes(b"half-written")
                 raise Killed
 
-        return original(restorer, path, folder, how, count)
+        return original(restorer, path, folder, settings, intervals, count)
 
-    monkeypatch.setattr(restore, "restore_file", dies)
+    monkeypatch.setattr(jobs, "restore_file", dies)
     with pytest.raises(Killed):
         do(output="again")
     assert not [
@@ -134,8 +134,8 @@ def test_a_job_that_was_killed_goes_on_to_the_same_bytes(do, monkeypatch, plane,
 def test_nothing_is_done_twice_unless_something_changed(do, noisy, monkeypatch):
     do()
     done = []
-    original = restore.restore_file
-    monkeypatch.setattr(restore, "restore_file", lambda *a: done.append(a[1].name) or original(*a))
+    original = jobs.restore_file
+    monkeypatch.setattr(jobs, "restore_file", lambda *a: done.append(a[1].name) or original(*a))
     answer, _, _ = do()
     assert done == [] and "4 of 4 files were finished before" in answer.out
     tifffile.imwrite(noisy / "b.tif", np.eye(40, dtype=np.uint16) * 50)
@@ -149,11 +149,11 @@ def test_nothing_is_done_twice_unless_something_changed(do, noisy, monkeypatch):
 def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_path):
     _, first, _ = do()
     done = []
-    original = restore.restore_file
-    monkeypatch.setattr(restore, "restore_file", lambda *a: done.append(a[1].name) or original(*a))
+    original = jobs.restore_file
+    monkeypatch.setattr(jobs, "restore_file", lambda *a: done.append(a[1].name) or original(*a))
     answer, images, record = do("preview=true")
     assert done == [] and images == first and len(list((tmp_path / "out/preview").glob("*.png"))) == 4
-    assert "4 files were restored before: the previews are drawn from the results" in answer.out
+    assert "4 files were restored before: the previews are plotted from the results" in answer.out
     assert all("preview" in " ".join(file["results"]) for file in record["files"])
     answer, _, _ = do("preview=true")
     assert done == [] and "4 of 4 files were finished before" in answer.out
@@ -169,7 +169,7 @@ def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_
     answer, images, _ = do("entropy=true", "preview=true")
     assert done[4:] == ["b.tif"] and "2 of 4 files were finished before" in answer.out
     assert (
-        "1 file was restored before: the previews are drawn" in answer.out
+        "1 file was restored before: the previews are plotted" in answer.out
         and "b_entropy.tif" in answer.out
         and len(images["b_entropy.tif"]) > 99
     )

@@ -61,7 +61,7 @@ def test_a_checkpoint_alone_and_its_scores(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("subject", "words"), [("nothing", "no such file"), (".", "holds no checkpoints/best.ckpt")]
+    ("subject", "words"), [("nothing", "no such file"), (".", "contains no checkpoints/best.ckpt")]
 )
 def test_what_has_no_card(command, subject, words):
     answer = command("show", subject)

@@ -16,8 +16,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from ddpm_lightning.cli import evaluate, prepare, restore
-from ddpm_lightning.inference.sources import Found
+from ddpm_lightning.cli import evaluate, prepare
+from ddpm_lightning.inference import restore_folder as jobs
 from ddpm_lightning.reporting import report_file
 from ddpm_lightning.training.config_file import read_config
 from ddpm_lightning.utils.errors import Interrupted, UserError
@@ -54,10 +54,10 @@ def test_the_last_line_counts_what_was_done_without_being_asked_for(tmp_path):
         {"notes": notes[2:], "warnings": ["x"]},
         {"error": "y"},
     ]
-    line = restore._in_words(records, Found([], []), tmp_path)
+    line = str(jobs.RestoredFolder(tmp_path, records))
     assert line.startswith("2 of 3 files restored, 1 skipped, 2 with warnings, 2 items left aside, ")
     assert "5 pixels replaced, 31 pixels clipped; details in " in line
-    assert restore._in_words([{"notes": []}], Found([], []), tmp_path) == "1 of 1 file restored, no warnings"
+    assert str(jobs.RestoredFolder(tmp_path, [{"notes": []}])) == "1 of 1 file restored, no warnings"
 
 
 def test_pictures_beside_the_images_are_in_the_last_line(command, given, noisy):
@@ -71,7 +71,7 @@ def test_pictures_beside_the_images_are_in_the_last_line(command, given, noisy):
 def test_an_interrupted_restoration_says_what_is_kept_and_how_to_resume(
     command, given, tmp_path, monkeypatch
 ):
-    inner, seen = restore.restore_file, []
+    inner, seen = jobs.restore_file, []
 
     def stop(restorer, source, *others):
         seen.append(source)
@@ -80,7 +80,7 @@ def test_an_interrupted_restoration_says_what_is_kept_and_how_to_resume(
         return inner(restorer, source, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(restore, "restore_file", stop)
+        patched.setattr(jobs, "restore_file", stop)
         answer = command(*given)
     assert answer.code == 130
     assert f"2 of 4 files are restored and kept in {tmp_path}/out" in answer.err
@@ -91,7 +91,7 @@ def test_an_interrupted_restoration_says_what_is_kept_and_how_to_resume(
 
 
 @pytest.mark.parametrize(
-    ("where", "says"), [("_restorer", "no file was restored yet"), ("restore_file", "none of 4 files")]
+    ("where", "says"), [("load_restorer", "no file was restored yet"), ("restore_file", "none of 4 files")]
 )
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_restoration_that_finished_nothing_says_so(command, given, monkeypatch, where, says, number):
@@ -99,7 +99,7 @@ def test_a_restoration_that_finished_nothing_says_so(command, given, monkeypatch
         os.kill(os.getpid(), number)
         time.sleep(5)
 
-    monkeypatch.setattr(restore, where, stop)
+    monkeypatch.setattr(jobs, where, stop)
     answer = command(*given)
     assert answer.code == 128 + number and says in answer.err and "kept" not in answer.err
     assert "ddpm-lightning restore" in answer.err

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.inference.files import Settings
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.result_files import FileSettings
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
@@ -35,7 +35,7 @@ def restore(restorer, tmp_path):
     def restore(name, pixels, settings=None, **written):
         folder = tmp_path / "results"
         tifffile.imwrite(tmp_path / name, pixels, **written)
-        return restore_file(restorer, tmp_path / name, folder, settings or Settings(2)), folder
+        return restore_file(restorer, tmp_path / name, folder, settings or FileSettings(samples=2)), folder
 
     return restore
 
@@ -79,7 +79,7 @@ def test_few_grey_levels_are_warned_of(restore, dtype):
     record, folder = restore("photons.tif", photons)
     assert kinds(record)["rounded"] == 1 and any("dtype=float32" in line for line in record["warnings"])
     assert tifffile.imread(folder / "photons.tif").dtype == dtype
-    record, folder = restore("photons.tif", photons, Settings(2, dtype="float32", single=True))
+    record, folder = restore("photons.tif", photons, FileSettings(samples=2, dtype="float32", single=True))
     restored = tifffile.imread(folder / "photons.tif")
     assert "rounded" not in kinds(record) and restored.dtype == np.float32
     assert record["dtype"] == "float32" and record["source_dtype"] == dtype
@@ -95,10 +95,10 @@ def test_many_grey_levels_are_not_warned_of(restore, counts):
 @pytest.mark.parametrize(
     ("dtype", "offset", "settings", "remedy"),
     [
-        ("uint32", 2 * 10**9, Settings(2, dtype="float32"), "dtype=same"),
-        ("float64", 1e9, Settings(2, dtype="float32"), "dtype=same"),
-        ("float32", 1e9, Settings(2), "subtract"),
-        ("float16", 30000, Settings(2), "dtype=float32"),
+        ("uint32", 2 * 10**9, FileSettings(samples=2, dtype="float32"), "dtype=same"),
+        ("float64", 1e9, FileSettings(samples=2, dtype="float32"), "dtype=same"),
+        ("float32", 1e9, FileSettings(samples=2), "subtract"),
+        ("float16", 30000, FileSettings(samples=2), "dtype=float32"),
     ],
 )
 def test_floats_that_cannot_hold_contrast_and_offset_are_warned_of(
@@ -126,7 +126,7 @@ def test_integers_that_float64_cannot_represent_are_refused(restore, restorer, c
 
 def test_float_values_become_uint16_as_they_are(restore, counts):
     values = (counts * 300.0 - 60000).astype("float32")
-    record, folder = restore("a.tif", values, Settings(2, dtype="uint16"))
+    record, folder = restore("a.tif", values, FileSettings(samples=2, dtype="uint16"))
     restored = tifffile.imread(folder / "a.tif")
     same, folder = restore("a.tif", values)
     exact = tifffile.imread(folder / "a.tif")
@@ -179,7 +179,12 @@ def test_another_type_in_the_words_of_ome(restore, counts, dtype):
     metadata = {"axes": "ZYX", "SignificantBits": 8, "PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}
     pixels = np.stack([counts // 3] * 2).astype("uint8")
     _, folder = restore(
-        "a.ome.tif", pixels, Settings(1, dtype=dtype), ome=True, metadata=metadata, photometric="minisblack"
+        "a.ome.tif",
+        pixels,
+        FileSettings(samples=1, dtype=dtype),
+        ome=True,
+        metadata=metadata,
+        photometric="minisblack",
     )
     with tifffile.TiffFile(folder / "a.ome.tif") as tif:
         stored = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Pixels")
@@ -191,7 +196,9 @@ def test_another_type_in_the_words_of_ome(restore, counts, dtype):
 def test_another_type_in_the_words_of_imagej(restore, counts):
     metadata = {"axes": "ZYX", "unit": "um", "spacing": 0.5, "min": 3.0, "max": 90.0}
     pixels = np.stack([counts // 3] * 2).astype("uint8")
-    _, folder = restore("a.tif", pixels, Settings(1, dtype="float32"), imagej=True, metadata=metadata)
+    _, folder = restore(
+        "a.tif", pixels, FileSettings(samples=1, dtype="float32"), imagej=True, metadata=metadata
+    )
     with tifffile.TiffFile(folder / "a.tif") as tif:
         assert tif.is_imagej and tif.series[0].axes == "ZYX" and tif.series[0].dtype == np.float32
         # Values are not rescaled, so that the display range still holds.
@@ -201,8 +208,10 @@ def test_another_type_in_the_words_of_imagej(restore, counts):
 
 def test_a_float_image_is_written_with_black_as_zero(restore, counts):
     inverted = 255 - (counts // 3).astype("uint8")
-    _, folder = restore("a.tif", inverted, Settings(2, dtype="float32"), photometric="miniswhite")
-    _, upright = restore("a.tif", 255 - inverted, Settings(2, dtype="float32"), photometric="minisblack")
+    _, folder = restore("a.tif", inverted, FileSettings(samples=2, dtype="float32"), photometric="miniswhite")
+    _, upright = restore(
+        "a.tif", 255 - inverted, FileSettings(samples=2, dtype="float32"), photometric="minisblack"
+    )
     assert tifffile.TiffFile(folder / "a.tif").pages[0].photometric == tifffile.PHOTOMETRIC.MINISBLACK
     np.testing.assert_array_equal(tifffile.imread(folder / "a.tif"), tifffile.imread(upright / "a.tif"))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.inference.files import Settings, result_name
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.result_files import FileSettings, result_name
 from ddpm_lightning.io.tiff import read_info
 from tests.trained import write_checkpoint
 
@@ -120,7 +120,7 @@ def test_metadata_come_out_as_they_went_in(restorer, tmp_path, kind):
     name, pixels, options = KINDS[kind]
     source, out = tmp_path / name, tmp_path / "out"
     tifffile.imwrite(source, pixels, **options)
-    restore_file(restorer, source, out, Settings(samples=2))
+    restore_file(restorer, source, out, FileSettings(samples=2))
     assert told(out / name) == told(source)
     before, after = read_info(source), read_info(out / name)
     assert before == after

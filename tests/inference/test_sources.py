@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from ddpm_lightning.inference.files import Settings, check_names, results_of
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.result_files import FileSettings, check_names, results_of
 from ddpm_lightning.inference.sources import find_files
 from ddpm_lightning.io.tiff import read_info
 from ddpm_lightning.utils.errors import UserError
@@ -73,7 +73,9 @@ def test_links_in_circles_and_results_are_not_searched(experiment):
 
 def test_results_do_not_meet_their_sources(experiment):
     def checked(given, output):
-        check_names({one: results_of(one, Settings()) for one in find_files(given).sources}, output)
+        check_names(
+            {one: results_of(one, FileSettings(samples=15)) for one in find_files(given).sources}, output
+        )
 
     checked(experiment, experiment / "restored")
     checked(experiment / "Pos0", experiment / "Pos1")
@@ -109,14 +111,14 @@ def test_equal_names_in_two_folders_have_noise_of_their_own(experiment, tmp_path
         tifffile.imwrite(experiment / place / "img.tif", image)
     restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu")
     records = [
-        restore_file(restorer, source, tmp_path / "out", Settings(samples=2))
+        restore_file(restorer, source, tmp_path / "out", FileSettings(samples=2))
         for source in find_files(experiment / "Pos*/*.tif").sources
     ]
     assert [record["file"] for record in records] == ["Pos0/img.tif", "Pos1/img.tif"]
     maps = [tifffile.imread(tmp_path / "out" / place / "img_std.tif") for place in ("Pos0", "Pos1")]
     np.testing.assert_array_equal(maps[0], restorer.restore(image, 2, "Pos0/img").std)
     assert not np.array_equal(*maps)
-    restore_file(restorer, experiment / "Pos0/img.tif", tmp_path / "alone", Settings(samples=2))
+    restore_file(restorer, experiment / "Pos0/img.tif", tmp_path / "alone", FileSettings(samples=2))
     alone = tifffile.imread(tmp_path / "alone" / "img_std.tif")
     np.testing.assert_array_equal(alone, restorer.restore(image, 2, "img").std)
 

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from ddpm_lightning.inference.files import Settings
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.result_files import FileSettings
 from ddpm_lightning.inference.sources import find_files
 from ddpm_lightning.io.stacks import open_stack, open_writer
 from ddpm_lightning.utils.errors import UserError
@@ -69,7 +69,7 @@ def test_a_zarr_is_restored_with_its_maps(tmp_path):
     source = write(tmp_path / "in" / "a.zarr", "0.5")
     assert find_files(tmp_path / "in") == find_files(source)
     assert [found.path for found in find_files(source).sources] == [source]
-    record = restore_file(restorer, source, tmp_path / "out", Settings(samples=2, channels=["actin"]))
+    record = restore_file(restorer, source, tmp_path / "out", FileSettings(samples=2, channels=["actin"]))
     assert record["axes"] == "TZYX" and record["planes"] == 6
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.zarr", "a_std.zarr"]
     spread = zarr.open(str(tmp_path / "out" / "a_std.zarr"), mode="r")

@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from ddpm_lightning.inference.files import Settings, check_names
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.result_files import FileSettings, check_names
 from ddpm_lightning.inference.sources import find_files
 from ddpm_lightning.io.stacks import images_in, open_stack
 from ddpm_lightning.io.zarr_paths import is_zarr, on_disk, store_of
@@ -167,7 +167,7 @@ def test_a_plate_in_a_zip(tmp_path):
 def test_results_of_a_plate(tmp_path):
     restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu")
     (source,) = find_files(plate(tmp_path / "plate.zarr", "0.5") / "A/1/1").sources
-    record = restore_file(restorer, source, tmp_path / "out", Settings(samples=2))
+    record = restore_file(restorer, source, tmp_path / "out", FileSettings(samples=2))
     assert (record["file"], record["image"]) == ("plate_A_1_1.zarr", "plate.zarr/A/1/1")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "plate_A_1_1.zarr",

@@ -15,7 +15,6 @@ from ddpm_lightning.evaluation.summary import averaging, calibration, finite
 from ddpm_lightning.evaluation.tables import write_tables
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.reporting.evaluation_plots import plot_all
-from ddpm_lightning.reporting.panels import zoom_in
 from ddpm_lightning.reporting.sentences import (
     against_raw_in_words,
     averaging_in_words,
@@ -25,6 +24,7 @@ from ddpm_lightning.reporting.sentences import (
     sentences,
 )
 from ddpm_lightning.reporting.summary_page import summary_page
+from ddpm_lightning.reporting.zoom import zoom_in
 from tests.evaluation.gaussian import Posterior, gaussian_scores
 
 ABOUT = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib import image as images
 
-from ddpm_lightning.reporting.panels import panel
+from ddpm_lightning.inference.panels import panel
 
 
 def versions(seed, size=(40, 52)):

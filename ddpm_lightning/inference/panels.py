@@ -1,13 +1,11 @@
-"""Panels: all versions of an image side by side, and the part of an image where samples disagree."""
+"""Versions of images side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 from ddpm_lightning.utils.atomic import atomic_write
 
@@ -18,7 +16,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.font_manager import FontProperties  # noqa: E402
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # noqa: E402
 
-__all__ = ["Zoom", "plot_zoom", "limits", "panel", "save", "zoom_in"]
+__all__ = ["limits", "panel", "save"]
 
 TITLES = {
     "low": "low",
@@ -31,8 +29,6 @@ TITLES = {
 }
 #: Versions that are errors: they share a colour map that is even in lightness, so that colour-blind people can read it.
 ERRORS = ("error", "std")
-#: Side in pixels of the part of an image that a zoom shows, and of the window of its largest mean standard deviation.
-ZOOM, WINDOW = 64, 15
 
 
 def panel(
@@ -104,63 +100,6 @@ def limits(image: np.ndarray) -> tuple[float, float]:
     """Returns the intensities that are drawn black and white."""
     low, high = np.percentile(image, (0.5, 99.8))
     return low, max(high, low + 1e-6)
-
-
-@dataclass(frozen=True)
-class Zoom:
-    """The part of an image where its samples disagree most.
-
-    Attributes:
-        image: Name of the image.
-        spread: Mean standard deviation in the window that was found, relative to the range of the target.
-        corner: First row and column of the part.
-        versions: Parts with shape (h, w) by title, in order.
-        pixel_size: Size of a pixel in µm, or ``None``.
-    """
-
-    image: str
-    spread: float
-    corner: tuple[int, int]
-    versions: dict[str, np.ndarray]
-    pixel_size: float | None
-
-
-def zoom_in(
-    image: str,
-    low: np.ndarray,
-    samples: Sequence[np.ndarray],
-    average: np.ndarray,
-    std: np.ndarray,
-    target: np.ndarray,
-    pixel_size: float | None = None,
-) -> Zoom:
-    """Finds the part of an image where its samples disagree most.
-
-    Args:
-        image: Name of the image.
-        low: Low image with shape (H, W), as all that follow.
-        samples: Some of the samples.
-        average: Mean of all samples.
-        std: Standard deviation over all samples.
-        target: Clean image.
-        pixel_size: Size of a pixel in µm.
-    """
-    local = uniform_filter(std.astype(np.float64), WINDOW, mode="nearest")
-    centre = np.unravel_index(local.argmax(), local.shape)
-    corner = tuple(
-        int(np.clip(c - ZOOM // 2, 0, max(s - ZOOM, 0))) for c, s in zip(centre, std.shape, strict=True)
-    )
-    part = np.s_[corner[0] : corner[0] + ZOOM, corner[1] : corner[1] + ZOOM]
-    named = {"low": low, **{f"sample {k + 1}": sample for k, sample in enumerate(samples)}}
-    named |= {"average": average, "target": target, "error": np.abs(average - target), "std": std}
-    spread = float(local.max()) / max(float(np.ptp(target)), 1e-12)
-    return Zoom(image, spread, corner, {name: version[part] for name, version in named.items()}, pixel_size)
-
-
-def plot_zoom(zoom: Zoom, path: Path) -> None:
-    """Plots the part of an image where its samples disagree most."""
-    title = f"image {zoom.image}, from row {zoom.corner[0]}, column {zoom.corner[1]}: where the samples disagree most"
-    panel([zoom.versions], path, pixel_size=zoom.pixel_size, title=title)
 
 
 def save(figure: Figure, path: Path) -> None:

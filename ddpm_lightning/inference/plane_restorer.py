@@ -1,0 +1,318 @@
+"""Single planes restored by a trained model: prepared, normalised, sampled, averaged, and put back into intensities."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from ddpm_lightning.checkpoints.load import Trained
+from ddpm_lightning.data.defects import repaired
+from ddpm_lightning.data.normalise import Scale, without_offset
+from ddpm_lightning.diffusion.ensemble import Ensemble
+from ddpm_lightning.inference.arrays import as_image, checked
+from ddpm_lightning.inference.bfloat16 import use_bfloat16
+from ddpm_lightning.inference.distribution_shift import DistributionShiftCheck
+from ddpm_lightning.inference.folded_weights import FoldedNetworks
+from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
+from ddpm_lightning.inference.precision import Precision
+from ddpm_lightning.inference.restoration import Restoration
+from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
+from ddpm_lightning.models.sampling import samples_of
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch
+
+__all__ = ["PlaneRestorer", "Prepared", "RestorerSettings"]
+
+#: Most pixels that a GPU computes at the same time.
+PIXELS_AT_ONCE = 2**20
+#: Share of the free memory that networks may use; images and other programs need some, too.
+MEMORY_SHARE = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class RestorerSettings(Settings):
+    """How a trained model is applied to planes.
+
+    Attributes:
+        tile: Side in pixels of the tiles that networks see, halved if memory is short; ``None`` for whole planes.
+        overlap: Pixels that neighbouring tiles share.
+        margin: Reflected pixels around a plane; without them, samples disagree too much at its border.
+        seed: Seed of the samples.
+        tolerance: Sampling ends early once the standard error of the mean is below this share of the image's range
+            (:mod:`ddpm_lightning.inference.precision`).
+        hot_pixels: ``replace`` replaces hot and dead pixels, cosmic rays, dead rows and columns by the median of the
+            intact pixels around them (:mod:`ddpm_lightning.data.defects`), before the range of the image is measured
+            and a network sees it; ``keep`` leaves them unchanged.
+        bfloat16: Whether networks compute in bfloat16: about twice as fast if the processor supports it, far slower if
+            not; ``auto`` finds out. Samples differ from those in float32 by a few hundredths of their standard
+            deviation.
+        compiled: Whether networks are compiled, on a GPU with CUDA graphs. This takes minutes, so it only pays off for
+            large jobs.
+        batch: Samples that are computed together; by default as many as make a million pixels. On a GPU the batch
+            changes the last digits of samples by rounding; on a CPU it does not.
+        workers: Tiles that a CPU computes in parallel; by default as many as PyTorch has threads. The result does not
+            depend on it.
+    """
+
+    tile: Side | None = 256
+    overlap: FromZero = 32
+    margin: FromZero = 16
+    seed: Seed = 0
+    tolerance: Fraction | None = None
+    hot_pixels: Literal["replace", "keep"] = "replace"
+    bfloat16: Switch = False
+    compiled: bool = False
+    batch: Count | None = None
+    workers: Count | None = None
+
+
+class Prepared(NamedTuple):
+    """A plane as the network and its normalisation see it.
+
+    Attributes:
+        plane: The plane with shape (H, W), in intensities.
+        replaced: Number of hot and dead pixels that were replaced.
+    """
+
+    plane: np.ndarray
+    replaced: int
+
+
+class PlaneRestorer:
+    """Restores single planes of any size; see :class:`ddpm_lightning.inference.restorer.Restorer`.
+
+    Args:
+        trained: A trained method with its normalisation.
+        settings: How it is applied.
+        values: Single settings by name, which take precedence.
+
+    Attributes:
+        method: The method.
+        device: Where its networks compute.
+        normalisation: Fitted maps of low and high images.
+        tiler: Applies networks tile by tile; its ``on_tiles`` and ``say`` may be set.
+        shift_check: Compares images with those of the training.
+
+    Raises:
+        UserError: If a setting is unknown or out of range.
+    """
+
+    def __init__(self, trained: Trained, settings: RestorerSettings | None = None, **values: Any) -> None:
+        if settings is None or values:
+            settings = RestorerSettings.of({**(dict(settings) if settings else {}), **values})
+        self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
+        self.seed, self.batch, self.margin = settings.seed, settings.batch, settings.margin
+        self.tolerance, self.hot_pixels = settings.tolerance, settings.hot_pixels
+        self.shift_check = DistributionShiftCheck(trained)
+        self.device = next(self.method.parameters()).device
+        self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
+        self.networks = FoldedNetworks(self.bfloat16, settings.compiled)
+        self.tiler = Tiler(
+            settings.tile,
+            settings.overlap,
+            self.method.size_divisor,
+            batch=max(1, PIXELS_AT_ONCE // (settings.tile or SMALLEST_TILE) ** 2),
+            threads=settings.workers or torch.get_num_threads(),
+            say=log.warning,
+        )
+        self._bytes_per_pixel: float | None = None
+
+    def input_scale(self, plane: np.ndarray) -> Scale:
+        """Returns the map of a prepared plane with shape (H, W) to the scale that the network sees."""
+        return self.normalisation.input.scale(plane, self.trained.most_noise)
+
+    def prepared(self, plane: np.ndarray) -> Prepared:
+        """Returns a plane as the network and its normalisation see it.
+
+        Args:
+            plane: Low image with shape (H, W), finite, of any real dtype.
+
+        Raises:
+            UserError: If the plane cannot be restored.
+        """
+        plane = checked(as_image(plane))
+        return Prepared(*repaired(plane)) if self.hot_pixels == "replace" else Prepared(plane, 0)
+
+    def samples(self, plane: np.ndarray, samples: int | None = None, image: str = "") -> Iterator[np.ndarray]:
+        """Yields restored versions of a plane one by one, in intensities.
+
+        Args:
+            plane: Low image with shape (H, W), finite, of any real dtype.
+            samples: Number of samples, by default that of the preset; a deterministic method makes one.
+            image: Name of the plane. Noise is derived from it, so equal names give equal samples.
+
+        Yields:
+            Samples with shape (H, W), float32, or float64 if float32 cannot represent contrast and offset together.
+
+        Raises:
+            UserError: If the plane cannot be restored.
+        """
+        plane = self.prepared(plane).plane
+        scale = self.input_scale(plane)
+        for sample in self._normalised(plane, scale, samples, image):
+            yield self.normalisation.output_scale(scale).restore(sample[0, 0].cpu().numpy())
+
+    def restore_plane(
+        self,
+        plane: np.ndarray,
+        samples: int | None = None,
+        image: str = "",
+        *,
+        entropy: bool = False,
+        keep_samples: bool = False,
+        on_sample: Callable[[int, np.ndarray], None] | None = None,
+    ) -> Restoration:
+        """Restores a plane by the mean of samples, one of which at a time is in memory.
+
+        Args:
+            plane: Low image with shape (H, W), finite, of any real dtype.
+            samples: Number of samples, by default that of the preset; a deterministic method makes one.
+            image: Name of the plane. Noise is derived from it, so equal names give equal samples.
+            entropy: Whether the entropy is computed.
+            keep_samples: Whether single samples are kept.
+            on_sample: Called with the number of each sample and the sample itself, with shape (H, W), float32.
+
+        Raises:
+            UserError: If the plane cannot be restored.
+        """
+        return self._restore_prepared(
+            self.prepared(plane),
+            samples,
+            image,
+            entropy=entropy,
+            keep_samples=keep_samples,
+            on_sample=on_sample,
+        )
+
+    def _restore_prepared(
+        self,
+        prepared: Prepared,
+        samples: int | None,
+        image: str,
+        *,
+        entropy: bool,
+        keep_samples: bool,
+        on_sample: Callable[[int, np.ndarray], None] | None,
+    ) -> Restoration:
+        scale = self.input_scale(prepared.plane)
+        output = self.normalisation.output_scale(scale)
+        ensemble, kept = Ensemble(self.method.bounds if entropy else None), []
+        precision = Precision(ensemble, 2 if self.method.antithetic else 1)
+        try:
+            for number, sample in enumerate(self._normalised(prepared.plane, scale, samples, image)):
+                precision.update(sample[0, 0].cpu())
+                if on_sample or keep_samples:
+                    pixels = output.restore(sample[0, 0].cpu().numpy())
+                    if on_sample:
+                        on_sample(number, pixels)
+                    if keep_samples:
+                        kept.append(pixels)
+                if precision.suffices(self.tolerance):
+                    break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            height, width = prepared.plane.shape
+            found = f"does not suffice for a plane of {height} x {width} pixels"
+            remedy = "close other programs, set batch=1, use device=cpu, or crop the image"
+            raise UserError("memory", found, remedy=remedy) from error
+        if ensemble.mean is None or not ensemble.mean.isfinite().all():
+            raise UserError("image", "was restored to NaN or infinite values", remedy="check its intensities")
+        # A single sample has no standard deviation: 0 would claim that the model is certain.
+        several = ensemble.count > 1
+        return Restoration(
+            output.restore(ensemble.mean.float().numpy()),
+            ensemble.std.float().numpy() * np.float32(output.gain) if several else None,
+            ensemble.count,
+            output.gain,
+            ensemble.entropy.float().numpy() if entropy and several else None,
+            np.stack(kept) if keep_samples else None,
+            precision=None if self.method.deterministic else precision.record(),
+            replaced=prepared.replaced,
+        )
+
+    def unchanged(
+        self, plane: np.ndarray, samples: int | None, *, entropy: bool = False, keep_samples: bool = False
+    ) -> Restoration:
+        """Returns a constant plane as its own restoration: it contains nothing to restore.
+
+        Args:
+            plane: Constant image with shape (H, W), in intensities.
+            samples: Number of samples, by default that of the preset.
+            entropy: Whether an entropy of 0 is included.
+            keep_samples: Whether single samples are included.
+
+        Raises:
+            UserError: If the plane cannot be used.
+        """
+        count = 1 if self.method.deterministic else samples or self.trained.samples
+        plane = checked(as_image(plane), blank=True)
+        _, offset = without_offset(plane)
+        mean, zero = plane.astype(np.float64 if offset else np.float32), np.zeros(plane.shape, np.float32)
+        gain = self.normalisation.output_scale(self.input_scale(plane)).gain
+        kept = np.repeat(mean[None], count, axis=0) if keep_samples else None
+        std = zero if count > 1 else None
+        return Restoration(mean, std, count, gain, std if entropy else None, kept)
+
+    def tiles(self, height: int, width: int) -> int:
+        """Returns the number of tiles of a plane that a network sees at each of its evaluations.
+
+        Args:
+            height: Height of the plane in pixels.
+            width: Width of the plane in pixels.
+        """
+        margin = min(self.margin, height - 1, width - 1)
+        padded = (
+            -(-(n + 2 * margin) // self.method.size_divisor) * self.method.size_divisor
+            for n in (height, width)
+        )
+        return self.tiler.count(*padded)
+
+    def fit_memory(self) -> None:
+        """Reduces batch, threads and tiles to what the free memory allows."""
+        tiler, wanted = self.tiler, self.tiler.tile
+        if tiler.tile is None:
+            return
+        self._bytes_per_pixel = bytes_per_pixel(self.method, self.device)
+        budget = MEMORY_SHARE * available_bytes(self.device)
+        while self.tile_bytes > budget and tiler.tile // 2 >= max(SMALLEST_TILE, self.method.size_divisor):
+            tiler.shrink_tile(tiler.tile)
+        if tiler.tile != wanted:
+            tiler.say(
+                f"{budget / 1e9:.2g} GB of memory are free: tiles of {tiler.tile} pixels instead of {wanted}"
+            )
+        at_once = max(1, int(budget / self.tile_bytes))
+        tiler.batch, tiler.threads = min(tiler.batch, at_once), min(tiler.threads, at_once)
+
+    @property
+    def tile_bytes(self) -> int:
+        """Memory that a network needs for one tile, in bytes; 0 before :meth:`fit_memory`."""
+        return int((self._bytes_per_pixel or 0) * (self.tiler.tile or 0) ** 2)
+
+    def apply(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        """Applies a network with folded weights tile by tile, in bfloat16 if requested.
+
+        Args:
+            network: A network of the method, or a function of one.
+            inputs: Images with shape (B, C, H, W), normalised, and further inputs with shape (B,).
+
+        Returns:
+            The output with shape (B, C', H, W).
+        """
+        return self.tiler(self.networks(network), *inputs)
+
+    def _normalised(
+        self, plane: np.ndarray, scale: Scale, samples: int | None, image: str
+    ) -> Iterator[torch.Tensor]:
+        samples = self.trained.samples if samples is None else samples
+        if samples < 1:
+            raise UserError("samples", f"is {samples}", allowed="a whole number of at least 1")
+        if self._bytes_per_pixel is None:
+            self.fit_memory()
+        low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
+        return samples_of(
+            self.method, low, image, range(samples), self.seed, self.apply, self.batch, self.margin
+        )

@@ -1,0 +1,76 @@
+"""With what files were restored: the part of ``restore.json`` that all files of a job share."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+import ddpm_lightning
+from ddpm_lightning.checkpoints.card import training_of
+from ddpm_lightning.inference.plane_restorer import RestorerSettings
+from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.metrics.conformal import Conformal
+
+__all__ = ["changed_settings", "job_record"]
+
+#: Settings that affect pixels: results that were made with others are made again.
+DECISIVE = (
+    "seed",
+    "samples",
+    "tolerance",
+    "compiled",
+    "channels",
+    "tile",
+    "overlap",
+    "margin",
+    "batch",
+    "hot_pixels",
+    "dtype",
+)
+
+
+def job_record(
+    restorer: Restorer, settings: RestorerSettings, intervals: Conformal | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns what was used, and those of its parts that affect pixels."""
+    trained, values = restorer.trained, settings.model_dump()
+    decisive = {name: values[name] for name in DECISIVE}
+    decisive |= {
+        "bfloat16": restorer.bfloat16,
+        "model": trained.sha256,
+        "preset": trained.way,
+        "intervals": intervals.to_dict() if intervals else None,
+        "device": restorer.device.type,
+    }
+    about = {
+        "model": {
+            "file": str(trained.path),
+            "sha256": trained.sha256,
+            "names": trained.card["names"],
+            "versions": trained.card.get("versions", {}),
+            "training": training_of(trained.card),
+        },
+        "preset": trained.preset,
+        "sampler": trained.way,
+        "evaluations_per_sample": trained.method.evaluations,
+        "checked_against_training": restorer.shift_check.checks,
+        "settings": values,
+        "version": ddpm_lightning.__version__,
+        "versions": {
+            "ddpm_lightning": ddpm_lightning.__version__,
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+        "device": str(restorer.device),
+    }
+    return about, decisive
+
+
+def changed_settings(before: dict[str, Any], about: dict[str, Any]) -> list[str]:
+    """Returns the settings that affect pixels and differ from the last job in this folder, with both values."""
+    old, new = before.get("settings", {}), about["settings"]
+    pairs = [(name, old.get(name), new[name]) for name in (*DECISIVE, "intervals") if name in old]
+    pairs += [("sampler", before.get("sampler"), about["sampler"])] if "sampler" in before else []
+    found = [f"{name}: {then} before, {now} now" for name, then, now in pairs if then != now]
+    other = before.get("model", {}).get("sha256") not in (None, about["model"]["sha256"])
+    return (["another model"] if other else []) + found

@@ -1,0 +1,386 @@
+"""Many files restored by several processes: finished files are kept, and one record describes the whole job."""
+
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from ddpm_lightning.checkpoints.load import ModelSettings, PathText, load
+from ddpm_lightning.inference.cost import Plan, plan, plane_cost
+from ddpm_lightning.inference.device import choose_device
+from ddpm_lightning.inference.intervals import needed_intervals
+from ddpm_lightning.inference.plane_restorer import RestorerSettings
+from ddpm_lightning.inference.provenance import changed_settings, job_record
+from ddpm_lightning.inference.records import Records, tracked_results
+from ddpm_lightning.inference.restore_file import restore_file
+from ddpm_lightning.inference.restorer import RestoredPlane, Restorer
+from ddpm_lightning.inference.result_files import FileSettings, check_names, results_of
+from ddpm_lightning.inference.reuse import (
+    lacks_only_previews,
+    plot_preview,
+    plot_preview_of_results,
+    preview_name,
+    reuse_lines,
+)
+from ddpm_lightning.inference.sources import Found, Source, find_files
+from ddpm_lightning.io.image import ImageInfo
+from ddpm_lightning.io.notes import KINDS, Note, as_records, counted, total
+from ddpm_lightning.io.stacks import open_stack
+from ddpm_lightning.utils.atomic import DiskFull
+from ddpm_lightning.utils.distributed import (
+    Shard,
+    is_distributed,
+    lock_in_all,
+    process_group,
+    reproducible,
+    run_in_processes,
+)
+from ddpm_lightning.utils.errors import Interrupted, UserError, printable
+from ddpm_lightning.utils.paths import expanded
+from ddpm_lightning.utils.registry import trusted_packages
+from ddpm_lightning.utils.settings import Count, Text
+from ddpm_lightning.utils.tile_progress import Meter
+
+__all__ = ["RestoreSettings", "RestoredFolder", "plan_folder", "restore_folder"]
+
+#: Samples below which an entropy is commented on.
+FEW_SAMPLES = 8
+
+
+class RestoreSettings(ModelSettings, RestorerSettings, FileSettings):
+    """Which files are restored, how, and what is written; beside its own, all settings of its base classes.
+
+    Attributes:
+        input: A file, a folder, a pattern such as ``day1/*.tif``, or a list of them.
+        output: Folder of the results, which is made; not that of the input.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        preview: Whether ``preview/NAME.png`` shows the middle plane before and after.
+        plan: Whether the command ``restore`` only says what the job will cost.
+        processes: Processes that share the files; the results are the same for any number.
+        on_error: ``skip`` reports a file that cannot be restored and continues; ``stop`` raises.
+        force: Whether to take over the folder of a job that has ended but cannot be checked, such as one on another
+            machine.
+    """
+
+    input: PathText | Annotated[list[PathText], Field(min_length=1)]
+    output: PathText
+    device: Text = "auto"
+    preview: bool = False
+    plan: bool = False
+    processes: Count = 1
+    on_error: Literal["skip", "stop"] = "skip"
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class RestoredFolder:
+    """What a job has done.
+
+    Attributes:
+        folder: Folder of the results.
+        records: A record for each file; those of files that failed have an ``error``. Empty in all processes but the
+            first.
+        notes: Notes on the input: files that were left aside.
+    """
+
+    folder: Path
+    records: list[dict[str, Any]]
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Records of the files that could not be restored."""
+        return [record for record in self.records if "error" in record]
+
+    def __str__(self) -> str:
+        """Says how many files are restored, and what was done without being requested."""
+        failed = len(self.failed)
+        warned = sum(bool(record.get("warnings")) for record in self.records)
+        notes = [
+            *as_records(self.notes),
+            *(note for record in self.records for note in record.get("notes", ())),
+        ]
+        parts = [f"{len(self.records) - failed} of {counted(len(self.records), 'file')} restored"]
+        parts += [f"{failed} skipped"] if failed else []
+        parts += [f"{warned} with warnings" if warned else "no warnings"]
+        for kind, count in total(notes).items():
+            what, done = KINDS[kind]
+            parts.append(f"{counted(count, what)} {done}")
+        details = f"; details in {self.folder / 'restore.json'}" if len(parts) > 2 or warned else ""
+        return ", ".join(parts) + details
+
+
+def restore_folder(settings: RestoreSettings | None = None, /, **values: Any) -> RestoredFolder:
+    """Restores files, and writes ``restore.json`` beside them; a job that was interrupted is resumed.
+
+    Args:
+        settings: Which files, how, and what is written.
+        values: Single settings of :class:`RestoreSettings` by name, which take precedence: ``checkpoint``, ``input``
+            and ``output`` at least.
+
+    Returns:
+        What was done. Files that cannot be restored are reported and skipped, unless ``on_error`` is ``stop`` or there
+        is only one.
+
+    Raises:
+        UserError: If a setting is unknown or out of range, or if nothing can be restored.
+        Interrupted: If the job was interrupted by a signal; it says which files are finished.
+    """
+    if settings is None or values:
+        settings = RestoreSettings.of({**(dict(settings) if settings else {}), **values})
+    found, folder = _input_and_output(settings)
+    processes = 1 if is_distributed() else min(settings.processes, len(found.sources))
+    # Tiles, files that are finished, and whether it is known which were finished before, of each process.
+    counters = torch.zeros((3, processes), dtype=torch.int64).share_memory_()
+    arguments = (settings, found, folder, counters)
+    try:
+        records = (
+            run_in_processes(_in_process, arguments, processes) if processes > 1 else _in_process(*arguments)
+        )
+    except (KeyboardInterrupt, Interrupted) as stop:
+        number = stop.code - 128 if isinstance(stop, Interrupted) else signal.SIGINT
+        raise Interrupted(number, _kept(counters, len(found.sources), folder)) from None
+    return RestoredFolder(folder, records, found.notes)
+
+
+def plan_folder(settings: RestoreSettings) -> tuple[Plan, list[str]]:
+    """Returns what a job will cost, and remarks on its files; nothing is restored.
+
+    Raises:
+        UserError: If nothing can be restored.
+    """
+    found, _ = _input_and_output(settings)
+    workers = _workers(settings)
+    with reproducible(threads=1):
+        restorer = load_restorer(settings, Shard(), workers)
+        settings = settings.for_model(restorer.trained)
+        infos, lines = [], [note.text for note in found.notes]
+        for source in found.sources:
+            try:
+                with open_stack(source.path, settings.channels) as stack:
+                    infos.append(stack.info)
+                    lines += [f"{source.name}: {note.text}" for note in stack.notes]
+            except UserError as error:
+                if len(found.sources) == 1:
+                    raise
+                lines.append(f"cannot be restored: {error}")
+        if not infos:
+            raise UserError(f"input={settings.input}", "none of the files can be read")
+        return plan(restorer, infos, settings.sample_count), lines
+
+
+def _input_and_output(settings: RestoreSettings) -> tuple[Found, Path]:
+    """Returns the files to restore and the folder of the results."""
+    folder = expanded(settings.output)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"
+        )
+    return find_files(settings.input, folder), folder
+
+
+def _workers(settings: RestoreSettings) -> int:
+    return settings.workers or max(1, torch.get_num_threads() // settings.processes)
+
+
+def _in_process(
+    settings: RestoreSettings, found: Found, folder: Path, counters: torch.Tensor
+) -> list[dict[str, Any]]:
+    workers = _workers(settings)
+    # Canvases by one thread, tiles in parallel: the bytes do not depend on the number of threads.
+    with process_group() as shard, reproducible(threads=1), lock_in_all(folder, settings.force, shard):
+        restorer = load_restorer(settings, shard, workers)
+        return _Job(restorer, settings.for_model(restorer.trained), found, folder, shard, counters).run()
+
+
+def load_restorer(settings: RestoreSettings, shard: Shard, workers: int) -> Restorer:
+    """Loads the model of a process; each process has a GPU of its own, as far as they suffice."""
+    trained = load(
+        settings.checkpoint,
+        shard.device(choose_device(settings.device)),
+        settings.sampler,
+        settings.preset,
+        settings.samples,
+        settings.tta,
+        trusted_packages(settings.trust),
+    )
+    return Restorer(trained, settings.model_copy(update={"workers": workers}))
+
+
+class _Job:
+    """The files of a folder, restored by one of the processes that share them.
+
+    Args:
+        restorer: The model.
+        settings: How, and what is written.
+        found: All files.
+        folder: Folder of the results.
+        shard: The part of this process.
+        counters: By process: tiles, finished files, and whether those that were finished before are counted.
+    """
+
+    def __init__(
+        self,
+        restorer: Restorer,
+        settings: RestoreSettings,
+        found: Found,
+        folder: Path,
+        shard: Shard,
+        counters: torch.Tensor,
+    ) -> None:
+        if settings.tolerance is not None and (settings.single or settings.intervals):
+            raise UserError(
+                f"{'single' if settings.single else 'intervals'}=true",
+                "needs a fixed number of samples; tolerance=… ends sampling early",
+                remedy="leave one out",
+            )
+        self.restorer, self.settings, self.folder, self.shard = restorer, settings, folder, shard
+        self.found, self.files, self.counters = found, found.sources, counters
+        self.intervals = needed_intervals(restorer.trained, settings) if settings.intervals else None
+        self.results = {
+            source: [*results_of(source, settings), *[preview_name(source)] * settings.preview]
+            for source in self.files
+        }
+        check_names(self.results, folder)
+        self.about, decisive = job_record(restorer, settings, self.intervals)
+        self.records = Records(folder, self.about, decisive)
+        # Under torchrun there is no memory to share, and each process counts for itself.
+        self.place = shard.rank if counters.shape[1] == shard.processes else 0
+
+    def run(self) -> list[dict[str, Any]]:
+        """Restores the files of this process.
+
+        Returns:
+            A record for each file of the job in the first process; nothing in the others.
+        """
+        began = time.monotonic()
+        done = self._reused()
+        waiting = [source for source in self.files if source not in done]
+        if self.shard.first and waiting:
+            self._comment()
+        self.counters[1, self.place] = self.shard.first * (len(self.files) - len(waiting))
+        self.counters[2, self.place] = 1
+        with closing(self.records):
+            gathered = self.shard.gather(self._restored(waiting))
+        if not self.shard.first:
+            return []
+        done |= {source: record for part in gathered for source, record in part.items()}
+        records = [done[source] for source in self.files]
+        self.records.write(
+            records,
+            left_aside=as_records(self.found.notes),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            seconds=round(time.monotonic() - began, 2),
+        )
+        return records
+
+    def _reused(self) -> dict[Source, dict[str, Any]]:
+        """Returns the records of files that were finished before, after completing those that lack only previews."""
+        if self.shard.first:
+            self.records.begin(self.results)
+        # Processes agree on what is left to do before any of them adds to what is done.
+        existing = self.shard.agree(
+            {source: self.records.existing(source, self.results[source]) for source in self.files}
+        )
+        done = {source: one.record for source, one in existing.items() if one.record and not one.missing}
+        if self.shard.first:
+            changed = changed_settings(self.records.before, self.about)
+            for line in reuse_lines(existing, self.folder, changed):
+                print(printable(line))
+            done |= {
+                source: plot_preview_of_results(self.records, source, one, self.settings)
+                for source, one in existing.items()
+                if lacks_only_previews(one)
+            }
+        return self.shard.agree(done)
+
+    def _comment(self) -> None:
+        samples = self.settings.sample_count
+        if self.settings.std and samples == 1:
+            print("one sample of each image: there is no standard deviation, and none is written")
+        if self.settings.entropy and samples < FEW_SAMPLES:
+            print(f"the entropy of {samples} samples takes few values and tells little: make about 15")
+
+    def _restored(self, waiting: list[Source]) -> dict[Source, dict[str, Any]]:
+        """Restores the files of this process among those that are waiting, and returns their records."""
+        infos = {source: _info(source, self.settings) for source in waiting}
+        samples = self.settings.sample_count
+        cost = {
+            source: plane_cost(self.restorer, info, samples) if info else 0 for source, info in infos.items()
+        }
+        tiles = sum(cost[source] * info.plane_count for source, info in infos.items() if info)
+        records = {}
+        with Meter(tiles, self.counters[0], self.place, shown=self.shard.first) as meter:
+            self.restorer.tiler.on_tiles, self.restorer.tiler.say = meter.count, meter.say
+            for number in self.shard.of(len(waiting)):
+                source = waiting[number]
+                meter.name(printable(source.name))
+                meter.expect(cost[source])
+                records[source] = self._restored_file(source, infos[source], meter)
+        return records
+
+    def _restored_file(self, source: Source, info: ImageInfo | None, meter: Meter) -> dict[str, Any]:
+        """Restores a file, and returns its record: that of an error if it fails and others remain."""
+
+        def on_plane(plane: RestoredPlane) -> None:
+            meter.plane_done()
+            if self.settings.preview and info and plane.number == info.plane_count // 2:
+                path = self.folder / preview_name(source)
+                plot_preview(plane.low, plane.restored.mean, plane.restored.std, info.pixel_size, path)
+
+        try:
+            with tracked_results(source) as made:
+                record = restore_file(
+                    self.restorer, source, self.folder, self.settings, self.intervals, on_plane
+                )
+            for line in _remarks(source, record):
+                meter.say(line)
+            record = self.records.keep(made, record, self.results[source])
+            self.counters[1, self.place] += 1
+        except UserError as error:
+            if self.settings.on_error == "stop" or len(self.files) == 1 or isinstance(error, DiskFull):
+                raise
+            meter.say(f"skipped: {error}")
+            return {"file": source.name, "error": str(error)}
+        return record
+
+
+def _info(source: Source, settings: FileSettings) -> ImageInfo | None:
+    """Returns the description of a file, or nothing if it cannot be read, which is reported when its turn comes."""
+    try:
+        with open_stack(source.path, settings.channels) as stack:
+            return stack.info
+    except UserError:
+        return None
+
+
+def _remarks(source: Source, record: Mapping[str, Any]) -> list[str]:
+    """Returns what is worth saying about a restored file."""
+    lines = []
+    if record["unlike_training"]:
+        lines.append(f"{source.name} is unlike the training images: {'; '.join(record['unlike_training'])}")
+    lines += [f"{source.name}: {note['text']}" for note in record["notes"]]
+    if record["blank_planes"]:
+        planes = counted(len(record["blank_planes"]), "plane is", "planes are")
+        lines.append(f"{source.name}: {planes} constant and left unchanged")
+    return lines
+
+
+def _kept(counters: torch.Tensor, files: int, folder: Path) -> str:
+    """Says what an interrupted job leaves; nothing before it has looked at what is there."""
+    if not counters[2].any():
+        return ""
+    if is_distributed():  # each process knows of its own files only
+        return f"files that are finished are kept in {folder}"
+    count = int(counters[1].sum())
+    if not count:
+        return f"none of {counted(files, 'file')} is finished"
+    return (
+        f"{count} of {counted(files, 'file')} {'is' if count == 1 else 'are'} restored and kept in {folder}"
+    )

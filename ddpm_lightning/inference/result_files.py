@@ -1,0 +1,118 @@
+"""Which files are written for an image, and what they are called.
+
+For each ``NAME.tif`` there is ``NAME_std.tif``, the standard deviation over the samples in the units of the image
+(float32), if there are two or more samples. On request there are also ``NAME_entropy.tif``, ``NAME_interval_low.tif``,
+``NAME_interval_high.tif`` and ``NAME_sample_01.tif`` and so on.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from ddpm_lightning.checkpoints.load import Trained
+from ddpm_lightning.inference.sources import Source
+from ddpm_lightning.io.stacks import stem
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.settings import Count, Settings, Text
+
+__all__ = ["FileSettings", "check_names", "result_name", "results_of"]
+
+
+class FileSettings(Settings):
+    """What is written for each image.
+
+    Attributes:
+        samples: Samples of each plane; ``None`` until the model was asked, see :meth:`for_model`.
+        channels: Channels to restore, by index from 0 or by name; by default all.
+        dtype: Data type of ``NAME.tif`` and of single samples: ``same`` as the source, or the name of a type.
+        std: Whether the standard deviation is written; a single sample has none.
+        entropy: Whether the entropy of the samples is written; a single sample has none.
+        intervals: Whether calibrated intervals are written.
+        single: Whether every single sample is written.
+    """
+
+    samples: Count | None = None
+    channels: int | Text | list[int | Text] | None = None
+    dtype: Literal["same", "float32", "uint16"] = "same"
+    std: bool = True
+    entropy: bool = False
+    intervals: bool = False
+    single: bool = False
+
+    def for_model(self, trained: Trained) -> Self:
+        """Returns the settings with the number of samples that a model makes.
+
+        Raises:
+            UserError: If something is requested that needs several samples, and there is only one.
+        """
+        samples = 1 if trained.method.deterministic else self.samples or trained.samples
+        if samples == 1 and (self.entropy or self.intervals):
+            raise UserError(
+                f"{'entropy' if self.entropy else 'intervals'}=true",
+                "needs several different samples, but only one is computed for each image",
+                remedy="leave it out, or set samples=15 with a probabilistic model",
+            )
+        return self.model_copy(update={"samples": samples})
+
+    @property
+    def sample_count(self) -> int:
+        """Samples of each plane."""
+        if self.samples is None:
+            raise ValueError("the number of samples is not known yet; call for_model")
+        return self.samples
+
+    @property
+    def maps(self) -> list[str]:
+        """Names of the float32 maps that are written beside the image."""
+        several = self.sample_count > 1
+        wanted = {
+            "std": self.std,
+            "entropy": self.entropy,
+            "interval_low": self.intervals,
+            "interval_high": self.intervals,
+        }
+        return [name for name, requested in wanted.items() if requested and several]
+
+    @property
+    def single_samples(self) -> list[str]:
+        """Names of the single samples that are written beside the image."""
+        return [f"sample_{number + 1:02d}" for number in range(self.sample_count * self.single)]
+
+
+def result_name(source: Path | Source, part: str = "") -> str:
+    """Returns the name of a result of a file: ``a.ome.tif`` with part ``std`` gives ``a_std.ome.tif``."""
+    name = stem(source.name)
+    return f"{name}_{part}{source.name[len(name) :]}" if part else source.name
+
+
+def results_of(source: Path | Source, settings: FileSettings) -> list[str]:
+    """Returns the names of all results of a file, relative to the folder of the results."""
+    return [result_name(source, part) for part in ("", *settings.maps, *settings.single_samples)]
+
+
+def check_names(results: Mapping[Source, Sequence[str]], folder: Path) -> None:
+    """Refuses results that would overwrite their sources or each other.
+
+    Args:
+        results: Names of the results of each file, relative to the folder.
+        folder: Folder of the results.
+
+    Raises:
+        UserError: If results would overwrite anything.
+    """
+    taken: dict[str, Path] = {}
+    for source, names in results.items():
+        store = source.store.resolve()
+        if store.parent == (folder / source.name).resolve().parent or folder.resolve().is_relative_to(store):
+            raise UserError(
+                f"output={folder}", "is the folder of the input", remedy="choose another output=FOLDER"
+            )
+        for name in names:
+            # Some file systems do not distinguish a.tif from A.tif.
+            if name.lower() in taken:
+                raise UserError(
+                    source.path,
+                    f"and {taken[name.lower()]} would both write {name}",
+                    remedy="rename one of them, or restore them to different folders",
+                )
+            taken[name.lower()] = source.path
