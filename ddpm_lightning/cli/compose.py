@@ -128,8 +128,10 @@ def _check_groups(verb: str, config: DictConfig) -> None:
             raise UserError(name, "was removed", allowed=comment(name, verb), remedy=f"leave out ~{name}")
     for key in explain.keys_of(OmegaConf.to_container(usual)):
         group = OmegaConf.select(usual, key)
+        if not isinstance(group, DictConfig):
+            continue  # a value, which may refer to something that is not there yet
         given = OmegaConf.select(config, key)
-        if isinstance(group, DictConfig) and not isinstance(given, DictConfig):
+        if not isinstance(given, DictConfig):
             below = ", ".join(f"{key}.{name}" for name in group)
             raise UserError(key, f"is {given}, but it is a group of settings", allowed=below)
 

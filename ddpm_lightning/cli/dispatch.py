@@ -8,6 +8,7 @@ import warnings
 
 import hydra
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from ddpm_lightning.cli import arguments, compose, sweep, sweep_summary
 from ddpm_lightning.cli.tree import config_folder
@@ -53,6 +54,10 @@ def run(verb: str, overrides: list[str]) -> int:
             if sweep.is_job():
                 # An exception of another kind would end this job only, and the sweep would continue.
                 sys.exit(stop.code)
+        except OmegaConfBaseException as error:
+            errors.append(
+                UserError(error.full_key or "configuration", " ".join(str(error.msg or error).split()))
+            )
         except (UserError, OSError, MemoryError, RuntimeError) as error:
             # Hydra would print a traceback and exit with code 1.
             errors.append(_for_user(error))

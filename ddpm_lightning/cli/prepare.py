@@ -49,7 +49,7 @@ def run(config: DictConfig) -> int:
             allowed=", ".join(name for name in names if name != "default"),
             remedy="add data=NAME; or run `ddpm-lightning prepare lpips`",
         )
-    data: PairDataModule = build(values["data"], ("data",), OWN)
+    data: PairDataModule = build(values["data"], ("data",), OWN, "data")
     with task_progress() as progress:
         prepared = prepare(data, settings, progress)
     _print(prepared)

@@ -237,7 +237,7 @@ def data_of(trained: Trained, data: Data = None) -> PairDataModule:
     described = dict(data or without_new_cache(trained.card["data"]))
     described["normalisation"] = trained.card["normalisation"]["config"]
     # A user may choose data of any class, a checkpoint only of an allowed one.
-    module: PairDataModule = build(described, ("data",), OWN if data else trained.trust)
+    module: PairDataModule = build(described, ("data",), OWN if data else trained.trust, "data")
     module.load_normalisation(trained.card["normalisation"]["state"])
     return module
 

@@ -56,7 +56,14 @@ class TrainSettings(Settings):
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """Returns checked settings; see :meth:`Settings.of`."""
+        """Returns checked settings; see :meth:`Settings.of`.
+
+        Args:
+            values: Values by name; objects as dictionaries.
+
+        Raises:
+            UserError: For the first value that is missing, unknown, of another type, or out of range.
+        """
         settings = super().of(values)
         try:
             _TrainerRanges.of(settings.trainer)

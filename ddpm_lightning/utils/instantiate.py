@@ -31,7 +31,7 @@ UNBUILDABLE = (
 )
 
 
-def build(node: Any, kinds: Sequence[str] | None = None, trust: Trust = ()) -> Any:
+def build(node: Any, kinds: Sequence[str] | None = None, trust: Trust = (), at: str = "") -> Any:
     """Builds the object that a description defines.
 
     Args:
@@ -40,16 +40,26 @@ def build(node: Any, kinds: Sequence[str] | None = None, trust: Trust = ()) -> A
             descriptions may name; by default all.
         trust: Top-level packages whose classes are also allowed, where the description comes from a file;
             :data:`ddpm_lightning.utils.registry.OWN` where the user wrote it.
+        at: Name of the description in the configuration, for errors: ``data``.
 
     Raises:
         UserError: If a class is not allowed, does not exist, or does not accept its arguments; nothing is built then.
     """
-    check(node, kinds, trust)
-    return _built(node, "", trust)
+    check(node, kinds, trust, at)
+    return _built(node, at, trust)
 
 
-def check(node: Any, kinds: Sequence[str] | None = None, trust: Trust = ()) -> None:
+def check(node: Any, kinds: Sequence[str] | None = None, trust: Trust = (), at: str = "") -> None:
     """Raises the errors that :func:`build` raises before it builds anything, for the same arguments."""
+    try:
+        _check(node, kinds, trust)
+    except UserError as error:
+        if not at:
+            raise
+        raise UserError(f"{at}.{error.subject}", error.found, error.allowed, error.remedy) from error
+
+
+def _check(node: Any, kinds: Sequence[str] | None, trust: Trust) -> None:
     seen, nodes = 0, []
     for path, depth, value, allowed, owner in _values(node, kinds, trust):
         seen += 1

@@ -106,7 +106,7 @@ def in_words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return ", ".join(map(str, arguments))
     kind = origin or annotation
     if kind in (list, tuple, set, Sequence, Iterable, Collection):
-        if arguments and arguments[0] in (str, Text):
+        if arguments and str in (arguments[0], *get_args(arguments[0])[:1]):
             return "a list of texts such as [a,b]"
         return f"a list, each {in_words(arguments[0])}" if arguments else "a list"
     if _is_settings(kind) or (isinstance(kind, type) and issubclass(kind, Mapping)):
@@ -168,7 +168,16 @@ def _explained(made: type[BaseModel], error: ValidationError) -> UserError:
         return UserError(
             name or made.__name__, str(first.get("ctx", {}).get("error")), allowed=allowed if name else ""
         )
-    return UserError(name, described(first["input"]), allowed=allowed)
+    value = first["input"]
+    near = nearest(value, _choices_of(annotation)) if isinstance(value, str) else []
+    return UserError(name, described(value), allowed, f"did you mean {' or '.join(near)}?" if near else "")
+
+
+def _choices_of(annotation: Any) -> list[str]:
+    """Returns the texts that a type with a fixed choice allows, also as entries of a list."""
+    if get_origin(annotation) is Literal:
+        return [str(one) for one in get_args(annotation)]
+    return [choice for one in get_args(annotation) for choice in _choices_of(one)]
 
 
 def described(value: Any) -> str:

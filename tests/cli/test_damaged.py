@@ -131,7 +131,7 @@ def test_a_field_of_view_in_two_splits(command, pair_folder, tmp_path):
         (["report", "files=[]"], "files: is []"),
         (["report", "files={model}", "title=null"], "title: is null"),
         (["compare", "files=[3,4]"], "3: no such file"),
-        (["export", "checkpoint={model}", "output=a.safetensors", "authors=[[A]]"], "a list of names"),
+        (["export", "checkpoint={model}", "output=a.safetensors", "authors=[[A]]"], "a list of texts"),
         (["export", "checkpoint={model}", "output=a.safetensors", "authors=[A]", "cite=foo"], "cite"),
         (["export", "checkpoint={model}", "output=a.safetensors", "authors=[A]", "cite=null"], "cite"),
         (

@@ -88,7 +88,7 @@ CASES = {
     "results that cannot be written": ([*EVALUATE, "output={here}/file"], ["file is not a folder"]),
     "no samples": ([*RESTORE, "input={here}/good.tif", "samples=0"], ["samples", "is 0"]),
     "small tile": ([*RESTORE, "input={here}/good.tif", "tile=32"], ["tile", "twice the overlap"]),
-    "unknown protocol": ([*EVALUATE, "protocol=papre"], ["protocol 'papre'", "did you mean paper"]),
+    "unknown protocol": ([*EVALUATE, "protocol=papre"], ["protocol", "'papre'", "did you mean paper"]),
     "unknown split": ([*EVALUATE, "split=testing"], ["split", "'testing'", "train, val, test"]),
     "unknown device": ([*EVALUATE, "device=tpu"], ["device", "'tpu'"]),
     "no backbone": ([*EVALUATE, "metrics.lpips.backbone={here}/none"], ["none"]),

@@ -199,4 +199,5 @@ def test_help_shows_examples(command):
 )
 def test_wrong_settings_are_told_before_anything_is_downloaded(overrides, words):
     with pytest.raises(UserError, match=words):
-        build(compose.plain(compose.compose("prepare", ["data=zebrafish", *overrides]))["data"])
+        settings = compose.plain(compose.compose("prepare", ["data=zebrafish", *overrides]))
+        build(settings["data"], at="data")

@@ -171,7 +171,7 @@ def test_a_centre_larger_than_the_images_is_refused(command, run, tmp_path):
         "center_crop=4000",
     )
     answer = command("evaluate", *given)
-    assert answer.code == 2 and "choose a smaller centre" in answer.err
+    assert answer.code == 2 and "choose a smaller crop" in answer.err
 
 
 def test_a_run_is_not_made_shorter(command, run):

@@ -273,7 +273,7 @@ def test_many_that_start_at_once_and_die_inside(tmp_path, links, monkeypatch):
     said = []
     while not log.empty():
         said.append(log.get())
-    assert set(said) == {"had it"} and len(said) > 10
+    assert set(said) == {"had it"} and len(said) >= 3  # one in each round; how many more depends on the load
     with hold(folder):
         remove_partials([folder])
         assert os.listdir(folder) == [NAME]
