@@ -111,7 +111,7 @@ def test_other_verbs_say_what_an_interruption_leaves(command, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        *{"evaluate": (evaluate, "evaluate_into_folder"), "prepare": (prepare, "audit")}[verb], stop
+        *{"evaluate": (evaluate, "evaluate_into_folder"), "prepare": (prepare, "prepare")}[verb], stop
     )
     monkeypatch.chdir(tmp_path)
     given = ["checkpoint=best.ckpt"] if verb == "evaluate" else ["data=folder", f"data.root={pair_folder}"]
