@@ -141,7 +141,7 @@ def test_a_set_that_is_prepared(command, disk, tmp_path):
         path.unlink()
     fill(disk, 300_000)
     answer = command(*settings)
-    assert answer.code == 2 and "no space" in answer.err and f"{disk}/set" in answer.err, answer.err
+    assert answer.code == 2 and "disk is full" in answer.err and f"{disk}/set" in answer.err, answer.err
     assert not (disk / "set" / "manifest.json").exists()
     (disk / "filler").unlink()
     assert command(*settings).code == 0

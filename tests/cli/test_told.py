@@ -169,7 +169,7 @@ def test_a_run_that_is_ended_by_its_time_says_so_and_is_resumed(command, pair_fo
     answer = command("train", f"resume={run}", *changes)
     assert read_config(run / "config.yaml")["trainer"]["max_time"] == "00:00:20:00"
     assert answer.code == 0 and "stopped after" not in answer.out
-    assert f"the run stands at step {again['step']}; trainer.max_steps=N" in answer.out
+    assert f"the run is at step {again['step']}; trainer.max_steps=N" in answer.out
     assert "ended" not in json.loads((run / "status.json").read_text())
 
 
