@@ -265,23 +265,6 @@ def test_simulated_data_are_in_no_folder(command, tmp_path):
     assert command("train", "resume=run", "trainer.max_steps=2").code == 0
 
 
-@pytest.mark.slow
-def test_a_run_begun_with_lightnings_own_callback(command, pair_folder, tmp_path, best_at):
-    best_at(4)
-    settings = [*DDPM, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.images=null"]
-    old = "lightning.pytorch.callbacks.ModelCheckpoint"
-    assert command("train", *settings, f"callbacks.checkpoint._target_={old}", "run_folder=old").code == 0
-    assert content(tmp_path / "old")["global_step"] == 4, "no longer so: the change of its name can go"
-    for arguments in (
-        ["resume=old", "trainer.max_steps=16"],
-        [*settings, "trainer.max_steps=16", "run_folder=new"],
-    ):
-        answer = command("train", *arguments)
-        assert answer.code == 0, answer.err
-    assert_same_run(tmp_path / "new", tmp_path / "old", best=False)
-    assert content(tmp_path / "old")["global_step"] == 16
-
-
 def test_a_lost_best_checkpoint_does_not_keep_its_score(command, pair_folder, tmp_path, best_at):
     best_at(4)
     settings = [*TINY, f"data.root={pair_folder}", "trainer.max_steps=8", "callbacks.images=null"]
