@@ -212,6 +212,7 @@ def test_verbs(verb):
     assert composed(*given.get(verb, []), verb=verb)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", choices("methods"))
 def test_rows_of_the_benchmark(name):
     for method, about in composed(f"methods={name}", verb="benchmark")["methods"].items():

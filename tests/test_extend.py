@@ -61,6 +61,7 @@ def follow(command, tmp_path, monkeypatch):
             del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_an_own_network(follow, command, tmp_path):
     follow("A network in the diffusion model")
     assert (tmp_path / "restored").is_dir()
@@ -78,6 +79,7 @@ def test_an_own_network(follow, command, tmp_path):
     assert not (tmp_path / "b").exists() and not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_an_own_data_set(follow, command, tmp_path):
     follow("A data set")
     first, second = (

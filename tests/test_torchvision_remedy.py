@@ -42,6 +42,7 @@ def test_the_hook_is_installed_once_and_imports_nothing():
     assert subprocess.run([sys.executable, "-c", light]).returncode == 0
 
 
+@pytest.mark.slow
 def test_lightning_torchmetrics_and_lpips_can_be_imported():
     code = "import ddpm_lightning, lightning, torchmetrics, lpips, torchvision; torchvision.models.alexnet"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

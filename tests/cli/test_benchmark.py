@@ -201,6 +201,7 @@ def test_what_would_fail_after_hours_is_refused_at_once(run, commands, overrides
     assert not commands.called
 
 
+@pytest.mark.slow
 def test_damaged_records(run, commands, tmp_path):
     overrides = ["only=[regression]", "budget.seconds=10"]
     assert run(*overrides).code == 0

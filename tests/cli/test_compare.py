@@ -68,6 +68,7 @@ def test_two_evaluations_are_compared(command, scored, tmp_path):
     assert float(rows[2]["median"]) == summary["estimators"]["average"]["psnr"]["median"]
 
 
+@pytest.mark.slow
 def test_bad_tables_are_answered(command, scored, tmp_path):
     assert scored("good", "also=[paper,affine]")[0].code == 0
     text = (tmp_path / "good" / "metrics.csv").read_bytes()

@@ -146,6 +146,7 @@ def test_nothing_is_done_twice_unless_something_changed(do, noisy, monkeypatch):
     assert len(done) == 5
 
 
+@pytest.mark.slow
 def test_another_request_does_only_what_is_new_and_says_so(do, monkeypatch, tmp_path):
     _, first, _ = do()
     done = []

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 BLOCKED = """
 import sys
 
@@ -24,6 +26,7 @@ assert not {"lpips", "wandb"} & sys.modules.keys()
 """
 
 
+@pytest.mark.slow
 def test_nothing_needs_lpips_or_wandb_but_lpips_itself():
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
