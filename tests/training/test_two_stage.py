@@ -127,13 +127,13 @@ def test_both_stages_share_the_time(train, command, tmp_path):
     assert command("train", f"resume={run}/mean", "trainer.max_time=00:00:00:01").code == 0
     assert steps(run / "mean") > first["step"]
     answer = command("train", f"resume={run}", "trainer.max_steps=75001")
-    assert answer.code == 2 and f"stands at step {75000 + second['step']}" in answer.err
+    assert answer.code == 2 and f"is at step {75000 + second['step']}" in answer.err
     answer = command(
         "train", f"resume={run}", "trainer.max_time=null", f"trainer.max_steps={75000 + second['step'] + 2}"
     )
     assert answer.code == 0, answer.err
     assert f"the regressor is kept as it was ({regressor})" in answer.out
-    assert f"the run stands at step {75000 + second['step'] + 2}; " in answer.out
+    assert f"the run is at step {75000 + second['step'] + 2}; " in answer.out
     assert steps(run) == second["step"] + 2
 
 
