@@ -164,7 +164,7 @@ def test_a_run_that_is_ended_by_its_time_says_so_and_is_resumed(command, pair_fo
     answer = command("train", f"resume={run}")
     again = json.loads((run / "status.json").read_text())
     assert answer.code == 0 and again["step"] > status["step"], answer.err
-    assert f"stopped {status['ended']}" in answer.out and "the run stands at" not in answer.out
+    assert f"stopped {status['ended']}" in answer.out and "the run is at step" not in answer.out
     changes = [f"trainer.max_steps={again['step']}", "+trainer.max_time=00:00:20:00"]
     answer = command("train", f"resume={run}", *changes)
     assert read_config(run / "config.yaml")["trainer"]["max_time"] == "00:00:20:00"
