@@ -69,6 +69,7 @@ lock: $(VENV)/.made  ## renew requirements-lock.txt, the versions and hashes tha
 lint: $(VENV)/.made-dev  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.made-dev  ## fix what ruff can fix
 	$(BIN)/ruff check --fix .

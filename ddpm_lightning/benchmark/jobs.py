@@ -204,11 +204,7 @@ def _write_example(job: Job, program: Program) -> None:
     pair = CenterCrops(source, min(EXAMPLE, *source[0].high.shape))[0]
     samples = json.loads((job.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["samples"]
     restored = restore_pair(restorer, pair, sorted({1, samples}))
-    images = {
-        "low": restored.raw,
-        "target": pair.high,
-        "single": restored.single,
-        "average": restored.average,
-    }
     with atomic_write(job.folder / "example.npz") as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **images)
+        np.savez_compressed(
+            file, low=restored.raw, target=pair.high, single=restored.single, average=restored.average
+        )

@@ -54,10 +54,10 @@ def plot_perception_distortion(comparison: Comparison, path: Path, title: str) -
     figure, axis = pyplot.subplots(figsize=(5.2, 4.2), layout="constrained")
     drawn: dict[str, list[tuple[float, float]]] = {}
     for method in comparison.methods:
-        found = [comparison.estimates.get((method.name, metric)) for metric in ("psnr", "lpips")]
-        if None in found:
+        psnr, lpips = (comparison.estimates.get((method.name, metric)) for metric in ("psnr", "lpips"))
+        if psnr is None or lpips is None:
             continue
-        x, y = found[0].median, found[1].median
+        x, y = psnr.median, lpips.median
         axis.plot(x, y, "o", color=COLOURS[method.estimator], markersize=5)
         short = method.name.split(",")[0]
         axis.annotate(short, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
@@ -85,28 +85,28 @@ def write_panel(rows: Sequence[Any], path: Path, title: str) -> None:
     """Plots one image restored by each row, on the grey scale of the target.
 
     Args:
-        rows: Entries of the table, each with ``name``, ``estimator`` and ``folder``; pictures lie in ``example.npz``
+        rows: Entries of the table, each with ``name``, ``estimator`` and ``folder``; images are in ``example.npz``
             beside that folder.
         path: File to write.
         title: Text above all.
     """
-    pictures: dict[str, np.ndarray] = {}
+    images: dict[str, np.ndarray] = {}
     for row in rows:
         with np.load(row.folder.parent / "example.npz") as example:
-            pictures[row.name] = example["low" if row.estimator == "raw" else row.estimator]
-            target = example["target"]
-    pictures["target"] = target
+            images[row.name] = example["low" if row.estimator == "raw" else row.estimator]
+            images["target"] = example["target"]
+    target = images["target"] = images.pop("target")  # the last one
     columns = 6
-    lines = -(-len(pictures) // columns)
+    lines = -(-len(images) // columns)
     figure, axes = pyplot.subplots(
         lines, columns, figsize=(1.75 * columns, 2.0 * lines), layout="constrained"
     )
     low, high = np.percentile(target, (0.5, 99.7))
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
-        gain, offset = affine_fit(*(torch.from_numpy(image.astype(float)) for image in (picture, target)))
-        axis.imshow(gain * picture + offset, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    for axis, (name, image) in zip(axes.flat, images.items(), strict=False):
+        gain, offset = affine_fit(*(torch.from_numpy(one.astype(float)) for one in (image, target)))
+        axis.imshow(gain * image + offset, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         axis.set_title(name, fontsize=7.5)
     figure.suptitle(f"{title}: each with gain and offset fitted to the target", fontsize=9)
     save(figure, path)

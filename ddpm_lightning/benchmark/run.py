@@ -80,7 +80,7 @@ class _Benchmark:
     def _chain(self, method: str, steps: Mapping[str, int]) -> list[str]:
         """Returns the methods whose training a row needs, in order."""
         origin = self.methods[method].trained or method
-        return [name for name in (self.methods[origin].mean, origin) if name in steps]
+        return [name for name in (self.methods[origin].mean, origin) if name and name in steps]
 
     def _steps(self) -> dict[str, int]:
         """Returns the steps of each method that is trained and chosen, or was before."""

@@ -69,8 +69,13 @@ def _check_parts(card: dict[str, Any]) -> None:
         if "low" in scale and "high" in scale:
             _wanted(scale["low"] < scale["high"], f"normalisation.state.{role}", "low below high")
         bounds = state.get(f"{role}_bounds")
-        pair = isinstance(bounds, list | tuple) and len(bounds) == 2 and all(map(_is_number, bounds))
-        _wanted(pair and bounds[0] < bounds[1], f"normalisation.state.{role}_bounds", "two rising numbers")
+        rising = (
+            isinstance(bounds, list | tuple)
+            and len(bounds) == 2
+            and all(map(_is_number, bounds))
+            and bounds[0] < bounds[1]
+        )
+        _wanted(rising, f"normalisation.state.{role}_bounds", "two rising numbers")
     for key in ("config", "provenance", "about", "versions", "finetune", "training"):
         _wanted(isinstance(card.get(key, {}), Mapping), key, "named values")
     _wanted(isinstance(card.get("data_name", ""), str), "data_name", "a name")
@@ -89,13 +94,18 @@ def _check_inputs(inputs: Mapping[str, Any]) -> None:
 
 def _named(node: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = node.get(key)
-    _wanted(isinstance(value, Mapping), key, "named values")
+    if not isinstance(value, Mapping):
+        raise _malformed(key, "named values")
     return value
 
 
 def _wanted(holds: bool, key: str, what: str) -> None:
     if not holds:
-        raise ValueError(f"{key} of its card is not {what}")
+        raise _malformed(key, what)
+
+
+def _malformed(key: str, what: str) -> ValueError:
+    return ValueError(f"{key} of its card is not {what}")
 
 
 def _is_number(value: Any) -> bool:

@@ -139,7 +139,8 @@ def load(
         method.bounds = normalisation.target_bounds
         learnt = bool(card["data"].get("augment"))
         method.tta = learnt and drawing.tta if tta is None else tta
-        method = method.to(device, memory_format=torch.channels_last).eval()
+        layout: dict[str, Any] = {"memory_format": torch.channels_last}  # missing from torch's annotations
+        method = method.to(device, **layout).eval()
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except Exception as error:

@@ -85,7 +85,8 @@ def rows_of(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _settings(overrides: Sequence[str]) -> dict[str, str]:
-    return dict(override.lstrip("+").partition("=")[::2] for override in overrides)
+    parts = (override.lstrip("+").partition("=") for override in overrides)
+    return {name: value for name, _, value in parts}
 
 
 def _by_number(place: Path) -> tuple[float, str]:
@@ -102,16 +103,18 @@ def _draw(rows: Sequence[dict[str, Any]], swept: Sequence[str], path: Path) -> N
     )
     if wanted is None or not swept:
         return
-    points = [row for row in finished if _number(row.get(wanted)) is not None]
+    heights = [(row, _number(row.get(wanted))) for row in finished]
+    measured = [(row, y) for row, y in heights if y is not None]
+    points = [row for row, _ in measured]
     # A seed is no quantity: runs that differ in it alone repeat each other, and are points of one colour.
     seeds = [name for name in swept if name.split(".")[-1] == "seed"]
     candidates = [name for name in swept if name not in seeds] or seeds
     x_name = max(candidates, key=lambda name: (_numeric(points, name), len({row[name] for row in points})))
     lines: dict[str, list[tuple[Any, float]]] = {}
-    for row in points:
+    for row, y in measured:
         label = " ".join(f"{name}={row[name]}" for name in swept if name not in (x_name, *seeds))
         x = _number(row[x_name]) if _numeric(points, x_name) else row[x_name]
-        lines.setdefault(label, []).append((x, _number(row[wanted])))
+        lines.setdefault(label, []).append((x, y))
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for label, line in list(lines.items())[:10]:

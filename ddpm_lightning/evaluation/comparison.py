@@ -272,27 +272,32 @@ def compare(
         for pair in combinations(methods, 2)
         if reference is None or reference in (pair[0].name, pair[1].name)
     ]
-    pairings: list[Pairing] = []
-    for metric in chosen:
-        found = []
-        for first, second in pairs:
-            images = [
-                i for i, row in first.rows.items() if metric in row.values and metric in second.rows[i].values
-            ]
-            if images:
-                values = (
-                    [method.rows[image].values[metric] for image in images] for method in (first, second)
-                )
-                fields = _fields([first.rows[image] for image in images])
-                found.append((first.name, second.name, difference(*values, fields)))
-        bootstrap = holm([compared.bootstrap for *_, compared in found])
-        wilcoxon = holm([compared.wilcoxon for *_, compared in found])
-        for entry, one, two in zip(found, bootstrap, wilcoxon, strict=True):
-            pairings.append(Pairing(metric, *entry, None if one is None or two is None else max(one, two)))
+    pairings = [pairing for metric in chosen for pairing in _pairings(metric, pairs)]
     rows = list(methods[0].rows.values())
     return Comparison(
         list(methods), chosen, estimates, pairings, len(pairs), len(rows), len(set(_fields(rows)))
     )
+
+
+def _pairings(metric: str, pairs: Sequence[tuple[Method, Method]]) -> list[Pairing]:
+    """Returns the differences of pairs of methods in one metric, their p-values corrected for the number of pairs."""
+    found: list[tuple[str, str, Difference]] = []
+    for first, second in pairs:
+        images = [
+            i for i, row in first.rows.items() if metric in row.values and metric in second.rows[i].values
+        ]
+        if images:
+            one, other = (
+                [method.rows[image].values[metric] for image in images] for method in (first, second)
+            )
+            fields = _fields([first.rows[image] for image in images])
+            found.append((first.name, second.name, difference(one, other, fields)))
+    bootstrap = holm([compared.bootstrap for *_, compared in found])
+    wilcoxon = holm([compared.wilcoxon for *_, compared in found])
+    return [
+        Pairing(metric, first, second, compared, None if b is None or w is None else max(b, w))
+        for (first, second, compared), b, w in zip(found, bootstrap, wilcoxon, strict=True)
+    ]
 
 
 def _fields(rows: Sequence[Row]) -> list[str]:

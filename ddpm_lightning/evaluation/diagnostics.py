@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ddpm_lightning.evaluation.distribution_shift import BANDS, InputReference
-from ddpm_lightning.evaluation.image_scores import ImageScores
+from ddpm_lightning.evaluation.image_scores import ImageScores, with_uncertainty
 
 __all__ = [
     "Diagnosis",
@@ -79,7 +79,7 @@ def over_smoothing(scores: Sequence[ImageScores], pixel_size: float | None = Non
     if not having:
         reason = "In no image does the target stand out from its noise at more than the coarsest scales."
         return Diagnosis("Fine structure", "unknown", reason, figure)
-    low, high = np.median([spectra.octave for spectra in having], axis=0)
+    low, high = np.median([spectra.octave for spectra in having if spectra.octave], axis=0)
     names = ("single", "average")
     ratio = {name: float(np.median([spectra.octave_ratio[name] for spectra in having])) for name in names}
     periods = _lengths(high, low, pixel_size)
@@ -112,20 +112,20 @@ def over_smoothing(scores: Sequence[ImageScores], pixel_size: float | None = Non
 def inconsistent_samples(scores: Sequence[ImageScores]) -> Diagnosis:
     """Compares the spread of the samples with their error, in size and in place."""
     figure = "samples.png"
-    having = [found for found in scores if found.uncertainty is not None]
+    having = with_uncertainty(scores)
     if not having:
         reason = next(
             (found.no_uncertainty for found in scores if found.no_uncertainty), "there are no samples"
         )
         sentence = f"The samples cannot be compared with each other: {reason}."
         return Diagnosis("Consistency of the samples", "unknown", sentence, figure)
-    values = [found.uncertainty.measures.values() for found in having]
+    values = [uncertainty.measures.values() for _, uncertainty in having]
     medians = {}
     for name in ("spread", "skill", "spread_skill", "spearman"):
         numbers = [value[name] for value in values if isfinite(value[name])]
         medians[name] = float(np.median(numbers)) if numbers else float("nan")
-    share = float(np.median([found.uncertainty.concentration for found in having]))
-    worst = max(having, key=lambda found: (found.uncertainty.measures.spread_skill.spread, -found.index))
+    share = float(np.median([uncertainty.concentration for _, uncertainty in having]))
+    worst, _ = max(having, key=lambda found: (found[1].measures.spread_skill.spread, -found[0].index))
     ratio, rank = medians["spread_skill"], medians["spearman"]
     sizes = (
         "Judging by the standard deviation of the samples, their average should be off by "

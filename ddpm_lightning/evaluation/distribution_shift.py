@@ -8,6 +8,7 @@ kind of structure with the same brightness, noise and spectrum.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -51,10 +52,10 @@ class InputReference(SeenInputs):
             described: Features of each image.
             level: Probability to find any for images of the same kind.
         """
-        tests = {
+        tests: dict[str, Any] = {
             name: stats.ks_2samp([features[name] for features in described], values)
             for name, values in self.features.items()
         }
         corrected = holm([test.pvalue for test in tests.values()])
-        found = [name for name, p in zip(tests, corrected, strict=True) if p < level]
+        found = [name for name, p in zip(tests, corrected, strict=True) if p is not None and p < level]
         return sorted(found, key=lambda name: -tests[name].statistic)

@@ -5,9 +5,10 @@ and ``average`` (the mean of all samples). An image that cannot be read, restore
 with the reason, and the others are still scored.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ __all__ = [
     "granted",
     "score_image",
     "score_images",
+    "with_uncertainty",
 ]
 
 ESTIMATORS = ("raw", "single", "average")
@@ -96,7 +98,7 @@ class Row:
     estimator: str
     values: dict[str, float]
     absent: dict[str, str]
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,22 @@ class ImageScores:
 
     index: int
     rows: list[Row]
-    also: dict[str, list[Row]] = field(default_factory=dict)
-    against_number: dict[int, dict[str, float]] = field(default_factory=dict)
+    also: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    against_number: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
     uncertainty: SampleUncertainty | None = None
     no_uncertainty: str = ""
     spectra: Spectra | None = None
-    input: dict[str, float] = field(default_factory=dict)
+    input: dict[str, float] = dataclasses.field(default_factory=dict)
     out_of_range: float = 0.0
     pixel_size: float | None = None
-    against_realism: dict[float, dict[str, float]] = field(default_factory=dict)
+    against_realism: dict[float, dict[str, float]] = dataclasses.field(default_factory=dict)
     failed: str = ""
     target: str = ""
+
+
+def with_uncertainty(scores: Sequence[ImageScores]) -> list[tuple[ImageScores, SampleUncertainty]]:
+    """Returns the images whose samples could be compared with their error, each with the result."""
+    return [(image, image.uncertainty) for image in scores if image.uncertainty is not None]
 
 
 def score_images(
@@ -282,11 +289,12 @@ def _posterior_mean(restorer: Restorer, restored: Restored) -> np.ndarray:
 
     It is the output of the posterior-mean network where the method has one, else the average of all samples.
     """
-    sampler = getattr(restorer.method, "sampler", None)
+    sampler: Any = getattr(restorer.method, "sampler", None)
     if not hasattr(sampler, "realism"):
         return restored.average
-    # A copy that shares the weights: the model itself stays as it is.
-    sampler, method, at_mean = copy(sampler), copy(restorer.method), copy(restorer)
+    # Copies that share the weights: the model itself stays as it is.
+    sampler, at_mean = copy(sampler), copy(restorer)
+    method: Any = copy(restorer.method)
     sampler.realism, method.sampler, at_mean.method = 0.0, sampler, method
     mean = next(at_mean.samples(restored.pair.low, 1, restored.pair.name))
     return (mean - restored.offset).astype(np.float32)
@@ -294,7 +302,7 @@ def _posterior_mean(restorer: Restorer, restored: Restored) -> np.ndarray:
 
 def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> ImageScores:
     def rows(protocol: str) -> list[Row]:
-        absent = dict.fromkeys(METRICS, reason)
+        absent: dict[str, str] = {metric: reason for metric in METRICS}
         return [Row(image, field, estimator, {}, absent, {"protocol": protocol}) for estimator in ESTIMATORS]
 
     return ImageScores(

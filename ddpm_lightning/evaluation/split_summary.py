@@ -86,8 +86,8 @@ def _gains(rows: Sequence[Row], estimator: str) -> dict[str, Any]:
         ]
         if images:
             fields = fields_of(images, [average[image].field for image in images])
-            values = ([table[image].values[metric] for image in images] for table in (average, single))
-            gains[metric] = asdict(difference(*values, fields))
+            one, other = ([table[image].values[metric] for image in images] for table in (average, single))
+            gains[metric] = asdict(difference(one, other, fields))
     return gains
 
 

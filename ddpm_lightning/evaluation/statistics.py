@@ -21,7 +21,7 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -180,7 +180,7 @@ def difference(first: Sequence[float], second: Sequence[float], fields: Sequence
         middle,
         interval(resampled),
         _two_sided(resampled),
-        float(stats.wilcoxon(of_fields).pvalue) if of_fields.any() else 1.0,
+        _wilcoxon(of_fields),
         _mood(*pairs),
         len(differences),
         len(names),
@@ -193,11 +193,19 @@ def _two_sided(resampled: np.ndarray) -> float:
     return float(min(1.0, 2 * (tail + 1) / (len(resampled) + 1)))
 
 
+def _wilcoxon(differences: np.ndarray) -> float:
+    if not differences.any():
+        return 1.0
+    test: Any = stats.wilcoxon(differences)
+    return float(test.pvalue)
+
+
 def _mood(first: np.ndarray, second: np.ndarray) -> float | None:
     try:
-        return float(stats.median_test(first, second).pvalue)
-    except ValueError:  # all numbers lie on one side of the common median
+        test: Any = stats.median_test(first, second)
+    except ValueError:  # all numbers are on one side of the common median
         return None
+    return float(test.pvalue)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddpm_lightning.evaluation.image_scores import ESTIMATORS, ImageScores, Row
+from ddpm_lightning.evaluation.image_scores import ESTIMATORS, ImageScores, Row, with_uncertainty
 from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of, interval
-from ddpm_lightning.evaluation.uncertainty import EPSILON, SampleUncertainty
+from ddpm_lightning.evaluation.uncertainty import EPSILON
 from ddpm_lightning.metrics.averaging_law import AveragingLaw
 from ddpm_lightning.metrics.calibration import LEVELS
 from ddpm_lightning.metrics.collection import METRICS
@@ -108,12 +108,12 @@ def averaging(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
     The law MSE(K) = a + b / K holds for the means of a and b over the images, in squared units of the target's range;
     K counts samples, or pairs of antithetic noise.
     """
-    having = [found for found in scores if found.uncertainty is not None]
-    if not having:
+    pairs = with_uncertainty(scores)
+    if not pairs:
         return None
-    spreads = [found.uncertainty for found in having]
-    laws, together = [spread.measures.law for spread in spreads], spreads[0].together
-    samples = min(len(spread.error) for spread in spreads)
+    having, uncertainties = [image for image, _ in pairs], [uncertainty for _, uncertainty in pairs]
+    laws, together = [found.measures.law for found in uncertainties], uncertainties[0].together
+    samples = min(len(found.error) for found in uncertainties)
     law = AveragingLaw(float(np.mean([law.a for law in laws])), float(np.mean([law.b for law in laws])))
     number = samples // together
     numbers = sorted(set.intersection(*(set(found.against_number) for found in having)))
@@ -149,7 +149,9 @@ def averaging(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
         "tolerance_db": TOLERANCE,
         "samples_needed": int(needed) * together if isfinite(needed) else None,
         "suffices": law.suffices(number, TOLERANCE),
-        "mse": {n: float(np.mean([spread.error[n] for spread in spreads])) for n in range(1, samples + 1)},
+        "mse": {
+            n: float(np.mean([found.error[n] for found in uncertainties])) for n in range(1, samples + 1)
+        },
         "metrics": against,
     }
 
@@ -171,18 +173,20 @@ def _decibel(error: float) -> float | None:
 
 def calibration(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
     """Returns how good the spread of the samples is: numbers with intervals, and curves averaged over the images."""
-    having = [found for found in scores if found.uncertainty is not None]
+    having = with_uncertainty(scores)
     if not having:
         return None
-    measures = [found.uncertainty.measures for found in having]
+    measures = [found.measures for _, found in having]
     single = [measure.values() for measure in measures]
     numbers = {}
     for name in single[0]:
         if name.startswith("law_"):
             continue
-        pairs = [(found.rows[0], value[name]) for found, value in zip(having, single, strict=True)]
+        pairs = [(image.rows[0], value[name]) for (image, _), value in zip(having, single, strict=True)]
         pairs = [(row, value) for row, value in pairs if isfinite(value)]
-        numbers[name] = _described(*map(list, zip(*pairs, strict=True))) if pairs else None
+        numbers[name] = (
+            _described([row for row, _ in pairs], [value for _, value in pairs]) if pairs else None
+        )
 
     def mean(curves: list[torch.Tensor]) -> list[float]:
         return torch.stack(curves).nanmean(dim=0).tolist()
@@ -197,7 +201,7 @@ def calibration(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
         "level": measures[0].level,
         "numbers": numbers,
         "spearman_between_images": between,
-        "concentration": float(np.median([found.uncertainty.concentration for found in having])),
+        "concentration": float(np.median([found.concentration for _, found in having])),
         "curves": {
             "levels": list(LEVELS),
             "coverage": mean([measure.coverage for measure in measures]),
@@ -211,19 +215,17 @@ def calibration(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
     }
 
 
-def _uncertainties(scores: Sequence[ImageScores]) -> list[SampleUncertainty]:
-    return [found.uncertainty for found in scores if found.uncertainty is not None]
-
-
 def conformal_of(scores: Sequence[ImageScores], level: float) -> Conformal:
     """Returns the factor that gives intervals of a stated coverage, from the images of a calibration split.
 
     Raises:
         ValueError: If there are too few images.
     """
-    return calibrate([spread.scores for spread in _uncertainties(scores)], level=level, epsilon=EPSILON)
+    return calibrate([found.scores for _, found in with_uncertainty(scores)], level=level, epsilon=EPSILON)
 
 
 def conformal_coverage(scores: Sequence[ImageScores], conformal: Conformal) -> list[float]:
     """Returns the coverage of conformal intervals in each image."""
-    return [(spread.scores <= conformal.factor).double().mean().item() for spread in _uncertainties(scores)]
+    return [
+        (found.scores <= conformal.factor).double().mean().item() for _, found in with_uncertainty(scores)
+    ]

@@ -185,7 +185,7 @@ def traced(restoration: RestorationModule, example: Tensor) -> Any:
     with warnings.catch_warnings():
         # Sizes are compared, and the keys of the noise made, while the trace is taken. Both are meant to stay as they
         # are then: all images that the file takes are divisible by `multiple`, and have the same noise.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"ddpm_lightning\.")
+        warnings.filterwarnings("ignore", module=r"ddpm_lightning\.")
         return torch.jit.trace(restoration.eval(), example, check_trace=False)
 
 

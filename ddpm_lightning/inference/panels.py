@@ -115,6 +115,7 @@ def _scale_bar(axis: Axes, pixel_size: float) -> None:
     wanted = width * pixel_size / 4
     power = 10 ** np.floor(np.log10(wanted))
     length = power * max(step for step in (1, 2, 5) if step * power <= wanted * (1 + 1e-9))
+    thickness: Any = height / 50  # any number, although matplotlib's default is a whole one
     label = f"{length:g} µm" if length >= 1 else f"{length * 1000:g} nm"
     bar = AnchoredSizeBar(
         axis.transData,
@@ -126,7 +127,7 @@ def _scale_bar(axis: Axes, pixel_size: float) -> None:
         sep=3,
         label_top=True,
         color="white",
-        size_vertical=height / 50,
+        size_vertical=thickness,
         fontproperties=FontProperties(size=9, weight="bold"),
     )
     bar.patch.set(facecolor="black", edgecolor="none", alpha=0.7)

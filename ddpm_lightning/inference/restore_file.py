@@ -76,10 +76,8 @@ def restore_file(
             notes.add(plane)
             on_plane(plane)
         if len(notes.blank) == len(stack):
-            found = (
-                "in every plane" if len(stack) > 1 else f": every pixel is {plane.restored.mean.flat[0]:g}"
-            )
-            raise UserError(source.path, f"is constant {found}".replace(" :", ":"), remedy="leave it out")
+            where = " in every plane" if len(stack) > 1 else f": every pixel is {notes.constant:g}"
+            raise UserError(source.path, f"is constant{where}", remedy="leave it out")
     return {
         **_about(source, info, outputs, settings),
         **_outcome(restorer, stack, outputs, notes),

@@ -57,11 +57,13 @@ class PlaneNotes:
 
     Attributes:
         blank: Names of planes that are constant.
+        constant: Intensity of the last constant plane.
         features: Features of the planes that are compared with the training images.
         replaced: Number of hot and dead pixels that were replaced.
     """
 
     blank: list[str] = field(default_factory=list)
+    constant: float = 0.0
     features: list[dict[str, float]] = field(default_factory=list)
     replaced: int = 0
 
@@ -70,6 +72,7 @@ class PlaneNotes:
         self.replaced += plane.restored.replaced
         if plane.blank:
             self.blank.append(plane.name or str(plane.number))
+            self.constant = float(plane.restored.mean.flat[0])
         if plane.features is not None:
             self.features.append(plane.features)
 

@@ -89,16 +89,12 @@ def _larger(comparison: Comparison, pairing: Pairing) -> str:
 
 
 def _amount(comparison: Comparison, pairing: Pairing) -> str:
-    """Returns the mean difference, and says so where the medians of the table lie the other way round."""
-    first, second = (
-        comparison.estimates[name, pairing.metric].median for name in (pairing.first, pairing.second)
-    )
-    alike = (first - second) * pairing.difference.mean > 0
-    low, high = sorted(abs(end) for end in pairing.difference.interval)
+    """Returns the size of a significant mean difference, and says so where the medians differ the other way round."""
+    first, second = (comparison.estimates[name, pairing.metric] for name in (pairing.first, pairing.second))
+    alike = first and second and (first.median - second.median) * pairing.difference.mean > 0
     amount = f"{abs(pairing.difference.mean):.3g} {UNITS.get(pairing.metric, '')}".strip()
-    return f"{amount} [{low:.3g}, {high:.3g}] (p = {pairing.p:.2g})" + (
-        "" if alike else ", though not in the median"
-    )
+    ends = ", ".join(f"{end:.3g}" for end in sorted(map(abs, pairing.difference.interval or ())))
+    return f"{amount} [{ends}] (p = {pairing.p:.2g})" + ("" if alike else ", though not in the median")
 
 
 def _not_significant(pairing: Pairing) -> str:

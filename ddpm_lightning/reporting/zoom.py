@@ -55,15 +55,17 @@ def zoom_in(
         pixel_size: Size of a pixel in µm.
     """
     local = uniform_filter(std.astype(np.float64), WINDOW, mode="nearest")
-    centre = np.unravel_index(local.argmax(), local.shape)
-    corner = tuple(
-        int(np.clip(c - ZOOM // 2, 0, max(s - ZOOM, 0))) for c, s in zip(centre, std.shape, strict=True)
+    center = np.unravel_index(local.argmax(), local.shape)
+    top, left = (
+        int(np.clip(c - ZOOM // 2, 0, max(s - ZOOM, 0))) for c, s in zip(center, std.shape, strict=True)
     )
-    part = np.s_[corner[0] : corner[0] + ZOOM, corner[1] : corner[1] + ZOOM]
+    part = np.s_[top : top + ZOOM, left : left + ZOOM]
     named = {"low": low, **{f"sample {k + 1}": sample for k, sample in enumerate(samples)}}
     named |= {"average": average, "target": target, "error": np.abs(average - target), "std": std}
     spread = float(local.max()) / max(float(np.ptp(target)), 1e-12)
-    return Zoom(image, spread, corner, {name: version[part] for name, version in named.items()}, pixel_size)
+    return Zoom(
+        image, spread, (top, left), {name: version[part] for name, version in named.items()}, pixel_size
+    )
 
 
 def plot_zoom(zoom: Zoom, path: Path) -> None:

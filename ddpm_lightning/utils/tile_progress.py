@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import Self, TypeVar
 
 import torch
@@ -39,7 +40,7 @@ class Meter(Progress):
         doing: str = "restoring",
         every: float = EVERY,
     ) -> None:
-        self._counters, self._rank, self._doing = counters, rank, doing
+        self._total, self._counters, self._rank, self._doing = total, counters, rank, doing
         self._done = self._expected = 0
         super().__init__(
             TextColumn("{task.description}", markup=False),
@@ -58,14 +59,19 @@ class Meter(Progress):
             self._lines.__enter__()
         return super().__enter__()
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        super().__exit__(exc_type, exc_val, exc_tb)
         if self._lines is not None:
             self._lines.__exit__()
 
     def _line(self) -> str:
-        task = self.tasks[0]
-        return f"{task.description}: {so_far(int(self._counters.sum()), task.total, time.monotonic() - self._began)}"
+        done = so_far(int(self._counters.sum()), self._total, time.monotonic() - self._began)
+        return f"{self.tasks[0].description}: {done}"
 
     def name(self, name: str) -> None:
         """Shows which file is at work."""
