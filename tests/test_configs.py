@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.main import VERBS
+from ddpm_lightning.cli.tree import choices
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.diffusion.samplers import Sampler
 from ddpm_lightning.models.build import build_method
@@ -36,10 +37,6 @@ COVERED = {
     "benchmark",
     "report",
 }
-
-
-def choices(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "default")
 
 
 def composed(*overrides: str, verb: str = "train", folder: str = "somewhere") -> dict:

@@ -74,7 +74,7 @@ def verb_help(verb: str) -> str:
 def _choices(verb: str) -> list[str]:
     lines = []
     for group, (default, said) in groups_of(verb).items():
-        title = f"{group}=NAME" + (f": {said.split(': conf/')[0]}" if said else "")
+        title = f"{group}=NAME" + (f": {said}" if said else "")
         title += f" (by default {default})" if default not in ("", "null") else ""
         lines += ["", title, "", *_table({name: summary(group, name) for name in choices(group)})]
     return lines

@@ -15,6 +15,7 @@ exit code is then 3, as it is if the audit finds errors.
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.tree import choices
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.datasets.prepare import Prepared, PrepareSettings, prepare
 from ddpm_lightning.metrics.backbone import fetch_backbone
@@ -42,11 +43,10 @@ def run(config: DictConfig) -> int:
         return 0
     settings = PrepareSettings.of({name: values[name] for name in PrepareSettings.model_fields})
     if "data" not in values:
-        names = sorted(path.stem for path in (compose.config_folder() / "data").glob("*.yaml"))
         raise UserError(
             "data",
             "is not given",
-            allowed=", ".join(name for name in names if name != "default"),
+            allowed=", ".join(choices("data")),
             remedy="add data=NAME; or run `ddpm-lightning prepare lpips`",
         )
     data: PairDataModule = build(values["data"], ("data",), OWN, "data")

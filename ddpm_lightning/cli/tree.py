@@ -19,12 +19,13 @@ def config_folder() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """Returns the names of the files of a group, without the settings that its files share."""
-    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml") if path.stem != "default")
+    """Returns the choices of a group: its files, without those that only hold shared settings (default, _PART)."""
+    names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+    return [name for name in names if name != "default" and not name.startswith("_")]
 
 
 def groups_of(verb: str) -> dict[str, tuple[str, str]]:
-    """Returns the groups that a verb chooses from, and those below them: the default choice, and a comment."""
+    """Returns the groups that a verb chooses from, and those below them: the default choice, and a description."""
     text = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
     found: dict[str, tuple[str, str]] = {}
     for name, choice, said in re.findall(
@@ -33,10 +34,21 @@ def groups_of(verb: str) -> dict[str, tuple[str, str]]:
         if not choice and (config_folder() / f"{name}.yaml").is_file() and name != "common":
             found |= groups_of(name)
         elif choice and (config_folder() / name).is_dir():
-            found[name] = (choice, said)
+            found[name] = (choice, said.partition(": conf/")[0])
             inner = sorted(path.name for path in (config_folder() / name).iterdir() if path.is_dir())
-            found |= {f"{name}/{folder}": ("", "") for folder in inner if choices(f"{name}/{folder}")}
+            found |= {
+                group: ("", _description(name, group))
+                for group in (f"{name}/{folder}" for folder in inner)
+                if choices(group)
+            }
     return found
+
+
+def _description(outer: str, group: str) -> str:
+    """Returns what the files of the group above say of a group: the comment that names its folder."""
+    texts = (path.read_text(encoding="utf-8") for path in sorted((config_folder() / outer).glob("*.yaml")))
+    found = (re.search(rf"# (.+): conf/{group}/$", text, re.MULTILINE) for text in texts)
+    return next((match.group(1) for match in found if match), "")
 
 
 def summary(group: str, name: str) -> str:
