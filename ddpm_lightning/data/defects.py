@@ -1,20 +1,25 @@
-r"""Defective pixels: hot and dead ones, short clusters and tracks of cosmic rays, dead or stuck rows and columns.
+r"""Defective pixels: hot and dead ones, small clusters, tracks of cosmic rays, dead or stuck rows and columns.
 
-A defect differs from structure by its shape, and from noise by its strength; both are required.
+A defect differs from structure in shape and from noise in strength. Both are required.
 
-Strength: a pixel deviates from the median of the 5 x 5 pixels around it by more than noise can explain. The noise is
-that of the pixels of like brightness in the same image: the tail of their deviations, seen between its 98th and its
-99.5th percentile, is continued as an exponential to a probability of :data:`CHANCE`. For Gaussian noise this is 7.5
-standard deviations; longer tails, the photon noise of bright places and the residuals of structure raise it. The limit
-is at least :data:`QUANTA` steps of the grey scale, so that single photons are never taken for defects. Where isolated
-pixels are more numerous below the limit than above it, they are a tail of noise as well, and the limit is doubled.
+Strength: the pixel deviates from the median of the 5 x 5 pixels around it by more than noise can explain. The noise is
+estimated from the pixels of similar brightness in the same image: the tail of their deviations between the 98th and
+the 99.5th percentile is extrapolated as an exponential to a probability of :data:`CHANCE`. For Gaussian noise this
+gives 7.5 standard deviations; heavier tails, the photon noise of bright regions and residual structure raise the limit.
+It is at least :data:`QUANTA` grey levels, so that single photons are never taken for defects. If more isolated pixels
+are just below the limit than above it, they are a tail of the noise as well, and the limit is doubled. In a plane that
+is constant except for one pixel, that pixel may be a single photon: it is kept.
 
-Shape: optics blur a point of light over its neighbours, a defect is confined to its pixel. The neighbours of a point
-source with a standard deviation of 0.6 pixels have on average 0.16 of its height above the background (0.25 for 0.7
-pixels, 0.5 for 1 pixel), and those of the end of a sharp line have 1/8. Below :data:`SHARE` a pixel is isolated. Groups
-of up to three pixels, and thin bright tracks of up to :data:`TRACK` pixels, are held to the same.
+Shape: optics blur a point of light over its neighbours, but a defect is confined to its pixel. The neighbours of a
+point source with a standard deviation of 0.6 pixels have on average 0.16 of its height above the background (0.25 for
+0.7 pixels, 0.5 for 1 pixel), and those of the end of a sharp line have 1/8. A pixel whose neighbours have less than
+:data:`SHARE` is isolated. The same holds for groups of up to three pixels and for thin bright tracks of up to
+:data:`TRACK` pixels. A point source of 0.6 pixels that is centred between four pixels appears as a square whose
+neighbours have 0.04, so a square is a defect only below :data:`SQUARE_SHARE`.
 
-Rows and columns are defective where they deviate as a whole from the rows or columns beside them.
+A row or column is defective if it deviates as a whole from those beside it. It is also defective from the border of the
+image on, over at least :data:`STUCK` pixels, if it has one value there that is outside the range of those beside it.
+Constant lines that do not reach the border may be drawn, such as scale bars: they are kept.
 """
 
 from dataclasses import dataclass
@@ -24,26 +29,31 @@ import numpy as np
 
 __all__ = ["Repairs", "find_defects", "repaired", "repairs_of"]
 
-#: Percentiles between which the tail of the noise is seen, and the probability to which it is continued.
+#: Percentiles between which the tail of the noise is measured, and the probability to which it is extrapolated.
 TAIL, CHANCE = (98.0, 99.5), 1e-8
-#: Least deviation of a defect, in steps of the grey scale of the image.
+#: Minimum deviation of a defect, in grey levels of the image.
 QUANTA = 16
 #: Mean deviation of the pixels around a defect from the background, as a fraction of its own.
 SHARE = 0.1
-#: Most pixels of a group of any shape, and most length of a thin track.
+#: The same for squares of 2 x 2 pixels.
+SQUARE_SHARE = 0.03
+#: Maximum number of pixels of a group of any shape, and maximum length of a thin track.
 GROUP, TRACK = 3, 12
-#: Maximum fraction of defective pixels; more of them are a kind of noise.
+#: Minimum length of a constant part of a row or column, and maximum fraction of such rows or columns.
+STUCK, MOST_STUCK = 24, 0.02
+#: Maximum fraction of defective pixels; if there are more, they are a kind of noise.
 MOST = 0.005
-#: A defect that is no brighter than so many pixels of one grey level within this distance, which drop off nearly as
-#: steeply, is a part of writing; so many grey levels are looked at.
+#: Text in an image: an isolated pixel belongs to it if at least WRITING pixels within a distance of NEAR have one grey
+#: level that is at least as bright, and stand out nearly as sharply (DROP). This number of grey levels is examined.
 WRITING, NEAR, DROP, LEVELS = 8, 24, 0.8, 8
-#: A row deviates by so many times what nine in ten rows do, and by so many standard deviations unless it is constant.
+#: Deviation of a defective row: relative to the 90th percentile over the rows, and, unless the row is constant, in
+#: standard deviations of the noise.
 LINE, LINE_PIXELS = 4.0, 2.0
-#: Pixels of which the deviations are taken, and fewest pixels of like brightness.
+#: Number of pixels from which the noise is estimated, and minimum number of pixels of similar brightness.
 SAMPLES, LEAST = 2**17, 2**13
-#: Smaller images tell nothing of their noise.
+#: The noise of smaller images cannot be estimated.
 SMALLEST = 16
-#: One defect may hide another; so often the search is repeated at most.
+#: One defect may hide another: the search is repeated up to this number of times.
 PASSES = 5
 SQUARE = np.ones((3, 3), bool)
 AROUND = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -114,39 +124,42 @@ def repairs_of(image: np.ndarray) -> Repairs | None:
 
 
 def find_defects(image: np.ndarray) -> np.ndarray:
-    """Returns the defective pixels of an image with shape (H, W), as one search finds them."""
+    """Returns the defective pixels of an image with shape (H, W) that a single search finds."""
     if min(image.shape) < SMALLEST:
         return np.zeros(image.shape, bool)
     x = (image - np.float64(image.min())).astype(np.float32)
+    # An odd step visits all columns.
+    chosen = np.s_[:: max(1, x.size // SAMPLES) | 1]
+    values = np.unique(x.ravel()[chosen])
+    least = max(QUANTA * np.diff(values).min() if len(values) > 1 else 0.0, 1e-30)
+    found = _stuck(x, least) | _stuck(x.T, least).T
+    if found.any():
+        x = _filled(x, found)
     columns = _median5(x, 0)
     lines = _lines(x, columns) | _lines(x.T, _median5(x, 1).T).T
     if lines.any():
         x = _filled(x, lines)
         columns = _median5(x, 0)
+        found |= lines
     background = _median5(columns, 1)
     height = x - background
-    # An odd step visits all columns.
-    chosen = np.s_[:: max(1, x.size // SAMPLES) | 1]
     levels, deviations = background.ravel()[chosen], height.ravel()[chosen]
-    values = np.unique(x.ravel()[chosen])
-    quantum = np.diff(values).min() if len(values) > 1 else 0.0
-    found = lines
     for sign in (1, -1):
-        limits = np.maximum(_limits(sign * deviations, levels, background), max(QUANTA * quantum, 1e-30))
+        limits = np.maximum(_limits(sign * deviations, levels, background), least)
         found = found | _points(sign * x, sign * height, limits, TRACK if sign > 0 else GROUP)
     return found
 
 
 def _points(x: np.ndarray, height: np.ndarray, limits: np.ndarray, track: int) -> np.ndarray:
-    """Returns the pixels that are too bright; all arrays have the shape (H, W).
+    """Returns the pixels that are too bright; all arrays have shape (H, W).
 
     Args:
         x: The image.
-        height: The same above its background.
+        height: Its height above the background.
         limits: Heights that noise does not reach.
-        track: Most length of a thin track; cosmic rays leave bright ones alone.
+        track: Maximum length of a thin track; cosmic rays leave only bright ones.
     """
-    # Half of the limit is looked at as well, for what is not quite a defect.
+    # Pixels from half of the limit on are counted, to see whether defects are the tail of something more frequent.
     found = _isolated(x, height, height > limits / 2, track)
     ratios = height[found] / limits[found]
     factor = 1.0
@@ -189,12 +202,13 @@ def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray, track: int)
         beside, outside = np.abs(padded[at] - levels), ~taken[at]
         total, ring, pixels = total + beside, ring + beside * outside, pixels + outside
     found[places] = total < 8 * SHARE * values
-    sharp = np.bincount(of, ring, count + 1) < SHARE * means * np.bincount(of, pixels, count + 1)
+    around = np.bincount(of, ring, count + 1) / np.maximum(means * np.bincount(of, pixels, count + 1), 1e-30)
     boxes = ndimage.find_objects(labels)
     lengths = np.array([0] + [max(side.stop - side.start for side in box) for box in boxes])
     thin = (lengths > GROUP) & (lengths <= track) & (sizes <= 1.5 * lengths)
-    group = sharp & ((sizes > 1) & (sizes <= GROUP) | thin)
-    # Of what the border cuts, only a part is seen.
+    square = (sizes == 4) & (lengths == 2)
+    group = (around < SHARE) & ((sizes > 1) & (sizes <= GROUP) | thin) | (around < SQUARE_SHARE) & square
+    # Of a group at the border, only a part may be visible.
     group[np.concatenate([labels[[0, -1]].ravel(), labels[:, [0, -1]].ravel()])] = False
     found[places] |= group[of]
     _keep_writing(x, height, found)
@@ -202,12 +216,12 @@ def _isolated(x: np.ndarray, height: np.ndarray, strong: np.ndarray, track: int)
 
 
 def _keep_writing(x: np.ndarray, height: np.ndarray, found: np.ndarray) -> None:
-    """Excludes parts of text: the dot of a letter is as isolated as a hot pixel, but no brighter than the letters."""
+    """Excludes parts of text: a full stop is as isolated as a hot pixel, but no brighter than the letters."""
     if not found.any():
         return
     from scipy import ndimage  # imported here because it is slow to load
 
-    # Writing drops to the background within a pixel, as structure of that brightness does not, and has one grey level.
+    # Text falls to the background within one pixel, unlike structure of that brightness, and has one grey level.
     steep = ~found & (x - ndimage.minimum_filter(x, 3) > DROP * height[found].min())
     levels, counts = np.unique(x[steep], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:LEVELS]
@@ -219,8 +233,31 @@ def _keep_writing(x: np.ndarray, height: np.ndarray, found: np.ndarray) -> None:
             found[own & (near > WRITING - 0.5)] = False
 
 
+def _stuck(x: np.ndarray, least: float) -> np.ndarray:
+    """Returns the pixels of rows that have one wrong value from the left or right border on.
+
+    Args:
+        x: Image with shape (H, W).
+        least: Least difference to the rows beside them.
+    """
+    found = np.zeros(x.shape, bool)
+    for side in (np.s_[:, :], np.s_[:, ::-1]):
+        view, marked = x[side], found[side]
+        constant = (view[:, :STUCK] == view[:, :1]).all(axis=1)
+        # Wider areas, and those at the border of the image, may be padding.
+        alone = constant[1:-1] & ~constant[:-2] & ~constant[2:]
+        for row in 1 + np.flatnonzero(alone):
+            value = view[row, 0]
+            end = int(np.argmax(np.append(view[row] != value, True)))
+            beside = view[[row - 1, row + 1], :end]
+            outside = value < beside.min() or value > beside.max()
+            marked[row, :end] |= outside and abs(np.median(beside) - value) >= least
+    few = found.any(axis=1).sum() <= MOST_STUCK * len(x)
+    return found if few else np.zeros_like(found)
+
+
 def _lines(x: np.ndarray, smooth: np.ndarray) -> np.ndarray:
-    """Returns the pixels of rows that are dead or stuck as a whole.
+    """Returns the pixels of rows that are entirely dead or stuck.
 
     Args:
         x: Image with shape (H, W).
@@ -248,7 +285,7 @@ def _lines(x: np.ndarray, smooth: np.ndarray) -> np.ndarray:
 
 
 def _median5(x: np.ndarray, axis: int) -> np.ndarray:
-    """Returns the running median of five along an axis; exchanges of whole arrays are faster than a rank filter."""
+    """Returns the running median of five along an axis; minima and maxima of arrays are faster than a rank filter."""
     wide = np.pad(x, [(2, 2) if each == axis else (0, 0) for each in (0, 1)], mode="reflect")
     size = x.shape[axis]
     a, b, c, d, e = (wide[k : k + size] if axis == 0 else wide[:, k : k + size] for k in range(5))

@@ -84,6 +84,24 @@ def test_dead_pixels_are_replaced(clean):
 
 @pytest.mark.parametrize("value", [0, 3000, 65535])
 @pytest.mark.parametrize(
+    "part", [np.s_[:24, 77], np.s_[100:, 77], np.s_[:200, 9], np.s_[50, 220:], np.s_[50, :99]]
+)
+def test_lines_that_are_stuck_up_to_the_border_are_replaced(clean, part, value):
+    image = clean.copy()
+    image[part] = value
+    assert np.array_equal(replaced_places(image), image != clean)
+
+
+def test_drawn_lines_and_padding_are_kept(clean):
+    bar, wedge = clean.copy(), clean.copy()
+    bar[220, 150:200] = 65535
+    for row in range(6):
+        wedge[row, : 150 - 25 * row] = 0
+    assert repaired(bar)[0] is bar and repaired(wedge)[0] is wedge
+
+
+@pytest.mark.parametrize("value", [0, 3000, 65535])
+@pytest.mark.parametrize(
     "line", [np.s_[0], np.s_[100], np.s_[-1], np.s_[:, 77], np.s_[60:62], np.s_[:, 90:92]]
 )
 def test_dead_and_stuck_rows_and_columns_are_replaced(clean, line, value):
@@ -105,6 +123,7 @@ def test_a_dead_row_and_column_with_hot_pixels(clean):
         [(0, 0), (1, 1)],
         [(0, 0), (0, 1), (1, 0)],
         [(0, 0), (0, 1), (0, 2)],
+        [(0, 0), (0, 1), (1, 0), (1, 1)],
         [(k, k // 2) for k in range(7)],
         [(0, k) for k in range(9)],
     ],
@@ -123,6 +142,17 @@ def test_clusters_and_tracks_are_replaced(clean, shape, equal):
 @pytest.mark.parametrize("background", [0.02, 5, 100])
 def test_point_sources_are_kept(sigma, peak, background):
     image = spots(np.random.default_rng(4), sigma, peak, background)
+    assert repaired(image)[1] == 0
+
+
+@pytest.mark.parametrize("sigma", [0.6, 0.7, 0.8])
+@pytest.mark.parametrize("background", [0.02, 5, 100])
+def test_point_sources_between_four_pixels_are_kept(sigma, background):
+    places, around = np.zeros((SIDE, SIDE)), np.arange(-4, 4) + 0.5
+    light = 30000 * np.exp(-(around[:, None] ** 2 + around**2) / (2 * sigma**2))
+    for top, left in np.ndindex(10, 10):
+        places[20 + 20 * top : 28 + 20 * top, 20 + 20 * left : 28 + 20 * left] = light
+    image = np.random.default_rng(8).poisson(background + places).astype(np.uint16)
     assert repaired(image)[1] == 0
 
 
@@ -164,6 +194,7 @@ def other_images():
         "flickering rows": rng.poisson(edges * rng.normal(1, 0.1, (SIDE, 1)).clip(0.5)),
         "padding": np.pad(rng.poisson(100, (SIDE - 6, SIDE - 6)), 3),
         "constant": np.full(shape, 7),
+        "one photon": np.where(np.arange(SIDE**2).reshape(shape) == 30000, 4000, 0),
         "small": rng.poisson(50, (16, 16)),
         "tiny": rng.poisson(50, (5, 9)),
     }
