@@ -15,11 +15,12 @@ from math import prod
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tifffile import TiffFile
+from tifffile import PHOTOMETRIC, TiffFile
 
 from ddpm_lightning.io.grids import Place, complete_part
 from ddpm_lightning.io.notes import Note, counted
 from ddpm_lightning.io.ome_edit import drop_children, drop_other_images, renumber
+from ddpm_lightning.io.tiff_layout import is_thumbnail
 from ddpm_lightning.utils.errors import UserError, printable
 
 __all__ = ["own_xml"]
@@ -75,7 +76,12 @@ def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Not
             raise ValueError(f"it is in the file {companion.get('MetadataFile', '')!r}, which is missing")
         images = list(_images(root, path, len(tif.pages), notes))
         sound = [one for one in images if any(page < pages for page in one.own.values())]
-        fitting = [one for one in sound if _size(one.pixels) == tif.pages.first.shaped[2:4]]
+        size = tif.pages.first.shaped[2:4]
+        if full := _behind_thumbnail(tif, sound):
+            size = _size(full.pixels)
+            text = f"the first image, {sound[0].image.get('Name') or sound[0].image.get('ID')}, is ignored as a colour"
+            notes.append(Note("left_aside", 1, f"{printable(text)} thumbnail of the image {size}"))
+        fitting = [one for one in sound if _size(one.pixels) == size]
         if not fitting:
             named = any(one.own for one in images)
             raise ValueError(
@@ -84,11 +90,12 @@ def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Not
     except (ElementTree.ParseError, ValueError, KeyError, TypeError) as error:
         text = f"the OME-XML cannot be used ({printable(str(error))}): axes, channel names and pixel size are unknown"
         return "", [Note("guessed", 1, text)]
-    chosen, others = fitting[0], fitting[1:]
+    chosen = fitting[0]
+    others = [one for one in sound[1 if full else 0 :] if one is not chosen]
     kept, missing = _kept(chosen, path, pages)
     whole = tuple(map(len, kept)) == chosen.sizes
     named = {(link.text or "").strip() for link in root.iterfind(".//{*}TiffData/{*}UUID")}
-    if whole and companion is None and named <= {root.get("UUID")}:
+    if whole and not full and companion is None and named <= {root.get("UUID")}:
         return None, notes
     if not whole and root.find(f".//*[@Namespace='{MODULO}']") is not None:
         raise UserError(
@@ -99,12 +106,22 @@ def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Not
         )
     if others:
         count = sum(len(one.own) for one in others)
-        text = f"only the first of {len(fitting)} images is used; planes of the others are ignored: {count}"
+        text = f"only one of {len(others) + 1} images is used; planes of the others are ignored: {count}"
         notes.append(Note("left_aside", count, text))
     dropped = sum(page < pages for page in chosen.own.values()) - prod(map(len, kept))
     if missing or dropped:
         notes.append(_missing_note(chosen, kept, missing, dropped))
     return _edited(root, chosen, kept), notes
+
+
+def _behind_thumbnail(tif: TiffFile, images: list[_Image]) -> _Image | None:
+    """Returns the largest grey image if the first one is a small copy of it in colour; else ``None``."""
+    if len(images) < 2:
+        return None
+    first, *others = (tif.pages[min(one.own.values())].aspage() for one in images)
+    largest = max(others, key=lambda page: page.imagelength * page.imagewidth)
+    colour = first.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
+    return images[1 + others.index(largest)] if colour and is_thumbnail(first, largest) else None
 
 
 def _companion(reference: Element, path: Path) -> Element | None:

@@ -12,7 +12,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 from ddpm_lightning.io import scanimage
 from ddpm_lightning.io.notes import Note, counted
 
-__all__ = ["first_byte", "main_series", "next_page", "pages_of", "run_of_planes"]
+__all__ = ["first_byte", "is_thumbnail", "main_series", "next_page", "pages_of", "run_of_planes"]
 
 #: Axes whose meaning the file does not state.
 UNKNOWN = "IQ"
@@ -139,7 +139,7 @@ def _full_size(series: list[TiffPageSeries], notes: list[Note]) -> TiffPageSerie
             continue
         seen.add(sort)
         larger = prod(other.keyframe.shape) > prod(first.keyframe.shape)
-        if planes[sort] >= len(first) and _is_thumbnail(first.keyframe, other.keyframe):
+        if planes[sort] >= len(first) and is_thumbnail(first.keyframe, other.keyframe):
             what = f"a thumbnail of the image {other.shape}"
         elif planes[sort] > 1 and larger and len(first) == 1:
             what = f"a preview of the {planes[sort]} larger pages"
@@ -160,7 +160,8 @@ def _is_grey(page: TiffPage) -> bool:
     return page.dtype is not None and page.photometric in GREY
 
 
-def _is_thumbnail(page: TiffPage, of: TiffPage) -> bool:
+def is_thumbnail(page: TiffPage, of: TiffPage) -> bool:
+    """Says whether a page is a reduced copy of a grey page, as far as its size tells."""
     height, width = page.imagelength, page.imagewidth
     if not _is_grey(of) or not min(height, width) or max(height, width) > THUMBNAIL:
         return False

@@ -117,7 +117,10 @@ def _grey_dtype(series: TiffPageSeries, path: Path) -> np.dtype:
     to_grey = "convert it to grey (ImageJ: Image > Type > 8-bit)"
     if _photometric(page) not in GREY:
         found = f"a colour image ({PHOTOMETRIC(page.photometric).name}, axes {series.axes})"
-        raise UserError(path, found, allowed, f"{to_grey} or split it (Image > Color > Split Channels)")
+        remedy = f"{to_grey} or split it (Image > Color > Split Channels)"
+        if len(page.parent.series) > 1:
+            remedy += "; if another image of this file is meant, save that as a file of its own"
+        raise UserError(path, found, allowed, remedy)
     if _photometric(page) == PHOTOMETRIC.PALETTE and not (page.is_imagej or _is_ramp(page.colormap)):
         raise UserError(path, "an indexed colour image", allowed, to_grey)
     if page.dtype is None or page.dtype.kind not in "uif":

@@ -198,6 +198,37 @@ def test_a_thumbnail_before_the_image(tmp_path, flag, metadata, small):
     assert str(small.shape) in notes[-1].text
 
 
+def write_ome(path, *images):
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for pixels in images:
+            axes = "CYX"[-pixels.ndim :] if pixels.shape[-1] > 4 else "YXS"
+            photometric = "rgb" if axes == "YXS" else "minisblack"
+            tif.write(
+                pixels,
+                photometric=photometric,
+                metadata={"axes": axes, "PhysicalSizeX": 0.1, "PhysicalSizeY": 0.1},
+            )
+
+
+def test_a_colour_thumbnail_before_the_image_of_an_ome_tiff(tmp_path):
+    pixels, path = random(3, 80, 72), tmp_path / "a.ome.tif"
+    write_ome(path, random(10, 9, 3, dtype="uint8"), random(20, 90), pixels, pixels)
+    planes, stack, (series,) = copied(path)
+    np.testing.assert_array_equal(planes, pixels)
+    info, counts = stack.info, [(note.kind, note.count) for note in stack.notes]
+    assert (info.axes, info.kind, info.pixel_size, series.kind) == ("CYX", "ome", (0.1, 0.1), "ome")
+    assert counts == [("left_aside", 1), ("left_aside", 4)]  # the thumbnail; planes of the other images
+
+
+@pytest.mark.parametrize("first", [(80, 72, 3), (40, 72, 3), (60, 54, 3)])
+def test_another_colour_image_is_refused(tmp_path, first):
+    path = tmp_path / "a.ome.tif"
+    write_ome(path, random(*first, dtype="uint8"), random(80, 72))
+    with pytest.raises(UserError) as refused:
+        read(path)
+    assert refused.value.subject == path and "file of its own" in refused.value.remedy
+
+
 def test_of_a_pyramid_that_rises_the_last_level_is_taken(tmp_path):
     image = np.random.default_rng(0).integers(0, 4000, (3, 64, 80)).astype("uint16")
     path = tmp_path / "a.tif"
