@@ -21,8 +21,10 @@ def functions():
         if inspect.isfunction(value):
             yield name, value
         elif inspect.isclass(value) and value is not dl.Method and not issubclass(value, Exception):
+            others = [base for base in value.__mro__ if not base.__module__.startswith("ddpm_lightning")]
             for member, function in inspect.getmembers(value, inspect.isroutine):
-                if not member.startswith("_") and function.__module__.startswith("ddpm_lightning"):
+                hook = any(hasattr(base, member) for base in others)  # of Lightning, which describes it
+                if not member.startswith("_") and not hook:
                     yield f"{name}.{member}", function
 
 

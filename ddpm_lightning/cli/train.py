@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import escaped
 from ddpm_lightning.training import finetune
-from ddpm_lightning.training.fit import Run, TrainSettings, fit, resume
+from ddpm_lightning.training.fit import Run, TrainSettings, resume, start_run
 from ddpm_lightning.training.processes import is_first
 from ddpm_lightning.training.run_folder import choose_folder
 from ddpm_lightning.utils.errors import printable
@@ -50,7 +50,7 @@ def run(config: DictConfig) -> int:
         finished = resume(expanded(str(config.resume)), changes=changes, trust=trust, force=config.force)
     else:
         choices = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
-        finished = fit(new_settings(config, choices, hydra.overrides.task), force=config.force)
+        finished = start_run(new_settings(config, choices, hydra.overrides.task), force=config.force)
     if is_first():
         if config.resume is not None and finished.reached is not None:
             print(f"the run is at step {finished.reached}; trainer.max_steps=N trains it longer")

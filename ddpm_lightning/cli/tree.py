@@ -1,27 +1,13 @@
-"""The configuration tree ``conf/``: where it is, what its groups offer, and what its files say of themselves.
+"""The configuration tree ``conf/``: what a command chooses from it, and what its files say of themselves.
 
 It reads the files as text and imports nothing else, so that ``--help`` answers at once.
 """
 
 import re
-from pathlib import Path
 
-import ddpm_lightning
+from ddpm_lightning.utils.config_tree import choices, config_folder
 
 __all__ = ["choices", "comment", "config_folder", "groups_of", "summary"]
-
-
-def config_folder() -> Path:
-    """Returns the folder of the configuration tree: inside an installed package, beside it in a checkout."""
-    package = Path(ddpm_lightning.__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-def choices(group: str) -> list[str]:
-    """Returns the choices of a group: its files, without those that only hold shared settings (default, _PART)."""
-    names = sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
-    return [name for name in names if name != "default" and not name.startswith("_")]
 
 
 def groups_of(verb: str) -> dict[str, tuple[str, str]]:

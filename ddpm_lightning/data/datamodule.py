@@ -106,7 +106,11 @@ class PairDataModule(lightning.LightningDataModule):
         self._fitted = True
 
     def prepare_normalisation(self) -> None:
-        """Fits the normalisation to the training split, once."""
+        """Fits the normalisation to the training split, once.
+
+        Raises:
+            UserError: If it cannot be fitted, because all images are constant.
+        """
         if self._fitted:
             return
         train = self.pairs("train")

@@ -33,7 +33,15 @@ Reduce = Callable[[Tensor, str], Tensor]
 
 
 def apply_directly(network: Network, *inputs: Tensor) -> Tensor:
-    """Applies a network to the whole canvas at once."""
+    """Applies a network to the whole canvas at once; to restore by tiles, another function is passed in its place.
+
+    Args:
+        network: Maps images with shape (B, C, H, W), and further inputs with shape (B,), to images.
+        inputs: What it is called with.
+
+    Returns:
+        Images with shape (B, C', H, W).
+    """
     return network(*inputs)
 
 

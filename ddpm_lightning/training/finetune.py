@@ -10,7 +10,7 @@ from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.models.method import Method
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["inherit", "loaded", "take_weights"]
+__all__ = ["inherit", "inherited_model", "inherited_normalisation", "loaded", "take_weights"]
 
 
 def loaded(checkpoint: Any, trust: Sequence[str] = ()) -> Trained:
@@ -56,27 +56,49 @@ def inherit(
     Raises:
         UserError: If the chosen model or a change does not suit the trained model.
     """
-    origin, stage = trained.card, trained.method.first_stage
+    origin = trained.card
     if chosen_model and settings["model"]["_target_"] != origin["model"]["_target_"]:
         raise UserError(
             f"model={chosen_model}",
             f"but finetune={settings['finetune']} is a {origin['names']['model']}",
             remedy="leave out model=NAME: the model is that of the checkpoint",
         )
-    model = dict(origin["model"])
+    model = inherited_model(trained, changes, settings["seed"])
+    data = settings["data"]
+    return {
+        **settings,
+        "model": model,
+        "data": data if own_normalisation else inherited_normalisation(data, trained),
+    }
+
+
+def inherited_model(trained: Trained, changes: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Returns the description of a trained model, to be trained further.
+
+    Args:
+        trained: The trained model.
+        changes: Settings of the model, nested as they are, that replace those of the trained model.
+        seed: Seed of everything random in training.
+
+    Raises:
+        UserError: If the model has no such setting.
+    """
+    model, stage = dict(trained.card["model"]), trained.method.first_stage
     if stage:  # where the first method came from means nothing to the next run
         model[stage.checkpoint_setting] = None
-    model = {**_merged(model, changes, settings["finetune"]), "seed": settings["seed"]}
+    model = {**_merged(model, changes, str(trained.path)), "seed": seed}
     if stage:
-        model[stage.part] = {**model[stage.part], "seed": settings["seed"]}
-    data = settings["data"]
-    if not own_normalisation:
-        own, normalisation = data["normalisation"], dict(origin["normalisation"]["config"])
-        if normalisation["target"] is None:
-            # A shared scale is right for the pairs that it was chosen for; those of others are matched in brightness.
-            normalisation["matched"] = own["target"] is not None or bool(own.get("matched"))
-        data = {**data, "normalisation": normalisation}
-    return {**settings, "model": model, "data": data}
+        model[stage.part] = {**model[stage.part], "seed": seed}
+    return model
+
+
+def inherited_normalisation(data: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
+    """Returns the description of a data set with the kind of normalisation that a model was trained with."""
+    own, normalisation = data["normalisation"], dict(trained.card["normalisation"]["config"])
+    if normalisation["target"] is None:
+        # A shared scale is right for the pairs that it was chosen for; those of others are matched in brightness.
+        normalisation["matched"] = own["target"] is not None or bool(own.get("matched"))
+    return {**data, "normalisation": normalisation}
 
 
 def _merged(

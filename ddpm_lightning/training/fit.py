@@ -1,6 +1,6 @@
 """Trains a method: from typed settings to a run folder with checkpoints.
 
-run = fit(TrainSettings.of({"model": {...}, "data": {...}, "trainer": {...}, "run_folder": "runs/first"}))
+run = start_run(TrainSettings.of({"model": {...}, "data": {...}, "trainer": {...}, "run_folder": "runs/first"}))
 run.best  # runs/first/checkpoints/best.ckpt
 """
 
@@ -27,10 +27,10 @@ from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.paths import command_of
 from ddpm_lightning.utils.registry import OWN, Trust
 
-__all__ = ["Run", "TrainSettings", "fit", "resume", "train"]
+__all__ = ["Run", "TrainSettings", "resume", "start_run", "train"]
 
 
-def fit(settings: TrainSettings, *, force: bool = False) -> Run:
+def start_run(settings: TrainSettings, *, force: bool = False) -> Run:
     """Trains a method in a new run folder.
 
     Args:

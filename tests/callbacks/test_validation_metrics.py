@@ -16,7 +16,7 @@ from ddpm_lightning.cli import compose, train
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.metrics.collection import perceptual_metric, score
 from ddpm_lightning.models.presets import Preset
-from ddpm_lightning.training.fit import fit
+from ddpm_lightning.training.fit import start_run
 from ddpm_lightning.utils.errors import UserError
 from tests.callbacks.gloo_samples import FakeMethod, FakeTrainer, pairs, scale
 from tests.conftest import write_pairs
@@ -253,7 +253,7 @@ def test_a_real_training_writes_every_number_of_every_epoch(shared, tmp_path, mo
         "data.crops_per_image=1",
     ]
     names = {"model": "ddpm_small", "data": "folder"}
-    best = fit(train.new_settings(compose.compose("train", overrides), names)).best
+    best = start_run(train.new_settings(compose.compose("train", overrides), names)).best
     with (run / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["val/psnr"]]
     assert [float(row["epoch"]) for row in rows] == [0, 1]
