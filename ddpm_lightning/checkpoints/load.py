@@ -9,10 +9,9 @@ import hashlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BeforeValidator, Field
 
 from ddpm_lightning.checkpoints.card import CARD_FORMAT, checked_card
 from ddpm_lightning.checkpoints.presets import choose
@@ -24,18 +23,14 @@ from ddpm_lightning.models.method import Method
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
 from ddpm_lightning.utils.paths import expanded
-from ddpm_lightning.utils.registry import Trust
-from ddpm_lightning.utils.settings import Count, Settings, Text
+from ddpm_lightning.utils.registry import Trust, trusted_packages
+from ddpm_lightning.utils.settings import Count, PathText, Settings, Text
 
-__all__ = ["CARD_FORMAT", "ModelSettings", "PathText", "Trained", "load"]
+__all__ = ["CARD_FORMAT", "ModelSettings", "Trained", "load"]
 
-#: A path as text; from Python also a ``Path``.
-PathText = Annotated[
-    str, BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path), Field(min_length=1)
-]
-
-#: An image may be so many times as noisy as the noisiest training image before its range is widened, and as noisy as
-#: this on the normalised scale in any case: models of clean images must not lose the contrast of all others.
+#: The range of an image is widened if it is more than this many times as noisy as the noisiest training image, but only
+#: if its noise exceeds this standard deviation on the normalised scale: otherwise a model of nearly clean images would
+#: reduce the contrast of all others.
 NOISE_MARGIN, ALWAYS_ALLOWED = 1.25, 0.25
 
 
@@ -59,10 +54,22 @@ class ModelSettings(Settings):
     tta: bool | None = None
     trust: list[Text] = []  # noqa: RUF012  (pydantic copies it)
 
+    def load(self, device: str | torch.device = "cpu") -> "Trained":
+        """Loads the model; see :func:`load`."""
+        return load(
+            self.checkpoint,
+            device,
+            self.sampler,
+            self.preset,
+            self.samples,
+            self.tta,
+            trusted_packages(self.trust),
+        )
+
 
 @dataclass
 class Trained:
-    """A trained method with all that its use needs.
+    """A trained method with everything that is needed to use it.
 
     Attributes:
         method: The method, in evaluation mode, with its averaged weights.
@@ -70,10 +77,11 @@ class Trained:
         card: What the checkpoint says of itself: names, model, data, normalisation, versions.
         path: File it was read from.
         sha256: Hash of that file.
-        preset: Name of the way of drawing, for results; ``custom`` where a sampler was given.
-        samples: Samples of each image, unless whoever restores says otherwise.
+        preset: Name of the preset, for results; ``custom`` if a sampler was given.
+        samples: Samples of each image, unless another number is given when it is restored.
+        tta: Test-time augmentation: whether each sample sees the image in another orientation.
         trust: Packages whose classes the file may name.
-        step: Optimiser steps that the weights have seen, in a flow those of the flow; ``None`` where it is not known.
+        step: Optimiser steps that the weights were trained for, in a flow those of the flow; ``None`` if unknown.
     """
 
     method: Method
@@ -83,23 +91,24 @@ class Trained:
     sha256: str
     preset: str = "custom"
     samples: int = 15
+    tta: bool = False
     trust: Trust = ()
     step: int | None = None
 
     @property
     def most_noise(self) -> float | None:
-        """Most noise of an image with a scale of its own, as a standard deviation on the normalised scale.
+        """Maximum noise of an image that has its own scale, as a standard deviation on the normalised scale.
 
-        ``None`` if the checkpoint does not know the noise of its training images.
+        ``None`` if the checkpoint does not record the noise of its training images.
         """
         seen = self.card.get("inputs")
         return max(ALWAYS_ALLOWED, NOISE_MARGIN * max(seen["noise"])) if seen else None
 
     @property
-    def way(self) -> str:
-        """How samples are made, in words: the sampler, and whether they see the image turned."""
-        tta = self.method.tta and not self.method.deterministic
-        return self.method.preset + (", turned" if tta else "")
+    def sampling(self) -> str:
+        """How samples are made, in words: the sampler, and whether test-time augmentation is used."""
+        tta = self.tta and not self.method.deterministic
+        return self.method.preset + (", test-time augmentation" if tta else "")
 
 
 def load(
@@ -114,18 +123,21 @@ def load(
     """Loads a trained method.
 
     Args:
-        checkpoint: File written by ``ddpm-lightning train``, a packed model, or the name of a shipped one.
-        device: Where the method shall compute.
-        sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
+        checkpoint: Checkpoint of a training, safetensors file, or name of a shipped model.
+        device: Device of the method.
+        sampler: Settings that replace those of the sampler; with ``_target_``, another sampler.
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
         samples: Samples of each image, if not as many as the preset says.
-        tta: Whether each sample sees the image turned another way; by default so where the model learnt on turned
-            images, unless the preset says otherwise.
-        trust: Top-level packages whose classes the file may use in addition to those registered by this program.
+        tta: Test-time augmentation: whether each sample sees the image in another orientation. By default this is so
+            if the model was trained with augmentation, unless the preset says otherwise.
+        trust: Top-level packages whose classes the file may use, in addition to those registered by this program.
+
+    Returns:
+        The method in evaluation mode, with its normalisation and its card.
 
     Raises:
-        UserError: If the file is missing, damaged, or not a checkpoint of this program, refers to a class that is not
-            allowed, if the preset is not available, or if memory is insufficient.
+        UserError: If the file is missing, damaged, or not a checkpoint of this program; if it refers to a class that
+            is not allowed; if the preset is not available; or if memory is insufficient.
     """
     path = _found(checkpoint)
     try:
@@ -133,12 +145,9 @@ def load(
         card = checked_card(content, path)
         weights = checked_weights(content.get("state_dict"), path)
         normalisation = _examined(card, weights, path, trust)
-        drawing = choose(card["model"], preset, sampler, samples, path, trust)
-        method = build_method(drawing.model, trust)
+        chosen = choose(card["model"], preset, sampler, samples, path, trust)
+        method = build_method(chosen.model, trust, normalisation.target_bounds)
         _load_weights(method, weights, path)
-        method.bounds = normalisation.target_bounds
-        learnt = bool(card["data"].get("augment"))
-        method.tta = learnt and drawing.tta if tta is None else tta
         layout: dict[str, Any] = {"memory_format": torch.channels_last}  # missing from torch's annotations
         method = method.to(device, **layout).eval()
         with path.open("rb") as file:
@@ -152,8 +161,18 @@ def load(
             remedy="close other programs, or use device=cpu",
         ) from error
     step = content.get("global_step", card.get("training", {}).get("step"))
-    step = step if isinstance(step, int) else None
-    return Trained(method, normalisation, card, path, sha256, drawing.preset, drawing.samples, trust, step)
+    return Trained(
+        method,
+        normalisation,
+        card,
+        path,
+        sha256,
+        preset=chosen.preset,
+        samples=chosen.samples,
+        tta=bool(card["data"].get("augment")) and chosen.tta if tta is None else tta,
+        trust=trust,
+        step=step if isinstance(step, int) else None,
+    )
 
 
 def _examined(
@@ -195,7 +214,7 @@ def _load_weights(method: torch.nn.Module, weights: dict[str, torch.Tensor], pat
 
 
 def _found(checkpoint: str | Path) -> Path:
-    """Returns the file that is meant: of that path, or of the shipped model of that name."""
+    """Returns the file of that path, or that of the shipped model of that name."""
     path, shipped = expanded(checkpoint), shipped_models()
     if path.is_file():
         return path

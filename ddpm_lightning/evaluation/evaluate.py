@@ -198,7 +198,7 @@ class SplitEvaluator:
             "center_crop": settings.center_crop,
             "samples": self.scoring.samples,
             "preset": trained.preset,
-            "sampler": trained.way,
+            "sampler": trained.sampling,
             "nfe_per_sample": trained.method.evaluations,
             "seed": settings.seed,
             "bfloat16": self._restorer.bfloat16,

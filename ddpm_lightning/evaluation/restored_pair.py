@@ -72,11 +72,12 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         pair: The pair.
         numbers: How many samples are averaged, in rising order; the last is the number of samples.
     """
-    low, _ = restorer.prepared(pair.low)
+    prepared = restorer.prepared(pair.low)
+    low = prepared.plane
     high, offset = without_offset(pair.high)
     ensemble, means, shown, thinned = Ensemble(), {}, [], []
     stride = int(np.ceil(np.sqrt(pair.low.size / KEPT_PIXELS)))
-    for sample in restorer.samples(pair.low, numbers[-1], pair.name):
+    for sample in restorer.samples(prepared, numbers[-1], pair.name):
         sample = (sample - offset).astype(np.float32)
         ensemble.update(torch.from_numpy(sample))
         if ensemble.count in numbers or restorer.method.deterministic:

@@ -66,7 +66,7 @@ class RestorationModule(nn.Module):
         # The trace finds weights among the children.
         self.parts = nn.ModuleList(_networks(method))
         self._method, self._normalisation = [method], [trained.normalisation]
-        self.most_noise = trained.most_noise
+        self.most_noise, self.tta = trained.most_noise, trained.tta
         self.samples, self.seed = 1 if method.deterministic else samples, seed
         self.size_divisor: int = divisor(method)
         self.margin = -(-margin // self.size_divisor) * self.size_divisor
@@ -87,8 +87,9 @@ class RestorationModule(nn.Module):
         normalised = (image - low) * (2 / (high - low)) - 1
         # Padded here, by a fixed number of pixels: what depends on the size of the image does not survive a trace.
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
+        numbers = range(self.samples)
         made = torch.cat(
-            list(samples_of(method, padded, "", range(self.samples), self.seed, batch=self.samples))
+            list(samples_of(method, padded, "", numbers, self.seed, batch=self.samples, tta=self.tta))
         )
         samples = functional.pad(made, (-self.margin,) * 4).double()
         if normalisation.target is not None and not normalisation.target.per_image:
@@ -184,7 +185,7 @@ def traced(restoration: RestorationModule, example: Tensor) -> Any:
     check_trained(*restoration._method)
     with warnings.catch_warnings():
         # Sizes are compared, and the keys of the noise made, while the trace is taken. Both are meant to stay as they
-        # are then: all images that the file takes are divisible by `multiple`, and have the same noise.
+        # are then: all images that the file takes are divisible by ``size_divisor``, and have the same noise.
         warnings.filterwarnings("ignore", module=r"ddpm_lightning\.")
         return torch.jit.trace(restoration.eval(), example, check_trace=False)
 

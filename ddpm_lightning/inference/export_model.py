@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from ddpm_lightning.checkpoints.load import ModelSettings, PathText, Trained, load
+from ddpm_lightning.checkpoints.load import ModelSettings, Trained, load
 from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, write_safetensors
 from ddpm_lightning.inference.bioimage import About, sample_of, specification, write_package
 from ddpm_lightning.inference.export import check_trained, divisor
@@ -17,7 +17,7 @@ from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.paths import expanded
 from ddpm_lightning.utils.registry import trusted_packages
-from ddpm_lightning.utils.settings import Seed, Text
+from ddpm_lightning.utils.settings import PathText, Seed, Text
 
 __all__ = ["ExportSettings", "export_model"]
 
@@ -93,15 +93,7 @@ def _write_weights(settings: ExportSettings, path: Path) -> None:
 
 def _write_package(settings: ExportSettings, path: Path) -> None:
     specification()  # a missing extra is reported before the work begins
-    trained = load(
-        settings.checkpoint,
-        "cpu",
-        settings.sampler,
-        settings.preset,
-        settings.samples,
-        settings.tta,
-        trusted_packages(settings.trust),
-    )
+    trained = settings.load()
     check_trained(trained.method)
     low = read_image(expanded(settings.sample)) if settings.sample else _validation_image(trained)
     names = trained.card["names"]

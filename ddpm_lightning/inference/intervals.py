@@ -17,7 +17,7 @@ from ddpm_lightning.utils.atomic import write_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
 
-__all__ = ["intervals_file", "needed_intervals", "stored_intervals", "write_intervals"]
+__all__ = ["intervals_file", "required_intervals", "stored_intervals", "write_intervals"]
 
 
 def intervals_file(checkpoint: Path) -> Path:
@@ -42,7 +42,7 @@ def write_intervals(conformal: Conformal, trained: Trained, samples: int, data: 
     content = {
         **conformal.to_dict(),
         "samples": samples,
-        "preset": trained.way,
+        "preset": trained.sampling,
         "data": data,
         "split": split,
         "checkpoint_sha256": trained.sha256,
@@ -67,10 +67,10 @@ def stored_intervals(trained: Trained, samples: int) -> tuple[Conformal | None, 
         split = content["split"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(path, "is damaged", remedy="remove it, or calibrate again") from error
-    return (conformal, split) if found == [trained.sha256, trained.way, samples] else (None, "")
+    return (conformal, split) if found == [trained.sha256, trained.sampling, samples] else (None, "")
 
 
-def needed_intervals(trained: Trained, settings: ModelSettings) -> Conformal:
+def required_intervals(trained: Trained, settings: ModelSettings) -> Conformal:
     """Returns the intervals that are stored for this checkpoint, sampler and number of samples.
 
     Args:
@@ -90,7 +90,7 @@ def needed_intervals(trained: Trained, settings: ModelSettings) -> Conformal:
     pairs = " with pairs of your own in DIR: the images of the training are not here" if moved else ""
     raise UserError(
         "intervals=true",
-        f"this model was not calibrated for {samples} samples by {trained.way}",
+        f"this model was not calibrated for {samples} samples by {trained.sampling}",
         remedy=f"{command_of('evaluate', **_sampling(settings), **keys)}{pairs}",
     )
 

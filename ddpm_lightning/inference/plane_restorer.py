@@ -124,8 +124,8 @@ class PlaneRestorer:
         """Returns the map of a prepared plane with shape (H, W) to the scale that the network sees."""
         return self.normalisation.input.scale(plane, self.trained.most_noise)
 
-    def prepared(self, plane: np.ndarray) -> Prepared:
-        """Returns a plane as the network and its normalisation see it.
+    def prepared(self, plane: np.ndarray | Prepared) -> Prepared:
+        """Returns a plane as the network and its normalisation see it; a prepared plane is returned unchanged.
 
         Args:
             plane: Low image with shape (H, W), finite, of any real dtype.
@@ -133,14 +133,18 @@ class PlaneRestorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
+        if isinstance(plane, Prepared):
+            return plane
         plane = checked(as_image(plane))
         return Prepared(*repaired(plane)) if self.hot_pixels == "replace" else Prepared(plane, 0)
 
-    def samples(self, plane: np.ndarray, samples: int | None = None, image: str = "") -> Iterator[np.ndarray]:
+    def samples(
+        self, plane: np.ndarray | Prepared, samples: int | None = None, image: str = ""
+    ) -> Iterator[np.ndarray]:
         """Yields restored versions of a plane one by one, in intensities.
 
         Args:
-            plane: Low image with shape (H, W), finite, of any real dtype.
+            plane: Low image with shape (H, W), finite, of any real dtype; or the result of :meth:`prepared`.
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
             image: Name of the plane. Noise is derived from it, so equal names give equal samples.
 
@@ -150,14 +154,14 @@ class PlaneRestorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
-        plane = self.prepared(plane).plane
-        scale = self.input_scale(plane)
-        for sample in self._normalised(plane, scale, samples, image):
+        low = self.prepared(plane).plane
+        scale = self.input_scale(low)
+        for sample in self._normalised(low, scale, samples, image):
             yield self.normalisation.output_scale(scale).restore(sample[0, 0].cpu().numpy())
 
     def restore_plane(
         self,
-        plane: np.ndarray,
+        plane: np.ndarray | Prepared,
         samples: int | None = None,
         image: str = "",
         *,
@@ -168,7 +172,7 @@ class PlaneRestorer:
         """Restores a plane by the mean of samples, one of which at a time is in memory.
 
         Args:
-            plane: Low image with shape (H, W), finite, of any real dtype.
+            plane: Low image with shape (H, W), finite, of any real dtype; or the result of :meth:`prepared`.
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
             image: Name of the plane. Noise is derived from it, so equal names give equal samples.
             entropy: Whether the entropy is computed.
@@ -178,28 +182,10 @@ class PlaneRestorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
-        return self._restore_prepared(
-            self.prepared(plane),
-            samples,
-            image,
-            entropy=entropy,
-            keep_samples=keep_samples,
-            on_sample=on_sample,
-        )
-
-    def _restore_prepared(
-        self,
-        prepared: Prepared,
-        samples: int | None,
-        image: str,
-        *,
-        entropy: bool,
-        keep_samples: bool,
-        on_sample: Callable[[int, np.ndarray], None] | None,
-    ) -> Restoration:
+        prepared = self.prepared(plane)
         scale = self.input_scale(prepared.plane)
         output = self.normalisation.output_scale(scale)
-        ensemble, kept = Ensemble(self.method.bounds if entropy else None), []
+        ensemble, kept = Ensemble(self.normalisation.target_bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
         try:
             for number, sample in enumerate(self._normalised(prepared.plane, scale, samples, image)):
@@ -314,5 +300,13 @@ class PlaneRestorer:
             self.fit_memory()
         low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
         return samples_of(
-            self.method, low, image, range(samples), self.seed, self.apply, self.batch, self.margin
+            self.method,
+            low,
+            image,
+            range(samples),
+            self.seed,
+            self.apply,
+            self.batch,
+            self.margin,
+            self.trained.tta,
         )

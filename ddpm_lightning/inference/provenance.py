@@ -38,7 +38,7 @@ def job_record(
     decisive |= {
         "bfloat16": restorer.bfloat16,
         "model": trained.sha256,
-        "preset": trained.way,
+        "preset": trained.sampling,
         "intervals": intervals.to_dict() if intervals else None,
         "device": restorer.device.type,
     }
@@ -51,7 +51,7 @@ def job_record(
             "training": training_of(trained.card),
         },
         "preset": trained.preset,
-        "sampler": trained.way,
+        "sampler": trained.sampling,
         "evaluations_per_sample": trained.method.evaluations,
         "checked_against_training": restorer.shift_check.checks,
         "settings": values,

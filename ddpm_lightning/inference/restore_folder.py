@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 
-from ddpm_lightning.checkpoints.load import ModelSettings, PathText, load
+from ddpm_lightning.checkpoints.load import ModelSettings
 from ddpm_lightning.inference.cost import Plan, plan, plane_cost
 from ddpm_lightning.inference.device import choose_device
-from ddpm_lightning.inference.intervals import needed_intervals
+from ddpm_lightning.inference.intervals import required_intervals
 from ddpm_lightning.inference.plane_restorer import RestorerSettings
 from ddpm_lightning.inference.provenance import changed_settings, job_record
 from ddpm_lightning.inference.records import Records, tracked_results
@@ -43,8 +43,7 @@ from ddpm_lightning.utils.distributed import (
 )
 from ddpm_lightning.utils.errors import Interrupted, UserError, printable
 from ddpm_lightning.utils.paths import expanded
-from ddpm_lightning.utils.registry import trusted_packages
-from ddpm_lightning.utils.settings import Count, Text
+from ddpm_lightning.utils.settings import Count, PathText, Text
 from ddpm_lightning.utils.tile_progress import Meter
 
 __all__ = ["RestoreSettings", "RestoredFolder", "plan_folder", "restore_folder"]
@@ -201,15 +200,7 @@ def _in_process(
 
 def load_restorer(settings: RestoreSettings, shard: Shard, workers: int) -> Restorer:
     """Loads the model of a process; each process has a GPU of its own, as far as they suffice."""
-    trained = load(
-        settings.checkpoint,
-        shard.device(choose_device(settings.device)),
-        settings.sampler,
-        settings.preset,
-        settings.samples,
-        settings.tta,
-        trusted_packages(settings.trust),
-    )
+    trained = settings.load(shard.device(choose_device(settings.device)))
     return Restorer(trained, settings.model_copy(update={"workers": workers}))
 
 
@@ -242,7 +233,7 @@ class _Job:
             )
         self.restorer, self.settings, self.folder, self.shard = restorer, settings, folder, shard
         self.found, self.files, self.counters = found, found.sources, counters
-        self.intervals = needed_intervals(restorer.trained, settings) if settings.intervals else None
+        self.intervals = required_intervals(restorer.trained, settings) if settings.intervals else None
         self.results = {
             source: [*results_of(source, settings), *[preview_name(source)] * settings.preview]
             for source in self.files

@@ -224,7 +224,7 @@ class Restorer(PlaneRestorer):
                     restored = self.unchanged(low, samples, entropy=entropy, keep_samples=keep_samples)
                 else:
                     prepared = self.prepared(low)
-                    restored = self._restore_prepared(
+                    restored = self.restore_plane(
                         prepared,
                         samples,
                         "_".join(part for part in (image, place.label) if part),

@@ -18,17 +18,25 @@ __all__ = ["TRAINING", "build_method", "check_method", "method_settings"]
 TRAINING = ("optimizer", "lr_schedule", "seed")
 
 
-def build_method(model: Mapping[str, Any], trust: Trust = ()) -> Method:
+def build_method(
+    model: Mapping[str, Any], trust: Trust = (), bounds: tuple[float, float] | None = None
+) -> Method:
     """Builds a method from its description, without optimiser and seed.
 
     Args:
         model: Description of the method, and of how it is trained.
         trust: Whose classes it may name, see :func:`ddpm_lightning.utils.instantiate.build`.
+        bounds: Range of clean images on the normalised scale; by default that of the method.
+
+    Returns:
+        The method with random weights.
 
     Raises:
         UserError: If a class is not allowed, does not exist, or does not accept its settings.
     """
-    return build(method_settings(model), ("method",), trust)
+    method: Method = build(method_settings(model), ("method",), trust)
+    method.bounds = bounds or method.bounds
+    return method
 
 
 def check_method(model: Mapping[str, Any], trust: Trust = ()) -> None:

@@ -121,10 +121,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         size_divisor: Sides of a canvas must be divisible by it.
-        bounds: Range of clean images on the normalised scale; set by whoever knows the data.
-        tta: Whether each sample sees the image in another orientation (test-time augmentation): the average of the
-            samples is then that of eight networks as well, and their standard deviation includes how far these
-            disagree. For methods that were trained on augmented images; set by whoever knows that.
+        bounds: Range of clean images on the normalised scale, fitted to the training set.
         averaged: Whether the moving average of the weights (EMA) may replace them. Networks with batch normalisation
             say no: their running statistics belong to the latest weights.
         needs_clean: Whether it learns from clean images, and is validated with them.
@@ -132,7 +129,6 @@ class Method(nn.Module, ABC):
 
     size_divisor: int = 1
     bounds: tuple[float, float] = (-1.0, 1.0)
-    tta: bool = False
     averaged: bool = True
     needs_clean: bool = True
 

@@ -1,4 +1,8 @@
-"""Samples of one image of any size from any method, in batches and in all orientations."""
+"""Samples of one image of any size from any method, in batches and in all orientations.
+
+Test-time augmentation shows each sample the image in another orientation. The average of the samples is then an average
+over eight networks as well, and their standard deviation includes how far these disagree.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +16,8 @@ from ddpm_lightning.models.method import Apply, Method, apply_directly
 
 __all__ = ["ORIENTATIONS", "pad_to_multiple", "samples_of"]
 
-#: Symmetries in which successive samples see the image: the first is the image itself, neighbours are far apart.
+#: Orientations of the image for successive samples (:func:`ddpm_lightning.diffusion.symmetry.turn`), unchanged first;
+#: successive ones differ much.
 ORIENTATIONS = (0, 6, 1, 7, 2, 4, 3, 5)
 
 
@@ -26,23 +31,24 @@ def samples_of(
     apply: Apply = apply_directly,
     batch: int | None = None,
     margin: int = 0,
+    tta: bool = False,
 ) -> Iterator[Tensor]:
     """Yields samples of one image of any size.
 
-    The canvas is padded by reflection to what the networks need, and cropped again. At the very border networks see
-    zeros instead of neighbours, and samples disagree there (by up to twice as much as inside); a margin of reflected
-    pixels keeps that out of the image. Noise is keyed by the image and the sample, so a sample is the same alone and
-    within any batch.
+    The canvas is padded by reflection to a size that the networks accept, and cropped again. At the border, networks
+    see zeros instead of neighbouring pixels, and samples disagree up to twice as much as inside; a margin of reflected
+    pixels prevents that. Noise is keyed by image and sample, so a sample is the same alone and in any batch.
 
     Args:
         method: A trained method.
         low: The low image with shape (1, 1, H, W), normalised, on the device of the method.
         image: Identity of the image.
-        samples: Numbers of the samples; a deterministic method makes the first only.
+        samples: Numbers of the samples, from 0; a deterministic method makes only the first.
         seed: Seed of the noise.
         apply: How networks are applied.
         batch: Samples that are computed together; by default as many as fit into a million pixels.
-        margin: Reflected pixels on all sides, at most as many as the image has.
+        margin: Reflected pixels on all sides, fewer than the shorter side has.
+        tta: Whether each sample sees the image in another orientation; for methods trained on augmented images.
 
     Yields:
         Samples with shape (1, 1, H, W), in order.
@@ -55,15 +61,15 @@ def samples_of(
     batch = batch or max(1, 2**20 // (canvas.shape[-1] * canvas.shape[-2]))
     inside = (..., slice(margin, margin + height), slice(margin, margin + width))
     for first in range(0, len(samples), batch):
-        for restored in _together(method, canvas, image, samples[first : first + batch], seed, apply):
+        for restored in _together(method, canvas, image, samples[first : first + batch], seed, apply, tta):
             yield restored[inside]
 
 
 def _together(
-    method: Method, canvas: Tensor, image: str, samples: Sequence[int], seed: int, apply: Apply
+    method: Method, canvas: Tensor, image: str, samples: Sequence[int], seed: int, apply: Apply, tta: bool
 ) -> list[Tensor]:
-    """Returns samples that are computed together, as far as their canvases have one shape."""
-    which = [ORIENTATIONS[sample % len(ORIENTATIONS)] if method.tta else 0 for sample in samples]
+    """Returns samples that are computed together, those whose canvases have the same shape in one batch."""
+    which = [ORIENTATIONS[sample % len(ORIENTATIONS)] if tta else 0 for sample in samples]
     made: dict[int, Tensor] = {}
     for odd in (0, 1):
         rows = [row for row, symmetry in enumerate(which) if symmetry % 2 == odd]
@@ -71,7 +77,7 @@ def _together(
             continue
         turns = [which[row] for row in rows]
         noise = KeyedNoise(seed, [image] * len(rows), [samples[row] for row in rows]).oriented(turns)
-        # Samples that see the same image share its memory, and with it what a method computes but once.
+        # Samples of an unturned image share its memory, which tells a method to compute what they share only once.
         low = torch.cat([turn(canvas, symmetry) for symmetry in turns]) if any(turns) else canvas
         restored = method.sample(low.expand(len(rows), -1, -1, -1), noise, apply).split(1)
         made |= {row: turn_back(restored[k], turns[k]) for k, row in enumerate(rows)}

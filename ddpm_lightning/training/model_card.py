@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ddpm_lightning.checkpoints.load import PathText, Trained, load
+from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.checkpoints.safetensors_file import shipped_models
 from ddpm_lightning.training import two_stage
 from ddpm_lightning.training.run_folder import state_of
@@ -12,7 +12,7 @@ from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import expanded
 from ddpm_lightning.utils.registry import trusted_packages
-from ddpm_lightning.utils.settings import Settings, Text
+from ddpm_lightning.utils.settings import PathText, Settings, Text
 
 __all__ = ["ShowSettings", "model_card"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from ddpm_lightning.utils.errors import UserError, nearest
@@ -26,6 +26,7 @@ __all__ = [
     "Fraction",
     "FromZero",
     "NonNegative",
+    "PathText",
     "Percent",
     "Positive",
     "Seed",
@@ -56,6 +57,8 @@ UnitInterval = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 UpToOne = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
+#: A path as text; from Python also a :class:`pathlib.Path`.
+PathText = Annotated[Text, BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)]
 #: True, false, or ``auto``: whatever suits the machine.
 Switch = bool | Literal["auto"]
 

@@ -73,7 +73,7 @@ class Drawer:
         self, low: np.ndarray, name: str, sampler: dict, tta: bool, numbers: list[int]
     ) -> torch.Tensor:
         """Returns samples with shape (N, H, W), in intensities."""
-        self.method.sampler, self.method.tta = build(dict(sampler)), tta
+        self.method.sampler = build(dict(sampler))
         self.method.sampler.check(self.method.schedule, self.method.objective)
         scale = self.normalisation.input.scale(low, self.most_noise)
         normalised = torch.from_numpy(scale.normalise(low))[None, None]
@@ -85,6 +85,7 @@ class Drawer:
             numbers,
             apply=lambda network, *inputs: self.folded[network](*inputs),
             batch=5,
+            tta=tta,
         )
         return torch.stack([torch.from_numpy(output.restore(sample[0, 0].numpy())) for sample in drawn])
 

@@ -31,7 +31,7 @@ def scale(image: np.ndarray) -> np.ndarray:
 class FakeMethod:
     """Its sample k is the low image with a slope of 0.1 (k + 1)."""
 
-    size_divisor, deterministic, antithetic, tta = 4, False, False, False
+    size_divisor, deterministic, antithetic = 4, False, False
     presets = {"one_pass": Preset(15, "the only one")}
     device = torch.device("cpu")
 

@@ -50,7 +50,7 @@ def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are
     """The images of the training are often those of another machine."""
     path = tmp_path / "runs" / "mine a" / "best.ckpt"
     card = {"data": {"root": str(tmp_path if there else tmp_path / "gone")}}
-    trained = SimpleNamespace(path=path, card=card, sha256="0", way="ddim with 10 steps")
+    trained = SimpleNamespace(path=path, card=card, sha256="0", sampling="ddim with 10 steps")
     settings = RestoreSettings(
         checkpoint="x",
         input="y",
@@ -60,7 +60,7 @@ def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are
         samples=7,
     )
     with pytest.raises(UserError, match="not calibrated for 7 samples by ddim") as raised:
-        intervals.needed_intervals(trained, settings)
+        intervals.required_intervals(trained, settings)
     typed = shlex.split(raised.value.remedy)
     same = {
         "preset=fast",

@@ -222,7 +222,7 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
         "epsilon": 0.001,
         "images": 20,
         "samples": 2,
-        "preset": trained.way,
+        "preset": trained.sampling,
         "split": "val",
         "checkpoint_sha256": trained.sha256,
     }

@@ -25,9 +25,9 @@ def test_all_turns_differ():
 def test_noise_turns_with_its_image(turns):
     plain = KeyedNoise(3, ["a"] * 3, [0, 1, 2]).antithetic()
     shape = (1, 6, 4) if turns[0] % 2 else (1, 4, 6)
-    tta = plain.oriented(turns)
+    oriented = plain.oriented(turns)
     for field in (KeyedNoise.__call__, KeyedNoise.uniform_field):
         upright = field(plain, 5, (1, 4, 6))
         expected = torch.cat([turn(row, which) for row, which in zip(upright.split(1), turns, strict=True)])
-        assert torch.equal(field(tta, 5, shape), expected)
-        assert torch.equal(field(tta.antithetic(), 5, shape), expected)
+        assert torch.equal(field(oriented, 5, shape), expected)
+        assert torch.equal(field(oriented.antithetic(), 5, shape), expected)

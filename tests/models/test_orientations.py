@@ -16,8 +16,8 @@ class Filter:
 
     size_divisor, deterministic, antithetic, bounds, evaluations, preset = 2, False, True, (-1.0, 1.0), 1, ""
 
-    def __init__(self, kernel, tta):
-        self.kernel, self.tta = kernel, tta
+    def __init__(self, kernel):
+        self.kernel = kernel
 
     def sample(self, low, noise, apply=apply_directly):
         state = low + noise.antithetic()(7, low.shape[1:], low.device)
@@ -30,7 +30,7 @@ def low():
 
 
 def sample(kernel, low, tta, batch=None, samples=range(8)):
-    return torch.cat(list(samples_of(Filter(kernel, tta), low, "a", samples, batch=batch, margin=2)))
+    return torch.cat(list(samples_of(Filter(kernel), low, "a", samples, batch=batch, margin=2, tta=tta)))
 
 
 def test_a_network_that_knows_no_direction_gives_the_same_samples(low):
@@ -54,7 +54,7 @@ def test_opposite_noise_still_cancels_and_batches_change_nothing(low):
     assert torch.allclose(found, sample(ASKEW, low, True, batch=3), atol=1e-6)
     # Of eight samples in four opposite pairs the noise that all kernels have in common is gone.
     symmetric = sample(ROUND, low, True).reshape(4, 2, 9, 14).mean(1)
-    noiseless = torch.cat(list(samples_of(Quiet(ROUND, True), low, "a", [0], margin=2)))[0, 0]
+    noiseless = torch.cat(list(samples_of(Quiet(ROUND), low, "a", [0], margin=2, tta=True)))[0, 0]
     assert torch.allclose(symmetric, noiseless.expand(4, -1, -1), atol=1e-6)
 
 

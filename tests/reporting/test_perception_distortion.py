@@ -29,7 +29,6 @@ class Jumps(torch.nn.Module):
         1,
         "jumps",
     )
-    tta = False
 
     def __init__(self, sampler=None):
         super().__init__()
