@@ -220,7 +220,7 @@ def race(kind, folder, log, rng, killing):
         assert "Traceback" not in text, text
         if code == 2:
             holder = re.search(r"is in use by (?:processes that were started by )?process (\d+) on", text)
-            assert (holder and int(holder[1]) in processes) or "holds a run already" in text, text
+            assert (holder and int(holder[1]) in processes) or "already contains a run" in text, text
         assert code in (0, 2) or (code == -signal.SIGKILL and killing), (code, text)
         outcomes.append({0: "done", 2: "told"}.get(code, "killed"))
     assert "done" in outcomes or "killed" in outcomes, "nobody had the folder"

@@ -1,4 +1,4 @@
-"""The card of a run, which goes into all of its checkpoints: what a reader must know to use the weights."""
+"""The card of a run, which all of its checkpoints contain: what a reader must know to use the weights."""
 
 from importlib.metadata import version
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["make_card"]
 
 
 def make_card(settings: TrainSettings, data: PairDataModule) -> dict[str, Any]:
-    """Returns what a checkpoint says of itself, in plain containers.
+    """Returns the description of a model that its checkpoints contain, in plain containers.
 
     Args:
         settings: Settings of the run.
@@ -33,7 +33,7 @@ def make_card(settings: TrainSettings, data: PairDataModule) -> dict[str, Any]:
         "inputs": InputReference.of_split(data).state(),
         "pixel_size_um": data.pairs("train")[0].pixel_size,
         "config": config,
-        "provenance": provenance(config),
+        "provenance": provenance(settings),
         "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)}
         | {name: version(name) for name in ("lightning", "torchmetrics", "numpy")},
     }

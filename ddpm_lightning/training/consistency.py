@@ -1,6 +1,4 @@
-"""Settings that are right one by one, and wrong together: looked for before anything is started."""
-
-from typing import Any
+"""Checks of settings that are valid by themselves but do not fit together, made before a training is started."""
 
 import torch
 
@@ -8,27 +6,28 @@ from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.inference.memory import available_bytes, training_bytes
 from ddpm_lightning.metrics.ssim import minimum_side
 from ddpm_lightning.models.method import Method
+from ddpm_lightning.training.settings import TrainSettings
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["check", "check_partners", "memory_warning"]
 
-#: Maps of each pixel that a network holds at once while it draws, as multiples of its first level's channels; measured
-#: on none, meant to tell 1 GB from 100.
-MAPS = 40
-#: Pixels that are drawn at once at most (:func:`ddpm_lightning.models.sampling.samples_of`).
+#: Activations of each pixel that a network holds at once when it makes samples, in units of the channels of its first
+#: level: not measured, but good enough to tell 1 GB from 100.
+ACTIVATIONS = 40
+#: Most pixels of samples that are computed together (:func:`ddpm_lightning.models.sampling.samples_of`).
 PIXELS_AT_ONCE = 2**20
 
 
-def check(config: dict[str, Any], crop: int, size_divisor: int) -> None:
+def check(settings: TrainSettings, crop: int, size_divisor: int) -> None:
     """Checks settings against each other.
 
     Args:
-        config: Configuration of a run.
+        settings: Settings of a run.
         crop: Side of the training crops in pixels.
-        size_divisor: What the levels of the network divide the sides of images by.
+        size_divisor: Number by which the sides of images must be divisible.
 
     Raises:
-        UserError: For the first pair of settings that cannot be together; it names both.
+        UserError: For the first pair of settings that do not fit together; it names both.
     """
     if crop % size_divisor:
         near = max(crop // size_divisor, 1) * size_divisor
@@ -37,13 +36,18 @@ def check(config: dict[str, Any], crop: int, size_divisor: int) -> None:
             f"is {crop}; the levels of this network need multiples of {size_divisor}",
             remedy=f"set data.crop={near}",
         )
-    _check_batch(config)
-    _check_memory(config["callbacks"].get("images"), config["model"])
-    _check_monitor(config)
+    _check_batch(settings)
+    _check_memory(settings)
+    _check_monitor(settings)
 
 
-def check_partners(config: dict[str, Any], data: PairDataModule, method: Method) -> None:
-    """Checks that there are clean images where they are needed.
+def check_partners(settings: TrainSettings, data: PairDataModule, method: Method) -> None:
+    """Checks that there are clean images if they are needed.
+
+    Args:
+        settings: Settings of a run.
+        data: The data.
+        method: The method.
 
     Raises:
         UserError: If the model, or what chooses its best checkpoint, needs clean images and there are none.
@@ -52,11 +56,11 @@ def check_partners(config: dict[str, Any], data: PairDataModule, method: Method)
     if alone and method.needs_clean:
         raise UserError(
             f"data set {data.name}",
-            f"has no clean images in its split {alone[0]!r}, and model={config['names']['model']} learns from them",
+            f"has no clean images in its split {alone[0]!r}, and model={settings.names['model']} learns from them",
             allowed="folders low/ and high/",
             remedy="add them, or choose model=noise2void_small, n2v2_small or struct_n2v_small",
         )
-    monitor = (config["callbacks"].get("checkpoint") or {}).get("monitor")
+    monitor = (settings.callbacks.get("checkpoint") or {}).get("monitor")
     if "val" in alone and monitor not in (None, "val/loss"):
         raise UserError(
             "callbacks.checkpoint.monitor",
@@ -81,8 +85,8 @@ def memory_warning(method: Method, pixels: int) -> str:
     )
 
 
-def _check_batch(config: dict[str, Any]) -> None:
-    trainer, batch = config["trainer"], config["data"]["batch_size"]
+def _check_batch(settings: TrainSettings) -> None:
+    trainer, batch = settings.trainer, settings.data["batch_size"]
     devices, nodes = trainer.get("devices", 1), trainer.get("num_nodes", 1)
     if devices in (-1, "-1", "auto"):
         on_gpu = trainer.get("accelerator") in ("gpu", "cuda", "auto") and torch.cuda.is_available()
@@ -98,13 +102,14 @@ def _check_batch(config: dict[str, Any]) -> None:
         )
 
 
-def _check_memory(images: dict[str, Any] | None, model: dict[str, Any]) -> None:
-    """Asks for a GPU that can hold what is drawn at once while the model trains."""
+def _check_memory(settings: TrainSettings) -> None:
+    """Checks that the GPU can hold the samples that the callback ``images`` computes together."""
+    images = settings.callbacks.get("images")
     if not images or not torch.cuda.is_available():
         return
     area = images["crop"] ** 2
     pixels = area * max(min(images["samples"], PIXELS_AT_ONCE // area), 1)
-    needed = 4 * MAPS * (model.get("network") or {}).get("base", 64) * pixels
+    needed = 4 * ACTIVATIONS * (settings.model.get("network") or {}).get("base", 64) * pixels
     available = torch.cuda.get_device_properties(0).total_memory
     if needed > available:
         raise UserError(
@@ -115,10 +120,10 @@ def _check_memory(images: dict[str, Any] | None, model: dict[str, Any]) -> None:
         )
 
 
-def _check_monitor(config: dict[str, Any]) -> None:
-    """Looks at the metric that chooses the best checkpoint: it must be one that is computed, often enough."""
-    checkpoint = config["callbacks"].get("checkpoint") or {}
-    monitor, images = checkpoint.get("monitor"), config["callbacks"].get("images")
+def _check_monitor(settings: TrainSettings) -> None:
+    """Checks that the metric by which the best checkpoint is chosen is computed in every epoch."""
+    checkpoint = settings.callbacks.get("checkpoint") or {}
+    monitor, images = checkpoint.get("monitor"), settings.callbacks.get("images")
     if monitor in (None, "val/loss") or not str(monitor).startswith("val/"):
         return
     if not images:

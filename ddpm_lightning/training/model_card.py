@@ -108,7 +108,7 @@ def _steps(trained: Trained, total: int) -> str:
         return f"regressor {_taken(regressor['step'], regressor['steps'])}, flow {own}"
     if "steps" not in training and stage and stage.checkpoint is None:
         # Earlier versions did not record the steps of the regressor.
-        return f"flow {_taken(trained.step, total - two_stage.shared(stage, total))}"
+        return f"flow {_taken(trained.step, total - two_stage.planned_steps(stage, total))}"
     return _taken(trained.step, training.get("steps", total))
 
 

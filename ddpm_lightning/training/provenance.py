@@ -1,4 +1,4 @@
-"""Where a run comes from: what is needed to make it again next year, or to find out why that fails."""
+"""Where a run comes from: what is needed to repeat it later, or to find out why that gives another result."""
 
 import hashlib
 import os
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import ddpm_lightning
+from ddpm_lightning.training.settings import TrainSettings
 from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.paths import expanded
 
@@ -32,27 +33,27 @@ PACKAGES = (
 )
 
 
-def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(settings: TrainSettings) -> dict[str, Any]:
     """Returns commit, versions, data, command line, seed and machine of a run, in plain containers.
 
-    A run that goes on keeps where it comes from; when and how it went on is added under ``resumed``.
+    A resumed run keeps its provenance; when and how it was resumed is added under ``resumed``.
     """
     start = {
         "began": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "folder": os.getcwd(),
     }
-    if config.get("resume") and (origin := read_json(Path(config["resume"]) / "provenance.json")):
+    if settings.resume and (origin := read_json(Path(settings.resume) / "provenance.json")):
         earlier = origin.get("resumed")
         earlier = earlier if isinstance(earlier, list) else []
         return {**origin, "resumed": [*earlier, {**start, "commit": _commit()}]}
     return {
         **start,
-        "seed": config["seed"],
+        "seed": settings.seed,
         "commit": _commit(),
         "versions": {"ddpm_lightning": ddpm_lightning.__version__, "python": platform.python_version()}
         | _versions(),
-        "data": data_hash(config["data"]),
+        "data": data_hash(settings.data),
         "machine": {
             "name": platform.node(),
             "system": platform.platform(),
@@ -65,10 +66,13 @@ def provenance(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_hash(data: Mapping[str, Any]) -> dict[str, str]:
-    """Returns a hash that tells the data of a run from others, and what it was taken of.
+    """Returns a hash that identifies the data of a run, and what was hashed.
 
-    It is that of ``manifest.json``, which holds a hash of each file; without one, that of names and sizes of all
-    files. Simulated sets are made from their settings.
+    That is ``manifest.json``, which contains a hash of each file; without one, names and sizes of all files; for
+    simulated sets, their settings.
+
+    Args:
+        data: Description of the data.
     """
     root = expanded(str(data.get("root") or ""))
     if not data.get("root") or not root.is_dir():
@@ -96,7 +100,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the checkout that this program runs from, if it is one; ``+`` says that it was changed."""
+    """Returns the commit of the checkout that this program runs from, if it does; ``+`` marks uncommitted changes."""
     root = Path(ddpm_lightning.__file__).parents[1]
     if not (root / ".git").exists():
         return None

@@ -47,7 +47,7 @@ def resumed_settings(folder: Path, values: Mapping[str, Any]) -> TrainSettings:
     try:
         settings = read_config(path)
         check_groups(settings)
-        settings = two_stage.moved(settings, settings["run_folder"], str(folder))
+        settings = two_stage.relocated(settings, settings["run_folder"], str(folder))
     except (YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(path, "is damaged", remedy="restore it from a backup, or start a new run") from error
     for key, value in values.items():

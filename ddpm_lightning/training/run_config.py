@@ -13,6 +13,7 @@ import torch
 
 from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
 from ddpm_lightning.models.build import build_method, check_method
+from ddpm_lightning.training.settings import TrainSettings
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import check
 from ddpm_lightning.utils.registry import Trust
@@ -36,24 +37,24 @@ def check_groups(config: Mapping[str, Any]) -> None:
     _ = config["data"]["_target_"] + "", config["data"]["normalisation"]["_target_"] + ""
 
 
-def check_classes(config: Mapping[str, Any], trust: Trust = ()) -> None:
+def check_classes(settings: TrainSettings, trust: Trust = ()) -> None:
     """Checks all classes that a run refers to before the first object is created.
 
     Raises:
         UserError: If one of them is not allowed, or does not accept its settings.
     """
     parts = {
-        "data": (config["data"], ("data",)),
-        "trainer": (config["trainer"], ("strategy", "profiler")),
+        "data": (settings.data, ("data",)),
+        "trainer": (settings.trainer, ("strategy", "profiler")),
         **{
-            f"{group}.{name}": (node, (group.removesuffix("s"),))
-            for group in ("callbacks", "logger")
-            for name, node in config[group].items()
+            f"{group}.{name}": (node, (kind,))
+            for group, kind in (("callbacks", "callback"), ("logger", "logger"))
+            for name, node in getattr(settings, group).items()
             if node
         },
     }
     checks = {name: partial(check, node, kinds, trust) for name, (node, kinds) in parts.items()}
-    for name, examine in {"model": partial(check_method, config["model"], trust), **checks}.items():
+    for name, examine in {"model": partial(check_method, settings.model, trust), **checks}.items():
         try:
             examine()
         except UserError as error:
@@ -85,18 +86,19 @@ def check_weights(model: Mapping[str, Any], checkpoint: Path, trust: Trust = ())
     check_fit(built, weights, checkpoint)
 
 
-def check_places(config: Mapping[str, Any], folder: Path) -> None:
+def check_places(settings: TrainSettings) -> None:
     """Rejects a stored run whose callbacks, loggers or profilers would write outside its folder.
-
-    Args:
-        config: Configuration of the run.
-        folder: Folder of the run.
 
     Raises:
         UserError: If one would.
     """
+    folder = Path(settings.run_folder)
     root = folder.resolve()
-    waiting = [(key, config[key]) for key in ("callbacks", "logger", "trainer")]
+    waiting: list[tuple[str, Any]] = [
+        ("callbacks", settings.callbacks),
+        ("logger", settings.logger),
+        ("trainer", settings.trainer),
+    ]
     while waiting:
         path, value = waiting.pop()
         if isinstance(value, Mapping):

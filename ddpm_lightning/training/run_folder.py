@@ -1,4 +1,4 @@
-"""The folder of a run: which one it is, which run owns it, and what a new run writes into it first.
+"""The folder of a run: how it is chosen, which run owns it, and what a new run writes into it first.
 
 A new run takes an empty folder, or that of a run that failed before its first checkpoint; it removes no other files.
 """
@@ -15,6 +15,7 @@ from typing import Any
 from ddpm_lightning.training import two_stage
 from ddpm_lightning.training.config_file import write_config
 from ddpm_lightning.training.processes import is_first, started_elsewhere
+from ddpm_lightning.training.settings import TrainSettings
 from ddpm_lightning.utils.atomic import read_json, remove_partials, write_json
 from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.lock import hold, holder
@@ -22,10 +23,10 @@ from ddpm_lightning.utils.paths import command_of, expanded
 
 __all__ = ["begin", "check_free", "choose_folder", "claim", "clear", "hold_run", "state_of"]
 
-#: Tells the processes of a distributed run the folder that the first of them chose.
+#: Environment variable that passes the folder chosen by the first process of a distributed run to the others.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
 
-#: What a run leaves in its folder.
+#: What a run writes to its folder.
 TRACES = (
     "checkpoints",
     "figures",
@@ -87,14 +88,14 @@ def hold_run(folder: Path, force: bool = False) -> AbstractContextManager[Any]:
     return hold(folder, force) if is_first() else nullcontext()
 
 
-def begin(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any], anew: bool) -> None:
-    """Makes the folder of a run, and writes what the run is.
+def begin(folder: Path, settings: TrainSettings, provenance: Mapping[str, Any], anew: bool) -> None:
+    """Makes the folder of a run, and writes its settings and its provenance.
 
     Args:
         folder: Folder of the run.
-        config: Its configuration.
+        settings: Settings of the run.
         provenance: Where it comes from.
-        anew: Whether it is a new run: what an earlier one left is removed.
+        anew: Whether it is a new run: the files of an earlier one are then removed.
     """
     if anew:
         clear(folder)
@@ -103,7 +104,7 @@ def begin(folder: Path, config: Mapping[str, Any], provenance: Mapping[str, Any]
     # First, because it marks the folder as that of a run.
     process = {"process": os.getpid(), "machine": platform.node()}
     write_json(folder / "status.json", {"state": "starting", **process})
-    write_config(folder / "config.yaml", dict(config))
+    write_config(folder / "config.yaml", settings.model_dump())
     write_json(folder / "provenance.json", dict(provenance))
 
 
@@ -111,31 +112,31 @@ def check_free(folder: Path, overwrite: bool = False, force: bool = False) -> No
     """Refuses a folder that a new run cannot have.
 
     Args:
-        folder: Folder of the new run, which may not be there yet.
-        overwrite: Whether an earlier run may lie there.
-        force: Whether a run may lie there that seems to be at work on another machine.
+        folder: Folder of the new run, which need not exist.
+        overwrite: Whether it may contain an earlier run.
+        force: Whether it may contain a run that seems to be active on another machine.
 
     Raises:
-        UserError: If another run is there, or files under the names of a run's that are of none.
+        UserError: If it belongs to another run, or contains files with names that runs use but that no run wrote.
     """
     if not overwrite and (state := _occupied(folder, force)):
         raise UserError(
             f"run_folder={folder}",
-            f"holds a run already, {state}",
-            remedy=f"go on with {command_of('train', resume=folder)}, or choose another folder",
+            f"already contains a run {state}",
+            remedy=f"resume it with {command_of('train', resume=folder)}, or choose another folder",
         )
     found = [name for name in TRACES if (folder / name).exists()]
     if found and not _is_run(folder):
         raise UserError(
             f"run_folder={folder}",
-            f"holds {', '.join(found)}, which no run left there",
+            f"contains {', '.join(found)}, which no run wrote",
             allowed="an empty folder, or one that does not exist",
             remedy="choose another folder",
         )
 
 
 def clear(folder: Path) -> None:
-    """Removes what an earlier run left; call it where nothing can be refused any more."""
+    """Removes the files of an earlier run; call it only after all checks of the new one."""
     for trace in TRACES if _is_run(folder) else ():
         path = folder / trace
         if path.is_dir():
@@ -149,7 +150,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def state_of(folder: Path) -> str:
-    """Returns the state of a run, as its ``status.json`` says and its process shows: one that runs may be killed."""
+    """Returns the state of a run from its ``status.json``; ``killed`` if it should be running but has no process."""
     status = read_json(folder / "status.json")
     state = str(status.get("state", "unknown"))
     if state not in ("starting", "running"):
@@ -157,7 +158,7 @@ def state_of(folder: Path) -> str:
     if owner := holder(folder):
         places = {"alive": state, "dead": "killed", "elsewhere": f"{state} on {owner.host}"}
         return places[owner.state]
-    # The first stage of a run, which holds no folder of its own; or that of an earlier version.
+    # The first stage of a run, which does not lock its folder.
     machine = status.get("machine", platform.node())
     if machine != platform.node():
         return f"{state} on {printable(str(machine))}"
@@ -165,12 +166,12 @@ def state_of(folder: Path) -> str:
 
 
 def _occupied(folder: Path, force: bool) -> str:
-    """Says what run a folder belongs to; one that failed before its first checkpoint has no claim to it."""
+    """Says why a folder belongs to another run; a run that failed before its first checkpoint does not count."""
     if any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", two_stage.FOLDER)):
         return "with checkpoints"
     status = read_json(folder / "status.json")
-    # Whoever asks holds the folder, so no process of this machine is at work there.
+    # This process holds the lock of the folder, so no other process of this machine uses it.
     machine = status.get("machine", platform.node())
     if status.get("state") in ("starting", "running") and machine != platform.node() and not force:
-        return f"as it seems at work on {printable(str(machine))}; if it was killed there, give force=true"
+        return f"that seems to be active on {printable(str(machine))}; if it was killed there, add force=true"
     return ""

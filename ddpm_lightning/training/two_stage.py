@@ -1,8 +1,7 @@
-"""Runs in two stages, of methods that build on another method: the first method is trained before the second.
+"""Runs in two stages, for methods that build on another method: the first method is trained before the second.
 
-The first stage is an ordinary run of its own in the folder ``mean`` of the run, so its best checkpoint can be
-evaluated, and given to other runs (as ``model.mean`` for a flow). Both stages together take the steps and the time that
-the run was granted.
+The first stage is an ordinary run in the folder ``mean`` of the run, so its best checkpoint can be evaluated, and given
+to other runs (as ``model.mean`` of a flow). Both stages share the steps and the time of the run.
 """
 
 from pathlib import Path
@@ -19,18 +18,18 @@ from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.registry import Trust
 
-__all__ = ["FOLDER", "first_settings", "first_steps", "moved", "progress", "shared", "take_first"]
+__all__ = ["FOLDER", "first_settings", "first_steps", "planned_steps", "progress", "relocated", "take_first"]
 
 #: Folder of the first stage, inside of the run's.
 FOLDER = "mean"
 
 
 def first_settings(settings: TrainSettings, stage: FirstStage) -> TrainSettings | None:
-    """Returns the settings of the run that trains the first method, or ``None`` where a trained one is given.
+    """Returns the settings of the run that trains the first method, or ``None`` if a trained one is given.
 
     Args:
-        settings: Settings of the whole run. Once the second stage has begun, more steps lengthen that one alone.
-        stage: What the method of the run builds on.
+        settings: Settings of the whole run. Once the second stage has begun, additional steps are all its own.
+        stage: The first stage of its method.
 
     Raises:
         UserError: If there are too few steps for two stages.
@@ -46,13 +45,13 @@ def first_settings(settings: TrainSettings, stage: FirstStage) -> TrainSettings 
         )
     run = Path(settings.run_folder)
     own = run / FOLDER
-    trainer = {**settings.trainer, "max_steps": first_steps(run) or shared(stage, total)}
+    trainer = {**settings.trainer, "max_steps": first_steps(run) or planned_steps(stage, total)}
     if (time := trainer.get("max_time")) is not None:
         trainer["max_time"] = {"seconds": stage.share * MaxTime(time).seconds}
     small = "_small" if str(settings.names["model"]).endswith("_small") else ""
     return TrainSettings.of(
         {
-            **moved(settings.model_dump(), str(run), str(own)),
+            **relocated(settings.model_dump(), str(run), str(own)),
             "model": settings.model[stage.part],
             "names": {**settings.names, "model": stage.model + small},
             "trainer": trainer,
@@ -61,25 +60,25 @@ def first_settings(settings: TrainSettings, stage: FirstStage) -> TrainSettings 
     )
 
 
-def shared(stage: FirstStage, total: int) -> int:
-    """Returns how many of the steps of a run in two stages the first stage gets."""
+def planned_steps(stage: FirstStage, total: int) -> int:
+    """Returns how many of the steps of a new run its first stage takes."""
     return min(max(round(stage.share * total), 1), total - 1)
 
 
 def first_steps(folder: Path) -> int:
-    """Returns the steps that the first stage of a run was granted if its second stage has begun, else 0."""
+    """Returns the steps of the first stage of a run if its second stage has begun, else 0."""
     config = folder / FOLDER / "config.yaml"
     begun = config.is_file() and (folder / "checkpoints" / "last.ckpt").is_file()
     return read_config(config)["trainer"]["max_steps"] if begun else 0
 
 
 def progress(folder: Path, resumed: Path | None) -> dict[str, int]:
-    """Returns how far the first method was trained, ``step`` of ``steps``; nothing where there is no record.
+    """Returns how far the first method was trained, as ``step`` and ``steps``; nothing if there is no record.
 
     Args:
         folder: Folder of the whole run.
-        resumed: Checkpoint from which the second stage is resumed. Its own record counts: the first stage may have been
-            trained further since.
+        resumed: Checkpoint from which the second stage is resumed; its record takes precedence, because the first
+            stage may have been trained further since.
     """
     card = read_weights(resumed)["card"] if resumed else {}
     training = card.get("training") if isinstance(card, dict) else None
@@ -92,7 +91,14 @@ def progress(folder: Path, resumed: Path | None) -> dict[str, int]:
 def take_first(
     method: Method, stage: FirstStage, checkpoint: str | Path, data: PairDataModule, trust: Trust = ()
 ) -> None:
-    """Gives a method the weights of the trained method that it builds on; its file may name trusted classes.
+    """Gives a method the weights of the trained method that it builds on.
+
+    Args:
+        method: The method.
+        stage: Its first stage.
+        checkpoint: Checkpoint of the trained first method.
+        data: The data of the run, its normalisation fitted.
+        trust: Packages whose classes the checkpoint may name.
 
     Raises:
         UserError: If the checkpoint is of another method or size, or was trained with another normalisation.
@@ -121,11 +127,11 @@ def take_first(
         ) from error
 
 
-def moved(node: Any, before: str, after: str) -> Any:
-    """Returns a configuration whose paths inside of one folder lie in another."""
+def relocated(node: Any, before: str, after: str) -> Any:
+    """Returns a configuration in which paths within the folder ``before`` are within the folder ``after``."""
     if isinstance(node, dict):
-        return {key: moved(value, before, after) for key, value in node.items()}
+        return {key: relocated(value, before, after) for key, value in node.items()}
     if isinstance(node, list):
-        return [moved(value, before, after) for value in node]
+        return [relocated(value, before, after) for value in node]
     inside = isinstance(node, str) and (node == before or node.startswith(f"{before}/"))
     return after + node[len(before) :] if inside else node

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_the_hash_follows_the_data(tmp_path):
 
 
 def test_the_commit_is_that_of_the_checkout():
-    found = provenance({"seed": 0, "data": {}})["commit"]
+    found = provenance(SimpleNamespace(resume=None, seed=0, data={}))["commit"]
     if found is not None:
         head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         assert found.rstrip("+") == head or not head

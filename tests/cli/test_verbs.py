@@ -105,7 +105,7 @@ def test_a_resumed_run_keeps_its_configuration(command, run):
 def test_a_folder_with_a_run_is_not_overwritten(command, run, pair_folder):
     before = (run / "checkpoints" / "last.ckpt").read_bytes()
     answer = command("train", *TINY, f"data.root={pair_folder}", f"run_folder={run}")
-    assert answer.code == 2 and "holds a run already" in answer.err and "resume=" in answer.err
+    assert answer.code == 2 and "already contains a run" in answer.err and "resume=" in answer.err
     assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
@@ -267,7 +267,7 @@ def test_a_new_run_removes_no_file_of_others(command, pair_folder, tmp_path):
     (folder / "config.yaml").write_text("mine: true")
     for root in (tmp_path / "nowhere", pair_folder):
         answer = command("train", *TINY, f"data.root={root}", "trainer.max_steps=2", f"run_folder={folder}")
-        assert answer.code == 2 and "holds figures, config.yaml, which no run left there" in answer.err
+        assert answer.code == 2 and "contains figures, config.yaml, which no run wrote" in answer.err
     assert (folder / "figures" / "paper.svg").read_text() == "a figure"
     assert (folder / "config.yaml").read_text() == "mine: true"
 
@@ -295,4 +295,4 @@ def test_a_damaged_configuration_is_named(command, run, content):
 def test_a_damaged_status_belongs_to_nobody(command, pair_folder, tmp_path, content):
     (tmp_path / "status.json").write_text(content)
     answer = command("train", *TINY, f"data.root={pair_folder}", f"run_folder={tmp_path}")
-    assert answer.code == 2 and "holds status.json, which no run left there" in answer.err
+    assert answer.code == 2 and "contains status.json, which no run wrote" in answer.err

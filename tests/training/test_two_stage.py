@@ -52,7 +52,7 @@ def test_both_stages_share_the_steps_and_leave_a_run_each(train, command, tmp_pa
         assert json.loads((tmp_path / folder / "status.json").read_text())["state"] == "finished"
         assert (tmp_path / folder / "metrics.csv").is_file()
     answer = train(*TINY, "trainer.max_steps=9", f"run_folder={tmp_path}/run")
-    assert answer.code == 2 and "holds a run already" in answer.err
+    assert answer.code == 2 and "already contains a run" in answer.err
 
     low = next((tmp_path / "pairs/test/low").iterdir())
     answer = command(
