@@ -66,7 +66,7 @@ def test_everything_on_request_and_its_record(do, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in previews)
     assert (record["preset"], record["sampler"]) == (
         "stored",
-        "ancestral with 3 of 200 steps, turned",
+        "ancestral with 3 of 200 steps, test-time augmentation",
     ) and len(record["model"]["sha256"]) == 64
     assert record["settings"]["seed"] == 0 and record["versions"]["torch"] and record["seconds"] > 0
     training = record["model"]["training"]

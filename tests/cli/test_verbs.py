@@ -198,7 +198,10 @@ def test_other_protocols_data_and_samplers(command, run, pair_folder, tmp_path, 
     assert answer.code == 0, answer.err
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
     assert summary["protocol"] == protocol
-    assert (summary["preset"], summary["sampler"]) == ("custom", "ddim with 2 of 200 steps, turned")
+    assert (summary["preset"], summary["sampler"]) == (
+        "custom",
+        "ddim with 2 of 200 steps, test-time augmentation",
+    )
     assert summary["images"] == 2
 
 

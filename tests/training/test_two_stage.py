@@ -66,7 +66,8 @@ def test_both_stages_share_the_steps_and_leave_a_run_each(train, command, tmp_pa
     )
     assert answer.code == 0, answer.err
     record = json.loads((tmp_path / "out/restore.json").read_text())
-    assert (record["preset"], record["sampler"]) == ("custom", "mean, then 2 steps, realism 0.5, turned")
+    sampling = "mean, then 2 steps, realism 0.5, test-time augmentation"
+    assert (record["preset"], record["sampler"]) == ("custom", sampling)
     assert record["evaluations_per_sample"] == 3
 
 
