@@ -12,7 +12,7 @@ import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
-from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler, as_it_is
+from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler, already_collated
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.data.splits import SPLITS
@@ -160,7 +160,7 @@ class PairDataModule(lightning.LightningDataModule):
         return DataLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=as_it_is,
+            collate_fn=already_collated,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
@@ -175,7 +175,7 @@ class PairDataModule(lightning.LightningDataModule):
         order = [image * crops + crop for crop in range(crops) for image in range(len(pairs))]
         chosen = order[: max(self.validation_crops, 1)][rank::processes]
         batches = [chosen[k : k + self.batch_size] for k in range(0, len(chosen), self.batch_size)]
-        return DataLoader(dataset, batch_sampler=batches, collate_fn=as_it_is)
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=already_collated)
 
 
 def _batches_seen(trainer: lightning.Trainer | None) -> int:

@@ -21,7 +21,7 @@ from ddpm_lightning.data.normalise import PairNormalisation, Scale
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["CachedPairs", "CropDataset", "KeyedBatchSampler", "as_it_is"]
+__all__ = ["CachedPairs", "CropDataset", "KeyedBatchSampler", "already_collated"]
 
 ROLES = ("low", "high")
 #: Columns that are copied at a time.
@@ -50,7 +50,7 @@ class CachedPairs:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Pair:
-        return self.sound(index, self.recorded(index))
+        return self.repaired(index, self.recorded(index))
 
     def recorded(self, index: int) -> Pair:
         """Returns a pair with its pixels as recorded."""
@@ -69,12 +69,12 @@ class CachedPairs:
             self._repairs[index] = repairs_of(pair.low)
         return self._repairs[index]
 
-    def sound(self, index: int, pair: Pair) -> Pair:
+    def repaired(self, index: int, pair: Pair) -> Pair:
         """Returns a recorded pair with its defective pixels replaced."""
         repairs = self.repairs(index, pair)
         if repairs is None:
             return pair
-        low = repairs.put(pair.low)
+        low = repairs.apply(pair.low)
         return replace(pair, low=low, high=pair.high if pair.paired else low)
 
 
@@ -118,7 +118,7 @@ class CropDataset(Dataset):
     def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> dict:
         """Returns a batch: ``low`` and ``high`` with shape (B, 1, crop, crop), and each ``name`` in a list.
 
-        The loader of PyTorch calls this for complete batches if it exists; its ``collate_fn`` is then :func:`as_it_is`.
+        PyTorch's loader calls this method if it exists; its ``collate_fn`` is then :func:`already_collated`.
         """
         batch = {role: torch.empty(len(keys), 1, self.crop, self.crop) for role in ROLES}
         places = zip(*(batch[role].numpy()[:, 0] for role in ROLES), strict=True)
@@ -141,12 +141,12 @@ class CropDataset(Dataset):
         y, x = rng.integers(height - self.crop + 1), rng.integers(width - self.crop + 1)
         turn = int(rng.integers(SYMMETRIES)) if self.augment else 0
         if number not in self._scales:
-            sound = self.source.sound(number, pair)
-            self._scales[number] = self.normalisation.scales(sound.low, sound.high)
+            repaired = self.source.repaired(number, pair)
+            self._scales[number] = self.normalisation.scales(repaired.low, repaired.high)
         window = np.s_[y : y + self.crop, x : x + self.crop]
         low, high = pair.low[window], pair.high[window]
         if repairs := self.source.repairs(number, pair):
-            low = repairs.put(low, y, x)
+            low = repairs.apply(low, y, x)
             high = high if pair.paired else low
         for image, scale, place in zip((low, high), self._scales[number], places, strict=True):
             view = symmetry(image, turn)
@@ -158,8 +158,8 @@ class CropDataset(Dataset):
         return f"{pair.name}@{y},{x},{turn}"
 
 
-def as_it_is(batch: Any) -> Any:
-    """Returns the batch: :class:`CropDataset` makes complete batches."""
+def already_collated(batch: Any) -> Any:
+    """Returns the batch unchanged: :class:`CropDataset` makes complete batches."""
     return batch
 
 

@@ -92,7 +92,7 @@ class Repairs:
     places: np.ndarray
     values: np.ndarray
 
-    def put(self, crop: np.ndarray, y: int = 0, x: int = 0) -> np.ndarray:
+    def apply(self, crop: np.ndarray, y: int = 0, x: int = 0) -> np.ndarray:
         """Replaces the defective pixels of a crop; the cost depends on the rows of the crop only.
 
         Args:

@@ -27,7 +27,7 @@ from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.listing import endings_of, left_aside, search
 from ddpm_lightning.io.notes import Note
 from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, stem
-from ddpm_lightning.simulation.degrade import Degradations, degraded
+from ddpm_lightning.simulation.degraded_pairs import Degradations, degraded
 from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.paths import expanded, natural
 from ddpm_lightning.utils.settings import FromZero, Positive, Text

@@ -15,7 +15,7 @@ shared out to validation and test as 89 : 265.
 """
 
 from ddpm_lightning.datasets.preparation.download import Remote
-from ddpm_lightning.datasets.preparation.layouts import Siblings
+from ddpm_lightning.datasets.preparation.layouts import PairedFolders
 from ddpm_lightning.datasets.published import PAPER, RELEASE_SPLITS, ZENODO, Card, PublishedData
 
 __all__ = ["Microtubules"]
@@ -52,7 +52,9 @@ class Microtubules(PublishedData):
             page=f"https://zenodo.org/records/14215838, the archive of {NAME}",
         ),
         layouts=(
-            Siblings("low_intensity_image_patches", "ground_truth_image_patches", {"training_data": "train"}),
-            Siblings("low_padded", "high_registered", RELEASE_SPLITS, registered=True),
+            PairedFolders(
+                "low_intensity_image_patches", "ground_truth_image_patches", {"training_data": "train"}
+            ),
+            PairedFolders("low_padded", "high_registered", RELEASE_SPLITS, registered=True),
         ),
     )

@@ -15,7 +15,7 @@ Which fields were in which split is not published: here they are assigned by fra
 """
 
 from ddpm_lightning.datasets.preparation.download import Remote
-from ddpm_lightning.datasets.preparation.layouts import Siblings
+from ddpm_lightning.datasets.preparation.layouts import PairedFolders
 from ddpm_lightning.datasets.published import PAPER, RELEASE_SPLITS, ZENODO, Card, PublishedData
 
 __all__ = ["Mitochondria"]
@@ -49,7 +49,7 @@ class Mitochondria(PublishedData):
             page=f"https://zenodo.org/records/14215838, the file {NAME}.rar",
         ),
         layouts=(
-            Siblings("low_intensity_images", "ground_truth_images"),
-            Siblings("low", "high", RELEASE_SPLITS, registered=True),
+            PairedFolders("low_intensity_images", "ground_truth_images"),
+            PairedFolders("low", "high", RELEASE_SPLITS, registered=True),
         ),
     )

@@ -15,9 +15,9 @@ from ddpm_lightning.datasets.folder import FolderPairs
 from ddpm_lightning.datasets.preparation.archive import is_archive, unpack
 from ddpm_lightning.datasets.preparation.build import Preparation, build
 from ddpm_lightning.datasets.preparation.download import Remote, fetch
-from ddpm_lightning.datasets.preparation.layouts import Found, Layout, find_pairs
+from ddpm_lightning.datasets.preparation.layouts import FoundPair, Layout, find_pairs
 from ddpm_lightning.datasets.preparation.manifest import MANIFEST, read_manifest
-from ddpm_lightning.simulation.degrade import Degradations, degraded
+from ddpm_lightning.simulation.degraded_pairs import Degradations, degraded
 from ddpm_lightning.utils.atomic import remove_partials, sha256
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of, expanded
@@ -230,7 +230,7 @@ class PublishedData(PairDataModule):
         return folder
 
 
-def _digest(found: Sequence[Found], folder: Path) -> str:
+def _digest(found: Sequence[FoundPair], folder: Path) -> str:
     """Returns a hash of the names and contents of the files."""
     files = sorted({path for pair in found for path in (pair.low, pair.high)})
     lines = (f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)

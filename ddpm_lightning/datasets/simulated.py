@@ -1,4 +1,4 @@
-"""Simulated pairs: any number of them, with the truth behind each, and nothing to download.
+"""Simulated pairs: any number of them, each with its ground truth, and nothing to download.
 
 Every pair has its own seed sequence (seed, split, index), so it does not depend on the order of access or the number of
 workers. The specimen and each noisy image have separate random streams: omitting the extras or changing the dose
@@ -15,7 +15,7 @@ import numpy as np
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.simulation.degradations import Degradation, degrade
 from ddpm_lightning.simulation.lazy_pairs import LazyPairs
-from ddpm_lightning.simulation.twins import TWINS, expose
+from ddpm_lightning.simulation.specimens import SPECIMENS, expose
 from ddpm_lightning.utils.errors import UserError
 
 
@@ -29,7 +29,7 @@ class _Streams:
 
 
 class SimulatedPairs(LazyPairs):
-    """Pairs of one of the four simulated twins.
+    """Pairs of one of the four simulated specimens.
 
     ``Pair.extra`` holds, unless ``extras`` is off,
 
@@ -62,28 +62,28 @@ class SimulatedPairs(LazyPairs):
         cache: str | Path | None = None,
         extras: bool = True,
     ) -> None:
-        if specimen not in TWINS:
-            raise UserError("data.specimen", f"{specimen!r}", ", ".join(TWINS), "choose one of them")
+        if specimen not in SPECIMENS:
+            raise UserError("data.specimen", f"{specimen!r}", ", ".join(SPECIMENS), "choose one of them")
         if not dose > 0:
             raise UserError(
                 f"data.dose={dose}", "is out of range", "a factor above 0", "1 is the dose of the set"
             )
         self.specimen, self.dose, self.degradations, self.extras = specimen, dose, tuple(degradations), extras
-        self.twin = TWINS[specimen]
+        self.imaging = SPECIMENS[specimen]
         recipe = (specimen, split, size, seed, dose, self.degradations, extras)
-        super().__init__(split, count, size, seed, recipe, cache, pixel_size=self.twin.pixel / 1000)
+        super().__init__(split, count, size, seed, recipe, cache, pixel_size=self.imaging.pixel / 1000)
 
     def _simulate(self, index: int) -> dict[str, Any]:
         root = np.random.SeedSequence([self.seed, SPLITS.index(self.split), index])
         streams = _Streams(*root.spawn(5))
-        exposure = expose(self.twin, np.random.default_rng(streams.specimen), self.size, self.extras)
+        exposure = expose(self.imaging, np.random.default_rng(streams.specimen), self.size, self.extras)
         content: dict[str, Any] = {
             "low": self._low(exposure.low, streams.low),
             "high": self._high(exposure.high, streams.high),
         }
         if self.extras:
             content["truth"] = exposure.truth
-            content["emitters"] = self.twin.high.detector.expected(exposure.high).astype(np.float32)
+            content["emitters"] = self.imaging.high.detector.expected(exposure.high).astype(np.float32)
             content["low_second"] = self._low(exposure.low, streams.low_second)
             content["high_second"] = self._high(exposure.high, streams.high_second)
             content["parameters"] = exposure.parameters
@@ -92,8 +92,8 @@ class SimulatedPairs(LazyPairs):
     def _low(self, photons: np.ndarray, stream: np.random.SeedSequence) -> np.ndarray:
         rng = np.random.default_rng(stream)
         photons = degrade(self.dose * photons, self.degradations, rng, "photons")
-        image = self.twin.low.detector(photons, rng, self.twin.low.frames)
+        image = self.imaging.low.detector(photons, rng, self.imaging.low.frames)
         return degrade(image, self.degradations, rng, "image")
 
     def _high(self, photons: np.ndarray, stream: np.random.SeedSequence) -> np.ndarray:
-        return self.twin.high.detector(photons, np.random.default_rng(stream), self.twin.high.frames)
+        return self.imaging.high.detector(photons, np.random.default_rng(stream), self.imaging.high.frames)

@@ -9,22 +9,22 @@ import numpy as np
 
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.splits import SPLITS
-from ddpm_lightning.simulation.any_microscope import AnyMicroscope
 from ddpm_lightning.simulation.lazy_pairs import LazyPairs
-from ddpm_lightning.simulation.twins import TWINS
+from ddpm_lightning.simulation.random_microscope import RandomMicroscope
+from ddpm_lightning.simulation.specimens import SPECIMENS
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, FromZero, SimulatedSide, Text
 
-__all__ = ["RecordedPairs", "SimulatedDenoising"]
+__all__ = ["RandomMicroscopePairs", "SimulatedDenoising"]
 
 
-class RecordedPairs(LazyPairs):
+class RandomMicroscopePairs(LazyPairs):
     """Noisy and clean images; the specimens take turns.
 
     Every pair has its own seed sequence (dataset seed, split, index).
 
     Args:
-        specimens: Names of twins.
+        specimens: Names of simulated specimens.
         split: ``train``, ``val`` or ``test``; the splits share no image.
         count: Number of pairs.
         size: Side of the images in pixels.
@@ -40,13 +40,13 @@ class RecordedPairs(LazyPairs):
         count: int,
         size: int = 256,
         dataset_seed: int = 0,
-        microscope: AnyMicroscope | None = None,
+        microscope: RandomMicroscope | None = None,
         cache: str | Path | None = None,
     ) -> None:
         for specimen in specimens:
-            if specimen not in TWINS:
-                raise UserError("data.specimens", f"{specimen!r}", ", ".join(TWINS), "choose among them")
-        self.specimens, self.microscope = list(specimens), microscope or AnyMicroscope()
+            if specimen not in SPECIMENS:
+                raise UserError("data.specimens", f"{specimen!r}", ", ".join(SPECIMENS), "choose among them")
+        self.specimens, self.microscope = list(specimens), microscope or RandomMicroscope()
         recipe = ("denoising", self.specimens, split, size, dataset_seed, asdict(self.microscope))
         super().__init__(split, count, size, dataset_seed, recipe, cache)
 
@@ -57,13 +57,13 @@ class RecordedPairs(LazyPairs):
 
 
 class SimulatedDenoising(PairDataModule):
-    """:class:`RecordedPairs` as a data module. Intensities are unrelated: use the normalisation ``image``.
+    """:class:`RandomMicroscopePairs` as a data module. Intensities are unrelated: use the normalisation ``image``.
 
     Args:
         specimens: Names of simulated sets.
         counts: Number of pairs of each split.
         size: Side of the images in pixels.
-        microscope: Settings of :class:`AnyMicroscope`.
+        microscope: Settings of :class:`RandomMicroscope`.
         cache: Folder that caches generated pairs, or ``None``.
         dataset_seed: Seed of the simulated specimens.
         settings: Settings of :class:`PairDataModule`.
@@ -84,7 +84,7 @@ class SimulatedDenoising(PairDataModule):
         super().__init__(**settings)
         self.specimens, self.counts, self.size = list(specimens), dict(counts), size
         ranges = {name: tuple(value) for name, value in (microscope or {}).items()}
-        self.microscope, self.cache, self.dataset_seed = AnyMicroscope(**ranges), cache, dataset_seed
+        self.microscope, self.cache, self.dataset_seed = RandomMicroscope(**ranges), cache, dataset_seed
 
     @property
     def facts(self) -> str:
@@ -93,9 +93,9 @@ class SimulatedDenoising(PairDataModule):
         made = f"Simulated {specimens} under random microscopes, dataset seed {self.dataset_seed}."
         return f"{made} No microscope was involved."
 
-    def source(self, split: str) -> RecordedPairs:
+    def source(self, split: str) -> RandomMicroscopePairs:
         """Returns the pairs of a split."""
-        return RecordedPairs(
+        return RandomMicroscopePairs(
             self.specimens,
             split,
             self.counts[split],

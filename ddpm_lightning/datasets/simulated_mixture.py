@@ -9,7 +9,7 @@ from typing import Any
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.simulated import SimulatedPairs
-from ddpm_lightning.simulation.degrade import Degradations, in_order
+from ddpm_lightning.simulation.degraded_pairs import Degradations, in_order
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, FromZero, Positive, SimulatedSide, Text
 

@@ -1,4 +1,4 @@
-"""Simulated twins of the published sets as a data module: any number of pairs, nothing to download."""
+"""Simulated counterparts of the published sets as a data module: any number of pairs, nothing to download."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.datasets.simulated import SimulatedPairs
-from ddpm_lightning.simulation.degrade import Degradations, in_order
+from ddpm_lightning.simulation.degraded_pairs import Degradations, in_order
 from ddpm_lightning.utils.settings import Count, FromZero, Positive, SimulatedSide, Text
 
 __all__ = ["SimulatedData"]

@@ -14,7 +14,7 @@ for each volume, found on the mean over its slices, registers all of them.
 """
 
 from ddpm_lightning.datasets.preparation.download import Remote
-from ddpm_lightning.datasets.preparation.layouts import Siblings
+from ddpm_lightning.datasets.preparation.layouts import PairedFolders
 from ddpm_lightning.datasets.published import RELEASE_SPLITS, Card, PublishedData
 
 __all__ = ["Synapses"]
@@ -46,8 +46,8 @@ class Synapses(PublishedData):
             "lay them out as low/NAME.tif beside GT/NAME.tif",
         ),
         layouts=(
-            Siblings("low_padded", "high_registered", RELEASE_SPLITS, registered=True),
-            Siblings("low", "GT"),
-            Siblings("confocal", "airyscan"),
+            PairedFolders("low_padded", "high_registered", RELEASE_SPLITS, registered=True),
+            PairedFolders("low", "GT"),
+            PairedFolders("confocal", "airyscan"),
         ),
     )

@@ -16,7 +16,7 @@ Field 19 is the test field of FMD's own benchmark. The paper does not say which 
 """
 
 from ddpm_lightning.datasets.preparation.download import Remote
-from ddpm_lightning.datasets.preparation.layouts import Captures, Siblings
+from ddpm_lightning.datasets.preparation.layouts import PairedFolders, RepeatedCaptures
 from ddpm_lightning.datasets.published import RELEASE_SPLITS, Card, PublishedData
 
 __all__ = ["Zebrafish"]
@@ -43,5 +43,8 @@ class Zebrafish(PublishedData):
             page="https://curate.nd.edu/articles/dataset/Fluorescence_Microscopy_Denoising_FMD_dataset/24744648 or "
             "https://drive.google.com/drive/folders/1aygMzSDdoq63IqSk-ly8cMq0_owup8UM, the file Confocal_FISH.tar",
         ),
-        layouts=(Captures("Confocal_FISH"), Siblings("low", "high", RELEASE_SPLITS, registered=True)),
+        layouts=(
+            RepeatedCaptures("Confocal_FISH"),
+            PairedFolders("low", "high", RELEASE_SPLITS, registered=True),
+        ),
     )

@@ -36,7 +36,7 @@ class PairCache:
         return self.folder / f"{index:05d}.npz"
 
     def get(self, index: int, make: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
-        """Reads an entry, or makes and caches it."""
+        """Reads an entry, or generates and caches it."""
         path = self.path(index)
         try:
             return read(path)
@@ -64,7 +64,7 @@ def without_new_cache(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_kept(folder: Path) -> bool:
-    """Says whether a folder has the name of a recipe's folder."""
+    """Says whether a folder is named like the cache of a recipe."""
     return folder.is_dir() and re.fullmatch(r"[0-9a-f]{20}", folder.name) is not None
 
 

@@ -1,8 +1,7 @@
-r"""Worm-like chains: the shape of a stiff thread in a warm bath.
+r"""Worm-like chains: the shape of a stiff filament under thermal fluctuations.
 
-In two dimensions the heading :math:`\theta` of a chain with persistence length :math:`L_p` walks at random
-along the contour, :math:`\theta(s + ds) - \theta(s) \sim N(0, ds / L_p)`, so that its tangents forget their
-direction as
+In two dimensions the direction :math:`\theta` of a chain with persistence length :math:`L_p` performs a random walk
+along the contour, :math:`\theta(s + ds) - \theta(s) \sim N(0, ds / L_p)`, so the correlation of its tangents decays as
 
 .. math:: \langle \cos(\theta(s + \ell) - \theta(s)) \rangle = \exp(-\ell / 2 L_p).
 
@@ -24,7 +23,7 @@ def worm_like_chains(
 ) -> np.ndarray:
     """Grows chains of equal length.
 
-    All lengths are in one unit, whichever it is.
+    All lengths are in the same unit.
 
     Args:
         rng: Source of randomness.
@@ -46,21 +45,8 @@ def worm_like_chains(
     return np.cumsum(points, axis=1)
 
 
-def persistence_length(chains: np.ndarray, step: float, lag: int) -> float:
-    """Estimates the persistence length from the tangent correlation at one lag.
-
-    Args:
-        chains: Points with shape (N, P, 2).
-        step: Distance between neighbouring points.
-        lag: Distance, in steps, at which tangents are compared.
-    """
-    tangents = np.diff(chains, axis=1) / step
-    cosine = np.mean(np.sum(tangents[:, lag:] * tangents[:, :-lag], axis=-1))
-    return float(-lag * step / (2 * np.log(cosine)))
-
-
 def pieces_inside(chain: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cuts a chain with shape (P, 2) into its stretches within the field, each of two points or more."""
+    """Returns the parts of a chain with shape (P, 2) that are within the field, each of two points or more."""
     inside = np.all((chain >= 0) & (chain <= size - 1), axis=1)
     borders = np.flatnonzero(np.diff(inside.astype(np.int8))) + 1
     stretches = np.split(chain, borders)
@@ -72,10 +58,10 @@ def scatter_along(rng: np.random.Generator, expected: np.ndarray) -> tuple[np.nd
 
     Args:
         rng: Source of randomness.
-        expected: Mean number of points on each segment with shape (N, P - 1); 0 leaves a segment bare.
+        expected: Mean number of points on each segment with shape (N, P - 1); 0 for a segment without points.
 
     Returns:
-        The chain that each point belongs to with shape (M,), and its place on it, in steps, with shape (M,).
+        The chain that each point belongs to with shape (M,), and its position along it, in steps, with shape (M,).
     """
     owner, segment = np.nonzero(expected)
     counts = rng.poisson(expected[owner, segment])
@@ -84,7 +70,7 @@ def scatter_along(rng: np.random.Generator, expected: np.ndarray) -> tuple[np.nd
 
 
 def at(values: np.ndarray, owner: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """Interpolates what is known at the points of chains, with shape (N, P, ...), at places on them."""
+    """Interpolates values at the points of chains, with shape (N, P, ...), at positions along them."""
     segment = np.minimum(along.astype(np.intp), values.shape[1] - 2)
     fraction = (along - segment).reshape(-1, *[1] * (values.ndim - 2))
     start = values[owner, segment]

@@ -23,7 +23,7 @@ def contact_sheet(
         sources: Sets by name; the names label the rows.
         samples: Number of pairs of each set.
         side: Side of an image in inches.
-        truth: Whether to show the truth behind each pair, which only simulated pairs have.
+        truth: Whether to show the ground truth, which only simulated pairs have.
 
     Returns:
         Figure, to be saved with ``savefig``.
@@ -53,7 +53,7 @@ def contact_sheet(
 
 
 def _scale_bar(axis: Axes, shape: tuple[int, int], pixel_size: float) -> None:
-    """Draws a bar of 1, 2, 5 or 10 µm and so on, about a fifth of the width."""
+    """Adds a bar of 1, 2, 5 or 10 µm and so on, about a fifth of the width."""
     longest = shape[1] * pixel_size / 4
     decade = 10.0 ** np.floor(np.log10(longest))
     length = decade * max(step for step in (1, 2, 5) if step * decade <= longest)

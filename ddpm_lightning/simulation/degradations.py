@@ -1,14 +1,13 @@
 r"""Degradations beyond the noise of a detector, for any image, in any order.
 
-Each is a frozen dataclass called as ``degradation(image, rng)``. Some happen to the light (``stage =
-"photons"``: dose, bleaching, flicker, jitter, misregistration), others in the electronics (``stage =
-"image"``: line noise, crosstalk, afterpulsing, camera pattern). A simulation applies the first kind to
-expected photons, before its detector, and the second kind to what the detector recorded. Recorded images of
-real microscopes take both kinds.
+Each is a frozen dataclass that is called as ``degradation(image, rng)``. Some affect the light (``stage = "photons"``:
+dose, bleaching, flicker, jitter, misregistration), others occur in the electronics (``stage = "image"``: line noise,
+crosstalk, afterpulsing, camera pattern). A simulation applies the first kind to expected photons, before the detector,
+and the second kind to the recorded image. Both kinds can be applied to images of real microscopes.
 
-An image of integers is taken as recorded: it comes back in its own type, rounded and clipped, and less light
-means keeping a random part of the counts (binomial thinning: a Poisson variable stays one). An image
-of floats is taken as expected photons. Lines are rows: columns are the fast axis of the scan.
+An image of integers is a recorded one: the result has the same type, rounded and clipped, and less light means that a
+random part of the counts is kept (binomial thinning, which preserves the Poisson distribution). An image of floats
+contains expected photons. Lines are rows: the beam scans along a row.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from ddpm_lightning.simulation.detector import Scmos
 
 
 class Degradation(Protocol):
-    """Something that happens to an image on its way to the file."""
+    """Degrades an image, as an imperfect microscope does."""
 
     stage: ClassVar[str]
 
@@ -37,11 +36,11 @@ def degrade(
     rng: np.random.Generator,
     stage: str | None = None,
 ) -> np.ndarray:
-    """Applies degradations in order: those of one stage, or all of them.
+    """Applies degradations in order: those of one stage, or all.
 
     Args:
         image: Expected photons or recorded values with shape (H, W).
-        degradations: What happens to it.
+        degradations: The degradations.
         rng: Source of randomness.
         stage: ``photons``, ``image``, or ``None`` for both.
     """
@@ -53,7 +52,7 @@ def degrade(
 
 @dataclass(frozen=True)
 class Dose:
-    """Less light, or more where the image is an expectation.
+    """Less light; also more, if the image contains expected photons.
 
     Attributes:
         factor: Factor on the photons; recorded images can only lose photons (1 or less).
@@ -79,9 +78,9 @@ class Photobleaching:
     """Fluorophores lost before and during a raster scan.
 
     Attributes:
-        before: Share lost to earlier frames.
-        during: Share of the rest that is lost by the end of the scan.
-        fast_share: Share of the fluorophores that bleaches ``fast`` times faster during the scan.
+        before: Fraction lost in earlier frames.
+        during: Fraction of the rest that is lost by the end of the scan.
+        fast_share: Fraction of the fluorophores that bleach ``fast`` times faster during the scan.
         fast: Ratio of the two rates.
         gain: ADU per photon of recorded images.
         offset: ADU without light of recorded images.
@@ -97,11 +96,14 @@ class Photobleaching:
 
     def __post_init__(self) -> None:
         _require(
-            0 <= self.before < 1 and 0 <= self.during < 1, "share lost", (self.before, self.during), "[0, 1)"
+            0 <= self.before < 1 and 0 <= self.during < 1,
+            "fraction lost",
+            (self.before, self.during),
+            "[0, 1)",
         )
 
     def remaining(self, rows: int) -> np.ndarray:
-        """Share of the light that is left at each row with shape (rows,)."""
+        """Returns the remaining fraction of the light at each row, with shape (rows,)."""
         decay = np.log1p(-self.during) * np.linspace(0, 1, rows)
         left = (1 - self.fast_share) * np.exp(decay) + self.fast_share * np.exp(self.fast * decay)
         return (1 - self.before) * left
@@ -125,7 +127,7 @@ class Flicker:
     stage: ClassVar[str] = "photons"
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Multiplies the rows."""
+        """Scales the rows."""
         factor = (1 + self.frame * rng.standard_normal()) * (
             1 + self.row * rng.standard_normal((len(image), 1))
         )
@@ -136,11 +138,11 @@ class Flicker:
 class ScanJitter:
     """Rows that start early or late.
 
-    Expected photons are interpolated; recorded rows move by whole pixels, which leaves their noise as it is.
+    Expected photons are interpolated. Recorded rows are shifted by whole pixels, which does not change their noise.
 
     Attributes:
         sigma: Standard deviation of the shift of a row in pixels.
-        bidirectional: Shift of every other row in pixels, as left by a phase error between forward and back
+        bidirectional: Shift of every other row in pixels, caused by a phase error between forward and backward
             scan.
     """
 
@@ -149,7 +151,7 @@ class ScanJitter:
     stage: ClassVar[str] = "photons"
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Shifts the rows; what leaves on one side is replaced by the border."""
+        """Shifts the rows; missing pixels are replaced by the border."""
         rows, columns = image.shape
         shift = self.sigma * rng.standard_normal((rows, 1)) + self.bidirectional * (
             np.arange(rows)[:, None] % 2
@@ -165,7 +167,7 @@ class ScanJitter:
 
 @dataclass(frozen=True)
 class Misregistration:
-    """A rigid motion of one image of a pair against the other.
+    """A rigid motion of one image of a pair relative to the other.
 
     Attributes:
         shift: Largest shift along each axis in pixels; distributed uniformly.
@@ -177,7 +179,7 @@ class Misregistration:
     stage: ClassVar[str] = "photons"
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Moves the image by linear interpolation; borders are mirrored."""
+        """Moves the image by linear interpolation; borders are reflected."""
         shift = rng.uniform(-self.shift, self.shift, 2)
         angle = np.deg2rad(rng.uniform(-self.angle, self.angle))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -229,13 +231,13 @@ class Crosstalk:
     stage: ClassVar[str] = "image"
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Convolves the image; its mean stays."""
+        """Convolves the image; its mean is preserved."""
         return _like(image, ndimage.gaussian_filter(image.astype(np.float32), self.sigma, mode="reflect"))
 
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """A slow amplifier: each pixel trails exponentially into the next ones of its row.
+    """A slow amplifier: each pixel leaks into the next ones of its row with an exponential decay.
 
     Attributes:
         length: Decay length in pixels.
@@ -248,13 +250,13 @@ class Bandwidth:
         _require(self.length > 0, "decay length", self.length, "above 0")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Smears the rows; their mean stays, up to what trails over the end."""
+        """Smears the rows; their mean is preserved except for the part beyond their end."""
         return _like(image, _trail(image, self.length))
 
 
 @dataclass(frozen=True)
 class Afterpulsing:
-    """Counts that trigger further counts a little later in the same row.
+    """Detector counts that trigger further counts shortly afterwards, in the same row.
 
     Attributes:
         probability: Mean number of afterpulses of a count.
@@ -286,10 +288,9 @@ class Afterpulsing:
 
 @dataclass(frozen=True)
 class CameraPattern:
-    """The fixed pattern and the read noise of an sCMOS camera, on an image recorded otherwise.
+    """The fixed pattern and the read noise of an sCMOS camera, for an image of another detector.
 
-    Pixels are scaled by their relative gain and shifted by their relative offset, and get read noise of their
-    own.
+    Each pixel is scaled by its relative gain and shifted by its relative offset, and has its own read noise.
 
     Attributes:
         camera: The camera whose maps are used.
@@ -306,7 +307,7 @@ class CameraPattern:
 
 
 def _trail(image: np.ndarray, length: float) -> np.ndarray:
-    """Causal exponential smoothing along the rows, starting from the steady state of their first pixel."""
+    """Smooths rows exponentially in the direction of the scan, starting from the steady state of their first pixel."""
     keep = np.exp(-1 / length)
     values = image.astype(np.float64)
     return signal.lfilter([1 - keep], [1, -keep], values, axis=1, zi=keep * values[:, :1])[0]

@@ -24,14 +24,14 @@ import numpy as np
 
 
 class Recorder(Protocol):
-    """Anything that records expected photons."""
+    """Records expected photons."""
 
     def __call__(self, photons: np.ndarray, rng: np.random.Generator, frames: int = 1) -> np.ndarray:
         """Records the mean of some frames of an image of expected photons with shape (H, W)."""
         ...
 
     def expected(self, photons: np.ndarray) -> np.ndarray:
-        """Computes the mean of what it records, before clipping, with shape (H, W)."""
+        """Returns the expectation of a recorded image before clipping, with shape (H, W)."""
         ...
 
 
@@ -81,7 +81,7 @@ class Detector:
         return digitise(self.gain * electrons + self.offset, self.bits)
 
     def expected(self, photons: np.ndarray) -> np.ndarray:
-        """Computes the mean of what it records, before clipping, with shape (H, W)."""
+        """Returns the expectation of a recorded image before clipping, with shape (H, W)."""
         return self.gain * (self.efficiency * photons + self.dark) + self.offset
 
 
@@ -90,33 +90,33 @@ class Scmos:
     """A scientific CMOS camera: every pixel has its own gain, offset and read noise.
 
     Attributes:
-        camera: Serial number; it alone decides the maps, so that all images of one camera share them.
+        camera: Serial number, which determines the maps: all images of one camera share them.
         gain: Mean ADU per electron.
-        gain_spread: Relative standard deviation of the gain (photo-response non-uniformity).
+        gain_sd: Relative standard deviation of the gain (photo-response non-uniformity).
         offset: Mean ADU without light.
-        offset_spread: Standard deviation of the offset in ADU.
+        offset_sd: Standard deviation of the offset in ADU.
         read_noise: Median read noise in electrons.
-        read_spread: Standard deviation of the logarithm of the read variance.
+        log_read_variance_sd: Standard deviation of the logarithm of the read variance.
         efficiency: Quantum efficiency.
-        hot: Share of hot pixels, whose dark current adds ``hot_electrons`` on average.
+        hot: Fraction of hot pixels, whose dark current adds ``hot_electrons`` on average.
         hot_electrons: Mean dark electrons of a hot pixel.
         bits: Depth; up to 8 gives uint8, more gives uint16.
     """
 
     camera: int = 0
     gain: float = 2.2
-    gain_spread: float = 0.02
+    gain_sd: float = 0.02
     offset: float = 100.0
-    offset_spread: float = 1.5
+    offset_sd: float = 1.5
     read_noise: float = 1.3
-    read_spread: float = 0.65
+    log_read_variance_sd: float = 0.65
     efficiency: float = 0.8
     hot: float = 0.002
     hot_electrons: float = 20.0
     bits: int = 16
 
     def maps(self, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Gain, offset, read noise and dark electrons of every pixel, each with shape (H, W)."""
+        """Returns gain, offset, read noise and dark electrons of each pixel, each with shape (H, W)."""
         return _camera_maps(self, shape)
 
     def __call__(self, photons: np.ndarray, rng: np.random.Generator, frames: int = 1) -> np.ndarray:
@@ -127,7 +127,7 @@ class Scmos:
         return digitise(gain * electrons + offset, self.bits)
 
     def expected(self, photons: np.ndarray) -> np.ndarray:
-        """Computes the mean of what it records, before clipping, with shape (H, W)."""
+        """Returns the expectation of a recorded image before clipping, with shape (H, W)."""
         gain, offset, _, dark = self.maps(photons.shape)
         return gain * (self.efficiency * photons + dark) + offset
 
@@ -139,7 +139,7 @@ def digitise(values: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _electrons(expected: np.ndarray, rng: np.random.Generator, frames: int, excess: float) -> np.ndarray:
-    """Draws the mean electrons of some frames; a sum of Poisson variables is Poisson again."""
+    """Samples the mean electrons of some frames; a sum of Poisson variables is a Poisson variable."""
     counts = rng.poisson(frames * expected)
     if excess > 1:
         shape = (counts / (excess - 1)).astype(np.float32)
@@ -152,9 +152,9 @@ def _camera_maps(
     camera: Scmos, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng([camera.camera, 0x5C])
-    gain = camera.gain * (1 + camera.gain_spread * rng.standard_normal(shape))
-    offset = camera.offset + camera.offset_spread * rng.standard_normal(shape)
-    read = camera.read_noise * np.exp(camera.read_spread / 2 * rng.standard_normal(shape))
+    gain = camera.gain * (1 + camera.gain_sd * rng.standard_normal(shape))
+    offset = camera.offset + camera.offset_sd * rng.standard_normal(shape)
+    read = camera.read_noise * np.exp(camera.log_read_variance_sd / 2 * rng.standard_normal(shape))
     dark = camera.hot_electrons * (rng.random(shape) < camera.hot) * rng.exponential(1.0, shape)
     maps = (np.maximum(gain, 0), offset, read, dark)
     for values in maps:

@@ -1,10 +1,10 @@
 """A zebrafish embryo: a sheet of cells with bright membranes and dimmer nuclei.
 
-Cells are the Voronoi regions of a jittered lattice of nuclei that is stretched and bent into tissue.
-Neighbouring cells share a wall of two membranes, bowed and unevenly labelled; walls are brightest where three
-cells meet. How strongly a cell expresses the label varies from cell to cell and across the tissue, parts of
-the field hold no labelled tissue at all, and light from deeper cells is attenuated. Nuclei are ellipses with
-chromatin texture; a few are in mitosis and show as bright plates.
+Cells are the Voronoi regions of a jittered lattice of nuclei that is stretched and bent like a tissue. Neighbouring
+cells share a wall of two membranes, curved and unevenly labelled; walls are brightest where three cells meet. The
+expression of the label varies from cell to cell and across the tissue, parts of the field contain no labelled tissue,
+and light from deeper cells is attenuated. Nuclei are ellipses with chromatin texture; a few are in mitosis and appear
+as bright plates.
 """
 
 from dataclasses import dataclass
@@ -41,12 +41,12 @@ class Tissue:
 
 
 def embryo(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scene:
-    """Draws an optical section through an embryo.
+    """Samples an optical section through an embryo.
 
     Args:
         rng: Source of randomness.
-        canvas: Grid to draw on.
-        truth: Whether to collect the truth as well.
+        canvas: Grid of the scene.
+        truth: Whether to return the ground truth as well.
 
     Returns:
         Scene whose truth contains ``nuclei`` (labels from 1, 0 elsewhere, (size, size) uint16), ``centres`` of
@@ -77,7 +77,7 @@ def embryo(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scen
 
 
 def _tissue(rng: np.random.Generator, canvas: Canvas, parameters: dict) -> Tissue:
-    """Lays out the cells."""
+    """Samples the arrangement of the cells."""
     side, spacing = canvas.shape[0], float(canvas.pixels(parameters["spacing_um"]))
     turn, stretch = _rotation(rng.uniform(0, 2 * np.pi)), np.sqrt(parameters["elongation"])
     stretch = turn @ np.diag([stretch, 1 / stretch]) @ turn.T
@@ -102,20 +102,20 @@ def _tissue(rng: np.random.Generator, canvas: Canvas, parameters: dict) -> Tissu
     region = smooth_field(rng, side, side / 2.2)[place[:, 0], place[:, 1]]
     patches = smooth_field(rng, side, 2.5 * spacing)[place[:, 0], place[:, 1]]
     expression = np.exp(0.35 * rng.standard_normal(len(centres)) + 0.45 * patches)
-    # At most a third of the cells in the field are without label.
+    # At most a third of the cells in the field have no label.
     inside = np.all((centres > 0) & (centres < canvas.size), axis=1)
     expression *= region > min(rng.uniform(-2.5, 0), np.quantile(region[inside], 0.33) if inside.any() else 0)
     return Tissue(centres, expression, walls, neighbours, stretch)
 
 
 def _rotation(angle: np.ndarray | float) -> np.ndarray:
-    """Rotations by angles (...) with shape (..., 2, 2)."""
+    """Returns rotations by angles (...), with shape (..., 2, 2)."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
 
 
 def _bend(rng: np.random.Generator, points: np.ndarray, side: int) -> np.ndarray:
-    """A gentle sinusoidal displacement, so that files of cells curve as in a tissue."""
+    """Returns a gentle sinusoidal displacement, so that rows of cells are curved as in a tissue."""
     waves = rng.normal(0, 1.3 * np.pi / side, (2, 2))
     phases = rng.uniform(0, 2 * np.pi, 2)
     return 0.06 * side * np.sin(points @ waves.T + phases)
@@ -124,7 +124,7 @@ def _bend(rng: np.random.Generator, points: np.ndarray, side: int) -> np.ndarray
 def _walls(
     rng: np.random.Generator, canvas: Canvas, tissue: Tissue, width: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Walls as lines (W, 9, 2) and their emitters (M, 2), both in pixels, with their light (M,)."""
+    """Returns walls as lines (W, 9, 2) and their emitters (M, 2), both in pixels, with their light (M,)."""
     strength = tissue.expression[tissue.neighbours].mean(1)
     ends, strength = tissue.walls[strength > 0], strength[strength > 0]
     span = ends[:, 1] - ends[:, 0]
@@ -136,19 +136,19 @@ def _walls(
     lit = np.all((lines > -canvas.margin) & (lines < canvas.size + canvas.margin), axis=-1)
     wall, along = scatter_along(rng, LABELS * length[:, None] / 8 * lit[:, 1:])
     place = along / 8
-    weave = 1 + 0.2 * np.sin(rng.uniform(0, 2 * np.pi, len(ends))[wall] + 9 * place)
+    texture = 1 + 0.2 * np.sin(rng.uniform(0, 2 * np.pi, len(ends))[wall] + 9 * place)
     corners = 1 + 0.5 * np.exp(-np.minimum(place, 1 - place) * length[wall] / 0.6)
-    gap = np.where(rng.random(len(ends)) < 0.2, rng.random(len(ends)), np.inf)
-    torn = np.where(np.abs(place - gap[wall]) < 0.09, 0.1, 1.0)
-    light = BRIGHTNESS * strength[wall] * weave * corners * torn * rng.standard_gamma(4.0, len(wall)) / 4
-    spread = canvas.pixels(width / FWHM_PER_SIGMA)
-    return lines, at(lines, wall, along) + spread * rng.standard_normal((len(wall), 2)), light
+    gap_at = np.where(rng.random(len(ends)) < 0.2, rng.random(len(ends)), np.inf)
+    gaps = np.where(np.abs(place - gap_at[wall]) < 0.09, 0.1, 1.0)
+    light = BRIGHTNESS * strength[wall] * texture * corners * gaps * rng.standard_gamma(4.0, len(wall)) / 4
+    sigma = canvas.pixels(width / FWHM_PER_SIGMA)
+    return lines, at(lines, wall, along) + sigma * rng.standard_normal((len(wall), 2)), light
 
 
 def _nuclei(
     rng: np.random.Generator, canvas: Canvas, tissue: Tissue, parameters: dict
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the nuclei and their light, both with shape (S, S)."""
+    """Returns the labels of the nuclei and their light, both with shape (S, S)."""
     side = canvas.shape[0]
     labels = np.zeros((side, side), np.uint16)
     level = np.zeros((side, side), np.float32)
@@ -183,7 +183,7 @@ def _nuclei(
 
 
 def _attenuation(rng: np.random.Generator, canvas: Canvas, depth: float) -> np.ndarray:
-    """Share of light left by depth, (S, S), in a section tilted by ``depth`` µm across the field."""
+    """Returns the transmitted fraction of the light, (S, S), in a section tilted by ``depth`` µm across the field."""
     direction = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-0.5, 0.5, canvas.shape[0])
     slope = np.sin(direction) * ramp[:, None] + np.cos(direction) * ramp

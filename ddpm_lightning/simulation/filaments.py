@@ -1,9 +1,9 @@
 """Microtubules: stiff filaments that radiate from a centrosome, antibody-labelled.
 
-Filaments are worm-like chains. Buckling in the cell makes them bend far more than in vitro, so the apparent
-persistence length is 10 to 100 µm. Most start near a centrosome, which is usually outside the field of
-view; the rest lie anywhere. Antibodies bind at random places and widen the 25 nm tube to about 60 nm; where
-too few bind, the filament has gaps. Some filaments pass above or below the focus and are dim and wide.
+Filaments are worm-like chains. In the cell they buckle and bend far more than in vitro, so the apparent persistence
+length is 10 to 100 µm. Most start near a centrosome, which is usually outside the field of view; the others start
+anywhere. Antibodies bind at random positions and widen the 25 nm tube to about 60 nm; where too few bind, the filament
+has gaps. Some filaments are above or below the focal plane and appear dim and wide.
 """
 
 import numpy as np
@@ -12,17 +12,17 @@ from ddpm_lightning.simulation.chains import at, pieces_inside, scatter_along, w
 from ddpm_lightning.simulation.scene import Canvas, Scene, disc_mask, log_uniform, smooth_field
 
 STEP = 0.05  # µm between the points of a chain
-LABEL_SPREAD = 0.018  # µm, standard deviation across the filament: a tube seen from the side, 60 nm wide
+LABEL_SIGMA = 0.018  # µm, standard deviation across the filament: a tube seen from the side, 60 nm wide
 CANDIDATES = 10  # per µm of the side of the field
 
 
 def microtubules(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Scene:
-    """Draws the microtubules of part of a cell.
+    """Samples the microtubules of part of a cell.
 
     Args:
         rng: Source of randomness.
-        canvas: Grid to draw on.
-        truth: Whether to collect the truth as well.
+        canvas: Grid of the scene.
+        truth: Whether to return the ground truth as well.
 
     Returns:
         Scene whose truth contains ``centre_lines`` (list of (N, 2) arrays in pixels), their ``focus`` (1 in
@@ -47,15 +47,15 @@ def microtubules(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
 
     focus = rng.random(len(chains)) < 0.75
     brightness = rng.lognormal(0, 0.2, len(chains)) * np.where(focus, 1, rng.uniform(0.2, 0.6, len(chains)))
-    spread = np.where(focus, LABEL_SPREAD, rng.uniform(0.06, 0.16, len(chains)))
-    # Out of focus, an emitter is a wide spot: many faint points scattered about it stand for that.
-    shares = np.where(focus, 1, 6)
+    sigma = np.where(focus, LABEL_SIGMA, rng.uniform(0.06, 0.16, len(chains)))
+    # Out of focus, an emitter is a wide spot, represented by several faint points around it.
+    copies = np.where(focus, 1, 6)
     border = canvas.margin * canvas.pixel / 1000
     lit = used & np.all((chains > -border) & (chains < extent + border), axis=-1)
-    owner, along = scatter_along(rng, STEP * labels * shares[:, None] * lit[:, 1:])
-    points = at(chains, owner, along) + rng.standard_normal((len(owner), 2)) * spread[owner, None]
-    dyes = rng.standard_gamma(3.0, len(points)) / 3  # antibodies carry unequal numbers of them
-    light = dyes * (brightness / shares)[owner]
+    owner, along = scatter_along(rng, STEP * labels * copies[:, None] * lit[:, 1:])
+    points = at(chains, owner, along) + rng.standard_normal((len(owner), 2)) * sigma[owner, None]
+    dyes = rng.standard_gamma(3.0, len(points)) / 3  # antibodies carry different numbers of them
+    light = dyes * (brightness / copies)[owner]
 
     parameters = {
         "persistence_length_um": float(persistence),
@@ -74,16 +74,16 @@ def microtubules(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
 
 
 def _seeds(rng: np.random.Generator, extent: float, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts (N, 2) in µm and headings (N,) of candidates: 70 % from the centrosome, 30 % from anywhere."""
+    """Returns starts (N, 2) in µm and directions (N,) of candidates: 70 % at the centrosome, 30 % anywhere."""
     count = int(np.ceil(CANDIDATES * max(extent, 1)))
     radial = rng.random(count) < 0.7
     towards, radius = extent / 2 - centre, 0.8 * extent
     distance = np.hypot(*towards)
-    # Seen from a centrosome outside, the field covers a sector; filaments that leave elsewhere would miss it.
+    # Seen from a centrosome outside the field, the field covers a sector; other directions would miss it.
     sector = np.arcsin(radius / distance) if distance > radius else np.pi
     aimed = np.arctan2(*towards) + rng.uniform(-sector, sector, count)
     headings = np.where(radial, aimed, rng.uniform(0, 2 * np.pi, count))
-    # Filaments start in a region about the centrosome, on their way outwards, rather than in one point.
+    # Filaments start in a region around the centrosome rather than at one point.
     outwards = np.stack([np.sin(headings), np.cos(headings)], -1) * rng.exponential(0.3, (count, 1))
     around = centre + outwards + rng.normal(0, 0.15, (count, 2))
     anywhere = rng.uniform(-extent / 2, 1.5 * extent, (count, 2))
@@ -91,7 +91,7 @@ def _seeds(rng: np.random.Generator, extent: float, centre: np.ndarray) -> tuple
 
 
 def _fill(chains: np.ndarray, used: np.ndarray, extent: float, density: float) -> np.ndarray:
-    """Picks filaments that cross the field until it holds ``density`` µm of them per µm²."""
+    """Returns filaments that cross the field, until it contains ``density`` µm of them per µm²."""
     visible = STEP * np.sum(used & np.all((chains > 0) & (chains < extent), axis=-1), axis=1)
     before = np.cumsum(visible) - visible
     return np.flatnonzero((before < density * extent**2) & (visible > 0))

@@ -1,4 +1,4 @@
-"""Simulated pairs that are made on demand, and optionally cached on disk."""
+"""Simulated pairs that are generated on demand, and optionally cached on disk."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from ddpm_lightning.utils.errors import UserError
 class LazyPairs:
     """Base of simulated pairs; each is a separate field of view, named by its number.
 
-    A subclass makes pair ``index``, independently of other pairs (:meth:`_simulate`).
+    A subclass generates each pair independently of the others (:meth:`_simulate`).
 
     Args:
         split: ``train``, ``val`` or ``test``; the splits share no image.
@@ -62,5 +62,5 @@ class LazyPairs:
         return Pair(low, high, name, field=name, pixel_size=self.pixel_size, extra=content)
 
     def _simulate(self, index: int) -> dict[str, Any]:
-        """Returns ``low`` and ``high`` with shape (H, W), and what belongs into ``Pair.extra``."""
+        """Returns ``low`` and ``high`` with shape (H, W), and the content of ``Pair.extra``."""
         raise NotImplementedError(f"{type(self).__name__} does not implement _simulate")

@@ -1,10 +1,9 @@
 """Mitochondria: hollow, branching tubes, labelled on the outer membrane (TOM20).
 
-Centre lines are worm-like chains that keep clear of each other, except where branches fork off. Each tube is
-a cylinder with round ends. TOM20 sits on its surface in clusters: one at an angle φ round the tube appears R
-cos φ sideways and R sin φ in depth, so that in projection light crowds at the two rims. Where tubes meet,
-whatever would lie inside another tube is left out, which opens the junctions. Fragmented networks fall into
-short tubes and spheres.
+Centre lines are worm-like chains that keep a distance from each other, except where branches fork off. Each tube is a
+cylinder with round ends. TOM20 is on its surface in clusters. A cluster at an angle φ around the tube is displaced by
+R cos φ laterally and R sin φ in depth, so in projection the two edges are brightest. Where tubes meet, label inside
+another tube is removed, which opens the junctions. Fragmented networks consist of short tubes and spheres.
 """
 
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from ddpm_lightning.simulation.scene import Canvas, Scene, log_uniform, smooth_f
 STEP = 0.04  # µm between the points of a centre line
 CANDIDATES = 1.4  # per µm² within and around the field
 LONGEST = 10.0  # µm
-TRUNKS = 0.7  # their share of the wanted length; branches fill up the rest
-FORKS = 0.8  # per µm that try to grow; those that do not find room are left out
+TRUNKS = 0.7  # their fraction of the required length; branches provide the rest
+FORKS = 0.8  # attempted branches per µm; those without enough space are left out
 SHORTEST_TRUNK = 1.5  # µm; shorter tubes have no branches
 CLUSTER = 0.02  # µm, standard deviation of a TOM20 cluster
 SECTION = 0.2  # µm, standard deviation of the optical section in depth
-CELL = 0.1  # µm, grid on which tubes keep clear of each other
+CELL = 0.1  # µm, grid on which the distance between tubes is checked
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Tubes:
 
     Attributes:
         chains: Centre lines with shape (N, P, 2).
-        used: Which of their points belong to the tube with shape (N, P).
+        used: Whether each point belongs to the tube, with shape (N, P).
         radii: Radius at each point with shape (N, P); it tapers to 0 at round ends.
         forked: Whether a tube starts at the side of another, with shape (N,).
     """
@@ -49,8 +48,8 @@ def mitochondria(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
 
     Args:
         rng: Source of randomness.
-        canvas: Grid to draw on.
-        truth: Whether to collect the truth as well.
+        canvas: Grid of the scene.
+        truth: Whether to return the ground truth as well.
 
     Returns:
         Scene whose truth contains ``centre_lines`` (list of (N, 2) arrays in pixels), the ``radii`` of their
@@ -81,7 +80,7 @@ def mitochondria(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -
 
 
 def _network(rng: np.random.Generator, canvas: Canvas, parameters: dict) -> Tubes:
-    """Grows tubes until the field holds the wanted length of them, and forks branches off."""
+    """Grows tubes until the field contains the required length, and then branches."""
     border = canvas.margin * canvas.pixel / 1000
     persistence, radius = parameters["persistence_length_um"], parameters["radius_um"]
     count = int(np.ceil(CANDIDATES * (canvas.extent + 2 * border) ** 2))
@@ -93,7 +92,7 @@ def _network(rng: np.random.Generator, canvas: Canvas, parameters: dict) -> Tube
         lengths = np.where(rng.random(count) < 0.8, rng.uniform(0.4, 1.4, count), lengths)
     chains = worm_like_chains(rng, starts, headings, LONGEST, STEP, persistence)
     used = np.arange(chains.shape[1]) * STEP <= lengths[:, None]
-    room = _Room(canvas.extent, border, 2 * radius + 0.1)
+    room = _OccupancyMap(canvas.extent, border, 2 * radius + 0.1)
     chosen = _keep_clear(room, chains, used, TRUNKS * parameters["density_um_per_um2"])
     trunks, trunks_used = chains[chosen], used[chosen]
 
@@ -117,13 +116,13 @@ def _network(rng: np.random.Generator, canvas: Canvas, parameters: dict) -> Tube
     return Tubes(chains, used, _round_ends(used, widths, forked), forked)
 
 
-class _Room:
-    """A coarse map of the places that tubes have taken.
+class _OccupancyMap:
+    """A coarse map of the places that tubes occupy.
 
     Args:
         extent: Side of the field in µm.
-        border: Width in µm of what is parameters around it.
-        clearance: Distance in µm that centre lines keep.
+        border: Width in µm of the simulated margin around it.
+        clearance: Minimum distance of centre lines in µm.
     """
 
     def __init__(self, extent: float, border: float, clearance: float) -> None:
@@ -133,32 +132,32 @@ class _Room:
         self.disc = (
             np.argwhere(np.hypot(*np.indices((2 * reach + 1,) * 2) - reach) * CELL <= clearance) - reach
         )
-        self.taken = np.zeros((self.side, self.side), bool)
+        self.occupied = np.zeros((self.side, self.side), bool)
 
     def cells(self, points: np.ndarray) -> np.ndarray:
-        """Cells with shape (N, 2) of points (N, 2) in µm; points outside of the map have none."""
+        """Returns the cells of points (N, 2) in µm, with shape (M, 2); points outside the map have none."""
         cells = np.floor((points + self.border) / CELL).astype(int)
         return cells[np.all((cells >= 0) & (cells < self.side), axis=1)]
 
     def overlap(self, points: np.ndarray) -> float:
-        """Share of a centre line that lies too close to others; 1 where none of it is in sight."""
+        """Returns the fraction of a centre line that is too close to others; 1 if none of it is on the map."""
         cells = self.cells(points)
-        return float(self.taken[cells[:, 0], cells[:, 1]].mean()) if len(cells) else 1.0
+        return float(self.occupied[cells[:, 0], cells[:, 1]].mean()) if len(cells) else 1.0
 
-    def take(self, points: np.ndarray) -> None:
-        """Takes the places around a centre line."""
+    def occupy(self, points: np.ndarray) -> None:
+        """Marks the places around a centre line as occupied."""
         around = np.clip(self.cells(points)[::2, None] + self.disc, 0, self.side - 1)
-        self.taken[around[..., 0], around[..., 1]] = True
+        self.occupied[around[..., 0], around[..., 1]] = True
 
 
-def _keep_clear(room: _Room, chains: np.ndarray, used: np.ndarray, density: float) -> list[int]:
-    """Picks centre lines that keep clear of each other, until ``density`` µm per µm² are in sight."""
+def _keep_clear(room: _OccupancyMap, chains: np.ndarray, used: np.ndarray, density: float) -> list[int]:
+    """Returns centre lines that are far enough apart, until there are ``density`` µm per µm² in the field."""
     chosen, visible = [], 0.0
     for i, (chain, part) in enumerate(zip(chains, used, strict=True)):
         inside = np.sum(np.all((chain[part] > 0) & (chain[part] < room.extent), axis=1))
         if inside == 0 or room.overlap(chain[part]) > 0.05:
             continue
-        room.take(chain[part])
+        room.occupy(chain[part])
         chosen.append(i)
         visible += inside * STEP
         if visible > density * room.extent**2:
@@ -166,19 +165,19 @@ def _keep_clear(room: _Room, chains: np.ndarray, used: np.ndarray, density: floa
     return chosen
 
 
-def _leaving(room: _Room, branches: np.ndarray, used: np.ndarray) -> list[int]:
-    """Picks branches that, once they have left their trunk, keep clear of it and of all others."""
+def _leaving(room: _OccupancyMap, branches: np.ndarray, used: np.ndarray) -> list[int]:
+    """Returns branches that, beyond their beginning, are far enough from their trunk and from all others."""
     first = int(1.5 * room.clearance / STEP)
     chosen = []
     for i, (chain, part) in enumerate(zip(branches, used, strict=True)):
         if room.overlap(chain[part][first:]) == 0:
-            room.take(chain[part])
+            room.occupy(chain[part])
             chosen.append(i)
     return chosen
 
 
 def _round_ends(used: np.ndarray, radii: np.ndarray, forked: np.ndarray) -> np.ndarray:
-    """Radius at each point with shape (N, P): a hemisphere at every end but the root of a branch."""
+    """Returns the radius at each point, with shape (N, P): a hemisphere at each end except the root of a branch."""
     along = STEP * np.arange(used.shape[1])
     radii = radii[:, None]
     from_start = np.where(forked[:, None], radii, along)
@@ -188,7 +187,7 @@ def _round_ends(used: np.ndarray, radii: np.ndarray, forked: np.ndarray) -> np.n
 
 
 def _clusters(rng: np.random.Generator, tubes: Tubes, density: float) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters of label on the surface: positions (M, 2) and depths (M,) in µm."""
+    """Returns clusters of label on the surface: positions (M, 2) and depths (M,) in µm."""
     # A cylinder and a sphere of radius R have the same surface per unit of axis: the ends need no correction.
     surface = 2 * np.pi * tubes.radii.max(1, keepdims=True) * STEP
     owner, along = scatter_along(rng, density * surface * tubes.used[:, 1:])
@@ -205,7 +204,7 @@ def _clusters(rng: np.random.Generator, tubes: Tubes, density: float) -> tuple[n
 
 
 def _to_axis(tubes: Tubes, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of points (M, 2) to the nearest centre line and the radius there, in µm with shape (M,)."""
+    """Returns the distance of points (M, 2) to the nearest centre line and the radius there, in µm with shape (M,)."""
     origin = points.min(0, initial=0.0)
     index = np.floor((points - origin) / STEP).astype(int)
     distance, radius = _distance_map(tubes, origin, STEP, tuple(index.max(0, initial=0) + 1))
@@ -215,7 +214,7 @@ def _to_axis(tubes: Tubes, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _distance_map(
     tubes: Tubes, origin: np.ndarray, cell: float, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance to the nearest centre line and the radius there, in µm, on a grid with shape (H, W)."""
+    """Returns the distance to the nearest centre line and the radius there, in µm, on a grid with shape (H, W)."""
     cells = np.floor((tubes.chains[tubes.used] - origin) / cell).astype(int)
     inside = np.all((cells >= 0) & (cells < shape), axis=1)
     rows, columns = cells[inside].T

@@ -49,7 +49,7 @@ class Psf:
         return energies / energies.sum()
 
     def profile(self, radius: np.ndarray) -> np.ndarray:
-        """Height at a radius in nm, relative to that at 0."""
+        """Returns the height at a radius in nm, relative to that at 0."""
         radius = np.asarray(radius, float)[..., None]
         heights = np.array(self.amplitudes) * np.exp(-4 * np.log(2) * (radius / np.array(self.widths)) ** 2)
         return heights.sum(-1) / sum(self.amplitudes)
@@ -82,7 +82,7 @@ def image_of(spectrum: np.ndarray, shape: tuple[int, int], pixel: float, psf: Ps
 
 @lru_cache(maxsize=32)
 def transfer(psf: Psf, shape: tuple[int, int], pixel: float) -> np.ndarray:
-    """Computes the transfer function for maps of bilinear points, with shape (S, S // 2 + 1).
+    """Returns the transfer function for maps of bilinear points, with shape (S, S // 2 + 1).
 
     A point shared bilinearly by four pixels is, on average over its position, already blurred by a triangle
     of two pixels' width, whose transfer function is sinc². It is divided out, so that the image of a point
@@ -97,29 +97,29 @@ def transfer(psf: Psf, shape: tuple[int, int], pixel: float) -> np.ndarray:
 
 
 def confocal(wavelength: float, aperture: float) -> Psf:
-    """Confocal PSF for an emission wavelength in nm and a numerical aperture."""
+    """Returns the confocal PSF for an emission wavelength in nm and a numerical aperture."""
     return Psf((0.51 * wavelength / aperture,))
 
 
 def airyscan(wavelength: float, aperture: float, gain: float = 1.7) -> Psf:
-    """Airyscan PSF: reassigned and deconvolved, ``gain`` times sharper than the confocal one."""
+    """Returns the Airyscan PSF: reassigned and deconvolved, ``gain`` times sharper than the confocal one."""
     return Psf((0.51 * wavelength / aperture / gain,))
 
 
 def sted(diffraction: Psf, saturation: float, pedestal: float = 0.05) -> Psf:
-    """STED PSF.
+    """Returns the STED PSF.
 
     Args:
         diffraction: PSF without depletion.
         saturation: Depletion intensity in units of the saturation intensity, I / I_s.
-        pedestal: Height of the undepleted rest relative to the core.
+        pedestal: Height of the component that was not depleted, relative to the core.
     """
     width = diffraction.widths[0]
     return Psf((width / np.sqrt(1 + saturation), width), (1.0, pedestal))
 
 
 def with_haze(psf: Psf, width: float, energy: float) -> Psf:
-    """Adds a wide component of a given width in nm that contains the fraction ``energy`` of all light."""
+    """Adds a wide component with a width in nm that contains the fraction ``energy`` of the light."""
     rest = np.dot(psf.amplitudes, np.square(psf.widths))
     amplitude = energy / (1 - energy) * rest / width**2
     return Psf((*psf.widths, width), (*psf.amplitudes, float(amplitude)))

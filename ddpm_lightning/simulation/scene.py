@@ -1,4 +1,4 @@
-"""The scene that the optics image: a map of emitters, and the truth behind it.
+"""The scene that the optics image: a map of emitters, and the ground truth.
 
 Geometry is in continuous pixel coordinates (row, column); the centre of pixel (i, j) is at (i, j). The field of view is
 ``[0, size)`` along both axes. Emitters outside it still contribute light, so the map has a margin on every side, which
@@ -82,7 +82,7 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Scene:
-    """Emitters and the truth behind them.
+    """Emitters and the ground truth.
 
     Attributes:
         emitters: Light emitted per pixel in arbitrary units with shape (S, S), margins included.
@@ -123,13 +123,13 @@ def smooth_field(rng: np.random.Generator, side: int, correlation: float) -> np.
 
 
 def _spline_weights(fraction: np.ndarray) -> np.ndarray:
-    """Cubic B-spline weights, with shape (P, 4), of the knots at -1, 0, 1 and 2 for places in [0, 1)."""
+    """Returns cubic B-spline weights of the knots at -1, 0, 1 and 2 for positions in [0, 1), with shape (P, 4)."""
     distance = np.abs(fraction[:, None] - np.array([-1, 0, 1, 2]))
     return np.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, (2 - distance) ** 3 / 6)
 
 
 def disc_mask(points: np.ndarray, size: int, radius: float) -> np.ndarray:
-    """Marks the pixels within ``radius`` pixels of any of some points (N, 2), with shape (size, size)."""
+    """Returns a mask (size, size) of the pixels within ``radius`` pixels of any of the points (N, 2)."""
     hit = np.zeros((size, size), bool)
     rows, columns = np.clip(np.rint(points).astype(int), 0, size - 1).T
     hit[rows, columns] = True

@@ -1,9 +1,9 @@
 """Synapses: pairs of puncta on either side of a synaptic cleft, along dendrites, over hazy neuropil.
 
-The two sides of a synapse lie about 150 nm apart. Each is a narrow disc seen from its edge, made of one to
-four nanoclusters that face their partners across the cleft (trans-synaptic columns). Most synapses sit on
-spines of the dendrites in view, the rest belong to dendrites out of view, and some puncta have lost their
-partner. Somata and vessels leave dark holes in the neuropil.
+The two sides of a synapse are about 150 nm apart. Each is a narrow disc seen edge-on, made of one to four nanoclusters
+that face their partners across the cleft (trans-synaptic columns). Most synapses are on spines of the visible
+dendrites, the others belong to dendrites outside the image, and some puncta have no partner. Somata and vessels are
+dark holes in the neuropil.
 """
 
 from dataclasses import dataclass
@@ -39,8 +39,8 @@ def synapses(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Sc
 
     Args:
         rng: Source of randomness.
-        canvas: Grid to draw on.
-        truth: Whether to collect the truth as well.
+        canvas: Grid of the scene.
+        truth: Whether to return the ground truth as well.
 
     Returns:
         Scene whose truth contains ``pairs`` with shape (N, 2, 2), the presynaptic and the postsynaptic (row,
@@ -78,7 +78,7 @@ def synapses(rng: np.random.Generator, canvas: Canvas, truth: bool = True) -> Sc
 def _dendrites(
     rng: np.random.Generator, count: int, extent: float, border: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Centre lines (D, P, 2) that cross the field, and their widths (D,), in µm."""
+    """Returns centre lines (D, P, 2) that cross the field, and their widths (D,), in µm."""
     through = rng.uniform(0.1 * extent, 0.9 * extent, (count, 2))
     headings = rng.uniform(0, 2 * np.pi, count)
     half = 0.75 * extent + border
@@ -88,7 +88,7 @@ def _dendrites(
 
 
 def _holes(rng: np.random.Generator, extent: float) -> np.ndarray:
-    """Somata and vessels: (row, column, radius) in µm with shape (N, 3)."""
+    """Returns somata and vessels: (row, column, radius) in µm with shape (N, 3)."""
     count = rng.choice([0, 1, 2], p=[0.45, 0.4, 0.15])
     return np.column_stack([rng.uniform(0, extent, (count, 2)), rng.uniform(2.5, 6.5, count)])
 
@@ -102,7 +102,7 @@ def _sites(
     extent: float,
     border: float,
 ) -> Sites:
-    """Places synapses, ``density`` per µm²: on spines of the dendrites, then anywhere but in the holes."""
+    """Places synapses, ``density`` per µm²: on spines of the dendrites, then anywhere except in the holes."""
     owner, along = scatter_along(
         rng, np.full((len(chains), chains.shape[1] - 1), STEP * rng.uniform(0.8, 2.5))
     )
@@ -129,7 +129,7 @@ def _sites(
 
 
 def _sides(rng: np.random.Generator, sites: Sites, parameters: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of both sides, presynaptic first, (N, 2, 2) in µm, and which of them carry label, (N, 2)."""
+    """Returns the centres of both sides, presynaptic first, (N, 2, 2) in µm, and which of them are labelled, (N, 2)."""
     count = len(sites.places)
     distance = rng.normal(parameters["distance_nm"], 12, count) / 1000
     axis = np.stack([np.sin(sites.headings), np.cos(sites.headings)], -1)
@@ -141,9 +141,9 @@ def _sides(rng: np.random.Generator, sites: Sites, parameters: dict) -> tuple[np
 
 
 def _puncta(
-    rng: np.random.Generator, sides: np.ndarray, present: np.ndarray, headings: np.ndarray, spread: float
+    rng: np.random.Generator, sides: np.ndarray, present: np.ndarray, headings: np.ndarray, log_sd: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Emitters of the puncta (M, 2) in µm and their light (M,)."""
+    """Returns the emitters of the puncta (M, 2) in µm and their light (M,)."""
     count = len(sides)
     clusters = rng.integers(1, 5, count)
     synapse = np.repeat(np.arange(count), clusters)
@@ -154,7 +154,7 @@ def _puncta(
 
     centres = (sides[synapse] + across[:, None]).reshape(-1, 2)
     brightness = (
-        np.exp(rng.normal(0, spread, count))[:, None] * np.exp(rng.normal(0, 0.3, (count, 2))) * present
+        np.exp(rng.normal(0, log_sd, count))[:, None] * np.exp(rng.normal(0, 0.3, (count, 2))) * present
     )
     shares = (brightness / clusters[:, None])[synapse].reshape(-1)
     which = np.repeat(np.arange(len(centres)), EMITTERS * (shares > 0))
@@ -164,7 +164,7 @@ def _puncta(
 def _shafts(
     rng: np.random.Generator, chains: np.ndarray, widths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Label in the dendrites: emitters evenly over the cross-section, (M, 2) in µm, and their light."""
+    """Returns the label in the dendrites: emitters evenly over the cross-section, (M, 2) in µm, and their light."""
     owner, along = scatter_along(rng, np.full((len(chains), chains.shape[1] - 1), 150 * STEP))
     tangents = at(np.gradient(chains, STEP, axis=1), owner, along)
     sideways = widths[owner] / 2 * np.sqrt(rng.random(len(owner))) * np.cos(rng.uniform(0, np.pi, len(owner)))
@@ -174,7 +174,7 @@ def _shafts(
 
 
 def _spines(rng: np.random.Generator, sites: Sites, heads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label in necks and heads of the spines: emitters (M, 2) in µm and their light."""
+    """Returns the label in necks and heads of the spines: emitters (M, 2) in µm and their light."""
     which = np.repeat(np.arange(len(heads)), 30)
     place = np.minimum(rng.uniform(0, 1.6, len(which)), 1.0)[:, None]
     points = sites.roots[which] + place * (heads[which] - sites.roots[which])
@@ -183,7 +183,7 @@ def _spines(rng: np.random.Generator, sites: Sites, heads: np.ndarray) -> tuple[
 
 
 def _neuropil(rng: np.random.Generator, canvas: Canvas, holes: np.ndarray) -> np.ndarray:
-    """Unresolved label between the dendrites relative to the peak, dim where somata and vessels are."""
+    """Returns the unresolved label between the dendrites relative to the peak, dim in somata and vessels."""
     side = canvas.shape[0]
     coarse = smooth_field(rng, side, canvas.pixels(4.0))
     fine = smooth_field(rng, side, canvas.pixels(0.6))

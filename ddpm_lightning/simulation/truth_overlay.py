@@ -1,4 +1,4 @@
-"""Plots the truth behind a simulated image: lines, points and outlines."""
+"""Plots the ground truth of a simulated image: lines, points and outlines."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ FIRST, SECOND, LONELY = "#ff8c42", "#5ee27a", "#b0b0b0"
 
 
 def plot_truth(axis: Axes, truth: dict[str, Any], shape: tuple[int, int]) -> None:
-    """Draws the truth of any of the four specimens.
+    """Plots the ground truth of any of the four specimens.
 
     Lines are blue, and dark where they are out of focus; tubes have an outline, nuclei are filled, junctions are orange
     dots. Of a synapse, the presynaptic side is orange and the postsynaptic one green; grey ones have no partner.
 
     Args:
-        axis: Where to draw.
+        axis: Axes of the plot.
         truth: ``Pair.extra["truth"]`` of a simulated pair, in pixels.
         shape: Height and width of the image.
     """

@@ -28,7 +28,7 @@ from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.models.presets import Preset
 from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.networks.folding import fold
-from ddpm_lightning.simulation.twins import TWINS
+from ddpm_lightning.simulation.specimens import SPECIMENS
 from ddpm_lightning.utils.instantiate import build
 
 #: Samples from which the spread is judged, at least.
@@ -44,7 +44,7 @@ def crops_of(data: str, split: str, count: int, side: int) -> list[tuple[str, st
         count: Number of images.
         side: Side of the centres in pixels.
     """
-    if data in TWINS:
+    if data in SPECIMENS:
         pairs: PairSource = SimulatedPairs(data, split, count, 256, seed=1000)
     else:
         pairs = FolderData(data, normalisation=None).pairs(split)

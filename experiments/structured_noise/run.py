@@ -34,10 +34,7 @@ NOISES = {
     "sCMOS": [
         "data/degradations=[camera_pattern]",
         f"+{_CAMERA}._target_=ddpm_lightning.simulation.detector.Scmos",
-        *(
-            f"+{_CAMERA}.{key}"
-            for key in ("gain=12", "gain_spread=0.05", "offset_spread=6", "read_noise=0.5")
-        ),
+        *(f"+{_CAMERA}.{key}" for key in ("gain=12", "gain_sd=0.05", "offset_sd=6", "read_noise=0.5")),
     ],
 }
 #: Side of all images: an sCMOS camera of another size is another camera.

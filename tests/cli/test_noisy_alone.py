@@ -8,7 +8,7 @@ import tifffile
 
 from ddpm_lightning.datasets.folder import FolderPairs
 from ddpm_lightning.simulation.degradations import Crosstalk
-from ddpm_lightning.simulation.degraded import DegradedPairs
+from ddpm_lightning.simulation.degraded_pairs import DegradedPairs
 from tests.trained import write_checkpoint
 
 BLIND = ["model=noise2void_small", "trainer=cpu", "data.crop=32", "trainer.max_steps=2"]

@@ -58,8 +58,8 @@ def blobs(seed: int, shape: tuple[int, ...], dtype: str = "uint8") -> tuple[np.n
 def write_microtubules(root: Path, size: int = 256) -> Path:
     """Four and two patches, whose clean images were displaced by one of the planted motions.
 
-    At the twin's own dose, 0.2 photons in a pixel, noise alone leaves 0.11 px in the worst of 18 patches of 256 px: the
-    dose is three times that, so that the motion can be judged to a tenth of a pixel.
+    At the usual dose, 0.2 photons per pixel, noise alone causes an error of 0.11 px in the worst of 18 patches of
+    256 px. The dose is three times that, so that the motion can be measured to a tenth of a pixel.
     """
     pairs = SimulatedPairs("microtubules", "test", 6, size, dose=3.0, extras=False)
     folder = root / MICROTUBULES

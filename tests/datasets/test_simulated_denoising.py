@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.data.normalise import PairNormalisation, Percentile
-from ddpm_lightning.datasets.simulated_denoising import RecordedPairs, SimulatedDenoising
-from ddpm_lightning.simulation.any_microscope import AnyMicroscope, texture
-from ddpm_lightning.simulation.twins import TWINS
+from ddpm_lightning.datasets.simulated_denoising import RandomMicroscopePairs, SimulatedDenoising
+from ddpm_lightning.simulation.random_microscope import RandomMicroscope, texture
+from ddpm_lightning.simulation.specimens import SPECIMENS
 from ddpm_lightning.utils.errors import UserError
 
-PLAIN = AnyMicroscope(
+PLAIN = RandomMicroscope(
     layers=(1, 1),
     texture=(1e-6, 1e-6),
     zoom=(1, 1),
@@ -23,13 +23,13 @@ PLAIN = AnyMicroscope(
 
 
 def test_specimens_take_turns_and_nothing_depends_on_the_order_of_access():
-    source = RecordedPairs(list(TWINS), "train", 8, 48)
+    source = RandomMicroscopePairs(list(SPECIMENS), "train", 8, 48)
     first = [source[k] for k in range(8)]
-    again = RecordedPairs(list(TWINS), "train", 8, 48)
+    again = RandomMicroscopePairs(list(SPECIMENS), "train", 8, 48)
     assert np.array_equal(again[5].low, first[5].low) and np.array_equal(again[-3].high, first[5].high)
     assert len({pair.low.tobytes() for pair in first}) == 8
     assert [pair.name for pair in again] == [f"{k:05d}" for k in range(8)]  # iteration ends at the last pair
-    assert not np.array_equal(RecordedPairs(list(TWINS), "test", 8, 48)[0].high, first[0].high)
+    assert not np.array_equal(RandomMicroscopePairs(list(SPECIMENS), "test", 8, 48)[0].high, first[0].high)
     assert all(pair.low.shape == pair.high.shape == (48, 48) for pair in first)
 
 
@@ -71,7 +71,7 @@ def test_a_texture_has_a_power_law_for_a_spectrum(seed):
 def test_layers_fill_the_field():
     share = []
     for layers in (1, 3):
-        microscope = AnyMicroscope(
+        microscope = RandomMicroscope(
             layers=(layers, layers), texture=(1e-6, 1e-6), background=(0, 0), bits=(16,)
         )
         images = [microscope("mitochondria", np.random.default_rng(seed), 128)[1] for seed in range(4)]
@@ -99,7 +99,7 @@ def test_the_module_keeps_pairs_and_loads_batches(tmp_path):
 
 def test_an_unknown_specimen_is_refused():
     with pytest.raises(UserError, match="nuclei"):
-        RecordedPairs(["nuclei"], "train", 1)
+        RandomMicroscopePairs(["nuclei"], "train", 1)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_an_unknown_specimen_is_refused():
 )
 def test_what_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(UserError):
-        RecordedPairs(**{"specimens": ["synapses"], "split": "test", "count": 2, "size": 48} | wrong)
+        RandomMicroscopePairs(**{"specimens": ["synapses"], "split": "test", "count": 2, "size": 48} | wrong)

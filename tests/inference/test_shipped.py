@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ddpm_lightning.checkpoints.safetensors_file import shipped_models
 from ddpm_lightning.datasets.folder import FolderPairs
-from ddpm_lightning.datasets.simulated_denoising import RecordedPairs
+from ddpm_lightning.datasets.simulated_denoising import RandomMicroscopePairs
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import score
 
@@ -46,7 +46,7 @@ def restorer():
 
 
 def test_it_restores_what_it_learnt_better_than_any_blur(restorer):
-    source = RecordedPairs(["microtubules", "zebrafish"], "test", 4, 128, dataset_seed=1000)
+    source = RandomMicroscopePairs(["microtubules", "zebrafish"], "test", 4, 128, dataset_seed=1000)
     for pair in (source[k] for k in range(4)):
         best = max(psnr(blurred(pair.low, sigma), pair.high) for sigma in (0.7, 1, 1.5, 2, 3, 4))
         assert psnr(restorer.restore_plane(pair.low, image=pair.name).mean, pair.high) > best

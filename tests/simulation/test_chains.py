@@ -3,7 +3,6 @@ import pytest
 
 from ddpm_lightning.simulation.chains import (
     at,
-    persistence_length,
     pieces_inside,
     scatter_along,
     worm_like_chains,
@@ -16,6 +15,13 @@ def grow(persistence, length, step=0.05, count=4000, seed=0):
     rng = np.random.default_rng(seed)
     headings = rng.uniform(0, 2 * np.pi, count)
     return worm_like_chains(rng, np.zeros((count, 2)), headings, length, step, persistence)
+
+
+def persistence_length(chains, step, lag):
+    """Estimates the persistence length from the correlation of tangents at a distance of ``lag`` steps."""
+    tangents = np.diff(chains, axis=1) / step
+    cosine = np.mean(np.sum(tangents[:, lag:] * tangents[:, :-lag], axis=-1))
+    return -lag * step / (2 * np.log(cosine))
 
 
 @pytest.mark.parametrize("persistence", [1.0, 3.0, 12.0])

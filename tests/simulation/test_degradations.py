@@ -16,7 +16,7 @@ from ddpm_lightning.simulation.degradations import (
     ScanJitter,
     degrade,
 )
-from ddpm_lightning.simulation.degraded import DegradedPairs
+from ddpm_lightning.simulation.degraded_pairs import DegradedPairs
 from ddpm_lightning.simulation.detector import Scmos
 
 ALL = [
@@ -175,7 +175,7 @@ def test_afterpulses_add_counts_that_follow_their_cause(rng):
 
 
 def test_camera_pattern_is_fixed_where_its_noise_is_not(rng):
-    pattern = CameraPattern(Scmos(camera=2, gain_spread=0.05, offset_spread=4, read_noise=0.5))
+    pattern = CameraPattern(Scmos(camera=2, gain_sd=0.05, offset_sd=4, read_noise=0.5))
     frames = np.stack([pattern(np.full((32, 32), 500.0), rng) for _ in range(300)])
     gain, offset, read_noise, _ = pattern.camera.maps((32, 32))
     expected = 500 * gain / pattern.camera.gain + offset - pattern.camera.offset

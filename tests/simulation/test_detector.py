@@ -67,7 +67,7 @@ def test_a_camera_keeps_its_maps():
     np.testing.assert_array_less(np.abs(frames.mean(0) - offset) / (noise / 20), 5.5)
     assert np.corrcoef(frames.std(0).ravel(), noise.ravel())[0, 1] > 0.95
     assert np.median(read_noise) == pytest.approx(camera.read_noise, rel=0.05)
-    assert np.log(read_noise**2).std() == pytest.approx(camera.read_spread, rel=0.05)
+    assert np.log(read_noise**2).std() == pytest.approx(camera.log_read_variance_sd, rel=0.05)
     np.testing.assert_array_equal(Scmos(camera=3, hot=0.0).maps((48, 64))[0], gain)
     assert not np.array_equal(Scmos(camera=4).maps((48, 64))[0], gain)
     assert not dark.any() and Scmos(hot=0.5).maps((48, 64))[3].any()

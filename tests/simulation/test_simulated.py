@@ -14,10 +14,8 @@ from ddpm_lightning.simulation.degradations import LineNoise, ScanJitter
 from ddpm_lightning.simulation.detector import Detector
 from ddpm_lightning.simulation.optics import FWHM_PER_SIGMA, Psf
 from ddpm_lightning.simulation.scene import Canvas
-from ddpm_lightning.simulation.twins import TWINS
+from ddpm_lightning.simulation.specimens import SPECIMENS
 from ddpm_lightning.utils.errors import UserError
-
-SPECIMENS = ("microtubules", "mitochondria", "synapses", "zebrafish")
 
 
 def digest(pair):
@@ -70,7 +68,7 @@ def test_pairs_look_as_promised(specimen):
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_the_clean_image_is_its_expectation_plus_noise_of_the_detector(specimen):
     """Normalised by the law of the detector, what is left over has mean 0 and variance 1."""
-    detector, frames = TWINS[specimen].high.detector, TWINS[specimen].high.frames
+    detector, frames = SPECIMENS[specimen].high.detector, SPECIMENS[specimen].high.frames
     for pair in SimulatedPairs(specimen, "val", count=2):
         electrons = (pair.extra["emitters"] - detector.offset) / detector.gain
         variance = (detector.excess * electrons + detector.read_noise**2) * detector.gain**2 / frames
@@ -81,14 +79,14 @@ def test_the_clean_image_is_its_expectation_plus_noise_of_the_detector(specimen)
 
 def test_doses_are_those_of_the_published_sets():
     for specimen, ratio in {"microtubules": 17, "mitochondria": 10}.items():
-        twin = TWINS[specimen]
-        assert twin.low.psf == twin.high.psf
+        imaging = SPECIMENS[specimen]
+        assert imaging.low.psf == imaging.high.psf
         pair = SimulatedPairs(specimen, "train", 1)[0]
-        dark = 256**2 * (twin.high.detector.dark - ratio * twin.low.detector.dark)
+        dark = 256**2 * (imaging.high.detector.dark - ratio * imaging.low.detector.dark)
         assert (pair.high.sum() - dark) / pair.low.sum() == pytest.approx(ratio, rel=0.05)
         assert len(np.unique(pair.low)) < 25 and 50 <= pair.high.max() <= 400
-    assert TWINS["zebrafish"].high.frames == 50 and TWINS["zebrafish"].low.frames == 1
-    assert TWINS["synapses"].low.psf.widths[0] > 1.5 * TWINS["synapses"].high.psf.widths[0]
+    assert SPECIMENS["zebrafish"].high.frames == 50 and SPECIMENS["zebrafish"].low.frames == 1
+    assert SPECIMENS["synapses"].low.psf.widths[0] > 1.5 * SPECIMENS["synapses"].high.psf.widths[0]
 
 
 def test_dose_is_a_factor_on_the_photons_of_the_low_image_alone():

@@ -28,7 +28,7 @@ from ddpm_lightning.datasets.preparation.files import (
     write_json,
 )
 from ddpm_lightning.datasets.preparation.images import check_pair, encode, read_planes
-from ddpm_lightning.datasets.preparation.layouts import Found, check_pattern
+from ddpm_lightning.datasets.preparation.layouts import FoundPair, check_pattern
 from ddpm_lightning.datasets.preparation.manifest import FORMAT, MANIFEST
 from ddpm_lightning.datasets.preparation.registration import Registration, find_motion, move, pad_alike
 from ddpm_lightning.utils.atomic import DiskError, remove_partials
@@ -136,7 +136,7 @@ def cut(
     registration = None
     if how.register and not registered:
         registration = find_motion(low.mean(axis=0), high.mean(axis=0))
-        if reason := registration.distrust(how.largest_shift, how.least_correlation):
+        if reason := registration.reason_to_reject(how.largest_shift, how.least_correlation):
             raise ValueError(f"cannot be registered to its partner: {reason}")
     crops, background = [], 0
     for plane, (noisy, clean) in enumerate(zip(low, high, strict=True)):
@@ -157,7 +157,7 @@ def cut(
 def build(
     root: Path,
     folder: Path,
-    found: Sequence[Found],
+    found: Sequence[FoundPair],
     how: Preparation,
     header: dict[str, Any],
     on_error: str = "skip",
@@ -230,7 +230,7 @@ def build(
     return manifest
 
 
-def _assigned(found: Sequence[Found], how: Preparation) -> list[str]:
+def _assigned(found: Sequence[FoundPair], how: Preparation) -> list[str]:
     """Returns the split of each pair: the published one, else that of its field."""
     key = "data.preparation.split"
     open_fields = [pair.field for pair in found if pair.split is None]
@@ -247,7 +247,7 @@ def _assigned(found: Sequence[Found], how: Preparation) -> list[str]:
     return assigned
 
 
-def _names(pair: Found, folder: Path) -> dict[str, str]:
+def _names(pair: FoundPair, folder: Path) -> dict[str, str]:
     return {
         "low": pair.low.relative_to(folder).as_posix(),
         "high": pair.high.relative_to(folder).as_posix(),
@@ -279,7 +279,7 @@ class _Journal:
         self.counts = Counter(record["split"] for entry in self.entries for record in entry["pairs"])
 
     def write(
-        self, low: np.ndarray, high: np.ndarray, pair: Found, folder: Path, split: str, how: Preparation
+        self, low: np.ndarray, high: np.ndarray, pair: FoundPair, folder: Path, split: str, how: Preparation
     ) -> dict[str, Any]:
         """Writes the crops of a pair and returns its line."""
         try:

@@ -15,7 +15,15 @@ from ddpm_lightning.datasets.preparation.images import SUFFIXES
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import natural
 
-__all__ = ["Captures", "Found", "Layout", "Siblings", "check_pattern", "field_of", "find_pairs"]
+__all__ = [
+    "RepeatedCaptures",
+    "FoundPair",
+    "Layout",
+    "PairedFolders",
+    "check_pattern",
+    "field_of",
+    "find_pairs",
+]
 
 
 #: Characters of a pattern, and seconds that it may take for one name: a model file may bring any pattern along.
@@ -23,7 +31,7 @@ LONGEST_PATTERN, SECONDS = 1000, 1.0
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPair:
     """Two files that belong together.
 
     Attributes:
@@ -49,13 +57,13 @@ class Layout(Protocol):
         """The layout in words, for messages."""
         ...
 
-    def find(self, folder: Path, field_pattern: str | None) -> list[Found]:
+    def find(self, folder: Path, field_pattern: str | None) -> list[FoundPair]:
         """Returns the pairs below a folder, in a fixed order; none if the folder is laid out otherwise."""
         ...
 
 
 @dataclass(frozen=True)
-class Siblings:
+class PairedFolders:
     """Two folders beside each other, with equal file names: ``…/low/NAME`` and ``…/high/NAME``.
 
     Attributes:
@@ -76,7 +84,7 @@ class Siblings:
         above = f"{{{','.join(self.splits)}}}/" if self.splits else "…/"
         return f"{above}{self.low}/NAME beside {self.high}/NAME"
 
-    def find(self, folder: Path, field_pattern: str | None) -> list[Found]:
+    def find(self, folder: Path, field_pattern: str | None) -> list[FoundPair]:
         """Returns the pairs in all such folders."""
         found = []
         for lows in sorted(path for path in folder.rglob(self.low) if path.is_dir()):
@@ -96,12 +104,12 @@ class Siblings:
                     )
                 view = place + field_of(stem, field_pattern, low_files[stem])
                 split = self.splits.get(above.name)
-                found.append(Found(low_files[stem], high_files[stem], view, split, self.registered))
+                found.append(FoundPair(low_files[stem], high_files[stem], view, split, self.registered))
         return found
 
 
 @dataclass(frozen=True)
-class Captures:
+class RepeatedCaptures:
     """Repeated captures of each field and their mean: ``SAMPLE/raw/FIELD/*.png`` and ``SAMPLE/gt/FIELD/avg50.png``.
 
     Attributes:
@@ -119,7 +127,7 @@ class Captures:
         """The layout in words, for messages."""
         return f"{self.sample}/{self.level}/FIELD/*.png beside {self.sample}/{self.clean}/FIELD/avg50.png"
 
-    def find(self, folder: Path, field_pattern: str | None) -> list[Found]:
+    def find(self, folder: Path, field_pattern: str | None) -> list[FoundPair]:
         """Returns the pairs of each capture and the mean of its field."""
         bases = [
             path.parent for path in [folder / self.clean, *folder.rglob(f"*/{self.clean}")] if path.is_dir()
@@ -134,7 +142,9 @@ class Captures:
             ):
                 mean = self._mean(base / self.clean / view.name, view)
                 captures = _by_stem(view)
-                found += [Found(captures[stem], mean, view.name) for stem in sorted(captures, key=natural)]
+                found += [
+                    FoundPair(captures[stem], mean, view.name) for stem in sorted(captures, key=natural)
+                ]
         return found
 
     @staticmethod
@@ -151,7 +161,7 @@ class Captures:
         return candidates[0]
 
 
-def find_pairs(folder: Path, layouts: Sequence[Layout], field_pattern: str | None = None) -> list[Found]:
+def find_pairs(folder: Path, layouts: Sequence[Layout], field_pattern: str | None = None) -> list[FoundPair]:
     """Returns the pairs below a folder, by the first layout that finds any.
 
     Args:

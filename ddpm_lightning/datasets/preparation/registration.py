@@ -88,7 +88,7 @@ class Registration:
         """Whether the images are aligned well enough without the motion."""
         return self.displacement < NEGLIGIBLE
 
-    def distrust(self, largest_shift: float, least_correlation: float) -> str | None:
+    def reason_to_reject(self, largest_shift: float, least_correlation: float) -> str | None:
         """Returns why the motion is implausible, or ``None``.
 
         Args:

@@ -25,7 +25,7 @@ def test_a_planted_motion_is_recovered_to_a_tenth_of_a_pixel_and_of_a_degree(spe
     assert abs(found.motion.down - planted.down) < 0.1
     assert abs(found.motion.right - planted.right) < 0.1
     assert abs(found.motion.angle - planted.angle) < 0.1
-    assert found.after > found.before and found.distrust(20, 0.2) is None and not found.negligible
+    assert found.after > found.before and found.reason_to_reject(20, 0.2) is None and not found.negligible
 
 
 def test_real_pairs_are_registered_as_well_as_they_lie(shared):
@@ -85,10 +85,10 @@ def test_displacement_is_the_root_mean_square_over_the_image():
 def test_a_match_that_is_none_is_not_believed():
     rng = np.random.default_rng(1)
     noise = [ndimage.gaussian_filter(rng.random((128, 128)), 1) for _ in range(2)]
-    assert "correlation" in find_motion(*noise).distrust(1000, 0.5)
+    assert "correlation" in find_motion(*noise).reason_to_reject(1000, 0.5)
     pair = SimulatedPairs("microtubules", "test", 1, 256, extras=False)[0]
     far = find_motion(pair.low, displaced(pair.high, Motion(30, 0)))
-    assert abs(far.motion.down - 30) < 0.3 and "more than 20 px" in far.distrust(20, 0.2)
+    assert abs(far.motion.down - 30) < 0.3 and "more than 20 px" in far.reason_to_reject(20, 0.2)
 
 
 def test_correlation_and_residual_shift_against_numpy():

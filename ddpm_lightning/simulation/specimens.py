@@ -1,4 +1,4 @@
-"""The four simulated twins of the published data sets: a structure under two microscopes.
+"""The simulated counterparts of the four published data sets: a structure under two microscopes.
 
 ============ ================================== ================================= ========= ======
 specimen     low                                high                              dose      pixel
@@ -38,7 +38,7 @@ class Microscope:
 
     Attributes:
         psf: Point-spread function.
-        detector: What turns photons into integers.
+        detector: Converts photons to integers.
         frames: Frames whose mean is stored.
         dose: Photons per emitter and frame, relative to one frame of the clean image of the pair.
     """
@@ -50,8 +50,8 @@ class Microscope:
 
 
 @dataclass(frozen=True)
-class Twin:
-    """A kind of specimen and the two ways it is imaged.
+class SimulatedSpecimen:
+    """A kind of specimen and the two microscopes that image it.
 
     Attributes:
         structure: Generates the specimen.
@@ -73,12 +73,12 @@ class Twin:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What reaches the two detectors in one frame.
+    """The light that reaches the two detectors in one frame.
 
     Attributes:
         low: Expected photons of the degraded image with shape (H, W), float32.
         high: Expected photons of the clean image with shape (H, W), float32.
-        truth: Geometry behind them; see :class:`Scene`.
+        truth: Ground truth: the geometry; see :class:`Scene`.
         parameters: Random parameters, by name.
     """
 
@@ -88,22 +88,22 @@ class Exposure:
     parameters: dict[str, Any]
 
 
-def expose(twin: Twin, rng: np.random.Generator, size: int, truth: bool = True) -> Exposure:
+def expose(specimen: SimulatedSpecimen, rng: np.random.Generator, size: int, truth: bool = True) -> Exposure:
     """Generates a specimen and images it under both microscopes, without noise."""
-    canvas = Canvas(size, twin.pixel, twin.margin)
-    peak = float(log_uniform(rng, *twin.peak))
-    scene = twin.structure(rng, canvas, truth)
+    canvas = Canvas(size, specimen.pixel, specimen.margin)
+    peak = float(log_uniform(rng, *specimen.peak))
+    scene = specimen.structure(rng, canvas, truth)
     spectrum = spectrum_of(scene.emitters)
-    clean = canvas.crop(image_of(spectrum, canvas.shape, twin.pixel, twin.high.psf))
-    if twin.low.psf == twin.high.psf:
+    clean = canvas.crop(image_of(spectrum, canvas.shape, specimen.pixel, specimen.high.psf))
+    if specimen.low.psf == specimen.high.psf:
         blurred = clean
     else:
-        blurred = canvas.crop(image_of(spectrum, canvas.shape, twin.pixel, twin.low.psf))
+        blurred = canvas.crop(image_of(spectrum, canvas.shape, specimen.pixel, specimen.low.psf))
     brightest = _percentile(clean, 99.5)
     haze = canvas.crop(scene.haze) if isinstance(scene.haze, np.ndarray) and scene.haze.ndim else scene.haze
     photons = peak / max(brightest, 1e-6)
     high = (photons * clean + peak * haze).astype(np.float32)
-    low = twin.low.dose * (photons * blurred + peak * haze).astype(np.float32)
+    low = specimen.low.dose * (photons * blurred + peak * haze).astype(np.float32)
     return Exposure(low, high, scene.truth, {"peak_photons": peak, **scene.parameters})
 
 
@@ -120,15 +120,15 @@ _GAASP = Detector(gain=20, offset=40, read_noise=0.3, excess=1.2, dark=0.05)
 _EMBRYO = with_haze(Psf((450,)), 3000, 0.2)
 _PMT = Detector(gain=12, offset=20, read_noise=0.3, excess=1.3, dark=0.02, bits=12)
 
-TWINS: Mapping[str, Twin] = {
-    "microtubules": Twin(
+SPECIMENS: Mapping[str, SimulatedSpecimen] = {
+    "microtubules": SimulatedSpecimen(
         structure=microtubules,
         pixel=25,
         low=Microscope(_STED_FIXED, Detector(dark=0.01), dose=1 / 17),
         high=Microscope(_STED_FIXED, Detector(dark=0.1)),
         peak=(20, 70),
     ),
-    "mitochondria": Twin(
+    "mitochondria": SimulatedSpecimen(
         structure=mitochondria,
         pixel=20,
         low=Microscope(_STED_LIVE, Detector(dark=0.01), dose=1 / 10),
@@ -136,7 +136,7 @@ TWINS: Mapping[str, Twin] = {
         peak=(10, 32),
         margin=40,
     ),
-    "synapses": Twin(
+    "synapses": SimulatedSpecimen(
         structure=synapses,
         pixel=95,
         low=Microscope(_IN_VIVO, _GAASP, dose=1 / 6),
@@ -144,7 +144,7 @@ TWINS: Mapping[str, Twin] = {
         peak=(60, 200),
         margin=20,
     ),
-    "zebrafish": Twin(
+    "zebrafish": SimulatedSpecimen(
         structure=embryo,
         pixel=200,
         low=Microscope(_EMBRYO, _PMT),

@@ -1,8 +1,8 @@
 """Noisy and clean images of a specimen under a random microscope.
 
-Each simulated twin has a fixed microscope. Here magnification, blur, background, light and detector vary from image to
-image, and both images of a pair differ in noise alone: a model learns to remove noise of any strength, and not to
-sharpen, because an image does not reveal how much its own optics blurred it.
+Each simulated data set has fixed microscopes. Here magnification, blur, background, light and detector vary from image
+to image, and the two images of a pair differ only in noise: a model learns to remove noise of any strength, but not to
+sharpen, because an image does not show how much its own optics have blurred it.
 """
 
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ from scipy import ndimage
 
 from ddpm_lightning.simulation.detector import Detector
 from ddpm_lightning.simulation.scene import log_uniform, smooth_field
-from ddpm_lightning.simulation.twins import TWINS, expose
+from ddpm_lightning.simulation.specimens import SPECIMENS, expose
 
-__all__ = ["AnyMicroscope"]
+__all__ = ["RandomMicroscope"]
 
-#: Pixels around the field that interpolation and blur may spoil.
+#: Pixels around the field that interpolation and blur may distort.
 MARGIN = 8
-#: Fall-off of the amplitude of textures with frequency: from fine grain to clouds.
+#: Exponents with which the amplitude of textures decreases with frequency: from fine grain to clouds.
 TEXTURE_EXPONENTS = (0.6, 2.0)
 
 
 @dataclass(frozen=True)
-class AnyMicroscope:
+class RandomMicroscope:
     """Ranges of the properties of a microscope; all but layers, background and excess are sampled log-uniformly.
 
     Attributes:
-        layers: Fields of the specimen that lie over each other, each dimmer than the one before: how dense it is.
-        texture: Brightness of a texture with a power law for a spectrum, as a share of the brightest structures; half
-            of the images have one. Cells are full of what no model of filaments knows.
-        zoom: Magnification of the twin's own sampling.
-        blur: Standard deviation of a Gaussian blur, beyond that of the twin's own optics, in pixels.
+        layers: Number of overlapping fields of the specimen with random brightness, which determines the density.
+        texture: Brightness of a texture with a power-law spectrum, relative to the brightest structures. Half of the
+            images have one, because cells contain much that the simulated structures do not.
+        zoom: Magnification relative to the sampling of the simulated specimen.
+        blur: Standard deviation of a Gaussian blur, in addition to that of the specimen's own optics, in pixels.
         photons: Photons at the brightest structures (99.5th percentile).
-        background: Background light as a share of the brightest structures.
+        background: Background light relative to the brightest structures.
         read_noise: Standard deviation of the read noise in electrons.
         excess: Excess noise factor F².
         bits: Bit depths of detectors.
@@ -55,7 +55,7 @@ class AnyMicroscope:
         """Generates a specimen and records it.
 
         Args:
-            specimen: Name of a twin.
+            specimen: Name of a simulated specimen.
             rng: Source of randomness.
             size: Side of the images in pixels.
 
@@ -66,7 +66,7 @@ class AnyMicroscope:
         read_noise = float(log_uniform(rng, *self.read_noise))
         bits, excess = int(rng.choice(self.bits)), float(rng.uniform(*self.excess))
         offset = float(rng.uniform(2, 12)) * (1 if bits == 8 else 10)
-        # The brightest structures take a third to all of the detector's range: some images are clipped.
+        # The brightest structures use between a third and 110 % of the detector's range: some images are clipped.
         room = (2**bits - 1 - offset) * float(log_uniform(rng, 0.33, 1.1))
         gain = room / max(float(light.max()), 10 * read_noise)
         detector = Detector(gain=gain, offset=offset, read_noise=read_noise, excess=excess, bits=bits)
@@ -91,10 +91,10 @@ class AnyMicroscope:
         return float(log_uniform(rng, *self.photons)) * image
 
     def _structures(self, specimen: str, rng: np.random.Generator, size: int) -> np.ndarray:
-        """Returns a field of the specimen and its margin, the brightest structures at about 1."""
+        """Returns a field of the specimen with margins; the brightest structures are about 1."""
         zoom = float(log_uniform(rng, *self.zoom))
         side = int(np.ceil((size + 2 * MARGIN) / zoom))
-        image = expose(TWINS[specimen], rng, max(side, 32), truth=False).high.astype(np.float32)
+        image = expose(SPECIMENS[specimen], rng, max(side, 32), truth=False).high.astype(np.float32)
         if zoom < 1:  # avoids aliasing
             image = ndimage.gaussian_filter(image, 0.5 / zoom)
         image = cast("np.ndarray", ndimage.zoom(image, zoom, order=3, mode="reflect", grid_mode=True))

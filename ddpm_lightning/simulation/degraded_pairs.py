@@ -1,0 +1,47 @@
+"""Any set of pairs with its noisy images degraded further."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ddpm_lightning.data.pairs import Pair, PairSource
+from ddpm_lightning.data.splits import SPLITS
+from ddpm_lightning.simulation.degradations import Degradation, degrade
+
+__all__ = ["Degradations", "DegradedPairs", "degraded", "in_order"]
+
+#: Degradations in order. A configuration gives them names, so that their settings can be overridden.
+Degradations = Sequence[Degradation] | Mapping[str, Degradation]
+
+
+class DegradedPairs:
+    """The pairs of any source with the low image degraded further, the same way each time.
+
+    Args:
+        source: The pairs.
+        degradations: Degradations of their low images, in order.
+        seed: Seed; each pair has its own random stream, given by its index.
+    """
+
+    def __init__(self, source: PairSource, degradations: Sequence[Degradation], seed: int = 0) -> None:
+        self.source, self.degradations, self.seed = source, tuple(degradations), seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = self.source[index]
+        rng = np.random.default_rng([self.seed, index % len(self)])
+        return replace(pair, low=degrade(pair.low, self.degradations, rng))
+
+
+def in_order(degradations: Degradations) -> tuple[Degradation, ...]:
+    """Returns the degradations without their names, in the same order."""
+    return tuple(degradations.values() if isinstance(degradations, Mapping) else degradations)
+
+
+def degraded(source: PairSource, degradations: Degradations, split: str) -> PairSource:
+    """Returns the pairs with their low images degraded: the same way each time, differently in each split."""
+    chain = in_order(degradations)
+    return DegradedPairs(source, chain, seed=SPLITS.index(split)) if chain else source
