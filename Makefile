@@ -56,7 +56,7 @@ test: $(VENV)/.made-dev  ## run the default tests
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.made-dev  ## run the end-to-end tests, which take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile
 
 coverage: $(VENV)/.made-dev  ## run the default tests and list the lines that they do not reach
 	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --cov --cov-report term-missing

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from tests.command import call
 
@@ -27,6 +28,19 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no folder of real images: set DDPM_LIGHTNING_SHARED")
     return folder
+
+
+@pytest.fixture(scope="module")
+def blank_figures():
+    """Figures become files of one pixel: matplotlib takes most of the time of an evaluation."""
+    from matplotlib.figure import Figure
+
+    def save(self: Figure, file: str | os.PathLike, **settings: object) -> None:
+        Image.new("L", (1, 1)).save(file, "PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
 
 
 @pytest.fixture

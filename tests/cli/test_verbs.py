@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from ddpm_lightning import __version__
 from ddpm_lightning.cli.main import VERBS
+from tests.conftest import write_pairs
 from tests.trained import write_checkpoint
 
 TINY = [
@@ -27,16 +29,22 @@ TINY = [
 ]
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Folder of the one run that all tests of this file copy."""
+    return tmp_path_factory.mktemp("trained")
+
+
 @pytest.fixture
-def run(command, pair_folder, tmp_path):
-    """A run of 6 steps on the small data set."""
-    folder = tmp_path / "runs" / "tiny"
-    answer = command(
-        "train", *TINY, f"data.root={pair_folder}", "trainer.max_steps=6", f"run_folder={folder}"
-    )
-    assert answer.code == 0, answer.err
-    assert f"best checkpoint {folder}/checkpoints/best.ckpt" in answer.out
-    return folder
+def run(command, place, tmp_path):
+    """A run of 6 steps on a small data set."""
+    trained = place / "run"
+    if not trained.is_dir():
+        settings = [f"data.root={write_pairs(place / 'pairs')}", "trainer.max_steps=6"]
+        answer = command("train", *TINY, *settings, f"run_folder={trained}")
+        assert answer.code == 0, answer.err
+        assert f"best checkpoint {trained}/checkpoints/best.ckpt" in answer.out
+    return shutil.copytree(trained, tmp_path / "runs" / "tiny")
 
 
 def test_help_names_the_verbs_and_their_examples(command):

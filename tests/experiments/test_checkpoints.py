@@ -56,8 +56,8 @@ def test_nothing_is_trained_where_all_is_there(tmp_path, asked):
 @pytest.mark.parametrize("size", common.TRAINING)
 def test_the_settings_of_trainings_are_settings_of_the_benchmark(size):
     config = compose.plain(compose.compose("benchmark", common.TRAINING[size]))
-    compose.compose("evaluate", [*config["evaluate"], "checkpoint=x"])
-    compose.compose("train", config["train"])
+    assert compose.compose("evaluate", [*config["evaluate"], "checkpoint=x"]).checkpoint == "x"
+    assert compose.compose("train", config["train"]).trainer
 
 
 def test_differences_are_paired_by_set_and_image():

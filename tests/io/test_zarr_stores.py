@@ -1,7 +1,6 @@
 """Plates, containers of several images, ZIP files, and paths that lead into them."""
 
 import shutil
-import time
 import zipfile
 
 import numpy as np
@@ -263,6 +262,7 @@ def test_chunks_that_are_not_stored_are_told(tmp_path):
         assert not stack.plane(0)[16:, 20:].any()
 
 
+@pytest.mark.timeout(60)  # without counting all of them
 @pytest.mark.parametrize("version", list(LAYOUT))
 @pytest.mark.parametrize("shape", [(10**9, 32, 40), (10**4, 10**4, 32, 40), (10**8, 10**8)])
 def test_an_array_that_promises_more_than_any_store_holds(tmp_path, version, shape):
@@ -270,10 +270,8 @@ def test_an_array_that_promises_more_than_any_store_holds(tmp_path, version, sha
     group.create_array("0", shape=shape, chunks=(*(1,) * (len(shape) - 2), 32, 40), dtype="uint16")
     put(group, {"multiscales": [{"datasets": [{"path": "0"}]}]}, version)
     for path in (tmp_path / "a.zarr", tmp_path / "a.zarr" / "0"):
-        began = time.monotonic()
         with pytest.raises(UserError, match="planes in"):
             open_stack(path)
-        assert time.monotonic() - began < 2
 
 
 def test_results_are_not_written_into_or_beside_their_store(tmp_path):

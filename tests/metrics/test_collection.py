@@ -159,6 +159,7 @@ def test_a_reference_of_another_field_is_refused_with_a_reason() -> None:
     assert "no smaller copy" in result.absent["rsp"]
 
 
+@pytest.mark.slow
 def test_the_cost_of_one_image_of_512_pixels() -> None:
     target = torch.rand(1, 1, 512, 512, generator=torch.Generator().manual_seed(0))
     threads = torch.get_num_threads()

@@ -88,6 +88,7 @@ def test_what_is_too_small_or_no_image_is_refused(shape: tuple[int, ...]) -> Non
         decorrelation_resolution(np.zeros(shape))
 
 
+@pytest.mark.slow
 def test_the_cost_of_512_pixels() -> None:
     image = points(2.0, "noisy")
     start = time.process_time()
