@@ -53,7 +53,7 @@ def test_docstrings_name_arguments_results_and_errors(name):
         assert "Raises:" in text, f"{name} does not name its errors"
 
 
-def test_unknown_names_are_answered_as_those_of_any_module():
+def test_unknown_names_raise_as_for_any_module():
     with pytest.raises(AttributeError, match="no_such_name"):
         dl.no_such_name  # noqa: B018
     assert dl.utils is utils

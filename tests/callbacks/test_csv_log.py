@@ -23,7 +23,7 @@ def test_a_row_for_each_step_and_a_column_for_each_metric(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 
-def test_a_resumed_run_goes_on_and_replaces_repeated_steps(tmp_path):
+def test_a_resumed_run_replaces_repeated_steps(tmp_path):
     first = RunLog(str(tmp_path))
     for step in (10, 20, 30):
         first.log_metrics({"train/loss": float(step)}, step)

@@ -29,7 +29,7 @@ def work(share: float, epoch: float, cost: float, epochs: int) -> tuple[list[int
 
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
 @pytest.mark.parametrize(("epoch", "cost"), [(0.5, 3), (10, 3), (60, 6), (7200, 20)])
-def test_the_share_is_kept_and_used(share, epoch, cost):
+def test_the_fraction_is_kept_and_used(share, epoch, cost):
     worked, spent = work(share, epoch, cost, 2000)
     assert worked[0] == 0, "the first shows what it costs"
     assert spent <= share
@@ -46,7 +46,7 @@ def test_short_epochs_are_scored_at_even_distances():
     assert {later - before for before, later in zip(worked[2:], worked[3:], strict=False)} <= {9, 10}
 
 
-def test_a_share_of_one_allows_everything():
+def test_a_fraction_of_one_allows_everything():
     assert work(1, 0.1, 5, 20)[0] == list(range(20))
 
 

@@ -70,7 +70,7 @@ class Bomb:
         ),
     ],
 )
-def test_bad_checkpoints_are_answered_and_never_executed(checkpoint, damage, words, capsys):
+def test_bad_checkpoints_are_refused_and_never_executed(checkpoint, damage, words, capsys):
     damage(checkpoint)
     with pytest.raises(UserError, match=words):
         load(checkpoint)

@@ -46,7 +46,7 @@ def evaluations(drawing) -> int:
         ("gaussian", {"one_pass": 1}),
     ],
 )
-def test_each_model_offers_what_makes_sense_for_it(model, costs):
+def test_each_model_offers_its_own_presets(model, costs):
     """Every preset can be built, whatever the model predicts: an epsilon model has grids of its own."""
     node = description(model)
     with torch.device("meta"):
@@ -90,7 +90,7 @@ def test_what_is_given_wins():
         ("regression_small", "stored", "not offered by this model"),
     ],
 )
-def test_names_that_are_not_offered_are_answered(model, preset, words):
+def test_names_that_are_not_offered_are_refused(model, preset, words):
     with pytest.raises(UserError, match="(?s)" + words):
         choose(description(model), preset)
     with pytest.raises(UserError, match="without a sampler"):

@@ -217,7 +217,7 @@ def test_damaged_records(run, commands, tmp_path):
     assert run(*overrides).code == 0 and not commands.trained()
 
 
-def test_names_that_do_not_exist_are_answered(run):
+def test_names_that_do_not_exist_are_refused(run):
     answer = run("only=[regresion]")
     assert answer.code == 2 and "did you mean regression" in answer.err
     answer = run("budget.steps=0")

@@ -69,7 +69,7 @@ def test_two_evaluations_are_compared(command, scored, tmp_path):
 
 
 @pytest.mark.slow
-def test_bad_tables_are_answered(command, scored, tmp_path):
+def test_bad_tables_are_refused(command, scored, tmp_path):
     assert scored("good", "also=[paper,affine]")[0].code == 0
     text = (tmp_path / "good" / "metrics.csv").read_bytes()
     (tmp_path / "cut.csv").write_bytes(text[:-200])

@@ -176,7 +176,7 @@ def test_a_diverged_training_stops_with_the_step(command, places):
     assert answer.code == 2 and "train/loss" in answer.err and "model.optimizer.lr" in answer.err
 
 
-def test_a_folder_whose_run_failed_early_can_be_used_again(command, places):
+def test_a_folder_with_a_run_that_failed_early_can_be_used_again(command, places):
     arguments = [argument.format(**places) for argument in TRAIN]
     (places["here"] / "run").mkdir()
     (places["here"] / "run" / "config.yaml").write_text("seed: 0")

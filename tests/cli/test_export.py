@@ -45,7 +45,7 @@ def test_the_package_passes_its_validator(command, arguments, tmp_path):
     assert not list(tmp_path.glob(".*.zip"))
 
 
-def test_a_packed_model_stands_in_for_its_checkpoint_and_says_whose_it_is(command, arguments, tmp_path):
+def test_a_safetensors_model_replaces_its_checkpoint_and_names_its_authors(command, arguments, tmp_path):
     small = tmp_path / "small.safetensors"
     assert command(*arguments, f"output={small}", "description=Made for a test").code == 0
     answer = command("show", str(small))
@@ -66,7 +66,7 @@ def test_a_packed_model_stands_in_for_its_checkpoint_and_says_whose_it_is(comman
         (["output=model.zip", "samples=0"], ["samples", "is 0"]),
     ],
 )
-def test_bad_settings_are_answered(command, arguments, tmp_path, change, words):
+def test_bad_settings_are_refused(command, arguments, tmp_path, change, words):
     answer = command(*arguments, *change)
     assert answer.code == 2 and all(word in answer.err for word in words), answer
     assert not list(tmp_path.glob("*.zip"))

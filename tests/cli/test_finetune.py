@@ -52,7 +52,7 @@ def test_a_run_takes_model_normalisation_and_weights_and_fits_the_scale_anew(tra
     assert largest_change(before.method.state_dict(), after.method.state_dict()) < 1e-3
 
 
-def test_pairs_of_ones_own_are_matched_even_where_the_trained_model_shared_a_scale(train, tmp_path):
+def test_own_pairs_are_matched_even_where_the_trained_model_shared_a_scale(train, tmp_path):
     origin = write_checkpoint(tmp_path / "origin.ckpt", per_image=True)
     content = torch.load(origin, weights_only=True)
     content["card"]["normalisation"]["config"] |= {"target": None, "matched": False}

@@ -53,7 +53,7 @@ def refused(answer, *names):
 
 
 @pytest.mark.parametrize("room", [0, 200_000], ids=["no room", "room for half a checkpoint"])
-def test_a_training_keeps_its_last_checkpoint_and_goes_on_when_there_is_room(
+def test_a_training_keeps_its_last_checkpoint_and_resumes_when_there_is_room(
     command, pair_folder, disk, monkeypatch, room
 ):
     inner, run = LightningMethod.training_step, disk / "run"

@@ -56,7 +56,7 @@ def test_an_evaluation_takes_no_folder_of_others(evaluate, tmp_path, name, conte
     assert os.listdir(folder) == [name] and (folder / name).read_text() == content
 
 
-def test_restored_images_take_no_place_of_others(command, checkpoint, pair_folder, tmp_path):
+def test_restored_images_replace_no_others(command, checkpoint, pair_folder, tmp_path):
     """What a restore left itself is replaced, also where other settings are asked for."""
     folder = tmp_path / "out"
     folder.mkdir()

@@ -131,7 +131,7 @@ def test_the_backbone_of_lpips(command, monkeypatch, tmp_path):
         (["data=zebrafish", "on_error=ignore"], ["on_error", "skip, stop"]),
     ],
 )
-def test_bad_requests_are_answered(command, arguments, words, tmp_path):
+def test_bad_requests_are_refused(command, arguments, words, tmp_path):
     answer = command("prepare", *arguments)
     assert answer.code == 2 and "Traceback" not in answer.err
     for word in words:
@@ -153,7 +153,7 @@ def test_a_refused_archive_leaves_no_folder(command, tmp_path):
     ]
 
 
-def test_unreachable_servers_are_told_with_the_page_to_go_to(command, monkeypatch):
+def test_unreachable_servers_are_reported_with_the_page_to_visit(command, monkeypatch):
     def offline(*_, **__):
         raise requests.ConnectionError("no network")
 
@@ -197,7 +197,7 @@ def test_help_shows_examples(command):
         (["data/degradations=[line_nois]"], "did you mean line_noise"),
     ],
 )
-def test_wrong_settings_are_told_before_anything_is_downloaded(overrides, words):
+def test_wrong_settings_are_refused_before_anything_is_downloaded(overrides, words):
     with pytest.raises(UserError, match=words):
         settings = compose.plain(compose.compose("prepare", ["data=zebrafish", *overrides]))
         build(settings["data"], at="data")

@@ -101,7 +101,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("plane", [1, 4])
-def test_a_job_that_was_killed_goes_on_to_the_same_bytes(do, monkeypatch, plane, tmp_path):
+def test_a_killed_job_resumes_to_the_same_bytes(do, monkeypatch, plane, tmp_path):
     _, undisturbed, _ = do()
     seen = []
     original = jobs.restore_file
@@ -235,7 +235,7 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
     np.testing.assert_allclose(high - low, 4 * (std + 0.001 * 50), rtol=1e-3, atol=1e-4)
 
 
-def test_a_method_of_one_sample_has_no_spread(do, tmp_path, noisy):
+def test_a_method_of_one_sample_has_no_standard_deviation(do, tmp_path, noisy):
     settings = [setting for setting in TINY[1:] if "sampler" not in setting]
     regression = write_checkpoint(
         tmp_path / "regression" / "best.ckpt", model=["model=regression_small", *settings]
@@ -284,7 +284,7 @@ def test_one_sample_of_each_image_has_no_map(do, tmp_path):
 
 
 @pytest.mark.parametrize(("setting", "allowed"), [("hot_pixels=remove", "keep"), ("dtype=int8", "float32")])
-def test_words_that_no_setting_knows_are_answered(command, model, noisy, tmp_path, setting, allowed):
+def test_unknown_words_are_refused(command, model, noisy, tmp_path, setting, allowed):
     answer = command(
         "restore", f"checkpoint={model}", f"input={noisy}", f"output={tmp_path / 'out'}", setting
     )

@@ -80,7 +80,7 @@ def restore(command, model, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_alone_is_answered_and_leaves_nothing(restore, tmp_path, name):
+def test_a_single_file_is_refused_and_leaves_nothing(restore, tmp_path, name):
     make, words = FILES[name]
     make(tmp_path / "bad.tif")
     answer = restore(tmp_path / "bad.tif")

@@ -12,7 +12,7 @@ from tests.cli.test_verbs import TINY
 from tests.trained import write_checkpoint
 
 
-def test_a_run_tells_where_it_comes_from(command, pair_folder, tmp_path):
+def test_a_run_shows_its_provenance(command, pair_folder, tmp_path):
     settings = [*TINY, "callbacks.images=null", f"data.root={pair_folder}", "trainer.max_steps=2", "seed=7"]
     assert command("train", *settings, "run_folder=run").code == 0
     origin = json.loads((tmp_path / "run" / "provenance.json").read_text())

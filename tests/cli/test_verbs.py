@@ -92,7 +92,7 @@ def test_checkpoints_hold_plain_containers_and_both_sets_of_weights(run):
             assert weight.flatten(1).square().mean(1).sqrt().sub(1).abs().max() < 1e-3, name
 
 
-def test_a_resumed_run_goes_on_in_its_folder(command, run):
+def test_a_resumed_run_continues_in_its_folder(command, run):
     before = {path: path.read_bytes() for path in (run / "figures").iterdir()}
     answer = command("train", f"resume={run}", "trainer.max_steps=12")
     assert answer.code == 0, answer.err
@@ -303,7 +303,7 @@ def test_a_damaged_configuration_is_named(command, run, content):
 
 
 @pytest.mark.parametrize("content", ['{"sta', "[" * 100_000])
-def test_a_damaged_status_belongs_to_nobody(command, pair_folder, tmp_path, content):
+def test_a_damaged_status_does_not_mark_a_run(command, pair_folder, tmp_path, content):
     (tmp_path / "status.json").write_text(content)
     answer = command("train", *TINY, f"data.root={pair_folder}", f"run_folder={tmp_path}")
     assert answer.code == 2 and "contains status.json, which no run wrote" in answer.err

@@ -107,7 +107,7 @@ def test_orders_differ_between_epochs_and_are_the_same_again():
     assert {epoch for batch in second for epoch, _ in batch} == {1}
 
 
-def test_a_pass_goes_on_where_the_run_stood():
+def test_an_epoch_resumes_at_the_step_of_the_run():
     seen = []
     sampler = KeyedBatchSampler(32, 8, position=lambda: len(seen))
     for _ in range(3):

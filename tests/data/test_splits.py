@@ -11,7 +11,7 @@ from ddpm_lightning.utils.paths import natural
 FIELDS = [f"field_{number}" for number in range(345)]
 
 
-def test_shares_are_met_exactly_where_they_can_be():
+def test_fractions_are_met_exactly_where_possible():
     found = assign(FIELDS, {"train": 294, "val": 17, "test": 34})
     assert Counter(found.values()) == {"train": 294, "val": 17, "test": 34}
 
@@ -43,7 +43,7 @@ def test_fields_by_name_leave_the_rest_for_training():
     assert Counter(found.values())["train"] == 18
 
 
-def test_named_fields_are_taken_out_before_the_rest_is_shared():
+def test_named_fields_are_removed_before_the_rest_is_split():
     found = assign(map(str, range(11)), {"train": 0.8, "val": [3], "test": 0.2})
     assert found["3"] == "val" and Counter(found.values()) == {"train": 8, "val": 1, "test": 2}
 
@@ -67,7 +67,7 @@ def test_splits_that_cannot_be_are_explained(split, words):
     assert words in str(caught.value) and "data.preparation.split" in str(caught.value)
 
 
-def test_differences_are_told_and_nothing_else():
+def test_differences_are_reported_and_nothing_else():
     published = {"train": 1272, "val": 89, "test": 265}
     assert differences(published, published) == []
     assert differences({"train": 1272, "val": 12}, published) == [

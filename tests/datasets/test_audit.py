@@ -164,7 +164,7 @@ def test_a_split_without_a_single_pair_is_an_error(sources, tmp_path):
     assert (tmp_path / "audit.png").is_file()
 
 
-def test_the_report_tells_what_was_measured_and_how_it_was_made(sources, tmp_path):
+def test_the_report_describes_what_was_measured_and_how(sources, tmp_path):
     shift(sources)
     manifest = {
         "source": {"name": "set.tar", "sha256": "abc"},

@@ -85,7 +85,7 @@ def test_loaders_give_normalised_crops(pair_folder):
     assert -1.5 < values.min() < -0.7 and 0.3 < values.max() < 4
 
 
-def test_validation_crops_are_the_same_each_time_and_shared_out_whole(pair_folder):
+def test_validation_crops_are_the_same_each_time_and_all_distributed(pair_folder):
     data = module(pair_folder, validation_crops=7, batch_size=3)
     data.setup("fit")
     first, second = (list(data.val_dataloader()) for _ in range(2))

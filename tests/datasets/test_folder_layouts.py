@@ -154,13 +154,13 @@ def test_series_that_do_not_fit_are_refused(tmp_path, low, high):
     ],
     ids=["mean", "rounded", "scaled", "truth", "mean of others"],
 )
-def test_a_clean_image_that_is_the_mean_of_its_repeats_is_told(tmp_path, target, found):
+def test_a_clean_image_that_is_the_mean_of_its_repeats_is_reported(tmp_path, target, found):
     result = audit({"train": FolderPairs(repeats(tmp_path, target=target), "train")})
     told = [text for text in result.warnings if "mean of its own noisy repeats in 3 of 3" in text]
     assert len(told) == found and len(result.warnings) == found
 
 
-def test_what_is_not_used_is_told(tmp_path):
+def test_what_is_not_used_is_reported(tmp_path):
     root = repeats(tmp_path, fields=2)
     for name in ("f0.png", "f1.PNG", ".hidden.png", "notes.txt"):
         (root / "train" / "low" / name).touch()
@@ -181,7 +181,7 @@ def test_what_is_not_used_is_told(tmp_path):
     assert sum("low/z.tif and 1 more: " in text for text in texts) == 1
 
 
-def test_a_folder_of_pictures_is_refused_with_the_way_out(tmp_path):
+def test_a_folder_of_png_files_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "low").mkdir()
     (tmp_path / "low" / "a.png").touch()
     with pytest.raises(UserError, match=r"\.png[\s\S]*TIFF"):

@@ -105,6 +105,6 @@ def test_an_unknown_specimen_is_refused():
 @pytest.mark.parametrize(
     "wrong", [{"split": "tset"}, {"count": 0}, {"size": 8}, {"dataset_seed": -1}, {"specimens": ["cats"]}]
 )
-def test_what_cannot_be_drawn_is_refused(wrong):
+def test_what_cannot_be_plotted_is_refused(wrong):
     with pytest.raises(UserError):
         RandomMicroscopePairs(**{"specimens": ["synapses"], "split": "test", "count": 2, "size": 48} | wrong)

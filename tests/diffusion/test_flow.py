@@ -37,14 +37,14 @@ def test_many_steps_reach_the_end_distribution():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
-def test_few_steps_give_the_spread_of_the_product_of_their_slopes(steps):
+def test_few_steps_give_the_standard_deviation_of_the_product_of_their_slopes(steps):
     expected = START_STD * np.prod([1 + gain(k / steps) / steps for k in range(steps)])
     ends = Euler(steps).follow(exact, starts())
     assert ends.mean().item() == pytest.approx(END_MEAN, abs=1e-6)
     assert ends.std().item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_one_step_is_the_mean_where_the_start_tells_nothing():
+def test_one_step_is_the_mean_where_the_start_is_uninformative():
     torch.testing.assert_close(Euler(1).follow(exact, starts(8)), torch.full((1, 1, 1, 8), END_MEAN).double())
 
 
@@ -70,7 +70,7 @@ def test_interpolation_agrees_with_numpy():
     assert torch.equal(states[0], start[0]) and torch.equal(states[2], end[2])
 
 
-def test_training_times_are_uniform_but_for_a_share_at_the_start():
+def test_training_times_are_uniform_but_for_a_fraction_at_the_start():
     uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     t = training_times(uniform, at_start=0.1)
     assert (t == 0).double().mean().item() == pytest.approx(0.1, abs=0.004)

@@ -60,6 +60,6 @@ def test_any_shape(shape):
     assert noise.shape == (2, *shape) and noise.dtype == torch.float32
 
 
-def test_rows_need_an_image_and_a_draw():
+def test_rows_need_an_image_and_a_sample():
     with pytest.raises(ValueError, match="2 images but 1 samples"):
         KeyedNoise(0, ["a", "b"], [0])

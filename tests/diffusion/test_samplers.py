@@ -87,7 +87,7 @@ def test_averaging_k_samples_divides_the_variance_by_k():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
-def test_strided_grids_keep_the_mean_and_lose_spread(steps):
+def test_strided_grids_keep_the_mean_and_lose_standard_deviation(steps):
     y = samples(Ancestral(steps)).double()
     assert y.mean().item() == pytest.approx(MEAN, abs=0.01)
     assert y.std().item() < STD * 1.02

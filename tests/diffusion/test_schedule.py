@@ -52,7 +52,7 @@ def test_tables_fall_from_one_and_stay_positive(schedule):
     assert (schedule.alpha_bar > 0).all()
 
 
-def test_levels_lie_uniformly_between_neighbours_of_the_table():
+def test_levels_are_uniform_between_neighbours_of_the_table():
     schedule = CosineSchedule(10)
     uniform = torch.rand(20_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     levels = schedule.levels(uniform)

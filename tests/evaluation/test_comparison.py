@@ -88,7 +88,7 @@ def test_estimators_of_one_file_and_names(files):
     assert absent.estimates["a raw", "resolution"] is None and not absent.pairings
 
 
-def test_folders_of_one_name_are_told_apart(tmp_path):
+def test_folders_of_the_same_name_are_distinguished(tmp_path):
     paths = [table(tmp_path / run / "scores", BASE) for run in ("one", "two")]
     assert [method.name for method in read_methods(paths, "average")] == ["one/scores", "two/scores"]
     folders = [str(tmp_path / run / "scores") for run in ("one", "two")]

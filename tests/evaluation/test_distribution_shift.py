@@ -11,7 +11,7 @@ def reference():
     return InputReference.of(image(seed) for seed in range(32))
 
 
-def test_a_set_is_told_apart_more_finely_than_an_image(reference):
+def test_a_set_is_distinguished_more_finely_than_an_image(reference):
     same = [describe_input(image(seed)) for seed in range(100, 116)]
     assert reference.shifted(same) == []
     noisier = [describe_input(image(seed, noise=0.103)) for seed in range(100, 116)]
@@ -19,7 +19,7 @@ def test_a_set_is_told_apart_more_finely_than_an_image(reference):
     assert not any("noise" in reference.outside(features) for features in noisier)
 
 
-def test_sets_of_the_same_kind_are_seldom_told_apart(reference):
+def test_sets_of_the_same_kind_are_rarely_distinguished(reference):
     sets = [[describe_input(image(seed + k, side=48)) for k in range(6)] for seed in range(100, 300, 6)]
     small = InputReference.of(image(seed, side=48) for seed in range(32))
     assert sum(bool(small.shifted(described)) for described in sets) <= 1

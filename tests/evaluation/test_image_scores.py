@@ -169,7 +169,7 @@ def test_bad_images_do_not_end_the_evaluation_of_the_others(restorer):
     assert summary["average"]["psnr"]["images"] == 1 and summary["average"]["mae"]["images"] == 2
 
 
-def test_the_page_tells_what_was_measured_and_how(rows):
+def test_the_page_describes_what_was_measured_and_how(rows):
     page = summary_markdown(
         {
             "data": "blobs",

@@ -28,7 +28,7 @@ def test_each_image_its_own_field_is_scipys_bootstrap():
 
 
 @pytest.mark.parametrize("statistic", ["median", "mean"])
-def test_fields_are_drawn_whole(statistic):
+def test_whole_fields_are_resampled(statistic):
     """The counting of copies gives what plain repetition of the images of the drawn fields gives."""
     names = list(dict.fromkeys(GROUPS))
     drawn = np.random.default_rng(3).multinomial(len(names), np.full(len(names), 1 / len(names)), 50)

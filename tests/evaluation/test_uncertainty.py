@@ -27,7 +27,7 @@ def test_samples_from_the_posterior_are_calibrated(honest):
     assert found["samples"] == 15 and found["unit"] == "range of the target"
 
 
-def test_halved_spread_is_noticed_by_every_measure(honest, narrow):
+def test_every_measure_detects_a_halved_standard_deviation(honest, narrow):
     one, other = (calibration(scores)["numbers"] for scores in (honest, narrow))
     assert other["coverage"]["mean"] < 0.75 and other["spread_skill"]["mean"] < 0.6
     for name in ("ece", "ence", "crps", "rank_divergence"):

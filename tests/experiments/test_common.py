@@ -14,7 +14,7 @@ HERE = Path(common.__file__).parent
 NAMES = sorted(path.parent.name for path in HERE.glob("*/run.py"))
 
 
-def test_rows_go_on_after_a_stop_and_begin_anew_with_other_settings(tmp_path):
+def test_rows_resume_after_a_stop_and_start_anew_with_other_settings(tmp_path):
     path = tmp_path / "rows.csv"
     rows = common.Rows(path, {"images": 2}, ("set", "image"))
     rows.add([{"set": "a", "image": "0", "n": n, "psnr": 20.123456789} for n in (1, 2)])

@@ -12,7 +12,7 @@ def rising(shift: float) -> list[float]:
 
 
 @pytest.mark.parametrize(("shift", "ratio"), [(3.0, 2.0), (4.5, 2**1.5), (0.0, 1.0), (-3.0, 0.5)])
-def test_a_curve_that_lies_higher_saves_light_as_the_formula_says(shift, ratio):
+def test_a_higher_curve_saves_light_as_the_formula_says(shift, ratio):
     target = 20 + 3 * np.log2(2.0)
     assert dose.times_less(rising(shift), target, 2.0) == pytest.approx(ratio)
 

@@ -16,7 +16,7 @@ SIZES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
-def test_an_experiment_goes_on_where_it_stopped_and_fills_its_readme(name, tmp_path, monkeypatch, capsys):
+def test_an_experiment_resumes_and_fills_its_readme(name, tmp_path, monkeypatch, capsys):
     run = importlib.import_module(f"experiments.{name}.run")
     monkeypatch.setattr(run, "SAMPLES", 3)
     monkeypatch.setattr(common, "SPECIMENS", ("synapses",))

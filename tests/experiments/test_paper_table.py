@@ -93,7 +93,7 @@ def benchmark_rows(name: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "beside"), [("published_zebrafish", True), ("zebrafish", False)])
-def test_ours_stand_beside_the_papers_only_where_the_images_are_the_same(tmp_path, name, beside):
+def test_ours_are_beside_the_papers_only_where_the_images_are_the_same(tmp_path, name, beside):
     common.Rows(tmp_path / "table.csv", {}, ("row",)).add(benchmark_rows(name))
     (tmp_path / "results").mkdir()
     paper.copy_benchmark(tmp_path / "table.csv", tmp_path / "results" / "benchmark.csv")

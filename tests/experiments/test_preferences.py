@@ -53,7 +53,7 @@ def test_preferences_by_hand():
     assert found.kappa == pytest.approx((agreed - chance) / (1 - chance))
 
 
-def test_one_observer_agrees_with_nobody():
+def test_one_observer_has_no_agreement():
     (found,) = preferences(choices_of(KEY, OBSERVERS[:1]))
     assert found.agreement is None and found.kappa is None
 
@@ -91,7 +91,7 @@ TRIAL, ANSWER = {"image": "a", "versions": ["x", "y"]}, {"trial": 0, "chosen": 1
 @pytest.mark.parametrize(
     "trials", [3, None, [3], [TRIAL | {"image": 1}], [TRIAL | {"versions": ["x"]}], [{"image": "a"}]]
 )
-def test_what_is_no_key_is_told_from_one(trials):
+def test_files_that_are_no_key_are_refused(trials):
     assert is_key({"seed": 3, "trials": [TRIAL]})
     assert not is_key({"seed": 3, "trials": trials})
 
@@ -106,6 +106,6 @@ def test_what_is_no_key_is_told_from_one(trials):
         *({"answers": [ANSWER | part]} for part in ({"chosen": 5}, {"chosen": -1}, {"side": None})),
     ],
 )
-def test_what_is_no_file_of_answers_is_told_from_one(wrong):
+def test_files_without_answers_are_refused(wrong):
     right = {"seed": 3, "observer": "l", "answers": [ANSWER]}
     assert is_answers(right) and not is_answers(right | wrong)

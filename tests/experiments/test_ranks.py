@@ -28,7 +28,7 @@ def test_partial_correlation_is_that_of_what_a_regression_leaves():
     assert np.isnan(partial_spearman(x, y, x)) and np.isnan(spearman(x, np.ones(200)))
 
 
-def test_drawn_copies_are_as_good_as_repeated_entries():
+def test_weights_equal_repeated_entries():
     rng = np.random.default_rng(3)
     x, y, z = rng.integers(0, 6, 30), rng.integers(0, 6, 30), rng.normal(size=30)
     failed, copies = rng.random(30) < 0.4, rng.integers(0, 4, (5, 30)).astype(float)
@@ -49,7 +49,7 @@ def test_the_worst_quarter():
     assert worst(np.arange(8.0)).tolist() == [False] * 6 + [True] * 2
 
 
-def test_intervals_draw_images_and_not_regions():
+def test_intervals_resample_images_and_not_regions():
     def average(x, copies=1.0):
         copies = copies * np.ones((1, 500))
         return (copies * x).sum(axis=1) / copies.sum(axis=1)

@@ -56,7 +56,7 @@ def cells(table):
     return [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
 
 
-def test_calibration_undoes_that_the_spread_is_too_small(report):
+def test_calibration_corrects_a_standard_deviation_that_is_too_small(report):
     found = cells(report["calibration"])
     assert float(found[3]) == pytest.approx(2 * stats.norm.cdf(stats.norm.ppf(0.95) / 2) - 1, abs=0.01)
     # 39 images allow (40 · 0.1 - 1) / 39 of the pixels outside: less than the 0.1 that was asked for.
@@ -72,7 +72,7 @@ def test_too_few_images_give_no_calibrated_number(results):
     assert np.isnan(covered[LEVELS.index(0.9)]) and np.isfinite(covered[LEVELS.index(0.85)])
 
 
-def test_spread_finds_failures_and_what_runs_the_other_way_does_not(results, report):
+def test_the_standard_deviation_finds_failures_and_an_inverse_measure_does_not(results, report):
     found = cells(report["failures"])
     assert found[2].startswith("1.00") and found[3].startswith("0.00")
     assert 0.3 < float(found[4].split()[0]) < 0.7

@@ -116,7 +116,7 @@ def test_the_noise_of_an_image_with_a_scale_of_its_own_is_kept_low_and_named_all
     assert warnings(trained, [image(100)]) == []
 
 
-def test_large_images_are_judged_by_their_middle(trained):
+def test_large_images_are_measured_in_their_center(trained):
     large = np.full((1500, 1400), 50, np.float32)
     large[238:1262, 188:1212] = image(5, side=1024)
     trust = DistributionShiftCheck(trained)

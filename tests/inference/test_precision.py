@@ -53,7 +53,7 @@ def test_pairs_count_as_one():
     assert seen(5, together=2).standard_error is None, "two pairs and a half are too few"
 
 
-def test_the_gain_is_that_of_the_law_where_the_spread_is_consistent():
+def test_the_gain_follows_the_law_where_the_standard_deviation_is_consistent():
     """Samples and truth of one distribution: a = b, and what is said is what the law says."""
     generator = torch.Generator().manual_seed(1)
     samples = torch.randn(15, 256, 256, generator=generator, dtype=torch.float64)

@@ -95,7 +95,7 @@ def test_a_file_that_changes_while_it_is_read_is_done_again(place):
     assert records.finished(source, ["a.tif"]) is None
 
 
-def test_what_lies_there_is_not_taken_for_what_was_written(place):
+def test_earlier_files_are_not_taken_for_results(place):
     records, source = Records(place / "out", {}, {}), place / "in/a.tif"
     (place / "out/a.tif").write_bytes(b"of another job")
     with tracked_results(source) as made:

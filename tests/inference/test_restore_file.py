@@ -134,7 +134,7 @@ def test_maps_and_samples_on_request(restorer, tmp_path):
     ("name", "expected"),
     [("a.tif", "a_std.tif"), ("a.b.tiff", "a.b_std.tiff"), ("a.ome.tif", "a_std.ome.tif")],
 )
-def test_names_of_the_spread(tmp_path, name, expected):
+def test_names_of_the_standard_deviation(tmp_path, name, expected):
     assert result_name(tmp_path / name, "std") == expected
 
 

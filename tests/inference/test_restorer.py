@@ -58,12 +58,12 @@ def test_bfloat16_is_close(checkpoint, plane):
         (np.full((40, 40, 3), 7), "colour"),
     ],
 )
-def test_bad_planes_are_answered(checkpoint, bad, words):
+def test_bad_planes_are_refused(checkpoint, bad, words):
     with pytest.raises(UserError, match=words):
         Restorer.load(checkpoint, "cpu").restore(bad)
 
 
-def test_bad_settings_are_answered(checkpoint, plane):
+def test_bad_settings_are_refused(checkpoint, plane):
     with pytest.raises(UserError, match="samples: is 0"):
         Restorer.load(checkpoint, "cpu").restore(plane, 0)
     with pytest.raises(UserError, match="device: is 'tpu'"):
@@ -99,7 +99,7 @@ def test_five_dimensions_and_their_names(checkpoint):
 
 
 @pytest.mark.parametrize("axes", ["YXZ", "YX", "TCZYX"])
-def test_axes_that_do_not_fit_are_answered(checkpoint, axes):
+def test_axes_that_do_not_fit_are_refused(checkpoint, axes):
     with pytest.raises(UserError, match=f"axes: is '{axes}' for an array of 3 dimensions"):
         Restorer.load(checkpoint, "cpu").restore(np.zeros((2, 32, 32)), axes=axes)
 
@@ -183,7 +183,7 @@ def test_any_array_of_numbers_is_restored(checkpoint, plane, form):
         (lambda image: image[None, None, None, None], "dimensions"),
     ],
 )
-def test_what_is_no_image_is_answered(checkpoint, plane, form, words):
+def test_what_is_no_image_is_refused(checkpoint, plane, form, words):
     with pytest.raises(UserError, match=words):
         Restorer.load(checkpoint, "cpu").restore(form(plane), 1)
 
@@ -211,7 +211,7 @@ def test_forms_of_one_pixel_size(size, checkpoint, plane):
     "size",
     [0, -0.1, (0.1, -0.1), float("nan"), (0.1, np.inf), "0.1", True, [], (1, 1, 1), {"x": 1}, 1j, "µm"],
 )
-def test_pixel_sizes_that_cannot_be_are_answered(size, checkpoint, plane):
+def test_impossible_pixel_sizes_are_refused(size, checkpoint, plane):
     with pytest.raises(UserError, match="pixel_size"):
         Restorer.load(checkpoint, "cpu").restore(plane, 1, pixel_size=size)
 

@@ -31,7 +31,7 @@ def test_there_is_a_default():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_files_are_small_and_tell_whose_they_are_but_not_from_where(name):
+def test_files_are_small_and_name_authors_but_no_machine(name):
     assert MODELS[name].stat().st_size < 10_000_000
     with safe_open(MODELS[name], framework="pt") as file:
         text = file.metadata()["card"]

@@ -26,7 +26,7 @@ def names(*source):
     return [found.name for found in find_files(list(source) if len(source) > 1 else source[0]).sources]
 
 
-def test_a_folder_stands_for_its_images(tmp_path):
+def test_a_folder_means_its_images(tmp_path):
     for name in ("b.TIF", "a.tiff", "note.txt", ".hidden.tif"):
         (tmp_path / name).touch()
     assert names(tmp_path) == ["a.tiff", "b.TIF"]
@@ -123,7 +123,7 @@ def test_equal_names_in_two_folders_have_noise_of_their_own(experiment, tmp_path
     np.testing.assert_array_equal(alone, restorer.restore(image, 2, "img").std)
 
 
-def test_a_pattern_of_folders_stands_for_what_is_in_them(experiment):
+def test_a_pattern_of_folders_means_the_images_in_them(experiment):
     (experiment / "Pos1" / "view.png").touch()
     assert names(str(experiment / "Pos*")) == ["Pos0/img.tif", "Pos1/img.tif"]
     assert [note.count for note in find_files(experiment / "Pos*").notes] == [1]

@@ -83,7 +83,7 @@ class Greedy(nn.Module):
 
 
 @pytest.mark.parametrize("tile", [256, None])
-def test_memory_that_is_short_is_answered_by_smaller_tiles_and_a_line(tile):
+def test_low_memory_leads_to_smaller_tiles_and_a_message(tile):
     x, said, network = torch.randn(1, 1, 256, 320), [], Greedy(128)
     tiler = Tiler(tile, 32, size_divisor=8, batch=1, say=said.append)
     torch.testing.assert_close(tiler(network, x), x, rtol=1e-5, atol=1e-6)

@@ -143,7 +143,7 @@ def fields(data):
     return {split: {pair.field for pair in data.source(split)} for split in ("train", "val", "test")}
 
 
-def test_without_folders_of_splits_fields_are_shared_out(tmp_path):
+def test_without_folders_of_splits_fields_are_assigned(tmp_path):
     settings = {"field_pattern": r"fov(\d+)", "normalisation": NORMALISATION}
     data = FolderData(flat(tmp_path), split={"train": 3, "val": 1, "test": 1}, **settings)
     found = fields(data)
@@ -170,7 +170,7 @@ def test_a_table_may_tell_fields_and_splits(tmp_path):
         data.source("train")
 
 
-def test_degradations_lie_over_any_set_the_same_each_time(tmp_path):
+def test_degradations_of_any_set_are_the_same_each_time(tmp_path):
     root = write_pairs(tmp_path)
     plain = FolderData(root, normalisation=NORMALISATION).source("train")
     chain = {"lines": LineNoise(sigma=20)}

@@ -102,7 +102,7 @@ def test_a_renamed_file_is_known_by_its_identifier(tmp_path):
         assert info.pixel_size[0] == (0.1, 0.2)[number] and notes == []
 
 
-def test_a_renamed_file_that_nothing_tells_from_another_position_has_no_wrong_size(tmp_path):
+def test_a_renamed_file_like_another_position_has_no_wrong_size(tmp_path):
     pixels = positions(tmp_path, identifiers=False)
     (tmp_path / "pos1.ome.tif").replace(tmp_path / "b.ome.tif")
     planes, info, (note,), *_ = restored_plain(tmp_path / "b.ome.tif")
@@ -134,7 +134,7 @@ def test_a_single_file_that_was_renamed(tmp_path):
 
 
 @pytest.mark.parametrize("split", [6, 5])
-def test_a_series_that_goes_on_in_another_file(tmp_path, split):
+def test_a_series_that_continues_in_another_file(tmp_path, split):
     """Programs begin another file at 4 GB, wherever they are; the time point between two files is in neither."""
     pixels = random(5, 1, 2)
     order = list(np.ndindex(5, 1, 2))

@@ -108,7 +108,7 @@ def spoil(path):
     ],
     ids=["empty", "no image", "axes", "complex", "damaged"],
 )
-def test_bad_folders_are_answered(tmp_path, make, words):
+def test_bad_folders_are_refused(tmp_path, make, words):
     make(tmp_path / "a.zarr")
     with pytest.raises(UserError, match=words):
         open_stack(tmp_path / "a.zarr")

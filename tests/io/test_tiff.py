@@ -78,7 +78,7 @@ def test_twelve_bits_packed_or_stated_are_known(tmp_path):
         np.testing.assert_array_equal(read_image(tmp_path / name), pixels)
 
 
-def test_zero_is_white_is_turned_on_reading_and_turned_back_on_writing(tmp_path):
+def test_zero_is_white_is_inverted_on_reading_and_on_writing(tmp_path):
     pixels = random(9, 8, dtype="uint8")
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), 255 - pixels)

@@ -80,7 +80,7 @@ def test_lists_of_imagej(tmp_path, metadata, resolution, noted):
         ("free text, \x01 and \x1b[31m", "IYX"),
     ],
 )
-def test_descriptions_that_nobody_understands(tmp_path, text, axes):
+def test_descriptions_that_cannot_be_parsed(tmp_path, text, axes):
     stack = pixels(3)
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for number, page in enumerate(stack):

@@ -119,7 +119,7 @@ def test_a_level_that_is_named_has_its_own_sampling(tmp_path):
         assert stack.info.pixel_size == (0.2, 0.2) and np.array_equal(stack.plane(0), pixels(0)[::2, ::2])
 
 
-def test_the_largest_level_is_read_wherever_it_stands(tmp_path):
+def test_the_largest_level_is_read_at_any_position(tmp_path):
     group = zarr.open_group(str(single(tmp_path / "a.zarr")), mode="a")
     multiscale = group.attrs["multiscales"][0]
     group.attrs["multiscales"] = [{**multiscale, "datasets": multiscale["datasets"][::-1]}]
@@ -127,7 +127,7 @@ def test_the_largest_level_is_read_wherever_it_stands(tmp_path):
         assert stack.info.shape == (32, 40) and stack.info.pixel_size == (0.1, 0.1)
 
 
-def test_other_groups_in_an_image_are_told(tmp_path):
+def test_other_groups_in_an_image_are_reported(tmp_path):
     group = zarr.open_group(str(single(tmp_path / "a.zarr")), mode="a")
     group.create_group("tables/regions")
     with open_stack(tmp_path / "a.zarr") as stack:
@@ -251,7 +251,7 @@ def test_groups_without_suffix_are_images(tmp_path):
     assert source.name == "exported.zarr" and find_files(tmp_path / "in" / "exported").sources == [source]
 
 
-def test_chunks_that_are_not_stored_are_told(tmp_path):
+def test_chunks_that_are_not_stored_are_reported(tmp_path):
     group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", zarr_format=2)
     group.create_array("0", data=pixels(0), chunks=(16, 20))
     with open_stack(tmp_path / "a.zarr" / "0") as stack:

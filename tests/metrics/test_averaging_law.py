@@ -41,7 +41,7 @@ def test_samples_of_the_true_posterior_have_ratio_one(number: int) -> None:
 
 
 @pytest.mark.parametrize(("factor", "ratio"), [(0.5, 0.25), (2.0, 4.0)])
-def test_a_wrong_spread_shows_in_the_ratio(factor: float, ratio: float) -> None:
+def test_a_wrong_standard_deviation_shows_in_the_ratio(factor: float, ratio: float) -> None:
     assert averaging_law(**posterior(factor=factor)).ratio == pytest.approx(ratio, rel=0.1)
 
 
@@ -67,14 +67,14 @@ def test_the_number_needed_is_the_least_that_suffices(ratio: float, tolerance: f
         assert law.remaining(needed - 1) > tolerance
 
 
-def test_without_spread_one_sample_suffices_and_without_limit_none_does() -> None:
+def test_without_deviation_one_sample_suffices_and_without_limit_none_does() -> None:
     assert AveragingLaw(a=1.0, b=0.0).needed() == 1
     hopeless = AveragingLaw(a=-0.01, b=1.0)
     assert math.isnan(hopeless.ratio) and math.isnan(hopeless.remaining(15))
     assert hopeless.needed() == math.inf and not hopeless.suffices(1000)
 
 
-def test_the_fit_recovers_a_law_and_its_residual_tells_when_there_is_none() -> None:
+def test_the_fit_recovers_a_law_and_its_residual_shows_when_there_is_none() -> None:
     numbers = [1, 2, 3, 5, 8, 15]
     law = fit_averaging_law(numbers, [0.7 + 0.4 / number for number in numbers])
     assert (law.a, law.b) == pytest.approx((0.7, 0.4))

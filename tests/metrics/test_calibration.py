@@ -53,7 +53,7 @@ def test_the_coverage_curve_is_the_diagonal(number: int) -> None:
     assert quantile_calibration_error(curve) < 0.005
 
 
-def test_the_coverage_of_halved_spread_is_the_analytic_one() -> None:
+def test_the_coverage_of_a_halved_standard_deviation_is_the_analytic_one() -> None:
     found = coverage_curve(**posterior(300, factor=0.5), levels=(0.5, 0.9))
     expected = [2 * norm.cdf(0.5 * norm.ppf((1 + level) / 2)) - 1 for level in (0.5, 0.9)]
     np.testing.assert_allclose(found, expected, atol=0.01)
@@ -114,13 +114,13 @@ def test_crps_is_fair_and_equals_the_integral(number: int) -> None:
     assert crps(samples=samples, target=torch.full((1, 200, 200), 0.7)) == pytest.approx(expected, abs=0.02)
 
 
-def test_spread_and_skill_of_right_samples_are_equal() -> None:
+def test_spread_and_skill_of_correct_samples_are_equal() -> None:
     for number in (2, 15):
         spread, skill = spread_skill(**posterior(number))
         assert spread == pytest.approx(skill, rel=0.03)
 
 
-def test_bins_of_many_samples_lie_on_the_diagonal() -> None:
+def test_bins_of_many_samples_are_on_the_diagonal() -> None:
     found = binned_calibration(**posterior(300))
     np.testing.assert_allclose(found.error, found.spread, rtol=0.1)
     assert found.ence < 0.04
@@ -129,7 +129,7 @@ def test_bins_of_many_samples_lie_on_the_diagonal() -> None:
 
 
 @pytest.mark.parametrize("number", [5, 15])
-def test_halved_spread_is_seen_by_every_measure(number: int) -> None:
+def test_every_measure_detects_a_halved_standard_deviation(number: int) -> None:
     right, halved = posterior(number), posterior(number, factor=0.5)
     assert prediction_interval(**halved).coverage < 0.72
     assert prediction_interval(**halved).score > 1.05 * prediction_interval(**right).score
@@ -146,7 +146,7 @@ def test_halved_spread_is_seen_by_every_measure(number: int) -> None:
     assert spread / skill == pytest.approx(0.5, abs=0.05)
 
 
-def test_doubled_spread_makes_a_hill_and_wide_intervals() -> None:
+def test_a_doubled_standard_deviation_makes_a_hill_and_wide_intervals() -> None:
     doubled = posterior(factor=2.0)
     ranks = rank_histogram(**doubled)
     assert max(ranks[0], ranks[-1]) < 0.5 * ranks[7]
@@ -159,7 +159,7 @@ def test_a_bias_makes_a_slope() -> None:
     assert ranks[0] > 5 * ranks[-1]
 
 
-def test_samples_without_spread_and_error_are_no_crash() -> None:
+def test_samples_without_deviation_and_error_do_not_crash() -> None:
     images = {"samples": torch.zeros(3, 1, 8, 8), "target": torch.zeros(1, 8, 8)}
     assert prediction_interval(**images).coverage == 1.0
     assert np.isnan(binned_calibration(**images).ence)

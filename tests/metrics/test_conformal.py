@@ -46,7 +46,7 @@ def test_the_promise_holds_on_average_over_few_calibration_images() -> None:
     assert 0.8 <= np.mean(coverages) <= 0.8 + 2 / 13 + 0.02
 
 
-def test_halved_spread_doubles_the_factor() -> None:
+def test_a_halved_standard_deviation_doubles_the_factor() -> None:
     assert fitted(0.5, 0.9).factor == pytest.approx(2 * fitted(1.0, 0.9).factor, rel=0.1)
 
 
@@ -86,7 +86,7 @@ def test_the_least_number_of_images(level: float, least: int) -> None:
         calibrate(scores[1:], level=level)
 
 
-def test_pixels_without_spread() -> None:
+def test_pixels_without_standard_deviation() -> None:
     zero = torch.zeros(1, 4, 4)
     assert conformal_scores(mean=zero, std=zero, target=zero).max() == 0
     assert math.isinf(conformal_scores(mean=zero, std=zero, target=zero + 1).min())

@@ -123,7 +123,7 @@ def test_shapes_that_do_not_match_are_named(one: tuple[int, ...], other: tuple[i
 
 
 @pytest.mark.slow
-def test_three_processes_with_unequal_shares_agree_with_one(tmp_path: Path) -> None:
+def test_three_processes_with_unequal_shards_agree_with_one(tmp_path: Path) -> None:
     torch.save(pairs_of_many_sizes(), tmp_path / "pairs.pt")
     script = Path(__file__).with_name("gloo_gather.py")
     package = {"PYTHONPATH": str(Path(ddpm_lightning.__file__).parents[1])}

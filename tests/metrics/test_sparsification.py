@@ -44,7 +44,7 @@ def test_a_useless_map_gains_nothing_and_a_reversed_one_loses() -> None:
     assert sparsification(error=maps["error"], uncertainty=-maps["error"]).aurg < -0.5
 
 
-def test_the_true_spread_lies_between_the_oracle_and_chance() -> None:
+def test_the_true_standard_deviation_is_between_the_oracle_and_chance() -> None:
     found = sparsification(**error_and_uncertainty())
     assert 0 < found.ause < 0.5
     assert found.aurg > 0.2
@@ -71,7 +71,7 @@ def test_association_agrees_with_scipy(pixels: int) -> None:
     assert found.pearson == pytest.approx(pearsonr(error, uncertainty).statistic)
 
 
-def test_a_part_of_many_pixels_tells_the_same_each_time() -> None:
+def test_a_subset_of_many_pixels_gives_the_same_each_time() -> None:
     maps = error_and_uncertainty(300_000)
     found = association(**maps)
     assert found == association(**maps)

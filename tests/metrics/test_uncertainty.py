@@ -54,7 +54,7 @@ def test_the_call_agrees_with_its_parts() -> None:
     assert found.values()["coverage"] == pytest.approx(0.5, abs=0.02)
 
 
-def test_perfect_samples_without_spread_have_no_number_where_none_is_defined() -> None:
+def test_perfect_samples_without_deviation_have_no_number_where_none_is_defined() -> None:
     values = judge_samples(samples=torch.ones(3, 1, 8, 8), target=torch.ones(1, 8, 8)).values()
     assert values["crps"] == 0.0 and values["coverage"] == 1.0
     for name in ("spread_skill", "ause", "spearman", "law_ratio", "ence"):

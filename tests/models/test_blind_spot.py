@@ -72,7 +72,7 @@ def test_replacements_are_uniform_in_the_clipped_window(row, column, exclude_cen
     assert stats.chisquare(counts[window]).pvalue > 1e-3
 
 
-def test_centre_is_drawn_once_in_121():
+def test_the_center_is_sampled_once_in_121():
     values = offsets_at(10, 10, exclude_center=False, samples=300_000)
     hits = int((values == 10 * 20 + 10).sum())
     assert stats.binomtest(hits, len(values), 1 / 121).pvalue > 1e-3

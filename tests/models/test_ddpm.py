@@ -51,7 +51,7 @@ def small_network():
     return network
 
 
-def test_samples_have_the_mean_and_spread_of_the_posterior():
+def test_samples_have_the_mean_and_standard_deviation_of_the_posterior():
     low = torch.linspace(-0.4, 0.4, 64 * 64).reshape(1, 1, 64, 64)
     samples = torch.cat(list(samples_of(ddpm(), low, "image", range(16)))).double()
     assert (samples.mean(0) - low[0]).abs().mean() < 1.2 * STD / 16**0.5

@@ -37,7 +37,7 @@ def test_a_network_that_knows_no_direction_gives_the_same_samples(low):
     assert torch.allclose(sample(ROUND, low, True), sample(ROUND, low, False), atol=1e-6)
 
 
-def test_each_draw_is_that_of_the_kernel_turned_back(low):
+def test_each_sample_is_that_of_the_kernel_rotated_back(low):
     found = sample(ASKEW, low, True)
     for number, which in enumerate(ORIENTATIONS):
         kernel = ASKEW.rot90(-(which % 4), (-2, -1))

@@ -85,7 +85,7 @@ def test_the_mean_of_a_pair_is_free_of_the_odd_part():
     assert model.antithetic and not flow(sampler=Euler(antithetic=False)).antithetic
 
 
-def test_realism_goes_from_the_mean_to_the_draw():
+def test_realism_leads_from_the_mean_to_the_sample():
     low = images(1)["low"]
     (sample,) = samples_of(flow(), low, "image", [0])
     mean_model = flow(sampler=Euler(realism=0))

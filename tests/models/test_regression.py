@@ -92,7 +92,7 @@ def test_laplace_numbers_are_the_quantiles_of_scipy():
     np.testing.assert_allclose(laplace(uniform).numpy(), stats.laplace.ppf(uniform.numpy()), rtol=1e-6)
 
 
-def test_probabilistic_samples_have_the_predicted_mean_and_spread():
+def test_probabilistic_samples_have_the_predicted_mean_and_standard_deviation():
     model = CARE(Distribution())
     samples = torch.cat(list(samples_of(model, torch.zeros(1, 1, 64, 64), "image", range(8))))
     mean, scale = 0.4, 0.2  # on [-1, 1]

@@ -66,7 +66,7 @@ def test_tiny_and_noncontiguous_images():
     assert relative(fold(network)(expanded, label), network(expanded, label)) < 1e-5
 
 
-def test_the_trained_network_is_left_alone_and_others_are_returned():
+def test_the_trained_network_is_unchanged_and_others_are_returned():
     network = trained()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     folded = fold(network)

@@ -79,7 +79,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_needs_no_network(page):
+def test_the_page_is_complete_and_needs_no_network(page):
     tags = Tags()
     tags.feed(page)
     assert tags.open == []
@@ -104,7 +104,7 @@ def test_views_hold_the_images(tmp_path):
     assert spread.shape == (32, 48, 4) and spread[..., 3].max() == 255
 
 
-def test_spreads_of_several_methods_share_a_scale(tmp_path):
+def test_standard_deviations_of_several_methods_share_a_scale(tmp_path):
     """Side by side, equal colours are equal standard deviations."""
     std = np.linspace(0, 10, 32 * 48).reshape(32, 48)
     versions = dict.fromkeys(("low", "single", "average", "target"), std)
@@ -222,7 +222,7 @@ def test_only_our_own_script_may_run(page):
     assert base64.b64decode(allowed) == hashlib.sha256(script.encode()).digest()
 
 
-def test_only_pictures_inside_of_the_evaluation_are_embedded(tmp_path):
+def test_only_images_inside_of_the_evaluation_are_embedded(tmp_path):
     secret = tmp_path / "secret.png"
     Image.new("L", (4, 4)).save(secret)
     (tmp_path / "secret.txt").write_text("secret")

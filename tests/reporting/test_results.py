@@ -149,7 +149,7 @@ def test_a_metric_that_loses_by_averaging_is_named(summary, scores):
     assert "lpips is best at 2. Averaging blurs" in page
 
 
-def test_units_and_meanings_stand_in_the_tables(summary):
+def test_units_and_meanings_are_in_the_tables(summary):
     estimators = {"average": {**summary["estimators"]["average"]}}
     numbers = {"median": 1.5, "mean": 2.0, "median_interval": (1.0, 2.0)}
     estimators["average"] |= {"resolution": numbers, "resolution_frc": numbers, "slope": numbers}

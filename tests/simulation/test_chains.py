@@ -69,7 +69,7 @@ def test_a_chain_is_cut_where_it_leaves_the_field():
     assert [piece[:, 1].tolist() for piece in pieces] == [[1, 3, 9], [8, 5]]
 
 
-def test_scattered_points_lie_on_the_segments_at_the_density_asked_for():
+def test_scattered_points_are_on_the_segments_at_the_requested_density():
     rng = np.random.default_rng(0)
     chains = np.array([[[0.0, 0], [0, 1], [1, 1]], [[5.0, 5], [5, 7], [5, 9]]])
     owner, along = scatter_along(rng, np.array([[1000.0, 0], [0, 3000]]))

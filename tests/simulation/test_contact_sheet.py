@@ -20,7 +20,7 @@ def test_a_row_per_set_and_two_images_per_pair(tmp_path):
     assert (tmp_path / "sheet.png").stat().st_size > 5000
 
 
-def test_the_truth_lies_on_what_the_image_shows():
+def test_the_ground_truth_matches_the_image():
     """Drawn over the clean image, lines are where the light is, and filled nuclei where the nuclei are."""
     sources = {name: SimulatedPairs(name, "test", 1, size=96) for name in ("microtubules", "zebrafish")}
     figure = contact_sheet(sources, samples=1, truth=True)

@@ -46,7 +46,7 @@ def test_sted_has_its_core_on_a_pedestal():
     assert pedestal == pytest.approx(0.05, rel=0.1)
 
 
-def test_light_is_spread_and_not_lost():
+def test_light_is_blurred_and_not_lost():
     emitters = np.random.default_rng(0).random((64, 64))
     psf = with_haze(sted(confocal(690, 1.42), 16), 1200, 0.1)
     image = psf(emitters, 25)
@@ -54,7 +54,7 @@ def test_light_is_spread_and_not_lost():
     assert image.min() >= 0
 
 
-def test_haze_holds_the_share_of_light_asked_for():
+def test_haze_has_the_requested_fraction_of_light():
     psf = with_haze(sted(confocal(690, 1.42), 16, 0.05), 1200, 0.1)
     assert psf.energies[-1] == pytest.approx(0.1)
     assert psf.amplitudes[1] == 0.05

@@ -208,7 +208,7 @@ def test_the_cache_gives_back_what_it_was_given(tmp_path, specimen, monkeypatch)
             np.testing.assert_array_equal(a, b)
 
 
-def test_a_damaged_entry_is_drawn_again(tmp_path):
+def test_a_damaged_entry_is_generated_again(tmp_path):
     source = SimulatedPairs("microtubules", "train", 1, size=64, cache=tmp_path)
     expected = digest(source[0])
     (entry,) = tmp_path.rglob("*.npz")

@@ -42,7 +42,7 @@ def test_truth_can_be_left_out_without_changing_the_light(structure):
     np.testing.assert_array_equal(bare.emitters, draw(structure, 5).emitters)
 
 
-def test_microtubules_fill_the_field_to_the_density_drawn():
+def test_microtubules_fill_the_field_to_the_sampled_density():
     ratios = []
     for seed in range(10):
         scene = draw(microtubules, seed)
@@ -81,7 +81,7 @@ def test_mitochondria_are_hollow():
     assert np.concatenate(rim).mean() > 1.5 * np.concatenate(middle).mean()
 
 
-def test_nothing_lies_inside_a_tube_where_tubes_meet():
+def test_nothing_is_inside_a_tube_where_tubes_meet():
     forks = 0
     for seed in range(4):
         rng, canvas = np.random.default_rng(seed), CANVASES[mitochondria]
@@ -110,7 +110,7 @@ def test_branches_leave_their_trunks():
             assert (apart > 1.7 * drawn["radius_um"]).all()
 
 
-def test_mitochondria_have_the_width_drawn():
+def test_mitochondria_have_the_sampled_width():
     for seed in range(4):
         scene = draw(mitochondria, seed)
         assert 0.14 < np.median(scene.truth["radii"]) * 0.020 < 0.31
@@ -118,7 +118,7 @@ def test_mitochondria_have_the_width_drawn():
         assert depth.max() >= 0.8 * scene.truth["radii"].max() - 1.5
 
 
-def test_junctions_lie_on_the_centre_lines():
+def test_junctions_are_on_the_center_lines():
     seen = 0
     for seed in range(6):
         truth = draw(mitochondria, seed).truth
@@ -129,7 +129,7 @@ def test_junctions_lie_on_the_centre_lines():
     assert seen > 6
 
 
-def test_distance_of_puncta_pairs_is_that_drawn():
+def test_distance_of_puncta_pairs_is_the_sampled_one():
     for seed in range(6):
         scene = draw(synapses, seed)
         pairs = scene.truth["pairs"] * 95
@@ -162,7 +162,7 @@ def test_distance_of_puncta_pairs_is_recovered_from_their_light():
     assert np.median(ratios) == pytest.approx(1, abs=0.05)
 
 
-def test_orphans_are_as_frequent_as_drawn():
+def test_orphans_are_as_frequent_as_configured():
     orphans = synapses_seen = expected = 0
     for seed in range(10):
         scene = draw(synapses, seed)

@@ -88,7 +88,7 @@ def test_settings_of_other_choices_are_known(command, key):
     assert "leave it out" in answer.err and "model.sampler.steps is there" in answer.err
 
 
-def test_options_stand_at_the_beginning(command):
+def test_options_come_first(command):
     answer = command("train", "seed=1", "--multirun", "model=ddpm_small,regression_small")
     assert answer.code == 2 and "model=ddpm_small,regression_small: is separated from" in answer.err
     assert "put options such as --multirun first" in answer.err

@@ -30,7 +30,7 @@ def test_cosine_is_that_of_torch_after_a_rise_of_at_most_a_tenth(total, rise):
 
 
 @pytest.mark.parametrize("first", [8, 40], ids=["too short for a rise", "with a rise"])
-def test_a_run_that_is_made_longer_goes_on_along_the_new_cosine(first):
+def test_a_longer_run_follows_the_new_cosine(first):
     whole, part, longer = optimizer(), optimizer(), optimizer()
     expected = rates(whole, Cosine(warmup=8)(whole, 100)["scheduler"], 100)
     shorter = Cosine(warmup=8)(part, first)["scheduler"]

@@ -138,7 +138,7 @@ def test_both_stages_share_the_time(train, command, tmp_path):
     assert steps(run) == second["step"] + 2
 
 
-def test_a_run_that_stopped_in_its_first_stage_goes_on(train, command, tmp_path, monkeypatch):
+def test_a_run_that_stopped_in_its_first_stage_resumes(train, command, tmp_path, monkeypatch):
     from ddpm_lightning.models.pmrf import PMRF
 
     def stop(self, batches, reduce):

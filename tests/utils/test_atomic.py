@@ -102,7 +102,7 @@ def test_names_as_long_as_they_can_be(tmp_path):
     assert len(os.listdir(tmp_path)) == 2
 
 
-def test_a_folder_takes_the_place_of_another_when_it_is_whole(tmp_path):
+def test_a_complete_folder_replaces_another(tmp_path):
     path = tmp_path / "a.zarr"
     for content in ("old", "new"):
         with atomic_write(path, folder=True) as partial:

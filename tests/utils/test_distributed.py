@@ -60,7 +60,7 @@ def test_every_image_is_scored_once(tables):
     assert images == [str(number) for number in range(IMAGES)]
 
 
-def test_shares_are_disjoint_and_complete():
+def test_shards_are_disjoint_and_complete():
     for processes in (1, 2, 3, 8):
         parts = [list(Shard(rank, processes).of(IMAGES)) for rank in range(processes)]
         assert sorted(sum(parts, [])) == list(range(IMAGES))

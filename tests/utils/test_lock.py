@@ -73,7 +73,7 @@ def test_a_folder_is_made_and_given_back(tmp_path):
     assert os.listdir(folder) == ["result"]
 
 
-def test_the_others_are_told_who_has_it(tmp_path, rival):
+def test_the_others_learn_who_has_it(tmp_path, rival):
     with pytest.raises(UserError) as caught, hold(tmp_path):
         pytest.fail("two have it")
     text = str(caught.value)
@@ -130,7 +130,7 @@ def test_whoever_lost_a_folder_notices_before_it_writes(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"host": "x"}', "[" * 5000, "\x00" * 9])
-def test_a_file_that_says_nothing_is_nobodys_to_take(tmp_path, content):
+def test_an_unreadable_lock_is_not_taken_over(tmp_path, content):
     (tmp_path / NAME).write_text(content)
     with pytest.raises(UserError, match="does not name its owner"), hold(tmp_path):
         pytest.fail("taken")

@@ -211,7 +211,7 @@ def test_of_a_trusted_package_only_its_own_classes_pass(mylab, name):
         build({"_target_": f"mylab.nets.{name}"}, trust=["mylab"])
 
 
-def test_trust_does_not_spread(mylab):
+def test_trust_does_not_extend_to_other_files(mylab):
     for name in (
         "os.system",
         "mylabs.Tiny",
@@ -303,7 +303,7 @@ def test_a_plugin_that_cannot_be_loaded_is_named(install):
         build(TINY_NODE)
 
 
-def test_what_lies_in_the_working_folder_is_no_installed_plugin(install, tmp_path, monkeypatch):
+def test_files_in_the_working_folder_are_no_installed_plugins(install, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     install("mylab")

@@ -59,7 +59,7 @@ def kill(at):
     return progress
 
 
-def test_a_killed_download_goes_on_in_the_next_run(server, tmp_path):
+def test_a_killed_download_resumes_in_the_next_run(server, tmp_path):
     with pytest.raises(Killed):
         fetch(remote(server), tmp_path, progress=kill(200_000))
     assert not (tmp_path / "set.tar").exists()
@@ -115,7 +115,7 @@ def test_what_cannot_be_had_is_explained_with_the_way_out(trouble, server, tmp_p
     assert not (tmp_path / "set.tar").exists()
 
 
-def test_a_wrong_file_does_not_spoil_the_next_attempt(server, tmp_path):
+def test_a_wrong_file_does_not_affect_the_next_attempt(server, tmp_path):
     bad_hash(server)
     with pytest.raises(UserError):
         fetch(remote(server, SHA256), tmp_path)

@@ -80,7 +80,7 @@ def test_the_layout_of_the_paper_s_code_is_registered_and_split_already(data, tm
     assert all(pair.registered for pair in pairs)
 
 
-def test_a_pattern_tells_the_fields_of_view(tmp_path):
+def test_a_pattern_gives_the_fields_of_view(tmp_path):
     for number in range(4):
         for role in ("low_intensity_images", "ground_truth_images"):
             tif(tmp_path / "set" / role / f"fov{number // 2}_frame{number}.tif", blobs(number, (64, 64))[0])

@@ -252,7 +252,7 @@ def test_a_split_of_which_nothing_can_be_used_is_an_error(tmp_path):
         prepared(Zebrafish, tmp_path / "set", {"split": {"val": ["2"], "test": ["3"]}}, archive=folder)
 
 
-def test_a_full_disk_stops_and_the_next_run_goes_on(tmp_path, monkeypatch):
+def test_a_full_disk_stops_and_the_next_run_resumes(tmp_path, monkeypatch):
     folder = write_zebrafish(tmp_path, fields=4)
     settings = {"split": {"val": ["3"], "test": ["4"]}}
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
@@ -303,7 +303,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path):
         (300, None, [22]),
     ],
 )
-def test_windows_are_evenly_spread(side, per_side, starts):
+def test_windows_are_evenly_distributed(side, per_side, starts):
     found = windows((side, side), 256, per_side)
     assert sorted({window[0] for window in found}) == sorted({window[1] for window in found}) == starts
     assert len(found) == len(starts) ** 2
@@ -320,7 +320,7 @@ def test_background_is_left_out_on_request_only():
         cut(low, high, preparation(size=65))
 
 
-def test_pairs_that_lie_well_are_not_interpolated():
+def test_aligned_pairs_are_not_interpolated():
     low, high = blobs(3, (1, 128, 128))
     crops, registration, _ = cut(low, high, preparation(register=True, size=128))
     assert registration.negligible

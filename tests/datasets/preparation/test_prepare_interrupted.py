@@ -65,7 +65,7 @@ def killed(data, when, monkeypatch):
     [("downloading", 0.5), ("preparing", 0.5), ("writing", 19), ("finishing", 0)],
     ids=lambda when: when[0],
 )
-def test_a_killed_run_goes_on_to_the_same_bytes(when, material, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_bytes(when, material, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "CHUNK", 5000)
     server, expected = material
     data = killable(tmp_path / "set", server)

@@ -46,7 +46,7 @@ def test_a_sharper_partner_does_not_pretend_to_be_shifted(index):
     assert find_motion(pair.low, pair.high).displacement < 0.1
 
 
-def test_moving_undoes_a_displacement_and_tells_what_is_padding():
+def test_moving_undoes_a_displacement_and_marks_padding():
     y, x = np.mgrid[:80, :96]
     image = (100 + 80 * np.sin(y / 5) * np.cos(x / 6)).astype(np.uint16)
     moved, inside = move(displaced(image, Motion(4.0, -3.0)), Motion(4.0, -3.0))

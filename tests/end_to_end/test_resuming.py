@@ -99,7 +99,7 @@ def test_a_run_that_is_killed_again_and_again(pair_folder, tmp_path):
     assert losses(tmp_path / "whole")[-1] == losses(part)[-1]
 
 
-def test_two_processes_stop_at_a_signal_and_go_on(pair_folder, tmp_path):
+def test_two_processes_stop_at_a_signal_and_resume(pair_folder, tmp_path):
     settings = [*SETTINGS, "trainer=ddp_cpu", f"data.root={pair_folder}", "trainer.max_steps=40"]
     done(ddpm_lightning("train", *settings, "run_folder=whole", folder=tmp_path))
     process = begin(tmp_path, *settings, "run_folder=part")

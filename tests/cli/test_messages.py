@@ -60,7 +60,7 @@ def test_the_last_line_counts_what_was_done_without_being_asked_for(tmp_path):
     assert str(jobs.RestoredFolder(tmp_path, [{"notes": []}])) == "1 of 1 file restored, no warnings"
 
 
-def test_pictures_beside_the_images_are_in_the_last_line(command, given, noisy):
+def test_png_files_beside_the_images_are_in_the_last_line(command, given, noisy):
     for name in ("a.png", "b.PNG", "c.jpg"):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(noisy / name)
     answer = command(*given)
@@ -120,7 +120,7 @@ def test_other_verbs_say_what_an_interruption_leaves(command, tmp_path, monkeypa
     assert {"evaluate": "no results were written", "prepare": "are kept"}[verb] in answer.err
 
 
-def test_a_command_is_told_once_and_may_finish(tmp_path):
+def test_a_command_gets_a_signal_once_and_may_finish(tmp_path):
     child = (
         "import signal, sys, time, pathlib; place = pathlib.Path(sys.argv[1]); count = []\n"
         "signal.signal(signal.SIGINT, lambda *_: count.append(1)); (place / 'ready').touch()\n"
@@ -246,7 +246,7 @@ def test_a_plan_and_the_run_name_what_is_left_out(command, given, noisy):
         assert "1 .png file" in said and "1 folder with images" in said
 
 
-def test_a_picture_by_name_is_answered_as_in_a_folder(command, given, noisy):
+def test_a_png_file_by_name_is_refused_as_in_a_folder(command, given, noisy):
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(noisy / "shot.png")
     answer = command(*given, f"input={noisy}/shot.png")
     assert answer.code == 2 and "grey values" in answer.err and "Save As > Tiff" in answer.err
