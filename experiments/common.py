@@ -1,8 +1,8 @@
-"""What the experiments share: their arguments, images, models, rows that survive an interruption, tables in READMEs.
+"""What all experiments use: arguments, images, models, rows that survive an interruption, tables in READMEs.
 
 An experiment is a folder with a ``run.py`` of two parts. ``measure(options)`` restores and scores images and adds rows
-to a table in ``options.work``, image by image, so that it goes on where it was stopped. ``report(folder)`` makes tables
-and figures from the rows in ``folder/results`` alone: the numbers of a README are those of the committed rows.
+to a table in ``options.work``, image by image, so that an interrupted experiment resumes. ``report(folder)`` makes
+tables and figures from the rows in ``folder/results`` alone: the numbers of a README are those of the committed rows.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.folder import FolderPairs
 from ddpm_lightning.datasets.simulated import SimulatedPairs
@@ -30,11 +31,11 @@ from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
 
 SPECIMENS = ("microtubules", "mitochondria", "synapses", "zebrafish")
-#: Pairs that this world shows were never trained on: shipped models and the benchmark know other worlds.
+#: Seed of simulated pairs that no model was trained on: shipped models and the benchmark use other seeds.
 DATASET_SEED = 1000
 METRICS = ("psnr", "ms_ssim", "lpips")
-#: How models are trained that are missing: for all experiments alike, since they share them. Experiments score by
-#: themselves; the benchmark's own evaluation is kept short.
+#: How missing models are trained; the same for all experiments, which use the same models. Experiments compute their
+#: scores themselves, so the evaluation by the benchmark is kept short.
 TRAINING = {
     "small": ["budget.seconds=40", 'evaluate=["samples=2","bfloat16=auto","limit=2"]', "center_crop=96"],
     "full": [
@@ -53,12 +54,12 @@ class Options:
     Attributes:
         size: Settings of the size, ``small`` or ``full``.
         model: Checkpoint, or name of a shipped model.
-        models: Folder of the benchmark whose checkpoints are used, and trained where they are missing.
+        models: Folder of a benchmark: its checkpoints are used, missing ones are trained.
         pairs: Folders of real pairs, by name.
         lpips: LPIPS for ``score``, or why there is none.
-        work: Folder of rows in the making.
-        output: Folder of the experiment, which takes results, figures and tables.
-        training: Overrides of ``benchmark`` for models that are missing.
+        work: Folder of the rows that are being computed.
+        output: Folder for results, figures and tables.
+        training: Overrides of ``benchmark`` for missing models.
         benchmark: The benchmark's ``table.csv``.
     """
 
@@ -80,7 +81,7 @@ def run(
     report: Callable[[Path], Mapping[str, str]],
     arguments: Sequence[str] | None = None,
 ) -> None:
-    """Runs an experiment as its command line asks: measures, copies the rows, and renews tables and figures."""
+    """Runs an experiment from its command line: measures, copies the rows, and updates tables and figures."""
     here = Path(__file__).parent / name
     parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}.run")
     parser.add_argument("--size", choices=sizes, default="small", help="small for CPUs, full for GPUs")
@@ -105,7 +106,7 @@ def run(
     parser.add_argument("--lpips", type=Path, help="file of the AlexNet backbone")
     parser.add_argument("--work", type=Path, default=Path("runs/experiments") / name)
     parser.add_argument("--output", type=Path, default=here, help="folder of results, figures and README.md")
-    parser.add_argument("--tables", action="store_true", help="only renew tables and figures")
+    parser.add_argument("--tables", action="store_true", help="only update tables and figures")
     chosen = parser.parse_args(arguments)
     work = chosen.work / chosen.size
     options = Options(
@@ -136,12 +137,12 @@ def run(
 
 
 class Rows:
-    """Rows of a table that are kept as they come; made by other settings, they are made anew.
+    """Rows of a table on disk, saved as they are computed; if the settings have changed, they are computed again.
 
     Args:
-        path: The table, ``NAME.csv``; the settings lie beside it, ``NAME.json``.
-        settings: What the rows depend on.
-        key: Columns that say what a row is about.
+        path: The table, ``NAME.csv``; its settings are stored in ``NAME.json``.
+        settings: Everything that the rows depend on.
+        key: Columns that identify what a row is about.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], key: Sequence[str]) -> None:
@@ -158,11 +159,11 @@ class Rows:
         return tuple(str(row[column]) for column in self.key)
 
     def has(self, **about: Any) -> bool:
-        """Returns whether there are rows about something."""
+        """Says whether there are rows with these values of the key."""
         return self._of(about) in self.done
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Adds rows in one go: those about one thing together, so that there are all or none after a stop."""
+        """Adds all rows with one key at once, so that after an interruption there are either all or none."""
         new = not self.path.is_file()
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -194,16 +195,23 @@ def real(folder: Path, split: str = "test") -> PairSource:
     return FolderPairs(folder, split)
 
 
-def spread_over(source: PairSource, images: int) -> Iterator[Pair]:
-    """Yields pairs from all over a set: files of one field of view lie beside each other."""
+def evenly_spaced(source: PairSource, images: int) -> Iterator[Pair]:
+    """Yields pairs at equal distances in a set, because neighbouring files show the same field of view."""
     for index in np.linspace(0, len(source) - 1, min(images, len(source))).astype(int):
         yield source[int(index)]
+
+
+def test_sets(options: Options) -> dict[str, PairSource]:
+    """Returns the test pairs of the simulated sets and of the folders of real pairs, cropped to the same side."""
+    images, side = options.size["images"], options.size["side"]
+    sets: dict[str, PairSource] = {name: simulated(name, images, side) for name in SPECIMENS}
+    return sets | {name: CenterCrops(real(folder), side) for name, folder in options.pairs.items()}
 
 
 def set_of(specimen: str, *overrides: str) -> list[str]:
     """Returns overrides of ``train`` for a simulated set.
 
-    Each image is normalised by itself, as it must be where intensities of other sets and doses are to be met.
+    Each image is normalised separately, so that the model can be applied to other sets and doses.
     """
     return [
         f"data=simulated_{specimen}",
@@ -223,8 +231,8 @@ def pairs_of(overrides: Sequence[str], images: int, side: int) -> PairSource:
     return build(compose.plain(config)["data"]).source("test")
 
 
-def judged(image: np.ndarray, pair: Pair, lpips: Any) -> dict[str, Any]:
-    """Returns the numbers of a restored image with shape (H, W) under the protocol ``affine``, empty where absent."""
+def scores_of(image: np.ndarray, pair: Pair, lpips: Any) -> dict[str, Any]:
+    """Returns scores of a restored image with shape (H, W), protocol ``affine``; empty if one cannot be computed."""
     prediction, target = (
         torch.from_numpy(np.asarray(plane, np.float32))[None, None] for plane in (image, pair.high)
     )
@@ -233,7 +241,7 @@ def judged(image: np.ndarray, pair: Pair, lpips: Any) -> dict[str, Any]:
 
 
 def loaded(options: Options, checkpoint: str | Path, method: str = "") -> Restorer:
-    """Returns a trained method, drawing by the preset of ``options.size["presets"]``, else by its own first one."""
+    """Returns a trained method with its preset in ``options.size["presets"]``, or else its default preset."""
     preset = options.size.get("presets", {}).get(method)
     return Restorer.load(checkpoint, preset=preset, bfloat16="auto")
 
@@ -243,7 +251,7 @@ def checkpoints(
 ) -> dict[tuple[str, str], Path]:
     """Returns trained methods by set and method: those of the benchmark in ``options.models``.
 
-    What is missing is trained by the command ``benchmark``; what is there is taken as it is.
+    Missing ones are trained by the command ``benchmark``.
 
     Args:
         options: How the experiment is run.
@@ -299,7 +307,7 @@ def mean(rows: Iterable[Mapping[str, str]], column: str, digits: int = 2) -> str
 def differences(
     rows: Iterable[Mapping[str, str]], others: Iterable[Mapping[str, str]], column: str = "psnr"
 ) -> list[dict[str, str]]:
-    """Returns a row with ``difference``, first minus second, for each row with a counterpart on the same image."""
+    """Returns a row with ``difference``, first minus second, for each image that both have."""
     known = {(row["set"], row["image"]): float(row[column]) for row in others if row[column]}
     return [
         {
@@ -319,7 +327,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def fill(readme: Path, tables: Mapping[str, str]) -> None:
-    """Renews the tables of a README, each between ``<!-- NAME -->`` and ``<!-- end NAME -->``.
+    """Updates the tables of a README, each between ``<!-- NAME -->`` and ``<!-- end NAME -->``.
 
     Raises:
         ValueError: If the README has no place for a table.

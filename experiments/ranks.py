@@ -1,14 +1,14 @@
-r"""Do two numbers rank regions alike? And would a third number have done the same?
+r"""Do two numbers rank regions in the same order? Does a third number explain it?
 
-*AUROC*: the probability that a failure has a higher score than what is no failure, ties counted by half. 0.5 is chance.
+*AUROC*: the probability that a failure has a higher score than a success; ties count half. 0.5 is chance.
 
-*Partial rank correlation*: bright structure has both more spread and more error. What is left of the rank correlation
-of x and y beyond what a third number z explains is
+*Partial rank correlation*: bright structure has both a larger standard deviation and a larger error. The rank
+correlation of x and y that a third number z does not explain is
 
 .. math:: \frac{r_{xy} - r_{xz} r_{yz}}{\sqrt{(1 - r_{xz}^2)(1 - r_{yz}^2)}}
 
-Regions of one image depend on each other: intervals come from drawing *images* with replacement. All drawings are
-computed at once: each is a row of ``copies``, which says how often every region was drawn.
+Regions of one image are not independent: intervals come from resampling *images* with replacement. All resamples are
+computed at once: each is a row of ``copies``, which says how often it contains every region.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ import numpy as np
 __all__ = ["Interval", "auroc", "over_images", "partial_spearman", "ranks_of", "spearman", "worst"]
 
 RESAMPLES = 999
-#: Fewer images than these say nothing about others.
+#: With fewer images there is no interval.
 FEWEST = 4
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % interval; NaN where it is not defined."""
+    """A number with its 95 % interval; NaN if it is not defined."""
 
     value: float
     low: float
@@ -89,7 +89,7 @@ def partial_spearman(
 ) -> np.ndarray:
     """Returns the rank correlation of two numbers beyond what a third explains, with shape (R,).
 
-    It is NaN where the third explains one of them wholly. Arguments are those of :func:`spearman`.
+    It is NaN if the third explains one of them completely. Arguments are those of :func:`spearman`.
     """
     both, one, other = (
         spearman(*pair, copies) for pair in ((first, second), (first, given), (second, given))
@@ -109,13 +109,13 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 def over_images(
     statistic: Callable[..., np.ndarray], columns: Sequence[np.ndarray], images: Sequence[str], seed: int = 0
 ) -> Interval:
-    """Returns a statistic of regions with the interval that drawing images with replacement gives.
+    """Returns a statistic of regions with its interval from resampling images with replacement.
 
     Args:
         statistic: Function of the columns and of ``copies``, as those above.
         columns: Numbers of the regions, each with shape (N,).
         images: Image, or field of view, of each region; of fewer than 4 there is no interval.
-        seed: Seed of the drawing.
+        seed: Seed of the resampling.
     """
     value = float(statistic(*columns)[0])
     numbers = {name: number for number, name in enumerate(dict.fromkeys(images))}

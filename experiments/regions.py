@@ -1,4 +1,4 @@
-"""Square regions of images: what is known of each, and what of the image."""
+"""Square regions of images, and their means."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ __all__ = ["means", "tiles"]
 
 
 def tiles(image: np.ndarray, side: int) -> np.ndarray:
-    """Returns the whole squares of an image, row by row, with shape (N, side, side); a rest at the rim is left out.
+    """Returns the whole squares of an image, row by row, with shape (N, side, side), without a remainder at the border.
 
     Args:
         image: Image with shape (H, W).

@@ -13,7 +13,6 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
 from ddpm_lightning.evaluation.restored_pair import full_scale, restore_pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from ddpm_lightning.metrics.averaging_law import AveragingLaw, fit_averaging_law  # noqa: E402
@@ -27,16 +26,12 @@ SIZES = {"small": {"images": 6, "side": 192}, "full": {"images": 100, "side": 25
 
 def measure(options: common.Options) -> None:
     """Adds a row for each image and number of samples."""
-    images, side = options.size["images"], options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
-    sets = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
-    sets |= {name: CenterCrops(common.real(folder), side) for name, folder in options.pairs.items()}
+    sets = common.test_sets(options)
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets), "numbers": NUMBERS}
     rows = common.Rows(options.work / "averaging.csv", settings, ("set", "image"))
     for name, source in sets.items():
-        # Files of one field of view lie beside each other: images are taken from all over the set.
-        for index in np.linspace(0, len(source) - 1, min(images, len(source))).astype(int):
-            pair = source[int(index)]
+        for pair in common.evenly_spaced(source, options.size["images"]):
             if rows.has(set=name, image=pair.name):
                 continue
             restored = restore_pair(restorer, pair, NUMBERS)
@@ -59,7 +54,7 @@ def measure(options: common.Options) -> None:
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     rows = common.read(folder / "results" / "averaging.csv")
     sets = list(dict.fromkeys(row["set"] for row in rows))
     chosen = {
@@ -75,7 +70,8 @@ def report(folder: Path) -> Mapping[str, str]:
         for name in sets
         for number in NUMBERS
     ]
-    header = ["set", "samples", "PSNR (dB) ↑", "MS-SSIM ↑", "LPIPS ↓", "resolution (pixels) ↓", "evaluations"]
+    header = ["set", "samples", "PSNR (dB) ↑", "MS-SSIM ↑", "LPIPS ↓", "resolution (pixels) ↓"]
+    header += ["network evaluations"]
     of_laws = [
         [
             name,
@@ -104,7 +100,7 @@ def law(chosen: Mapping[tuple[str, int], list[dict[str, str]]], name: str) -> Av
 def plot(
     chosen: Mapping[tuple[str, int], list[dict[str, str]]], laws: Mapping[str, AveragingLaw], path: Path
 ) -> None:
-    """Draws what averaging gains in PSNR, with the law, and what it costs in LPIPS."""
+    """Plots what averaging gains in PSNR, with the fit, and what it costs in LPIPS."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     fine = np.linspace(1, NUMBERS[-1], 100)
     for colour, (name, found) in enumerate(laws.items()):
@@ -119,7 +115,9 @@ def plot(
     left.set(
         xlabel="samples averaged", ylabel="PSNR above that of one sample (dB)", title="lines: MSE = a + b / N"
     )
-    right.set(xlabel="samples averaged", ylabel="LPIPS (lower looks more like targets)", title="realism")
+    right.set(
+        xlabel="samples averaged", ylabel="LPIPS (lower: closer to the target)", title="perceptual distance"
+    )
     left.legend(fontsize=7)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,6 @@
-"""Reads what the benchmark's tables say of each claim.
+"""Makes the tables of the README from those of the benchmark.
 
-python -m experiments.benchmark.run     after ``ddpm-lightning benchmark``, whose tables lie in results/
+python -m experiments.benchmark.run     after ``ddpm-lightning benchmark``, which writes its tables to results/
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from pathlib import Path
 from experiments import common
 
 PROTOCOL = "affine"
-#: Metrics of fidelity, and which way is better.
+#: Metrics of fidelity; 1 if higher is better, else -1.
 FIDELITY = {"psnr": 1, "ms_ssim": 1, "nrmse": -1, "pearson": 1}
-#: What the first table shows of each row, and what that of the project's README does.
+#: Metrics in the first table, and in that of the project's README.
 SHOWN, SHOWN_IN_FRONT = ("psnr", "ms_ssim", "lpips"), ("psnr", "lpips")
 #: Rows that the project's README leaves out.
 BEHIND = ("ddpm_pair", "pmrf, one sample", "median", "non_local_means", "total_variation", "wavelet")
@@ -21,7 +21,7 @@ Rows = Sequence[Mapping[str, str]]
 
 def report(folder: Path) -> Mapping[str, str]:
     """Returns the tables of the README by name, from the tables in ``folder/results``."""
-    numbers, tests, spreads = (
+    numbers, tests, uncertainty = (
         common.read(folder / "results" / f"{name}.csv") for name in ("table", "differences", "uncertainty")
     )
     numbers = [row for row in numbers if row["protocol"] == PROTOCOL]
@@ -31,7 +31,7 @@ def report(folder: Path) -> Mapping[str, str]:
         "overview": _overview(numbers, sets),
         "fidelity": _fidelity(tests, sets),
         "looks": _looks(numbers, tests, sets),
-        "spread": _spread(spreads, sets),
+        "std": _calibration(uncertainty, sets),
     }
 
 
@@ -40,16 +40,16 @@ def front(folder: Path) -> Mapping[str, str]:
     numbers = [row for row in common.read(folder / "results" / "table.csv") if row["protocol"] == PROTOCOL]
     chosen = [row for row in numbers if not row["row"].startswith(BEHIND)]
     sets = list(dict.fromkeys(row["set"] for row in numbers))
-    spreads = common.read(folder / "results" / "uncertainty.csv")
-    return {"benchmark": _overview(chosen, sets, SHOWN_IN_FRONT), "coverage": _coverage(spreads, sets)}
+    uncertainty = common.read(folder / "results" / "uncertainty.csv")
+    return {"benchmark": _overview(chosen, sets, SHOWN_IN_FRONT), "coverage": _coverage(uncertainty, sets)}
 
 
-def _coverage(spreads: Rows, sets: Sequence[str]) -> str:
-    """Share of the pixels that intervals of 90 %, which the samples span, hold."""
-    known = {(row["row"], row["set"]): float(row["coverage"]) for row in spreads}
-    names = list(dict.fromkeys(row["row"] for row in spreads))
+def _coverage(uncertainty: Rows, sets: Sequence[str]) -> str:
+    """Percentage of the pixels whose clean value is in the 90 % interval of the samples."""
+    known = {(row["row"], row["set"]): float(row["coverage"]) for row in uncertainty}
+    names = list(dict.fromkeys(row["row"] for row in uncertainty))
     lines = [[name, *(f"{known[name, one]:.0%}" for one in sets)] for name in names]
-    return common.table(["intervals of 90 % hold", *sets], lines)
+    return common.table(["in the 90 % interval", *sets], lines)
 
 
 def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) -> str:
@@ -65,7 +65,7 @@ def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) 
         ]
         lines.append([name, *cells, f"{rank:.1f}", here[0]["nfe"]])
     lines.sort(key=lambda line: float(line[-2]))
-    return common.table(["", *sets, "mean rank", "evaluations"], lines)
+    return common.table(["", *sets, "mean rank", "network evaluations"], lines)
 
 
 def _short(row: Mapping[str, str] | None, metric: str) -> str:
@@ -96,14 +96,14 @@ def _is_looks(row: Mapping[str, str]) -> bool:
 
 
 def _gain(row: Mapping[str, str]) -> str:
-    """The reference above a row, with its interval, and whether that is significant."""
+    """The gain of the reference over a row, with its interval, and whether it is significant."""
     ends = sorted(-float(row[end]) for end in ("low", "high")) if row["low"] else None
     between = f" ({ends[0]:+.2f} to {ends[1]:+.2f})" if ends else ""
     return f"{-float(row['difference']):+.2f}{between}{'' if row['significant'] == 'yes' else ', not significant'}"
 
 
 def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
-    """Which rows look more real than one sample of pmrf by LPIPS, and which are not told apart from it."""
+    """Which rows have a lower LPIPS than one sample of pmrf, and which do not differ significantly from it."""
     lines = []
     for one in sets:
         lpips = {
@@ -132,10 +132,10 @@ def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
     )
 
 
-def _spread(spreads: Rows, sets: Sequence[str]) -> str:
-    """Coverage of 90 % intervals, their calibration error, and the spread over what it should be."""
-    names = list(dict.fromkeys(row["row"] for row in spreads))
-    known = {(row["row"], row["set"]): row for row in spreads}
+def _calibration(uncertainty: Rows, sets: Sequence[str]) -> str:
+    """Coverage of 90 % intervals, their calibration error, and the ratio of their standard deviation to the error."""
+    names = list(dict.fromkeys(row["row"] for row in uncertainty))
+    known = {(row["row"], row["set"]): row for row in uncertainty}
     lines = []
     for name in names:
         cells = []
@@ -144,7 +144,7 @@ def _spread(spreads: Rows, sets: Sequence[str]) -> str:
             values = [] if row is None else [row["coverage"], row["ece"], row["ratio"]]
             cells.append(" / ".join(f"{float(value):.3f}" if value else "–" for value in values) or "–")
         lines.append([name, *cells])
-    return common.table(["coverage (0.9) / ECE (0) / spread ratio (1)", *sets], lines)
+    return common.table(["coverage (0.9) / ECE (0) / std / error (1)", *sets], lines)
 
 
 if __name__ == "__main__":

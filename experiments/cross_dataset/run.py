@@ -13,7 +13,6 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 
-from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from experiments import common  # noqa: E402
@@ -42,7 +41,6 @@ Row = Mapping[str, str]
 
 def measure(options: common.Options) -> None:
     """Adds a row for each model and image."""
-    images, side = options.size["images"], options.size["side"]
     sets = {f"{name}_image": common.set_of(name) for name in common.SPECIMENS}
     found = common.checkpoints(options, sets, options.size["methods"])
     models = {
@@ -50,19 +48,18 @@ def measure(options: common.Options) -> None:
         for (name, method), path in found.items()
     }
     models[ALL, SHIPPED] = common.loaded(options, options.model)
-    tests = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
-    tests |= {name: CenterCrops(common.real(folder), side) for name, folder in options.pairs.items()}
+    tests = common.test_sets(options)
     known = {" ".join(key): restorer.trained.sha256 for key, restorer in models.items()}
     settings = {**options.size, "models": known, "sets": list(tests)}
     rows = common.Rows(options.work / "cross_dataset.csv", settings, ("trained", "method", "set", "image"))
     for name, source in tests.items():
-        for pair in common.spread_over(source, images):
+        for pair in common.evenly_spaced(source, options.size["images"]):
             for (trained, method), restorer in [(("", "raw"), None), *models.items()]:
                 about = {"trained": trained, "method": method, "set": name, "image": pair.name}
                 if rows.has(**about):
                     continue
                 restored = pair.low if restorer is None else restorer.restore(pair.low, image=pair.name).mean
-                scores = common.judged(restored, pair, options.lpips)
+                scores = common.scores_of(restored, pair, options.lpips)
                 said = "" if restorer is None else warned(restorer, pair)
                 rows.add([{**about, "field": pair.field, **scores, "warnings": said}])
 
@@ -75,14 +72,14 @@ def warned(restorer: Restorer, pair: Pair) -> str:
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     cells: dict[tuple[str, str, str], list[Row]] = {}
     for row in common.read(folder / "results" / "cross_dataset.csv"):
         cells.setdefault((row["trained"], row["method"], row["set"]), []).append(row)
     tests, methods = (list(dict.fromkeys(key[place] for key in cells)) for place in (2, 1))
-    learnt = [method for method in methods if method != "raw"]
-    models = [(method, trained) for method in learnt for trained in trainings(cells, method)]
-    plot(cells, tests, learnt, folder / "cross_dataset.png")
+    trained_methods = [method for method in methods if method != "raw"]
+    models = [(method, trained) for method in trained_methods for trained in trainings(cells, method)]
+    plot(cells, tests, trained_methods, folder / "cross_dataset.png")
     scores = [
         [method, trained, *(shown(cells, trained, method, name) for name in tests)]
         for method, trained in [("raw", ""), *models]
@@ -93,25 +90,25 @@ def report(folder: Path) -> Mapping[str, str]:
             [
                 "method",
                 "above raw, own set (dB)",
-                "above raw, foreign simulated sets (dB)",
-                "foreign sets, against its like trained there (dB)",
-                "foreign cases below the blur fitted there",
+                "above raw, other simulated sets (dB)",
+                "other sets, against the same method trained there (dB)",
+                "other sets below the blur fitted there",
                 "above raw, real sets (dB)",
             ],
-            [transfer(cells, method) for method in learnt],
+            [transfer(cells, method) for method in trained_methods],
         ),
         "warnings": common.table(
             [
                 "trained on",
-                "warned on own set",
-                "on foreign simulated sets",
-                "the same, by pixel size as well",
-                "on real sets",
-                "reasons on foreign and real sets",
-                "against its like trained there, where warned (dB)",
-                "where not warned (dB)",
+                "files with a warning: own set",
+                "other simulated sets",
+                "the same, including pixel size",
+                "real sets",
+                "reasons on other and real sets",
+                "with a warning, against the same method trained there (dB)",
+                "without a warning (dB)",
             ],
-            [warnings(cells, trained, learnt) for trained in trainings(cells)],
+            [warnings(cells, trained, trained_methods) for trained in trainings(cells)],
         ),
     }
 
@@ -127,7 +124,7 @@ def own(trained: str, name: str) -> bool:
 
 
 def shown(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, method: str, name: str) -> str:
-    """Returns the mean PSNR of a cell of the table, bold where the model knows the set."""
+    """Returns the mean PSNR for the table, bold if the model was trained on the set."""
     text = common.mean(cells[trained, method, name], "psnr")
     return f"**{text}**" if own(trained, name) else text
 
@@ -135,7 +132,7 @@ def shown(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, method:
 def split(
     cells: Mapping[tuple[str, str, str], list[Row]], method: str, trained: str | None = None
 ) -> tuple[list[Row], list[Row], list[Row]]:
-    """Returns the rows of a method on own sets, on foreign simulated ones, and on real ones."""
+    """Returns the rows of a method on its own sets, on other simulated ones, and on real ones."""
     parts: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
     for (origin, other, name), rows in cells.items():
         if other == method and trained in (None, origin):
@@ -144,20 +141,20 @@ def split(
 
 
 def transfer(cells: Mapping[tuple[str, str, str], list[Row]], method: str) -> list[str]:
-    """Returns the row of a method: what it gains on sets that it knows and on others."""
+    """Returns the row of a method: its gain on sets that it was trained on and on others."""
     raw = list(chain.from_iterable(split(cells, "raw")))
     parts = split(cells, method)
     gains = [common.mean(common.differences(part, raw), "difference") for part in parts]
     change = common.mean(common.differences(parts[1], like(cells, method, parts[1])), "difference")
-    foreign = [
+    others = [
         key for key in cells if key[1] == method and key[2] in common.SPECIMENS and not own(key[0], key[2])
     ]
-    below = sum(level(cells[key]) < level(cells[key[2], "gaussian", key[2]]) for key in foreign)
-    return [method, *gains[:2], change, f"{below} of {len(foreign)}" if foreign else "", gains[2]]
+    below = sum(level(cells[key]) < level(cells[key[2], "gaussian", key[2]]) for key in others)
+    return [method, *gains[:2], change, f"{below} of {len(others)}" if others else "", gains[2]]
 
 
 def like(cells: Mapping[tuple[str, str, str], list[Row]], method: str, rows: list[Row]) -> list[Row]:
-    """Returns the rows of the same method trained on the very sets that rows are about."""
+    """Returns the rows of the same method trained on the sets of these rows."""
     return [row for name in dict.fromkeys(row["set"] for row in rows) for row in cells[name, method, name]]
 
 
@@ -167,43 +164,43 @@ def level(rows: list[Row]) -> float:
 
 
 def warnings(cells: Mapping[tuple[str, str, str], list[Row]], trained: str, methods: list[str]) -> list[str]:
-    """Returns the row of a training: shares of warned files, and whether they are the ones that suffer.
+    """Returns the row of a training: how many files cause a warning, and whether these are the ones that suffer.
 
     What is known of the training images is the same for all methods: files are counted for the last one.
     """
     method = [method for method in methods if (trained, method, common.SPECIMENS[0]) in cells][-1]
-    mine, foreign, real = split(cells, method, trained)
-    reasons = [kind for row in foreign + real for kind in by_content(row)]
+    mine, others, real = split(cells, method, trained)
+    reasons = [kind for row in others + real for kind in by_content(row)]
     most = sorted(set(reasons), key=lambda kind: (-reasons.count(kind), kind))
     changes = []
     for expected in (True, False):
-        chosen = [row for row in foreign if bool(by_content(row)) is expected]
+        chosen = [row for row in others if bool(by_content(row)) is expected]
         changes.append(common.mean(common.differences(chosen, like(cells, method, chosen)), "difference"))
-    every = share([bool(row["warnings"]) for row in foreign])
+    every = count_of([bool(row["warnings"]) for row in others])
     return [
         trained,
-        *(share([bool(by_content(row)) for row in part]) for part in (mine, foreign)),
+        *(count_of([bool(by_content(row)) for row in part]) for part in (mine, others)),
         every,
-        share([bool(by_content(row)) for row in real]),
+        count_of([bool(by_content(row)) for row in real]),
         ", ".join(f"{kind} {reasons.count(kind)}" for kind in most),
         *changes,
     ]
 
 
 def by_content(row: Row) -> list[str]:
-    """Returns the warnings that an image gives by itself; pixel sizes of simulated sets give away what they are."""
+    """Returns the warnings about the image itself: the pixel size alone distinguishes the simulated sets."""
     return [kind for kind in row["warnings"].split(";") if kind and kind != "pixel size"]
 
 
-def share(those: list[bool]) -> str:
-    """Returns how many of how many."""
+def count_of(those: list[bool]) -> str:
+    """Returns ``N of M``, or nothing for an empty list."""
     return f"{sum(those)} of {len(those)}" if those else ""
 
 
 def plot(
     cells: Mapping[tuple[str, str, str], list[Row]], tests: list[str], methods: list[str], path: Path
 ) -> None:
-    """Samples for each method what it gains over the raw image, by training set and test set."""
+    """Plots for each method what it gains over the raw image, by training set and test set."""
     lines = -(-len(methods) // 3)
     figure, axes = pyplot.subplots(
         lines, 3, figsize=(9.5, 2.4 * lines), layout="constrained", squeeze=False, sharex=True

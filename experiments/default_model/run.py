@@ -1,4 +1,4 @@
-"""Restores real images that the shipped model has never seen, beside classical filters fitted to the very sets.
+"""Restores real images that the shipped model has never seen, beside classical filters fitted to the same sets.
 
 python -m experiments.default_model.run --size small --pairs DIR…
 """
@@ -41,22 +41,22 @@ def measure(options: common.Options) -> None:
         for split in ("test", "val", "train"):
             if not (folder / split).is_dir():
                 continue
-            for pair in common.spread_over(common.real(folder, split), options.size["images"]):
+            for pair in common.evenly_spaced(common.real(folder, split), options.size["images"]):
                 if rows.has(set=name, split=split, image=pair.name):
                     continue
                 about = {"set": name, "split": split, "image": pair.name, "field": pair.field}
                 restored = model.restore_plane(pair.low, image=pair.name)
                 found = {
-                    "raw": common.judged(pair.low, pair, options.lpips),
+                    "raw": common.scores_of(pair.low, pair, options.lpips),
                     "best blur": max(blurred(pair), key=lambda values: values["psnr"]),
-                    "default": common.judged(restored.mean, pair, options.lpips),
-                    "default, one sample": common.judged(
+                    "default": common.scores_of(restored.mean, pair, options.lpips),
+                    "default, one sample": common.scores_of(
                         sharp.restore_plane(pair.low, image=pair.name).mean, pair, options.lpips
                     ),
                 }
                 for method, restorer in restorers.items():
                     image = restorer.restore_plane(pair.low, image=pair.name).mean
-                    found[method] = common.judged(image, pair, options.lpips)
+                    found[method] = common.scores_of(image, pair, options.lpips)
                 warned = "; ".join(restored.warnings)
                 rows.add(
                     [
@@ -69,11 +69,11 @@ def measure(options: common.Options) -> None:
 def blurred(pair: Pair) -> Iterator[dict]:
     """Yields the numbers of blurred images, without LPIPS."""
     for sigma in SIGMAS:
-        yield common.judged(ndimage.gaussian_filter(pair.low.astype(np.float32), sigma), pair, None)
+        yield common.scores_of(ndimage.gaussian_filter(pair.low.astype(np.float32), sigma), pair, None)
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     rows = common.read(folder / "results" / "default_model.csv")
     sets = list(dict.fromkeys(row["set"] for row in rows))
     body = []
@@ -92,12 +92,19 @@ def report(folder: Path) -> Mapping[str, str]:
         better = sum(value >= 0 for value in gains)
         worst.append([name, len(gains), better, f"{min(gains):+.2f}", f"{np.mean(gains):+.2f}", len(warned)])
     header = ["set", "method", "PSNR (dB) ↑", "MS-SSIM ↑", "LPIPS ↓"]
-    of_files = ["set", "images", "not below the best blur", "least gain (dB)", "mean gain (dB)", "warned of"]
+    of_files = [
+        "set",
+        "images",
+        "not below the best blur",
+        "least gain (dB)",
+        "mean gain (dB)",
+        "with a warning",
+    ]
     return {"scores": common.table(header, body), "files": common.table(of_files, worst)}
 
 
 def gain(rows: list[dict[str, str]], name: str) -> dict[tuple[str, str], float]:
-    """Returns what the model gains over the blur that is best for the very image, in dB, by split and image."""
+    """Returns what the model gains over the blur that is best for that image, in dB, by split and image."""
     psnr = {
         (row["split"], row["image"], row["method"]): float(row["psnr"]) for row in rows if row["set"] == name
     }
@@ -106,7 +113,7 @@ def gain(rows: list[dict[str, str]], name: str) -> dict[tuple[str, str], float]:
 
 
 def plot(rows: list[dict[str, str]], sets: list[str], path: Path) -> None:
-    """Draws the gain of each image over its best blur."""
+    """Plots the gain of each image over its best blur."""
     figure, axis = pyplot.subplots(figsize=(7, 1 + 0.6 * len(sets)), layout="constrained")
     for height, name in enumerate(sets):
         values = np.array(list(gain(rows, name).values()))
@@ -114,7 +121,7 @@ def plot(rows: list[dict[str, str]], sets: list[str], path: Path) -> None:
         axis.plot(values, height + jitter, "o", markersize=4, alpha=0.6)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(sets)), sets)
-    axis.set_xlabel("PSNR above that of the best blur for the very image (dB)")
+    axis.set_xlabel("PSNR above that of the best blur for that image (dB)")
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

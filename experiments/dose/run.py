@@ -20,7 +20,7 @@ from experiments import common  # noqa: E402
 
 #: Photons of the low image, relative to those of the simulated set.
 DOSES = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
-#: Doses whose quality shall be reached with less light.
+#: Doses whose quality is to be reached with less light.
 REFERENCES = [2.0, 8.0]
 BLUR = "blur fitted to the dose"
 STRENGTHS = [0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6]
@@ -61,7 +61,7 @@ def measure(options: common.Options) -> None:
         for dose in DOSES:
             source = common.simulated(specimen, images, side, dose=dose)
             width = blur_of(specimen, side, dose)
-            for pair in common.spread_over(source, images):
+            for pair in common.evenly_spaced(source, images):
                 for method, restorer in answers.items():
                     about = {"specimen": specimen, "method": method, "dose": f"{dose:g}", "image": pair.name}
                     if rows.has(**about):
@@ -70,7 +70,7 @@ def measure(options: common.Options) -> None:
                         restored = restorer.restore(pair.low, image=pair.name).mean
                     else:
                         restored = blurred(pair.low, width) if method == BLUR else pair.low
-                    scores = common.judged(restored, pair, options.lpips)
+                    scores = common.scores_of(restored, pair, options.lpips)
                     rows.add([{**about, "field": pair.field, **scores}])
 
 
@@ -107,7 +107,7 @@ def blur_of(specimen: str, side: int, dose: float) -> float:
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     rows = common.read(folder / "results" / "dose.csv")
     specimens, methods = (
         list(dict.fromkeys(row[column] for row in rows)) for column in ("specimen", "method")
@@ -166,8 +166,8 @@ def saving(method: Curve, base: Curve, dose: float) -> str:
         return written(found, dose)
     curve = np.stack([resampled(method[at], images) for at in DOSES], axis=1)
     samples = [
-        times_less(drawn, target, dose)
-        for drawn, target in zip(curve, resampled(base[dose], images), strict=True)
+        times_less(resample, target, dose)
+        for resample, target in zip(curve, resampled(base[dose], images), strict=True)
     ]
     levels = [np.mean(list(method[at].values())) for at in DOSES]
     found = times_less(levels, np.mean(list(base[dose].values())), dose)
@@ -192,7 +192,7 @@ def times_less(curve: Sequence[float], target: float, dose: float) -> float:
     Returns:
         The ratio; infinite where the least dose is more than enough, 0 where the greatest does not suffice.
     """
-    # More light must not be worth less: what noise of the estimate suggests is levelled.
+    # PSNR cannot fall with more light: decreases, which are noise of the estimate, are levelled.
     rising = np.maximum.accumulate(np.asarray(curve, np.float64))
     if target < rising[0]:
         return float("inf")
@@ -208,7 +208,7 @@ def times_less(curve: Sequence[float], target: float, dose: float) -> float:
 
 
 def written(ratio: float, dose: float) -> str:
-    """Returns a ratio as text; outside of the doses that were measured it is a bound."""
+    """Returns a ratio as text; outside of the measured doses it is a bound."""
     if np.isinf(ratio):
         return f"> {dose / DOSES[0]:g}"
     return f"{ratio:.1f}" if ratio else f"< {dose / DOSES[-1]:g}"
@@ -217,7 +217,7 @@ def written(ratio: float, dose: float) -> str:
 def plot(
     curves: Mapping[tuple[str, str], Curve], specimens: list[str], methods: list[str], path: Path
 ) -> None:
-    """Draws the mean PSNR of each method against the dose."""
+    """Plots the mean PSNR of each method against the dose."""
     figure, axes = pyplot.subplots(
         1, len(specimens), figsize=(4.2 * len(specimens), 3.8), layout="constrained", squeeze=False
     )

@@ -60,7 +60,7 @@ def trace(image: np.ndarray, width: float, threshold: float) -> Traced:
     labels, _ = ndimage.label(skeleton, EVERYWHERE)
     skeleton = skeleton & (np.bincount(labels.ravel()) >= SHORTEST)[labels]
     rows, mixed, columns = structure_tensor(plane, sigma=DIRECTION_SCALE, order="rc")
-    # The gradient stands upright on the line.
+    # The gradient is perpendicular to the line.
     across = 0.5 * np.arctan2(2 * mixed, rows - columns)
     return Traced(skeleton, (across[skeleton] + np.pi / 2) % np.pi)
 
@@ -80,7 +80,7 @@ def judge_traced(
 ) -> tuple[Agreement, dict[str, Measure]]:
     """Compares traced with true filaments.
 
-    Filaments out of focus need not be found, and are no invention where they are.
+    Filaments out of focus need not be found, and do not count as invented if they are.
 
     Args:
         found: The filaments.

@@ -1,4 +1,4 @@
-"""Counting nuclei beside brighter membranes: what is thin is taken away, and among the rest blobs are sought.
+"""Counting nuclei beside brighter membranes: thin structures are removed, and blobs are searched for in the rest.
 
 Nuclei that are hardly brighter than the cell around them, and the thin plates of mitotic cells, are missed in the best
 of images: the row of the clean image says how many.
@@ -34,7 +34,7 @@ def blobs(image: np.ndarray, width: float, walls: float, threshold: float) -> np
         image: Image with shape (H, W).
         width: Scale of a nucleus in pixels, about half of its radius.
         walls: Height from which what is thin is a wall, in units of Otsu's threshold of these heights.
-        threshold: Least brightness of a nucleus above its surroundings, as a share of the contrast of the image.
+        threshold: Least brightness of a nucleus above its surroundings, as a fraction of the contrast of the image.
 
     Returns:
         Places with shape (N, 2), as (row, column).

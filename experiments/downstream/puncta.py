@@ -27,7 +27,7 @@ def spots(image: np.ndarray, width: float, threshold: float) -> np.ndarray:
     Args:
         image: Image with shape (H, W).
         width: Scale of the Gaussian in pixels.
-        threshold: Least strength of a spot, as a share of the 99.5th percentile of the strengths of all pixels.
+        threshold: Least strength of a spot, as a fraction of the 99.5th percentile of the strengths of all pixels.
 
     Returns:
         Places with shape (N, 2), as (row, column).

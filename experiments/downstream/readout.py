@@ -1,8 +1,8 @@
-"""What a readout is: an analysis of images, its parameters, and how what it finds is held against a truth.
+"""A readout: an analysis of images, its parameters, and how its findings are compared with a truth.
 
-The parameters of an analysis are fitted once, on recorded targets of other specimens, whose truth is known; then
-the same analysis with the same parameters goes over raw images and those of all methods. Thresholds are relative to the
-contrast of an image, so that gain and offset of a method do not matter.
+The parameters of an analysis are fitted once, on recorded targets of other specimens, whose truth is known. The
+same analysis with the same parameters is then applied to raw images and to those of all methods. Thresholds are
+relative to the contrast of an image, so that gain and offset of a method do not matter.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,11 @@ __all__ = ["Agreement", "Measure", "Readout", "agreement", "fit", "matched"]
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that a biologist reads from an image, beside its truth; NaN where one is not defined.
+    """A number that a biologist measures in an image, and its true value; NaN if not defined.
 
     Attributes:
         value: What was found.
-        truth: What there is.
+        truth: The true value.
     """
 
     value: float
@@ -32,11 +32,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How what was found agrees with what there is.
+    """How far findings agree with the truth.
 
     Attributes:
-        precision: Share of what was found that is true; NaN where nothing was found.
-        recall: Share of what there is that was found; NaN where there is nothing.
+        precision: Fraction of the findings that are true; NaN if nothing was found.
+        recall: Fraction of the true objects that were found; NaN if there are none.
     """
 
     precision: float
@@ -44,7 +44,7 @@ class Agreement:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of the two; of areas, this is Dice's coefficient. 0 where nothing was found."""
+        """Harmonic mean of the two; for areas, this is Dice's coefficient. 0 if nothing was found."""
         if np.isnan(self.recall):
             return float("nan")
         both = np.nan_to_num(self.precision) + self.recall
@@ -52,7 +52,7 @@ class Agreement:
 
     @property
     def invented(self) -> float:
-        """Share of what was found that has no truth nearby."""
+        """Fraction of the findings without a true object nearby."""
         return 1 - self.precision
 
 
@@ -61,18 +61,18 @@ class Readout:
     """An analysis.
 
     Attributes:
-        find: Finds structure in an image with shape (H, W), by parameters.
-        judge: Returns the agreement of what was found with the truth of a simulation, and the measures by name, from
+        find: Finds structure in an image with shape (H, W), given parameters.
+        compare: Returns the agreement of what was found with the truth of a simulation, and the measures by name, from
             the structure, the truth, and the size of a pixel in µm.
         grid: Values of the parameters that are tried, by name.
-        spread: Name of the measure whose spread over samples is judged.
+        sampled: Name of the measure whose standard deviation over samples is compared with its error.
         what: The agreement in words.
     """
 
     find: Callable[..., Any]
-    judge: Callable[[Any, Mapping[str, Any], float], tuple[Agreement, dict[str, Measure]]]
+    compare: Callable[[Any, Mapping[str, Any], float], tuple[Agreement, dict[str, Measure]]]
     grid: Mapping[str, Sequence[float]]
-    spread: str
+    sampled: str
     what: str
 
 
@@ -90,7 +90,7 @@ def fit(
 
     def quality(parameters: dict[str, float]) -> float:
         found = [
-            readout.judge(readout.find(image, **parameters), truth, pixel)[0].f1
+            readout.compare(readout.find(image, **parameters), truth, pixel)[0].f1
             for image, truth in zip(images, truths, strict=True)
         ]
         return float(np.nanmean(found))
@@ -100,7 +100,7 @@ def fit(
 
 
 def matched(found: np.ndarray, there: np.ndarray, tolerance: float) -> int:
-    """Returns how many places can be paired one to one within a distance: as many as possible, the nearest first.
+    """Returns how many places can be paired one to one within a distance: as many as possible.
 
     Args:
         found: Places with shape (N, 2).
@@ -111,7 +111,7 @@ def matched(found: np.ndarray, there: np.ndarray, tolerance: float) -> int:
         return 0
     distance = np.hypot(*(found[:, None] - there[None]).transpose(2, 0, 1))
     far = distance > tolerance
-    # What is too far costs more than all pairs together could: no pair is given up for nearer ones.
+    # A pair that is too far apart costs more than all others together, so that the number of close pairs is maximal.
     cost = np.where(far, (min(distance.shape) + 1) * tolerance + 1, distance)
     return int((~far[linear_sum_assignment(cost)]).sum())
 
@@ -125,7 +125,7 @@ def agreement(
         found: Places with shape (N, 2).
         there: Places with shape (M, 2) that should be found.
         tolerance: Largest distance of a pair.
-        allowed: Places with shape (K, 2) that exist but need not be found: they are no inventions, and do not count.
+        allowed: Places with shape (K, 2) that exist but need not be found; finding them is not counted.
     """
     pairs = matched(found, there, tolerance)
     counted = len(found)
@@ -137,7 +137,7 @@ def agreement(
 
 
 def nearest_neighbour(places: np.ndarray) -> float:
-    """Returns the mean distance of places with shape (N, 2) to the nearest other one; NaN of fewer than two."""
+    """Returns the mean distance of places with shape (N, 2) to the nearest other one; NaN for fewer than two."""
     if len(places) < 2:
         return float("nan")
     return float(cKDTree(places).query(places, k=2)[0][:, 1].mean())

@@ -1,4 +1,4 @@
-"""Reads filaments, synapses, mitochondria and nuclei from simulated images as every method restores them.
+"""Measures filaments, synapses, mitochondria and nuclei in simulated images as each method restores them.
 
 python -m experiments.downstream.run --size small
 """
@@ -26,9 +26,9 @@ READOUTS: Mapping[str, Readout] = {
     "synapses": PUNCTA,
     "zebrafish": NUCLEI,
 }
-#: Methods that are trained on each set, and how those that sample do so.
+#: Methods that are trained on each set, and the presets of those that sample.
 METHODS = {"gaussian": None, "care": None, "regression": None, "ddpm": "mean"}
-#: What is there without any method: the expected image without noise, the target as it was recorded, the input.
+#: Images that need no method: the expected image without noise, the target as it was recorded, the input.
 GIVEN: Mapping[str, Callable[[Pair], np.ndarray]] = {
     "clean": lambda pair: pair.extra["emitters"],
     "target": lambda pair: pair.high,
@@ -39,7 +39,7 @@ SIZES = {"small": {"images": 8, "val": 8, "side": 192}, "full": {"images": 100, 
 
 
 def measure(options: common.Options) -> None:
-    """Adds rows for each image and method: what is read from it, beside the truth."""
+    """Adds rows for each image and method: measured and true values."""
     trained = common.checkpoints(options, {name: common.set_of(name) for name in READOUTS}, list(METHODS))
     default = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     for name, readout in READOUTS.items():
@@ -57,18 +57,18 @@ def measure(options: common.Options) -> None:
         parameters = fitted(options, name, settings)
         rows = common.Rows(options.work / f"{name}.csv", settings, ("image", "method"))
         samples = common.Rows(options.work / f"{name}_samples.csv", settings, ("image", "method"))
-        for pair in common.spread_over(
+        for pair in common.evenly_spaced(
             common.simulated(name, options.size["images"], options.size["side"]), 10**9
         ):
             recorded = readout.find(pair.high, **parameters)
-            _, reference = readout.judge(recorded, pair.extra["truth"], pair.pixel_size)
+            _, reference = readout.compare(recorded, pair.extra["truth"], pair.pixel_size)
             for method in (*GIVEN, *methods):
                 about = {"image": pair.name, "method": method}
-                drawing = method in methods and not methods[method].method.deterministic
-                if rows.has(**about) and (not drawing or samples.has(**about)):
+                sampling = method in methods and not methods[method].method.deterministic
+                if rows.has(**about) and (not sampling or samples.has(**about)):
                     continue
                 found = {
-                    version: judged(readout, parameters, image, pair)
+                    version: rows_of(readout, parameters, image, pair)
                     for version, image in versions(method, methods, pair)
                 }
                 single = [version for version in found if version.isdigit()]
@@ -77,9 +77,9 @@ def measure(options: common.Options) -> None:
                         row
                         for version in single
                         for row in found[version]
-                        if row["measure"] == readout.spread
+                        if row["measure"] == readout.sampled
                     ]
-                    same = {**about, "field": pair.field, "target": reference[readout.spread].value}
+                    same = {**about, "field": pair.field, "target": reference[readout.sampled].value}
                     samples.add(
                         [{**same, "sample": v, **row} for v, row in zip(single, of_samples, strict=True)]
                     )
@@ -95,7 +95,7 @@ def measure(options: common.Options) -> None:
 
 
 def fitted(options: common.Options, name: str, settings: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the parameters of an analysis, fitted once on recorded targets of val; they are kept in a row."""
+    """Returns the parameters of an analysis, fitted once on recorded targets of val and stored in a row."""
     rows = common.Rows(options.work / f"{name}_parameters.csv", settings, ("parameters",))
     if not rows.done:
         source = SimulatedPairs(
@@ -132,11 +132,11 @@ def versions(method: str, methods: Mapping[str, Restorer], pair: Pair) -> Iterat
     yield "average", total / SAMPLES
 
 
-def judged(
+def rows_of(
     readout: Readout, parameters: Mapping[str, float], image: np.ndarray, pair: Pair
 ) -> list[dict[str, Any]]:
-    """Returns a row for each number that is read from an image, beside its truth; empty where there is none."""
-    found, measures = readout.judge(readout.find(image, **parameters), pair.extra["truth"], pair.pixel_size)
+    """Returns a row for each number that is measured in an image, with its true value; empty if there is none."""
+    found, measures = readout.compare(readout.find(image, **parameters), pair.extra["truth"], pair.pixel_size)
     values = {
         "agreement": (found.f1, 1.0),
         "recall": (found.recall, 1.0),
@@ -154,7 +154,7 @@ def _known(value: float) -> float | str:
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     results = folder / "results"
     names = [name for name in READOUTS if (results / f"{name}.csv").is_file()]
     return tables(

@@ -1,4 +1,4 @@
-"""From what was read from images to tables: who reads best, who invents, and what the spread of a readout says."""
+"""From measurements to tables: which method agrees best, which invents, and what the standard deviation means."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,18 +56,18 @@ def tables(
             *(f"{m}: error" for m in measures),
         ]
         result[name] = f"Parameters: {parameters[name]}.\n\n{common.table(header, body)}"
-    result["spread"] = common.table(
+    result["std"] = common.table(
         [
             "set",
             "measure",
             "method",
-            "spread",
+            "std",
             "error",
-            "spread / error",
+            "std / error",
             f"truth in the {LEVEL:.0%} interval",
         ]
-        + ["target's in the interval", "rank correlation of spread and error", "images"],
-        [[name, readouts[name].spread, *row] for name, rows in samples.items() for row in spreads(rows)],
+        + ["target's in the interval", "rank correlation of std and error", "images"],
+        [[name, readouts[name].sampled, *row] for name, rows in samples.items() for row in deviations(rows)],
     )
     plot(found, samples, readouts, figure)
     return result
@@ -109,11 +109,11 @@ def of_images(rows: Rows) -> Iterator[tuple[np.ndarray, float, float]]:
             yield np.array([float(row["value"]) for row in having]), truth, target
 
 
-def spreads(rows: Rows) -> Iterator[list[str]]:
-    """Yields, for each method that draws, how the spread of a readout over samples compares with its true error.
+def deviations(rows: Rows) -> Iterator[list[str]]:
+    """Yields, for each method that samples, how the standard deviation of a readout compares with its true error.
 
-    The interval is that of a further draw, m ± t s √(1 + 1/n) with Student's t: samples and truth from one distribution
-    are in it as often as it says.
+    The interval is that of a further sample, m ± t s √(1 + 1/n) with Student's t: if truth and samples have the same
+    distribution, it contains the truth as often as stated.
     """
     for method in dict.fromkeys(row["method"] for row in rows):
         images = list(of_images([row for row in rows if row["method"] == method]))
@@ -121,20 +121,20 @@ def spreads(rows: Rows) -> Iterator[list[str]]:
             continue
         mean = np.array([values.mean() for values, _, _ in images])
         factor = np.array([(1 + 1 / len(values)) ** 0.5 for values, _, _ in images])
-        spread = np.array([values.std(ddof=1) for values, _, _ in images]) * factor
-        half = spread * [student.ppf((1 + LEVEL) / 2, len(values) - 1) for values, _, _ in images]
+        std = np.array([values.std(ddof=1) for values, _, _ in images]) * factor
+        half = std * [student.ppf((1 + LEVEL) / 2, len(values) - 1) for values, _, _ in images]
         truth, target = (np.array([image[place] for image in images]) for place in (1, 2))
         wrong = np.abs(mean - truth)
         root = np.sqrt(np.mean(wrong**2))
-        ratio = np.sqrt(np.mean(spread**2)) / root if root > 0 else float("nan")
+        ratio = np.sqrt(np.mean(std**2)) / root if root > 0 else float("nan")
         yield [
             method,
-            f"{np.sqrt(np.mean(spread**2)):.3g}",
+            f"{np.sqrt(np.mean(std**2)):.3g}",
             f"{root:.3g}",
             f"{ratio:.2f}",
             f"{np.mean(wrong <= half):.2f}",
             f"{np.mean(np.abs(mean - target) <= half):.2f}",
-            f"{spearman(spread, wrong)[0]:.2f}",
+            f"{spearman(std, wrong)[0]:.2f}",
             str(len(images)),
         ]
 
@@ -142,7 +142,7 @@ def spreads(rows: Rows) -> Iterator[list[str]]:
 def plot(
     found: Mapping[str, Rows], samples: Mapping[str, Rows], readouts: Mapping[str, Readout], path: Path
 ) -> None:
-    """Samples agreement and inventions of all methods, and readouts with their spread against the truth."""
+    """Plots agreement and inventions of all methods, and readouts with their standard deviation against the truth."""
     figure, axes = pyplot.subplots(
         2, len(found), figsize=(3.6 * len(found), 6.4), squeeze=False, layout="constrained"
     )
@@ -161,13 +161,11 @@ def plot(
         images = list(of_images([row for row in samples[name] if row["method"] == "default"]))
         if images:
             truth = [image[1] for image in images]
-            mean, spread = (
-                [f(values) for values, _, _ in images] for f in (np.mean, lambda v: v.std(ddof=1))
-            )
+            mean, std = ([f(values) for values, _, _ in images] for f in (np.mean, lambda v: v.std(ddof=1)))
             lower.errorbar(
                 truth,
                 mean,
-                spread,
+                std,
                 fmt="o",
                 markersize=3,
                 linewidth=0.8,
@@ -176,7 +174,7 @@ def plot(
             lower.plot(truth, [image[2] for image in images], "_", color="0.3", label="recorded target")
             lower.axline((np.mean(truth),) * 2, slope=1, color="0.7", linewidth=0.8, zorder=0)
             lower.legend(fontsize=6)
-        lower.set(xlabel=f"{readouts[name].spread}, truth", ylabel="found")
+        lower.set(xlabel=f"{readouts[name].sampled}, truth", ylabel="found")
         for axis in (upper, lower):
             axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)

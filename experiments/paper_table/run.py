@@ -1,4 +1,4 @@
-"""Sets the paper's tables beside the benchmark's, and measures what each quirk of the released code costs.
+"""Compares the paper's tables with the benchmark's, and measures what each quirk of the released code costs.
 
 python -m experiments.paper_table.run --size small
 """
@@ -29,7 +29,7 @@ METRICS = {
     "resolution_nm": "resolution (nm)",
     "resolution_ratio": "ratio to the target's",
 }
-#: Rows of the benchmark that do what the paper's methods do.
+#: Rows of the benchmark that correspond to the paper's methods.
 ROWS = {
     "raw": "raw",
     "noise2void": "noise2void",
@@ -47,7 +47,7 @@ WHY = {
     "synapses": "no public address of the training volumes is known",
     "zebrafish": "the published images have to be downloaded, and which field the paper tests is not said",
 }
-#: What the released code and the paper do otherwise than this project's default, one by one.
+#: How the released code and the paper differ from this project's default, one by one.
 RELEASE = {
     "learning rate as a saw tooth": ["model/lr_schedule=saw_tooth"],
     "no augmentation": ["data.augment=false"],
@@ -57,7 +57,7 @@ RELEASE = {
 }
 DESIGN = {
     "predicts the noise, not v": ["model.objective.name=epsilon"],
-    "told ᾱ, not log SNR": ["model.label=alpha_bar"],
+    "conditioned on ᾱ, not log SNR": ["model.label=alpha_bar"],
     "learning rate 2e-4, not 5e-3": ["model.optimizer.lr=2e-4"],
     "one range for low and high images": [
         "data/normalisation=fixed",
@@ -77,7 +77,7 @@ SIZES = {
         "images": 6,
         "side": 192,
         "steps": 640,
-        # Forty epochs: a whole period of the saw tooth, which the release steps by the epoch.
+        # Forty epochs: one period of the saw tooth, which the release steps once an epoch.
         "data": ["data.counts={train:32,val:16,test:2}", "data.size=192", "data.crops_per_image=4"],
         "network": [],
     },
@@ -128,13 +128,13 @@ def measure(options: common.Options) -> None:
     models = {name: common.loaded(options, found[f"{SPECIMEN}_quirks", key]) for name, key in names.items()}
     known = {name: restorer.trained.sha256 for name, restorer in models.items()}
     rows = common.Rows(options.work / "quirks.csv", {**size, "models": known}, ("variant", "set", "image"))
-    for pair in common.spread_over(source, size["images"]):
+    for pair in common.evenly_spaced(source, size["images"]):
         for name, restorer in models.items():
             about = {"variant": name, "set": SPECIMEN, "image": pair.name}
             if rows.has(**about):
                 continue
             restored = restorer.restore(pair.low, image=pair.name).mean
-            rows.add([{**about, "field": pair.field, **common.judged(restored, pair, options.lpips)}])
+            rows.add([{**about, "field": pair.field, **common.scores_of(restored, pair, options.lpips)}])
 
 
 def copy_benchmark(table: Path, path: Path) -> None:
@@ -148,7 +148,7 @@ def copy_benchmark(table: Path, path: Path) -> None:
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     paper = common.read(PAPER)
     ours = {(r["set"], r["row"], r["metric"]): r for r in common.read(folder / "results" / "benchmark.csv")}
     quirks = common.read(folder / "results" / "quirks.csv")
@@ -188,7 +188,7 @@ def beside(paper: Sequence[Mapping[str, str]], ours: Mapping[tuple[str, str, str
         line[row["metric"]] = text
         if row["table"] not in line["tables"].split(", "):
             line["tables"] = ", ".join(filter(None, [line["tables"], row["table"]]))
-    # Tables of one set stand together, whatever metrics they are about.
+    # All tables of a set follow each other.
     sets = list(dict.fromkeys(row["set"] for row in paper))
     body = [
         [name, method, line["tables"], *(line.get(metric, "") for metric in METRICS)]
@@ -238,7 +238,7 @@ def cost(rows: Sequence[Mapping[str, str]], name: str) -> list[str]:
 
 
 def plot(rows: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Draws what each quirk does to the PSNR, image by image."""
+    """Plots what each quirk does to the PSNR, image by image."""
     default = [row for row in rows if row["variant"] == DEFAULT]
     names = [name for name in dict.fromkeys(row["variant"] for row in rows) if name != DEFAULT]
     figure, axis = pyplot.subplots(figsize=(7, 0.6 + 0.32 * len(names)), layout="constrained")

@@ -1,4 +1,4 @@
-"""Timing that a busy machine spoils as little as possible: paired, interleaved, in CPU time of the process."""
+"""Timing that is affected as little as possible by other load: paired, interleaved, in CPU time of the process."""
 
 import statistics
 import time
@@ -27,7 +27,7 @@ class Timing:
         return statistics.median(self.seconds)
 
     def to_dict(self) -> dict[str, object]:
-        """Returns median and spread as plain numbers."""
+        """Returns median and range as plain numbers."""
         return {
             "median": self.median,
             "least": min(self.seconds),
@@ -37,7 +37,7 @@ class Timing:
 
 
 def paired(work: Mapping[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, Timing]:
-    """Runs all pieces of work in turn, again and again, so that what else the machine does meets all of them alike."""
+    """Runs all pieces of work in turn, again and again, so that other load affects all of them equally."""
     for do in work.values():
         do()
     found: dict[str, list[float]] = {name: [] for name in work}

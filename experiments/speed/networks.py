@@ -1,4 +1,4 @@
-"""What is compared: our network as it learns and as it is used, the plain path, and two libraries of the same width.
+"""What is compared: our network in training and in use, the plain path, and two libraries of the same width.
 
 The plain path (`plain.py`) is the same network as the equations are written, and much as the paper's code computes it.
 The libraries' networks have other sizes, so their achieved FLOP/s are compared, not their seconds.

@@ -1,4 +1,4 @@
-"""The network with each equation where it stands in the EDM2 paper (arXiv 2312.02696): what ours is compared with.
+"""The network equation by equation as in the EDM2 paper (arXiv 2312.02696), for comparison with ours.
 
 Weights are normalised in every evaluation and, while the network learns, forced back to unit length inside of it;
 magnitude-preserving sums and SiLUs are divided one by one; attention is a softmax of a product; channels come first.

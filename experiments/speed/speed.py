@@ -4,10 +4,10 @@
     python experiments/speed/speed.py --quick           # a smaller network, for a look at the script itself
     python experiments/speed/speed.py --device cuda --compile
 
-    python experiments/speed/speed.py --tables          # only takes in what `quality.py` has found since
+    python experiments/speed/speed.py --tables          # only adds what `quality.py` has found since
 
-Leaves `table.md` and `results.json`. What presets lose is measured by `quality.py`, whose `presets/NAME.json` are taken
-in; those of real pairs are called `real`.
+Leaves `table.md` and `results.json`. What presets lose is measured by `quality.py`, which writes `presets/NAME.json`;
+that of real pairs is called `real`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from ddpm_lightning.diffusion.samplers import Ancestral
 from ddpm_lightning.diffusion.schedule import CosineSchedule, log_snr
 
 FOLDER = Path(__file__).parent
-#: Evaluations of a patch by the paper and by the preset `mean`.
+#: Network evaluations per patch of the paper and of the preset `mean`.
 PAPER, STEPS, SAMPLES = 200 * 15, 5, 15
 
 
@@ -101,7 +101,7 @@ class Bench:
             "ours, one by one": lambda: [self.ours.folded(*one) for _ in range(SAMPLES)],
             "ours, at once": lambda: self.ours.folded(*many),
         }
-        name = f"15 evaluations, {self.small}²"
+        name = f"15 network evaluations, {self.small}²"
         self.compare(name, work, samples_batched=("plain, one by one", "ours, at once"))
 
     def train(self) -> None:
@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small network and small images")
     parser.add_argument("--compile", action="store_true", help="compile the folded network (minutes)")
     parser.add_argument("--output", type=Path, default=FOLDER)
-    parser.add_argument("--tables", action="store_true", help="measure nothing, renew what is there")
+    parser.add_argument("--tables", action="store_true", help="measure nothing, update the tables")
     arguments = parser.parse_args()
     if arguments.tables:
         write(json.loads((arguments.output / "results.json").read_text()), arguments.output)

@@ -1,4 +1,4 @@
-"""The results as a page to read: ratios against their goals, presets against the paper, and why a goal was missed."""
+"""The results as a page: ratios compared with their goals, presets with the paper, and why a goal was missed."""
 
 from typing import Any
 
@@ -18,9 +18,9 @@ GOALS = {
     "gflops_vs_diffusers_train": 1.1,
 }
 MEANINGS = {
-    "forward_256_b1": "one evaluation, large image, float32: plain / ours",
-    "forward_64_b1": "one evaluation, small image, float32: plain / ours",
-    "forward_bf16": "one evaluation, large image: plain float32 / ours bfloat16",
+    "forward_256_b1": "one network evaluation, large image, float32: plain / ours",
+    "forward_64_b1": "one network evaluation, small image, float32: plain / ours",
+    "forward_bf16": "one network evaluation, large image: plain float32 / ours bfloat16",
     "train_fp32": "training step, float32: plain / ours",
     "train_bf16": "training step: plain float32 / ours bfloat16",
     "samples_batched": "15 samples: plain one by one / ours at once",
@@ -51,7 +51,7 @@ def table(results: dict[str, Any], qualities: dict[str, dict[str, Any]]) -> str:
         f"{' '.join(machine['load_at_the_end'])}. Network of {network['base']} channels; images of "
         f"{network['sides'][0]}² and {network['sides'][1]}² pixels. Paired, interleaved repeats; CPU seconds of the "
         "process (seconds, on a GPU); medians of the ratios, quartiles in brackets.",
-        *(["", "**A quick run with a small network: no evidence.**"] if network["quick"] else []),
+        *(["", "**A quick run with a small network, not evidence.**"] if network["quick"] else []),
         "",
         "| ratio | found | goal | what |",
         "| --- | --- | --- | --- |",
@@ -79,8 +79,8 @@ def _facts(results: dict[str, Any]) -> list[str]:
         f"Building the network: {facts['build_seconds']:.2f} s, {facts['build_gb']:.2f} GB (goals: 2 s, 0.6 GB).",
         "Largest relative difference of the folded network, float32: "
         + ", ".join(f"{v:.1e}" for k, v in facts.items() if k.startswith("relative_difference")),
-        f"One patch: {facts['paper_on_the_plain_path_seconds']:.0f} s by 3000 plain evaluations (reckoned from single "
-        f"ones), {facts['mean_preset_seconds']:.1f} s by preset `mean` (run in full, bfloat16).",
+        f"One patch: {facts['paper_on_the_plain_path_seconds']:.0f} s by 3000 network evaluations of the plain path "
+        f"(extrapolated from single ones), {facts['mean_preset_seconds']:.1f} s by preset `mean` (in full, bfloat16).",
         f"Training {facts['train_images_per_second_bf16']:.2f} images/s, forward "
         f"{facts['forward_images_per_second_bf16']:.2f} images/s, in bfloat16. Peak memory "
         f"{results['machine']['peak_memory_gb']:.1f} GB.",
@@ -109,7 +109,7 @@ def _timings(timings: dict[str, Any]) -> list[str]:
 def _profiles(results: dict[str, Any]) -> list[str]:
     lines = []
     for name, spots in results["profiles"].items():
-        where = ", ".join(f"{key} {100 * share:.0f} %" for key, share in spots)
+        where = ", ".join(f"{key} {100 * fraction:.0f} %" for key, fraction in spots)
         lines += [f"`{name}` misses its goal. Where the time goes: {where}.", ""]
     return lines
 
@@ -120,7 +120,8 @@ def _presets(name: str, quality: dict[str, Any]) -> list[str]:
         "",
         quality["about"],
         "",
-        "| preset | way | evaluations | images | PSNR − paper, dB | MS-SSIM − paper | draw's LPIPS | spread (paper) |",
+        "| preset | scheme | network evaluations | images | PSNR − paper, dB | MS-SSIM − paper "
+        "| LPIPS of a sample | std ratio (paper) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for preset, found in quality["all"].items():

@@ -1,4 +1,4 @@
-"""Scores methods on structured noise: trained on plain noise, and trained on the right one.
+"""Scores methods on structured noise: trained without that noise, and with it.
 
 python -m experiments.structured_noise.run --size small
 """
@@ -37,7 +37,7 @@ NOISES = {
         *(f"+{_CAMERA}.{key}" for key in ("gain=12", "gain_sd=0.05", "offset_sd=6", "read_noise=0.5")),
     ],
 }
-#: Side of all images: an sCMOS camera of another size is another camera.
+#: Side of all images: it determines the fixed pattern of the simulated sCMOS camera.
 SIDE = 192
 _STRUCT = (
     '+methods.struct_n2v={train:["model=struct_n2v","model.network.depth=4","model.percent=1.5",'
@@ -84,7 +84,7 @@ def measure(options: common.Options) -> None:
             answers[WRONG, method] = models[names[specimen, PLAIN], method]
             if noise != PLAIN:
                 answers[RIGHT, method] = models[names[specimen, noise], method]
-        for pair in common.spread_over(
+        for pair in common.evenly_spaced(
             common.pairs_of(overrides, options.size["images"], SIDE), options.size["images"]
         ):
             for (trained, method), restorer in answers.items():
@@ -93,7 +93,7 @@ def measure(options: common.Options) -> None:
                 if rows.has(**about):
                     continue
                 restored = pair.low if restorer is None else restorer.restore(pair.low, image=image).mean
-                rows.add([{**about, "field": image, **common.judged(restored, pair, options.lpips)}])
+                rows.add([{**about, "field": image, **common.scores_of(restored, pair, options.lpips)}])
 
 
 def _name(specimen: str, noise: str) -> str:
@@ -101,7 +101,7 @@ def _name(specimen: str, noise: str) -> str:
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     cells: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for row in common.read(folder / "results" / "structured_noise.csv"):
         cells.setdefault((row["trained"], row["method"], row["set"]), []).append(row)
@@ -155,7 +155,7 @@ def plot(
     methods: list[str],
     path: Path,
 ) -> None:
-    """Draws the PSNR of both trainings of each method, noise by noise."""
+    """Plots the PSNR of both trainings of each method, noise by noise."""
 
     def level(trained: str, method: str, noise: str) -> float:
         return float(np.mean([float(row["psnr"]) for row in cells[trained, method, noise]]))

@@ -1,4 +1,4 @@
-"""Restores val and test images by 15 samples and compares their spread with their error.
+"""Restores val and test images by 15 samples and compares their standard deviation with their error.
 
 python -m experiments.uncertainty.run --size small --pairs DIR…
 """
@@ -24,9 +24,9 @@ from experiments.uncertainty.tables import tables
 
 SAMPLES = 15
 LEVEL = 0.9
-#: Side of the tiles whose failures are to be found, in pixels.
+#: Side in pixels of the tiles in which failures are searched for.
 TILE = 32
-#: Of the 10 000 quantiles of the errors of an image in standard deviations, each hundredth is kept.
+#: Every hundredth of the 10 000 quantiles of an image's errors, in standard deviations, is kept.
 KEPT = slice(99, None, 100)
 SIZES = {
     "small": {"images": 16, "calibration": 19, "side": 128},
@@ -35,7 +35,7 @@ SIZES = {
 
 
 def measure(options: common.Options) -> None:
-    """Adds rows for each image of val, whose errors calibrate, and of test."""
+    """Adds rows for each image of val, on which intervals are calibrated, and of test."""
     side = options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
     settings = {**options.size, "model": restorer.trained.sha256, "sets": [*common.SPECIMENS, *options.pairs]}
@@ -52,24 +52,24 @@ def measure(options: common.Options) -> None:
             if (folder / split).is_dir():  # a set without val is not calibrated
                 sources[name] = CenterCrops(common.real(folder, split), side)
         for name, source in sources.items():
-            for pair in common.spread_over(source, count):
+            for pair in common.evenly_spaced(source, count):
                 about = {"set": name, "split": split, "image": pair.name}
                 wanted = [images, intervals] + ([regions] if split == "test" else [])
                 if all(rows.has(**about) for rows in wanted):
                     continue
-                found = judged(restorer, pair)
+                found = rows_of(restorer, pair)
                 for rows, number in zip(wanted, range(3), strict=False):
                     if not rows.has(**about):
                         rows.add([{**about, **row} for truth in found for row in truth[number]])
 
 
-def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], ...]]:
-    """Returns the rows of one image against each truth that there is: of the image, its intervals, its tiles.
+def rows_of(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], ...]]:
+    """Returns the rows of one image against each available truth: of the image, its intervals, its tiles.
 
     The truth ``clean`` is the expected image without noise, which only simulations know; ``recorded`` is the clean
     image as it was recorded. Samples are fitted to the truth by one gain and offset, as under the protocol ``affine``:
-    no model can know how bright the images of another microscope are. Errors and spread in rows are in units of the
-    range that the model knows, so that they can be compared from image to image without knowing any truth.
+    no model can know how bright the images of another microscope are. Errors and standard deviations
+    are in units of the model's range, so that they can be compared between images without knowing a truth.
     """
     restored = restorer.restore_plane(pair.low, SAMPLES, pair.name, entropy=True, keep_samples=True)
     truths = {"clean": pair.extra["emitters"]} if "emitters" in pair.extra else {}
@@ -80,8 +80,8 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
     for name, truth in truths.items():
         alpha, beta = affine_fit(*(torch.from_numpy(image).double() for image in (restored.mean, truth)))
         if not alpha > 0:
-            continue  # nothing of this truth is in the restoration, and no error has a unit
-        spread = sample_uncertainty(
+            continue  # the restoration is unrelated to this truth, so errors have no unit
+        uncertainty = sample_uncertainty(
             samples=np.float32(alpha) * restored.samples + np.float32(beta),
             target=truth,
             antithetic=restorer.method.antithetic,
@@ -100,12 +100,12 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
         tiles = {column: means(image, TILE) for column, image in maps.items()}
         found.append(
             (
-                [{**about, **_of_image(spread, restored, error), **_summary(maps)}],
+                [{**about, **_of_image(uncertainty, restored, error), **_summary(maps)}],
                 [
                     {
                         "truth": name,
-                        "coverage": _numbers(spread.measures.coverage),
-                        "scores": _numbers(spread.scores[KEPT]),
+                        "coverage": _numbers(uncertainty.measures.coverage),
+                        "scores": _numbers(uncertainty.scores[KEPT]),
                     }
                 ],
                 [
@@ -121,9 +121,9 @@ def judged(restorer: Restorer, pair: Pair) -> list[tuple[list[dict[str, Any]], .
     return found
 
 
-def _of_image(spread: SampleUncertainty, restored: Restoration, error: np.ndarray) -> dict[str, float]:
-    """Returns how well spread and entropy rank the pixels of an image by their error."""
-    values = spread.measures.values()
+def _of_image(uncertainty: SampleUncertainty, restored: Restoration, error: np.ndarray) -> dict[str, float]:
+    """Returns how well standard deviation and entropy rank the pixels of an image by their error."""
+    values = uncertainty.measures.values()
     wrong, entropy = torch.from_numpy(error), torch.from_numpy(restored.entropy)
     return {
         **{name: values[name] for name in ("coverage", "spread_skill", "spearman", "ause", "aurg")},
@@ -138,7 +138,7 @@ def _summary(maps: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def _rooted(values: dict[str, float]) -> dict[str, float]:
-    """Turns mean squares of error and spread into their roots: the spread then predicts the RMSE."""
+    """Returns the roots of mean squared error and variance: the standard deviation then predicts the RMSE."""
     return {**values, "error": values["error"] ** 0.5, "std": values["std"] ** 0.5}
 
 
@@ -147,7 +147,7 @@ def _numbers(values: torch.Tensor) -> str:
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     rows = {
         name: common.read(folder / "results" / f"{name}.csv") for name in ("images", "intervals", "tiles")
     }

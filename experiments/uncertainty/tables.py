@@ -1,4 +1,4 @@
-"""From rows of images, intervals and tiles to what they say of the spread."""
+"""From rows of images, intervals and tiles to tables and figure: is the standard deviation meaningful?"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from experiments import common  # noqa: E402
 from experiments.ranks import Interval, auroc, over_images, worst  # noqa: E402
 
 Rows = Sequence[Mapping[str, str]]
-#: Numbers that are known without a truth, and may point to failures.
+#: Numbers that are known without a truth and may indicate failures.
 POINTERS = {"std": "std", "entropy": "entropy", "brightness": "brightness alone"}
 
 
@@ -71,7 +71,7 @@ def tables(images: Rows, intervals: Rows, tiles: Rows, level: float, figure: Pat
             ranking,
         ),
         "calibration": common.table(
-            ["set", "truth", "spread / error", f"coverage of {percent}", "ECE ↓"]
+            ["set", "truth", "std / error", f"coverage of {percent}", "ECE ↓"]
             + ["conformal factor", f"coverage of {percent}, calibrated", "ECE ↓, calibrated"],
             calibration,
         ),
@@ -99,7 +99,7 @@ def curve(rows: Rows) -> np.ndarray:
 
 
 def numbers(text: str) -> np.ndarray:
-    """Returns the numbers of a cell."""
+    """Returns the numbers in a text."""
     return np.array(text.split(), np.float64)
 
 
@@ -150,7 +150,7 @@ def plot(
     found: Mapping[tuple[str, str], Mapping[str, Interval]],
     path: Path,
 ) -> None:
-    """Samples coverage against its nominal value, error against spread of images, and what finds the worst tiles."""
+    """Plots coverage, error against standard deviation of images, and what finds the worst tiles."""
     best = {case: case for case in curves if case[1] == "clean" or (case[0], "clean") not in curves}
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for colour, case in enumerate(best):
@@ -160,12 +160,14 @@ def plot(
         std, error = (np.array([float(row[name]) for row in images[case]]) for name in ("std", "error"))
         middle.loglog(std, error, "o", markersize=3, color=f"C{colour}")
     left.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, zorder=0)
-    left.set(xlabel="nominal coverage", ylabel="coverage", title="dashed: as drawn; lines: calibrated")
+    left.set(xlabel="nominal coverage", ylabel="coverage", title="dashed: uncalibrated; lines: calibrated")
     left.legend(fontsize=7)
     span = [min(*middle.get_xlim(), *middle.get_ylim()), max(*middle.get_xlim(), *middle.get_ylim())]
     middle.plot(span, span, color="0.7", linewidth=0.8, zorder=0)
     middle.set(
-        xlabel="spread of the samples", ylabel="error of their mean", title="images (normalised scale)"
+        xlabel="standard deviation of the samples",
+        ylabel="error of their mean",
+        title="images (normalised scale)",
     )
     _bars(right, {case: found[case] for case in best})
     for axis in (left, middle, right):

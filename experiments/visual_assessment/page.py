@@ -1,12 +1,12 @@
 """Writes a page on which people choose between two versions of an image without knowing which is which.
 
-python -m experiments.visual_assessment.page --version average=DIR --version one_draw=DIR --reference DIR \
+python -m experiments.visual_assessment.page --version average=DIR --version one_sample=DIR --reference DIR \
     --output FOLDER --seed 0
 
 Folders hold images of equal names. ``FOLDER/page.html`` goes to the observers: it needs no network and names no
-version. ``FOLDER/key.json`` says which version each picture is, and stays with whoever asks. Each observer meets the
-trials in an order, and on sides, of their own, which depend on the seed and the observer's name; the page saves the
-answers as a file, which ``preferences.py`` reads.
+version. ``FOLDER/key.json`` says which version each image is; do not pass it on. Each observer sees the trials in
+a random order and on random sides, which depend on the seed and the observer's name. The page saves the answers as
+a file, which ``preferences.py`` reads.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Trial:
 
     Attributes:
         image: Name of the image.
-        versions: The two versions, in the random order in which the page holds them.
+        versions: The two versions, in the random order in which the page stores them.
     """
 
     image: str
@@ -91,11 +91,11 @@ def write_page(
         given = ", ".join(str(folder) for folder in folders.values())
         raise UserError(given, "have no image in common", "folders with .tif files of equal names")
     trials = make_trials(names, list(versions), seed)
-    pictures = {name: pictures_of(name, folders, side) for name in names}
+    encoded = {name: encoded_images(name, folders, side) for name in names}
     shown: list[dict[str, Any]] = [
         {
-            "pictures": [pictures[trial.image][version] for version in trial.versions],
-            "reference": pictures[trial.image].get("reference"),
+            "pictures": [encoded[trial.image][version] for version in trial.versions],
+            "reference": encoded[trial.image].get("reference"),
         }
         for trial in trials
     ]
@@ -107,10 +107,10 @@ def write_page(
     return trials
 
 
-def pictures_of(name: str, folders: Mapping[str, Path], side: int) -> dict[str, str]:
-    """Returns the versions of an image as addresses of pictures that hold their content.
+def encoded_images(name: str, folders: Mapping[str, Path], side: int) -> dict[str, str]:
+    """Returns the versions of an image as data URLs of PNG files.
 
-    A version is shown in grey from its own 0.3 to its own 99.8 percentile: a gain or an offset shall not give it away.
+    A version is shown in grey from its own 0.3 to its own 99.8 percentile: a gain or an offset must not reveal it.
 
     Args:
         name: Name of the file in each folder.

@@ -1,18 +1,19 @@
-r"""What observers preferred: from the answers of the page and its key to shares with intervals.
+r"""What observers preferred: from the answers of the page and its key to fractions with intervals.
 
 python -m experiments.visual_assessment.preferences FOLDER/key.json answers_*.json
 
-The share of choices for a version has Wilson's interval: the shares :math:`p` for which the observed :math:`\hat p` of
+The fraction of choices for a version has Wilson's interval: all :math:`p` for which the observed :math:`\hat p` of
 :math:`n` is no further away than :math:`z \sqrt{p (1 - p) / n}`,
 
 .. math:: \frac{\hat p + z^2 / 2n \pm z \sqrt{\hat p (1 - \hat p) / n + z^2 / 4n^2}}{1 + z^2 / n}
 
-It takes choices as independent, which those about one image are not: the interval beside it draws *images* with
-replacement. The p-value is that of the exact binomial test against 1/2, with Holm's correction for the number of pairs.
+It assumes independent choices, but those about one image are not independent: the second interval is from resampling
+*images* with replacement. The p-value is that of the exact binomial test against 1/2, with Holm's correction for
+the number of pairs.
 
-Agreement between observers is the share of equal choices among pairs of observers who answered the same trial, and
-Fleiss' :math:`\kappa = (P - P_e) / (1 - P_e)`, with that share :math:`P`, and :math:`P_e` that which chance gives:
-:math:`q^2 + (1 - q)^2` for the overall share :math:`q` of choices for the version that stands first.
+Agreement between observers is the fraction of equal choices among pairs of observers who answered the same trial, and
+Fleiss' :math:`\kappa = (P - P_e) / (1 - P_e)`, with that fraction :math:`P`, and :math:`P_e` that expected by chance:
+:math:`q^2 + (1 - q)^2` for the overall fraction :math:`q` of choices for the first version.
 
 References:
     Wilson. *Probable inference, the law of succession, and statistical inference* (1927).
@@ -46,7 +47,7 @@ class Choice:
         image: Name of the image.
         versions: The two versions, sorted.
         first: Whether the first of them was chosen.
-        side: ``left`` or ``right``, where the chosen one stood.
+        side: ``left`` or ``right``, the side of the chosen one.
     """
 
     observer: str
@@ -58,22 +59,22 @@ class Choice:
 
 @dataclass(frozen=True)
 class Preference:
-    """What the choices between two versions say.
+    """The result of the choices between two versions.
 
     Attributes:
         versions: The two versions.
         choices: Number of choices.
-        share: Share of choices for the first.
+        fraction: Fraction of choices for the first.
         interval: Wilson's 95 % interval of it.
-        over_images: 95 % interval that drawing images gives, or ``None`` of one image.
+        over_images: 95 % interval from resampling images, or ``None`` for one image.
         p: Two-sided p-value of the binomial test against 1/2.
-        agreement: Share of equal choices among pairs of observers, or ``None`` of one observer.
+        agreement: Fraction of equal choices among pairs of observers, or ``None`` for one observer.
         kappa: Fleiss' kappa, or ``None`` where it is not defined.
     """
 
     versions: tuple[str, str]
     choices: int
-    share: float
+    fraction: float
     interval: tuple[float, float]
     over_images: tuple[float, float] | None
     p: float
@@ -82,16 +83,16 @@ class Preference:
 
 
 def wilson(chosen: int, number: int, level: float = 0.95) -> tuple[float, float]:
-    """Returns Wilson's interval of a share.
+    """Returns Wilson's interval of a fraction.
 
     Args:
         chosen: Number of choices for a version.
         number: Number of choices, at least one.
         level: Coverage of the interval.
     """
-    z, share = norm.ppf((1 + level) / 2), chosen / number
-    middle = share + z**2 / (2 * number)
-    half = z * (share * (1 - share) / number + z**2 / (4 * number**2)) ** 0.5
+    z, fraction = norm.ppf((1 + level) / 2), chosen / number
+    middle = fraction + z**2 / (2 * number)
+    half = z * (fraction * (1 - fraction) / number + z**2 / (4 * number**2)) ** 0.5
     return tuple(float((middle + sign * half) / (1 + z**2 / number)) for sign in (-1, 1))
 
 
@@ -182,7 +183,7 @@ def in_words(choices: Sequence[Choice]) -> str:
             [
                 " against ".join(preference.versions),
                 preference.choices,
-                f"{preference.share:.0%}",
+                f"{preference.fraction:.0%}",
                 "{:.0%} to {:.0%}".format(*preference.interval),
                 "{:.0%} to {:.0%}".format(*by_images) if by_images else "",
                 f"{p:.2g}",

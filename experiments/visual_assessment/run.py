@@ -1,4 +1,4 @@
-"""Compares the spread of the samples with perceptual metrics by regions, and writes the images for people to judge.
+"""Compares the standard deviation of the samples with perceptual metrics by regions, and writes images for observers.
 
 python -m experiments.visual_assessment.run --size small --pairs DIR…
 """
@@ -16,7 +16,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
 from matplotlib.ticker import NullFormatter  # noqa: E402
 
-from ddpm_lightning.data.center_crop import CenterCrops  # noqa: E402
 from ddpm_lightning.data.pairs import Pair  # noqa: E402
 from ddpm_lightning.evaluation.restored_pair import raw_on_target_scale  # noqa: E402
 from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
@@ -28,11 +27,11 @@ from experiments.ranks import over_images, partial_spearman, spearman  # noqa: E
 from experiments.regions import means, tiles  # noqa: E402
 
 SAMPLES = 15
-#: Side of the regions in pixels: the least that LPIPS takes.
+#: Side of the regions in pixels: the smallest that LPIPS accepts.
 SIDE = 64
-#: Exponents of MS-SSIM, of which a region has room for three scales.
+#: Exponents of MS-SSIM, for the three scales that a region is large enough for.
 SCALES = tuple(beta / sum(BETAS[:3]) for beta in BETAS[:3])
-#: Metrics of a region, and whether much of them is bad.
+#: Metrics of a region, and 1 if higher is worse, else -1.
 METRICS = {"lpips": 1, "ssim": -1, "ms_ssim": -1, "resolution": 1, "rmse": 1}
 NAMES = {"lpips": "LPIPS", "ssim": "SSIM", "ms_ssim": "MS-SSIM", "resolution": "resolution", "rmse": "RMSE"}
 SIZES = {"small": {"images": 8, "side": 192}, "full": {"images": 100, "side": 256}}
@@ -40,14 +39,12 @@ SIZES = {"small": {"images": 8, "side": 192}, "full": {"images": 100, "side": 25
 
 def measure(options: common.Options) -> None:
     """Adds rows for the regions of each image, and writes its versions."""
-    images, side = options.size["images"], options.size["side"]
     restorer = Restorer.load(options.model, preset="uncertainty", bfloat16="auto")
-    sets = {name: common.simulated(name, images, side) for name in common.SPECIMENS}
-    sets |= {name: CenterCrops(common.real(folder), side) for name, folder in options.pairs.items()}
+    sets = common.test_sets(options)
     settings = {**options.size, "model": restorer.trained.sha256, "sets": list(sets)}
     rows = common.Rows(options.work / "regions.csv", settings, ("set", "image"))
     for name, source in sets.items():
-        for pair in common.spread_over(source, images):
+        for pair in common.evenly_spaced(source, options.size["images"]):
             if rows.has(set=name, image=pair.name):
                 continue
             restored = restorer.restore_plane(pair.low, SAMPLES, pair.name, keep_samples=True)
@@ -55,7 +52,7 @@ def measure(options: common.Options) -> None:
             versions = {"average": restored.mean, "one sample": restored.samples[0]}
             keep(options.work / "versions", f"{name}_{pair.name}", restorer, pair, versions)
             found = {version: regions(image, pair.high, options.lpips) for version, image in versions.items()}
-            spread = {
+            known = {
                 "std": means((restored.std / restored.gain) ** 2, SIDE) ** 0.5,
                 "brightness": means(scale.normalise(restored.mean), SIDE),
             }
@@ -66,17 +63,17 @@ def measure(options: common.Options) -> None:
                         **about,
                         "region": number,
                         "version": version,
-                        **of(spread, number),
+                        **of(known, number),
                         **of(columns, number),
                     }
                     for version, columns in found.items()
-                    for number in range(len(spread["std"]))
+                    for number in range(len(known["std"]))
                 ]
             )
 
 
 def keep(folder: Path, name: str, restorer: Restorer, pair: Pair, versions: Mapping[str, np.ndarray]) -> None:
-    """Writes the versions of an image into a folder each, for the page on which people compare them."""
+    """Writes each version of an image into a folder of its own, for the page on which people compare them."""
     shown = {**versions, "raw": raw_on_target_scale(restorer, pair), "target": pair.high}
     for version, image in shown.items():
         path = folder / version.replace(" ", "_") / f"{name}.tif"
@@ -85,7 +82,7 @@ def keep(folder: Path, name: str, restorer: Restorer, pair: Pair, versions: Mapp
 
 
 def regions(image: np.ndarray, target: np.ndarray, lpips: Any) -> dict[str, np.ndarray]:
-    """Returns the metrics of all regions, each with shape (N,), NaN where there is no number.
+    """Returns the metrics of all regions, each with shape (N,), NaN if one cannot be computed.
 
     The scale is that of the whole image under the protocol ``affine``: one gain and offset, the range of the target.
 
@@ -114,7 +111,7 @@ def regions(image: np.ndarray, target: np.ndarray, lpips: Any) -> dict[str, np.n
 
 
 def agreed(prediction: torch.Tensor, target: torch.Tensor) -> float:
-    """Returns the period in pixels down to which a region agrees with its target; NaN where it does at none."""
+    """Returns the period in pixels down to which a region agrees with its target; NaN if there is none."""
     try:
         return frc_against_target(prediction[0].numpy(), target[0].numpy(), pixel_size=1.0).resolution
     except ValueError:
@@ -122,14 +119,14 @@ def agreed(prediction: torch.Tensor, target: torch.Tensor) -> float:
 
 
 def of(columns: Mapping[str, np.ndarray], number: int) -> dict[str, float | str]:
-    """Returns the numbers of one region, empty where there is none."""
+    """Returns the numbers of one region, empty if there is none."""
     return {
         name: float(values[number]) if np.isfinite(values[number]) else "" for name, values in columns.items()
     }
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the figure, and returns the tables by name."""
+    """Plots the figure, and returns the tables by name."""
     rows = common.read(folder / "results" / "regions.csv")
     names = list(dict.fromkeys(row["set"] for row in rows))
     plot(rows, names, folder / "visual_assessment.png")
@@ -146,12 +143,12 @@ def report(folder: Path) -> Mapping[str, str]:
 
 
 def association(rows: Sequence[Mapping[str, str]], metric: str, beyond: bool = False) -> Any:
-    """Returns the rank correlation of spread and badness over regions, with its interval.
+    """Returns the rank correlation of standard deviation and badness over regions, with its interval.
 
     Args:
         rows: Rows of the regions.
-        metric: Name of the metric; its sign is turned where much of it is good.
-        beyond: Whether what the brightness of a region explains is taken out.
+        metric: Name of the metric; its sign is reversed if higher is better.
+        beyond: Whether the effect of the brightness of a region is removed.
     """
     having = [row for row in rows if row[metric]]
     if len(having) < 4:
@@ -165,14 +162,14 @@ def association(rows: Sequence[Mapping[str, str]], metric: str, beyond: bool = F
 
 
 def plot(rows: Sequence[Mapping[str, str]], names: Sequence[str], path: Path) -> None:
-    """Samples metrics of the average against the spread of the samples, region by region."""
+    """Plots metrics of the average against the standard deviation of the samples, region by region."""
     figure, axes = pyplot.subplots(1, 4, figsize=(14, 3.6), layout="constrained")
     for axis, metric in zip(axes, ("lpips", "ms_ssim", "resolution", "rmse"), strict=True):
         for colour, name in enumerate(names):
             chosen = [r for r in rows if (r["set"], r["version"]) == (name, "average") and r[metric]]
             points = [[float(row[column]) for row in chosen] for column in ("std", metric)]
             axis.plot(*points, "o", markersize=3, alpha=0.6, color=f"C{colour}", label=name)
-        axis.set(xscale="log", xlabel="spread of the samples", title=NAMES[metric])
+        axis.set(xscale="log", xlabel="standard deviation of the samples", title=NAMES[metric])
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].legend(fontsize=7, bbox_to_anchor=(1.02, 1), loc="upper left")

@@ -57,12 +57,12 @@ def measure(options: common.Options) -> None:
             for sigma in SIGMAS:
                 blurred = ndimage.gaussian_filter(pair.low.astype("float32"), sigma)
                 about = {"image": pair.name, "field": pair.field, "sigma": sigma}
-                found.append(about | common.judged(blurred, pair, options.lpips))
+                found.append(about | common.scores_of(blurred, pair, options.lpips))
             rows.add(found)
 
 
 def report(folder: Path) -> Mapping[str, str]:
-    """Draws the learning curves, and returns the table of scores."""
+    """Plots the learning curves, and returns the table of scores."""
     results = folder / "results"
     blurs = common.read(results / "blur.csv")
     sigma = max(SIGMAS, key=lambda s: sum(float(r["psnr"]) for r in blurs if float(r["sigma"]) == s))
@@ -86,7 +86,7 @@ def report(folder: Path) -> Mapping[str, str]:
 
 
 def _draw(results: Path, path: Path) -> None:
-    """Draws the validation losses of both stages against optimiser steps."""
+    """Plots the validation losses of both stages against optimiser steps."""
     figure, axes = pyplot.subplots(1, 2, figsize=(8, 3), layout="constrained")
     for axis, name in zip(axes, ("regressor", "flow"), strict=True):
         rows = common.read(results / f"training_{name}.csv")

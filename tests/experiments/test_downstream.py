@@ -16,7 +16,7 @@ LABELS = (("clean", ""), ("raw", ""), ("default", "one sample"), ("default", "av
 
 @pytest.fixture
 def results(tmp_path):
-    """Two images with 100 and 200 synapses, of which each method finds 10 % too many, and samples of a known spread."""
+    """Two images with 100 and 200 synapses, of which each method finds 10 % too many, and samples of a known std."""
     rng = np.random.default_rng(0)
     rows, samples = [], []
     for image in range(40):
@@ -50,11 +50,11 @@ def test_errors_are_in_percent_of_the_truth(results):
 
 
 def test_samples_around_a_place_of_their_own_cover_the_truth_as_often_as_they_say(results):
-    (row,) = tables.spreads(common.read(results / "results" / "synapses_samples.csv"))
-    method, spread, wrong, ratio, inside, target, _, images = row
+    (row,) = tables.deviations(common.read(results / "results" / "synapses_samples.csv"))
+    method, std, wrong, ratio, inside, target, _, images = row
     assert (method, images) == ("default", "40")
-    assert float(spread) == pytest.approx(10 * (16 / 15) ** 0.5, rel=0.1)
-    assert float(ratio) == pytest.approx(float(spread) / float(wrong), rel=0.02)
+    assert float(std) == pytest.approx(10 * (16 / 15) ** 0.5, rel=0.1)
+    assert float(ratio) == pytest.approx(float(std) / float(wrong), rel=0.02)
     # Own place and truth differ like one sample from another: 90 %, within three standard errors of 40 images.
     assert stats.binom.cdf(round(float(inside) * 40), 40, 0.9) > 0.001 and float(target) > 0.6
 
@@ -76,7 +76,9 @@ def test_rows_of_an_image_hold_what_was_found_beside_the_truth():
     image = np.exp(-((rows - 20) ** 2 + (columns - 30) ** 2) / 3)
     truth = {"pairs": np.array([[[20.0, 29.5], [20.0, 30.5]]]), "orphans": np.array([[50.0, 50.0]])}
     pair = Pair(image, image, "0", "0", pixel_size=0.1, extra={"truth": truth})
-    found = {row["measure"]: row for row in run.judged(PUNCTA, {"width": 1.2, "threshold": 0.3}, image, pair)}
+    found = {
+        row["measure"]: row for row in run.rows_of(PUNCTA, {"width": 1.2, "threshold": 0.3}, image, pair)
+    }
     assert found["agreement"]["value"] == pytest.approx(2 / 3)
     assert (found["recall"]["value"], found["invented"]["value"]) == (0.5, 0.0)
     assert (found["synapses"]["value"], found["synapses"]["truth"]) == (1.0, 2.0)

@@ -43,7 +43,7 @@ def test_wilson_is_that_of_the_textbook():
 def test_preferences_by_hand():
     (found,) = preferences(choices_of(KEY, OBSERVERS))
     assert found.versions == ("average", "draw")
-    assert (found.choices, found.share) == (9, pytest.approx(7 / 9))
+    assert (found.choices, found.fraction) == (9, pytest.approx(7 / 9))
     # Two-sided: outcomes no likelier than 7 of 9 are 0, 1, 2, 7, 8, 9: 2 (1 + 9 + 36) / 512.
     assert found.p == pytest.approx(2 * (1 + 9 + 36) / 512)
     # a: all agree; b and c: one pair of three.

@@ -1,4 +1,4 @@
-"""Tables of the spread from rows whose answer is known."""
+"""Tables of the standard deviation from rows whose answer is known."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def text(values):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Samples of half the width that they should have, and a spread that knows the failures; brightness does not."""
+    """Samples of half the right width, and a standard deviation that shows the failures, unlike brightness."""
     folder = tmp_path_factory.mktemp("uncertainty")
     rng = np.random.default_rng(0)
     wide = stats.halfnorm.ppf(QUANTILES - 0.005) * 2  # errors in standard deviations
@@ -101,7 +101,7 @@ def test_errors_are_those_of_samples_fitted_by_gain_and_offset():
         method=SimpleNamespace(antithetic=False),
         normalisation=SimpleNamespace(output_scale=lambda _: scale),
     )
-    ((image,), (interval,), tiles) = run.judged(restorer, Pair(truth, truth, "0", "0"))[0]
+    ((image,), (interval,), tiles) = run.rows_of(restorer, Pair(truth, truth, "0", "0"))[0]
     error = samples.mean(0) - truth
     assert image["error"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=0.02)
     assert image["std"] == pytest.approx(0.3 * (14 / 15) ** 0.5, rel=0.02)
