@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.main import VERBS
-from ddpm_lightning.cli.tree import choices
+from ddpm_lightning.cli.tree import choices, config_folder
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.diffusion.samplers import Sampler
 from ddpm_lightning.models.build import build_method
@@ -21,7 +21,7 @@ from ddpm_lightning.models.regression import CARE
 from ddpm_lightning.simulation.degradations import degrade
 from ddpm_lightning.utils.instantiate import build
 
-CONF = compose.config_folder()
+CONF = config_folder()
 FILES = sorted(str(path.relative_to(CONF)) for path in CONF.rglob("*.yaml"))
 COVERED = {
     "prepare",

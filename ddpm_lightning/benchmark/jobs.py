@@ -119,7 +119,10 @@ def perform(job: Job, program: Program) -> dict[str, Any]:
     run = job.folder / "run"
     if job.trained is None and read_json(run / "status.json").get("state") != "finished":
         begun = (run / "checkpoints" / "last.ckpt").is_file()
-        command(job, "train", (f"resume={run}",) if begun else (*job.train, f"run_folder={run}"), program)
+        trust = [text for text in job.train if text.startswith("trust=")]
+        command(
+            job, "train", (f"resume={run}", *trust) if begun else (*job.train, f"run_folder={run}"), program
+        )
     overrides = (f"checkpoint={job.best}", *job.evaluate, f"output={job.folder / 'evaluation'}")
     command(job, "evaluate", overrides, program)
     check(job.folder)
@@ -143,14 +146,12 @@ def command(job: Job, verb: str, overrides: Sequence[str], program: Program) -> 
         UserError: If it fails.
     """
     log = job.folder / "log.txt"
-    # Otherwise, trainings started here would write to the folder of a surrounding run.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DDPM_LIGHTNING_RUN")}
     with log.open("a", encoding="utf-8") as file:
         file.write(f"\n$ ddpm-lightning {verb} {' '.join(overrides)}\n")
         file.flush()
         code = run_command(
             [*program.command, verb, *overrides],
-            environment,
+            os.environ,
             f"{verb} of {job.method} on {job.data} stopped; what is finished is kept in {job.folder.parents[1]}",
             output=file,
             meanwhile=lambda: print(f"         {verb}: {_last_line(log)}", flush=True),

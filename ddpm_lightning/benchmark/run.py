@@ -124,15 +124,17 @@ class _Benchmark:
 
     def _job(self, data: str, name: str, steps: Mapping[str, int]) -> Job:
         settings, method, place = self.settings, self.methods[name], self.folder / data
+        trust = [f"trust=[{','.join(settings.trust)}]"] if settings.trust else []
         train: list[str] = []
         if method.trained is None:
-            train += [*self.sets[data], *method.train, *_mean(method, place), *settings.train]
+            train += [*trust, *self.sets[data], *method.train, *_mean(method, place), *settings.train]
             train += [f"seed={settings.seed}", "~callbacks.images"]
         if name in steps:
             train += [f"trainer.max_steps={steps[name]}", "trainer.check_val_every_n_epoch=null"]
             train += [f"+trainer.val_check_interval={steps[name] // VALIDATIONS}"]
         main, *others = settings.protocols
-        evaluate = [*settings.evaluate, *method.evaluate, f"protocol={main}", f"also=[{','.join(others)}]"]
+        evaluate = [*trust, *settings.evaluate, *method.evaluate]
+        evaluate += [f"protocol={main}", f"also=[{','.join(others)}]"]
         evaluate += [f"center_crop={settings.center_crop or 'null'}", f"seed={settings.seed}", "figures=1"]
         trained = place / method.trained if method.trained else None
         return Job(data, name, place / name, tuple(train), tuple(evaluate), trained)

@@ -67,6 +67,7 @@ class BenchmarkSettings(Settings):
         folder: Folder of trainings and evaluations; what is finished there is kept.
         output: Folder of tables and figures.
         force: Whether to take over a locked folder whose owner cannot be checked, such as a job on another machine.
+        trust: Packages whose classes checkpoints may use.
     """
 
     methods: Annotated[dict[str, MethodSettings], Field(min_length=1)]

@@ -1,14 +1,14 @@
-r"""Paths on the command line, taken as a shell gives them.
+r"""Paths on the command line, taken literally.
 
-Hydra's grammar gives a meaning to spaces, commas, brackets, quotes and ``${…}``. Names of files hold all of these, so
-the values of the keys below are quoted for Hydra before it sees them. What already is in that grammar keeps its
-meaning unless a file has exactly the name that was typed:
+In Hydra's grammar, spaces, commas, brackets, quotes and ``${…}`` have a meaning, but file names may contain all of
+these. The values of the keys that are paths are therefore quoted before Hydra parses them. Values that are written in
+this grammar keep their meaning, unless a file of exactly the typed name exists:
 
 - quotes around the whole value, ``'day 1'``, in which ``${…}`` is a reference to another setting;
 - a list ``[a.tif,b.tif]``, for keys that take several paths; each entry is a path as typed, or quoted;
 - in a sweep (``--multirun``, ``sweep=NAME``), values between commas, ``a,b``, and functions, ``choice(a,b)``;
-- a backslash before each special letter, ``exp\ 1``;
-- ``null``, for a key that may be left out.
+- a backslash before each special character, ``exp\ 1``;
+- ``null``, for an optional key.
 """
 
 import os
@@ -33,11 +33,11 @@ _FUNCTION = re.compile(r"(choice|range|interval|glob|sort|shuffle|tag|extend_lis
 
 
 def as_typed(verb: str, arguments: Sequence[str]) -> list[str]:
-    """Returns arguments whose paths mean for Hydra what was typed.
+    """Returns arguments in which all paths are quoted such that Hydra reads them as they were typed.
 
     Args:
         verb: The verb.
-        arguments: What stands behind it on the command line.
+        arguments: Its arguments on the command line.
     """
     keys = (*PATHS.get(verb, ()), *OF_HYDRA)
     pattern = re.compile(rf"(\+{{0,2}}(?:{'|'.join(map(re.escape, keys))}))=(.*)", re.DOTALL)
@@ -49,19 +49,19 @@ def as_typed(verb: str, arguments: Sequence[str]) -> list[str]:
 
 
 def quoted(path: str | Path) -> str:
-    """Returns a text in the spelling that Hydra and OmegaConf take as just this text."""
+    """Returns a text quoted such that Hydra and OmegaConf read exactly this text."""
     text = str(path)
     plain = "${" not in text and _parsed(text) == text
     return text if plain else QuotedString(escaped(text), Quote.single).with_quotes()
 
 
 def escaped(text: str) -> str:
-    """Returns a text in which OmegaConf finds no reference to another setting."""
+    """Returns a text with ``${`` escaped, so that OmegaConf finds no reference to another setting."""
     return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
 
 
 def _spelled(key: str, text: str, verb: str, sweeps: bool) -> str:
-    """Returns a value as Hydra takes it."""
+    """Returns a value in Hydra's grammar."""
     key = key.lstrip("+")
     if key in OF_HYDRA:
         return text if "${" in text or _is_quoted(text) else quoted(text)
@@ -99,12 +99,12 @@ def _is_quoted(text: str) -> bool:
 
 
 def _is_escaped(text: str) -> bool:
-    """Says whether each backslash stands where Hydra's grammar wants one, before each letter that needs it."""
+    """Returns whether backslashes are exactly where Hydra's grammar requires them: before each special character."""
     return "\\" in text and re.fullmatch(r"(?:[^\\()\[\]{}:=, \t]|\\[\\()\[\]{}:=, \t])*", text) is not None
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yields what stands between commas; a quote at the beginning of an entry holds commas together."""
+    """Yields the entries between commas; an entry that begins with a quote may contain commas."""
     entry = r"""\s*(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")\s*(?=,|$)|[^,]*"""
     position, pattern = 0, re.compile(entry, re.DOTALL)
     while position <= len(text) and text and (found := pattern.match(text, position)):
@@ -113,7 +113,7 @@ def _split(text: str) -> Iterator[str]:
 
 
 def _parsed(text: str) -> Any:
-    """Returns the value that Hydra reads, ``None`` where it reads none or several."""
+    """Returns the value that Hydra reads; ``None`` if it reads none, or several."""
     try:
         override: Override = OverridesParser.create().parse_override(f"key={text}")
         value = None if override.is_sweep_override() else override.value()
@@ -123,7 +123,7 @@ def _parsed(text: str) -> Any:
 
 
 def _sweeps(arguments: Sequence[str]) -> bool:
-    """Says whether the arguments ask for a sweep."""
+    """Returns whether the arguments start a sweep."""
     parsed = get_args_parser().parse_known_args(list(arguments))[0]
     last = [text.partition("=")[2] for text in parsed.overrides if text.lstrip("+").startswith("hydra.mode=")]
     named = any(text.startswith(("sweep=", "+sweep=")) and text != "sweep=null" for text in parsed.overrides)

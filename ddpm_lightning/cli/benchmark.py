@@ -1,4 +1,4 @@
-"""Trains every method on every set under one budget, scores them alike, and writes one table.
+"""Trains every method on every data set under the same budget, scores all in the same way, and writes one table.
 
 Examples:
   ddpm-lightning benchmark
@@ -7,14 +7,14 @@ Examples:
   ddpm-lightning benchmark methods=full 'train=["trainer=gpu"]' budget.seconds=7200 center_crop=null
 
 Leaves in the output folder: table.md (to read), table_PROTOCOL.md, table.csv, differences.csv, uncertainty.csv,
-scores_PROTOCOL.csv (a row for each image), figures/. A job is one method on one set; its command lines, run, checkpoint
-and evaluation are in the folder of trainings. Finished jobs are kept: start a stopped benchmark again to resume it, or
-to add methods or sets. Jobs that fail are listed, and the exit code is then 3.
+scores_PROTOCOL.csv (a row for each image), figures/. A job is one method on one data set; its command lines, run,
+checkpoint and evaluation are in the folder of trainings. Finished jobs are kept: to resume a stopped benchmark, or to
+add methods or data sets, start it again. Jobs that fail are listed, and the exit code is then 3.
 
-All methods have the same budget. If it is given in seconds, the number of steps follows from the pace of each method.
-It is measured on the first set before the trainings start, in several rounds over all methods, so that other load on
-the machine affects all of them. Methods left out by `only` are measured when they are first run: run the parts of a
-benchmark on the same machine.
+All methods have the same budget. If it is given in seconds, the speed of each method determines its number of steps.
+The speed is measured on the first data set before the trainings start, in several rounds over all methods, so that
+other load on the machine affects all of them. Methods left out by `only` are measured when they are first run: run the
+parts of a benchmark on the same machine.
 """
 
 import sys
@@ -26,7 +26,7 @@ from ddpm_lightning.benchmark.jobs import Program
 from ddpm_lightning.benchmark.run import run_benchmark
 from ddpm_lightning.benchmark.settings import BenchmarkSettings
 from ddpm_lightning.cli import compose
-from ddpm_lightning.cli.evaluate import settings_of
+from ddpm_lightning.cli.evaluate import EvaluateCommand
 from ddpm_lightning.evaluation.settings import EvaluateSettings
 from ddpm_lightning.utils.paths import expanded
 
@@ -35,12 +35,11 @@ __all__ = ["run"]
 
 def run(config: DictConfig) -> int:
     """Fills the table; returns 3 if jobs failed."""
-    settings = BenchmarkSettings.of(compose.plain(config))
+    settings = compose.settings(config, BenchmarkSettings)
     failed = run_benchmark(settings, Program([sys.executable, "-m", "ddpm_lightning"], _evaluate_settings))
     print(f"\ntable in {expanded(settings.output) / 'table.md'}")
     return 3 if failed else 0
 
 
 def _evaluate_settings(overrides: Sequence[str]) -> EvaluateSettings:
-    _, _, settings = settings_of(compose.compose("evaluate", list(overrides)))
-    return settings
+    return compose.settings(compose.compose("evaluate", list(overrides)), EvaluateCommand)

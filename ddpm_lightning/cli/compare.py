@@ -37,8 +37,6 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Compares as the configuration says, prints and writes the table."""
-    values = compose.plain(config)
-    del values["trust"]  # no file with classes is read
-    page, folder = compare_evaluations(CompareSettings.of(values))
+    page, folder = compare_evaluations(compose.settings(config, CompareSettings))
     print(printable(f"{page}\nresults in {folder}"))
     return 0

@@ -1,7 +1,7 @@
 """Configurations, composed and checked before anything is started."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -16,41 +16,56 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ddpm_lightning.cli import explain
 from ddpm_lightning.cli.arguments import quoted
-from ddpm_lightning.cli.limits import check_values
 from ddpm_lightning.cli.tree import comment, config_folder
-from ddpm_lightning.utils.errors import UserError, unknown
+from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.registry import trusted_packages
+from ddpm_lightning.utils.settings import Settings
 
-__all__ = ["check", "compose", "config_folder", "listed", "plain", "unknown"]
+__all__ = ["check", "compose", "listed", "plain", "settings", "some_settings"]
 
-#: Settings that are paths.
-PATHS = ("checkpoint", "input", "output", "run_folder", "resume", "finetune", "data.root")
+S = TypeVar("S", bound=Settings)
+
+
+def settings(config: DictConfig, kind: type[S]) -> S:
+    """Returns the settings of a verb.
+
+    Args:
+        config: Its configuration.
+        kind: Class of its settings.
+
+    Raises:
+        UserError: For the first value that is missing, unknown, of another type, or out of range.
+    """
+    values = plain(config)
+    if "trust" not in kind.model_fields:
+        del values["trust"]  # common to all verbs, but this one reads no files that name classes
+    return kind.of(values)
+
+
+def some_settings(config: DictConfig, kind: type[S]) -> S:
+    """Returns settings that are a part of a configuration; see :func:`settings`."""
+    values = plain(config)
+    return kind.of({name: values[name] for name in kind.model_fields})
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Returns a configuration as plain containers, all references resolved.
 
     Raises:
-        UserError: If a value that must be given is missing, cannot be resolved, or is out of its range.
+        UserError: If a value that must be given is missing, or cannot be resolved.
     """
     try:
         if missing := sorted(OmegaConf.missing_keys(config)):
             name = missing[0]
             verb = HydraConfig.get().job.config_name if HydraConfig.initialized() else None
             raise UserError(name, "is not given", comment(name, verb) or "a value", remedy=f"add {name}=…")
-        for key in PATHS:
-            # A folder may be called 5, which Hydra reads as a number.
-            value = OmegaConf.select(config, key)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                OmegaConf.update(config, key, str(value))
-        settings: Any = OmegaConf.to_container(config, resolve=True)
+        values: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         subject = error.full_key or "configuration"
         raise UserError(subject, " ".join(str(error.msg or error).split())) from error
-    check_values(settings)
-    if "trust" in settings:
-        settings["trust"] = list(trusted_packages(settings["trust"]))
-    return settings
+    if "trust" in values:
+        values["trust"] = list(trusted_packages(values["trust"]))
+    return values
 
 
 def compose(verb: str, overrides: list[str]) -> DictConfig:

@@ -4,7 +4,7 @@ Examples:
   ddpm-lightning dashboard entity=my_team                    saves both to W&B, and their definitions here
   ddpm-lightning dashboard                                   no account: only the definitions, in dashboard/
 
-Needs `pip install "ddpm-lightning[dashboard]"`. Runs get there by `train logger=wandb`.
+Needs `pip install "ddpm-lightning[dashboard]"`. `train logger=wandb` logs runs to W&B.
 """
 
 from omegaconf import DictConfig
@@ -17,12 +17,10 @@ __all__ = ["run"]
 
 def run(config: DictConfig) -> int:
     """Writes the definitions, and saves both to W&B if there is an account."""
-    values = compose.plain(config)
-    del values["trust"]  # no file with classes is read
-    made = make_dashboard(DashboardSettings.of(values))
+    made = make_dashboard(compose.settings(config, DashboardSettings))
     print(f"definitions  {made.folder / 'workspace.json'}, {made.folder / 'report.json'}")
     for name, address in made.addresses.items():
         print(f"{name:<12} {address}")
     if not made.addresses:
-        print("nothing was sent: give entity=NAME to save them to W&B")
+        print("nothing was sent to W&B: add entity=NAME to save them there")
     return 0

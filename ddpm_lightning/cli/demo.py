@@ -1,12 +1,12 @@
-"""The main job from end to end: restores a file with the model of the package, trains one, scores it, restores again.
+"""Shows the whole workflow: restores a file with the shipped model, trains a model, scores it, and restores with it.
 
 Examples:
   ddpm-lightning demo
   ddpm-lightning demo run_folder=runs/longer trainer.max_steps=5000
 
-Leaves in runs/demo: everything that `train` leaves; evaluation/ of the test split, whose summary and pictures are also
-in summary.json, summary.md and figures/; a restored file in restored/, and the same file restored by the model that
-comes with the package in default/. A demo that is there already is replaced.
+Leaves in runs/demo: everything that `train` leaves; evaluation/ of the test split, with copies of its summary and
+figures in summary.json, summary.md and figures/; a restored file in restored/, and the same file restored by the
+shipped model in default/. An earlier demo is replaced.
 """
 
 import shutil
@@ -28,25 +28,38 @@ from ddpm_lightning.training.fit import TrainSettings, train
 from ddpm_lightning.training.run_folder import claim
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.registry import OWN
+from ddpm_lightning.utils.settings import Count, Settings
 
 __all__ = ["run"]
+
+
+class DemoSettings(Settings):
+    """What the demo is asked for beside the settings of the training.
+
+    Attributes:
+        samples: Samples of each image.
+        force: Whether to take over a locked folder whose owner cannot be checked, such as a job on another machine.
+    """
+
+    samples: Count
+    force: bool
 
 
 def run(config: DictConfig) -> int:
     """Trains, evaluates, restores, and prints the table."""
     began = time.monotonic()
-    samples = config.samples
+    demo = compose.some_settings(config, DemoSettings)
     choices = HydraConfig.get().runtime.choices
     settings = new_settings(config, {kind: choices.get(kind) for kind in ("model", "data")})
-    with claim(Path(settings.run_folder), overwrite=True, force=config.force):
-        _run(settings, samples, began)
+    with claim(Path(settings.run_folder), overwrite=True, force=demo.force):
+        _run(settings, demo.samples, began)
     return 0
 
 
 def _run(settings: TrainSettings, samples: int, began: float) -> None:
     folder = Path(settings.run_folder)
     noisy = _write_example(settings, folder / "example")
-    print("1/4  restoring a file with the model that comes with the package")
+    print("1/4  restoring a file with the shipped model")
     _restore(noisy, folder / "default", ["checkpoint=default", "preview=true"])
     print(f"2/4  training {settings.names['model']} on {settings.names['data']}")
     finished = train(settings, OWN)
@@ -67,11 +80,11 @@ def _run(settings: TrainSettings, samples: int, began: float) -> None:
 def _restore(noisy: Path, output: Path, settings: list[str]) -> None:
     shutil.rmtree(output, ignore_errors=True)
     given = [*settings, f"input={quoted(noisy)}", f"output={quoted(output)}"]
-    restore_folder(RestoreSettings.of(compose.plain(compose.compose("restore", given))))
+    restore_folder(compose.settings(compose.compose("restore", given), RestoreSettings))
 
 
 def _show(scores: Path, folder: Path) -> None:
-    """Copies summary and pictures of the evaluation to where a newcomer looks first."""
+    """Copies the summary and the figures of the evaluation to where a newcomer looks first."""
     for name in ("summary.json", "summary.md"):
         shutil.copy(scores / name, folder / name)
     shutil.copytree(scores / "figures", folder / "figures", dirs_exist_ok=True)

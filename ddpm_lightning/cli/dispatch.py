@@ -1,4 +1,4 @@
-"""Runs a verb: its overrides are checked, Hydra composes the configuration, and errors come out of Hydra unchanged."""
+"""Runs a verb: its overrides are checked, Hydra composes the configuration, and errors are passed on unchanged."""
 
 import errno
 import importlib
@@ -43,7 +43,7 @@ def run(verb: str, overrides: list[str]) -> int:
 
     @hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)
     def task(config: DictConfig) -> float | None:
-        # Lightning starts the processes of DDP by repeating this very command, so sys.argv must hold all of it.
+        # Lightning starts the processes of DDP by repeating this command, so sys.argv must contain all of it.
         sys.argv = command
         try:
             if sweep.is_job():
@@ -80,7 +80,7 @@ def run(verb: str, overrides: list[str]) -> int:
 
 
 def _for_user(error: Exception) -> UserError:
-    """Returns the error as one that a user can act on, or raises it if it is a defect of the program."""
+    """Returns an error that a user can act on, or raises the given one if it is a defect of the program."""
     if isinstance(error, UserError):
         return error
     if is_out_of_memory(error):
@@ -107,12 +107,12 @@ def _for_user(error: Exception) -> UserError:
 def _silence_others() -> None:
     """Silences messages of other programs about themselves, and warnings that do not apply here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Whatever it complains about becomes an error or a note that names the file.
+    # Its complaints are reported as errors or notes that name the file.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     for message in (
-        "`isinstance\\(treespec, LeafSpec\\)`",  # a matter between Lightning and torch
+        "`isinstance\\(treespec, LeafSpec\\)`",  # concerns Lightning and torch only
         ".*does not have many workers",  # pairs are cached in memory
-        ".*your dataloader is not resumable",  # it is: batches are keyed by the position of the run
+        ".*your dataloader is not resumable",  # it is: batches depend on the position in the run only
         "Checkpoint directory .* exists and is not empty",  # it is the run's own, resumed
         ".*is smaller than the logging interval",
     ):

@@ -27,11 +27,24 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.evaluation.settings import FileName
 from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.reporting.evaluation_folder import EvaluationFolderSettings, evaluate_into_folder
 from ddpm_lightning.utils.errors import printable
 
-__all__ = ["evaluate_configured", "run", "settings_of"]
+__all__ = ["EvaluateCommand", "evaluate_configured", "run"]
+
+
+class EvaluateCommand(EvaluationFolderSettings):
+    """Which model is scored, on which data, how, and where the results are written.
+
+    Attributes:
+        checkpoint: A checkpoint file, or the name of a shipped model.
+        data: Description of the data, or ``None`` for those that the model was trained on.
+    """
+
+    checkpoint: FileName
+    data: dict[str, Any] | None = None
 
 
 def run(config: DictConfig) -> int:
@@ -47,11 +60,5 @@ def run(config: DictConfig) -> int:
 
 def evaluate_configured(config: DictConfig) -> tuple[Path, dict[str, Any]]:
     """Evaluates as the configuration says; returns the folder and the content of ``summary.json``."""
-    return evaluate_into_folder(*settings_of(config))
-
-
-def settings_of(config: DictConfig) -> tuple[str, dict[str, Any] | None, EvaluationFolderSettings]:
-    """Returns the checkpoint, the description of the data, if given, and the settings."""
-    values = compose.plain(config)
-    checkpoint, data = values.pop("checkpoint"), values.pop("data", None)
-    return checkpoint, data, EvaluationFolderSettings.of(values)
+    settings = compose.settings(config, EvaluateCommand)
+    return evaluate_into_folder(settings.checkpoint, settings.data, settings)

@@ -1,4 +1,4 @@
-"""Errors of Hydra in the user's terms: the key, what it may be, and the names that were probably meant."""
+"""Errors of Hydra in the user's terms: the key, the allowed values, and the names that were probably meant."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -20,10 +20,10 @@ EXTRAS = {
 
 
 def check_choices(overrides: Iterable[str]) -> None:
-    """Tells choices of files from settings: the name of a file given to a setting would be taken as a text.
+    """Checks that a choice among files is not written as a setting, which would then be a text.
 
     Raises:
-        UserError: If an override gives a setting where a choice is meant.
+        UserError: If an override sets ``group.name=CHOICE`` instead of ``group/name=CHOICE``.
     """
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
@@ -37,7 +37,7 @@ def check_choices(overrides: Iterable[str]) -> None:
         ):
             raise UserError(
                 f"{key}={value}",
-                "is a choice among files, and not a setting",
+                "is a choice among files, not a setting",
                 allowed=", ".join(choices(group)),
                 remedy=f"set {group}={value}",
             )
@@ -66,7 +66,7 @@ def explained(
 
 
 def keys_of(node: Any, prefix: str = "") -> list[str]:
-    """Returns the keys of nested settings, those of groups included, with dots between."""
+    """Returns the dotted keys of nested settings, including those of the groups."""
     found = []
     for key, value in node.items() if isinstance(node, dict) else ():
         found += [f"{prefix}{key}", *keys_of(value, f"{prefix}{key}.")]
@@ -76,7 +76,7 @@ def keys_of(node: Any, prefix: str = "") -> list[str]:
 def _no_such_choice(group: str, name: str) -> UserError:
     if extra := EXTRAS.get(name):
         remedy = f'pip install "ddpm-lightning[{extra}]"'
-        return UserError(f"{group}={name}", "is part of a package that is not installed", remedy=remedy)
+        return UserError(f"{group}={name}", "belongs to a package that is not installed", remedy=remedy)
     return unknown(group, name, choices(group))
 
 
@@ -85,7 +85,7 @@ def _no_such_key(
 ) -> UserError:
     file = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
     groups = re.findall(r"^  - ([\w/]+):", file, re.MULTILINE)
-    # A choice may have keys of its own: without data=NAME there is nothing below data.
+    # Each choice may have its own keys: without data=NAME, there are none below data.
     chosen = [text for text in overrides if (config_folder() / text.partition("=")[0].lstrip("+")).is_dir()]
     names = sorted({*keys(verb, chosen if len(chosen) < len(overrides) else []), *groups})
     if key in names:
@@ -96,8 +96,8 @@ def _no_such_key(
     if elsewhere:
         group = elsewhere[0].partition(".")[0]
         by = " ".join([text for text in chosen if text.startswith(f"{group}=")][-1:] or chosen)
-        remedy = f"leave it out, or choose otherwise: {elsewhere[0]} is there without {by}"
-        return UserError(key, f"is no setting with {by}", remedy=remedy)
+        remedy = f"leave it out, or choose otherwise: {elsewhere[0]} exists without {by}"
+        return UserError(key, f"is not a setting with {by}", remedy=remedy)
     near = nearest(key, names)
     near += [name for name in names if name.split(".")[-1] == key.split(".")[-1] and name not in near][:3]
     value = next((text.partition("=")[2] for text in overrides if text.lstrip("+").startswith(f"{key}=")), "")
@@ -106,4 +106,4 @@ def _no_such_key(
     remedy += f"`ddpm-lightning {verb} --cfg job` shows all keys"
     if "." in key:
         remedy += f"; +{key}=… adds a new one"
-    return UserError(key, "is no key of this configuration", remedy=remedy)
+    return UserError(key, "is not a key of this configuration", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Writes a trained model as a file to pass on: a BioImage.IO package, or its weights alone.
+"""Writes a trained model to a file that can be passed on: a BioImage.IO package, or the weights alone.
 
 Examples:
   ddpm-lightning export checkpoint=runs/demo/checkpoints/best.ckpt output=microtubules.zip authors='[A. Scientist]'
@@ -6,14 +6,14 @@ Examples:
   bioimageio test microtubules.zip
   ddpm-lightning export checkpoint=CKPT output=microtubules.safetensors authors='[A. Scientist]'
 
-NAME.safetensors is for this program: weights and the card, a fifth of the checkpoint, which every command takes in its
-place with the same results. half=true stores the weights in half precision, a tenth of the checkpoint, with results
-that differ by about a thousandth. It can be used but not trained further.
+NAME.safetensors is for this program. It contains the weights and the card, is a fifth as large as the checkpoint, and
+can replace it in every command with the same results; only training cannot be continued from it. With half=true, the
+weights are stored in half precision: a tenth as large, with results that differ by about a thousandth.
 
 NAME.zip is for other programs (deepImageJ, ilastik, napari, Fiji). It contains the whole restoration as TorchScript,
-from intensities to the mean and, of two samples or more, the standard deviation of a fixed number of samples, with a
-test image, a cover and a documentation that states its limits. Classical filters, such as model=gaussian, are not
-trained: there is nothing to export. Needs the extra `export`: pip install 'ddpm-lightning[export]'.
+from intensities to the mean and, for two or more samples, the standard deviation of a fixed number of samples, with a
+test image, a cover, and documentation that states its limits. Classical filters, such as model=gaussian, are not
+trained, so there is nothing to export. Needs the extra `export`: pip install 'ddpm-lightning[export]'.
 """
 
 import shlex
@@ -29,7 +29,7 @@ __all__ = ["run"]
 
 def run(config: DictConfig) -> int:
     """Exports as the configuration says."""
-    path = export_model(ExportSettings.of(compose.plain(config)))
+    path = export_model(compose.settings(config, ExportSettings))
     print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB")
     if path.suffix != SUFFIX:
         print(f"check it with: {shlex.join(['bioimageio', 'test', str(path)])}")

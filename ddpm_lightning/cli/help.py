@@ -1,4 +1,4 @@
-"""What ``--help`` prints: read from docstrings and configuration files, without importing what a verb needs to run."""
+"""The text of ``--help``, read from docstrings and configuration files without importing what a verb needs to run."""
 
 import ast
 import textwrap
@@ -15,14 +15,14 @@ VERBS = {
     "prepare": "get a published data set and make pairs of it, or audit your own pairs",
     "train": "train a model on pairs of noisy and clean images",
     "evaluate": "score a trained model on a split, image by image",
-    "compare": "set evaluations of the same images side by side, with tests of their differences",
-    "report": "write one page of evaluations to look at, with a viewer",
+    "compare": "compare evaluations of the same images, with tests of their differences",
+    "report": "write evaluations into one HTML page with an image viewer",
     "restore": "restore TIFF files with a trained model, with an uncertainty map",
     "export": "write a trained model as a BioImage.IO package for other programs",
-    "show": "print what a run or a checkpoint is, where it comes from, and how good it is",
-    "dashboard": "make a W&B workspace and report that compare methods and sets",
-    "benchmark": "train and score all methods on all sets under one budget, and write one table",
-    "demo": "the main job in minutes on simulated data, nothing downloaded",
+    "show": "print what a run or a checkpoint was trained on, how, and how good it is",
+    "dashboard": "make a W&B workspace and report that compare methods and data sets",
+    "benchmark": "train and score all methods on all data sets under one budget, and write one table",
+    "demo": "show the whole workflow on simulated data in minutes, without downloads",
 }
 WIDTH = 116
 #: Verbs whose models offer presets.
@@ -49,9 +49,8 @@ def verb_help(verb: str) -> str:
     """Returns what a verb does: examples, settings, and the choices of each group with a line on each."""
     source = Path(__file__).with_name(f"{verb}.py").read_text(encoding="utf-8")
     file = (config_folder() / f"{verb}.yaml").read_text(encoding="utf-8")
-    settings = file.partition("\n\n")[
-        2
-    ]  # behind the list of defaults, whose groups follow with their choices
+    # After the list of defaults; the groups are listed with their choices below.
+    settings = file.partition("\n\n")[2]
     lines = [
         f"ddpm-lightning {verb}: {VERBS[verb]}",
         "",

@@ -17,7 +17,7 @@ from ddpm_lightning.cli.help import VERBS, overview, verb_help
 from ddpm_lightning.utils import signals
 from ddpm_lightning.utils.errors import Interrupted, UserError, unknown
 
-#: What remains when a verb is interrupted, and what repeating the command does.
+#: What an interrupted verb keeps, and what repeating the command does.
 LEFT = {
     "prepare": ("downloaded and prepared files are kept", "resume with"),
     "train": ("the training had not started, and nothing was saved", "start again with"),
@@ -67,7 +67,7 @@ def _answer(given: list[str]) -> int:
     elif "-h" in given or "--help" in given:
         print(verb_help(given[0]))
     else:
-        # Only now: what a verb needs takes seconds to import.
+        # Only now, because the imports of a verb take seconds.
         from ddpm_lightning.cli.dispatch import run
 
         return run(given[0], given[1:])
@@ -75,7 +75,7 @@ def _answer(given: list[str]) -> int:
 
 
 def _how_to_resume(said: str, given: list[str]) -> str:
-    """Returns what an interrupted command has kept, and which command continues it.
+    """Returns what an interrupted command has kept, and which command resumes it.
 
     Args:
         said: The message of the command itself, which may name the command that resumes it.

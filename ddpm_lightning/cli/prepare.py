@@ -7,10 +7,12 @@ Examples:
   ddpm-lightning prepare lpips                                get the LPIPS backbone, once; prints where it is
 
 Writes data/NAME/{train,val,test}/{low,high}/NNNNN.tif, manifest.json (the origin of each pair), audit.md and audit.png
-(sizes, ranges, saturation, residual shift, duplicates, a contact sheet). A folder of your own is not written to: its
-audit is in audits/NAME, or in the folder that `output` names. Pairs that cannot be used are left out and listed; the
-exit code is then 3, as it is if the audit finds errors.
+(sizes, ranges, saturation, residual shift, duplicates, a contact sheet). Nothing is written to a folder of your own:
+its audit is in audits/NAME, or in the folder given by output=DIR. Pairs that cannot be used are left out and listed;
+the exit code is then 3, as it is if the audit finds errors.
 """
+
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -22,12 +24,27 @@ from ddpm_lightning.metrics.backbone import fetch_backbone
 from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.registry import OWN
+from ddpm_lightning.utils.settings import Seed
 from ddpm_lightning.utils.task_progress import task_progress
 
 __all__ = ["run", "spelled_out"]
 
 #: Entries of a list that are printed; the audit has them all.
 SHOWN = 5
+
+
+class PrepareCommand(PrepareSettings):
+    """What is prepared, and how.
+
+    Attributes:
+        lpips: Whether the LPIPS backbone is downloaded, and nothing else is done.
+        data: Description of the data set.
+        seed: Seed of the data module.
+    """
+
+    lpips: bool = False
+    data: dict[str, Any] | None = None
+    seed: Seed = 0
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
@@ -37,19 +54,18 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Prepares and audits; returns 3 if pairs were left out or the audit found errors."""
-    values = compose.plain(config)
-    if values["lpips"]:
+    settings = compose.settings(config, PrepareCommand)
+    if settings.lpips:
         print(f"backbone of LPIPS: {fetch_backbone()}")
         return 0
-    settings = PrepareSettings.of({name: values[name] for name in PrepareSettings.model_fields})
-    if "data" not in values:
+    if settings.data is None:
         raise UserError(
             "data",
             "is not given",
             allowed=", ".join(choices("data")),
             remedy="add data=NAME; or run `ddpm-lightning prepare lpips`",
         )
-    data: PairDataModule = build(values["data"], ("data",), OWN, "data")
+    data: PairDataModule = build(settings.data, ("data",), OWN, "data")
     with task_progress() as progress:
         prepared = prepare(data, settings, progress)
     _print(prepared)

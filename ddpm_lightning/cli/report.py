@@ -19,8 +19,6 @@ __all__ = ["run", "spelled_out"]
 
 def run(config: DictConfig) -> int:
     """Writes the page."""
-    values = compose.plain(config)
-    del values["trust"]  # no file with classes is read
-    output = write_report(ReportSettings.of(values))
+    output = write_report(compose.settings(config, ReportSettings))
     print(f"{output} ({output.stat().st_size / 2**20:.1f} MB): open it in a browser")
     return 0

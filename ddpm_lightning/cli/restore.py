@@ -10,18 +10,18 @@ Examples:
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty samples=50 tolerance=0.01
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored sampler=ddim sampler.steps=10
 
-preset=NAME stands for a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast and
-one_step for diffusion models; mean, realistic, balanced, fast, one_step, and uncertainty where samples are those of the
-posterior, for flows; one_pass for all others. samples=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
-stored (with sampler.steps=N and so on) win over it.
+preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or
+one_step for diffusion models; mean, realistic, balanced, fast, one_step and, if samples are those of the posterior,
+uncertainty for flows; one_pass for all others. samples=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
+stored (with sampler.steps=N and so on) take precedence.
 
-Writes to the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
-of the samples in units of the image, if there are two or more; restore.json with the model, the settings, and for each
-file clipped pixels, blank planes and warnings if it is unlike the training images. On request also NAME_entropy.tif,
-NAME_interval_low.tif and _high.tif (for a calibrated model), NAME_sample_01.tif …, preview/NAME.png.
+Leaves in the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
+of two or more samples, in units of the image; restore.json with the model, the settings, and for each file the clipped
+pixels, the blank planes, and a warning if it is unlike the training images. On request also NAME_entropy.tif,
+NAME_interval_low.tif and _high.tif (for a calibrated model), NAME_sample_01.tif and so on, and preview/NAME.png.
 
-Repeating the same command resumes an interrupted job. A bad file among many is reported and skipped, and the exit
-code is then 3 (on_error=stop stops at it).
+To resume an interrupted job, repeat the command. A file that cannot be restored is reported and skipped, and the exit
+code is then 3; with on_error=stop, the job stops there.
 """
 
 from omegaconf import DictConfig
@@ -35,7 +35,7 @@ __all__ = ["run"]
 
 def run(config: DictConfig) -> int:
     """Restores as the configuration says; returns 3 if some files failed."""
-    settings = RestoreSettings.of(compose.plain(config))
+    settings = compose.settings(config, RestoreSettings)
     if settings.plan:
         cost, remarks = plan_folder(settings)
         print(printable("\n".join([str(cost), *remarks])))

@@ -33,7 +33,7 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Prints the card."""
-    lines = model_card(ShowSettings.of(compose.plain(config)))
+    lines = model_card(compose.settings(config, ShowSettings))
     # The contents of a file may be arbitrary, so each line is made safe to print.
     print("\n".join(printable(line, lines=False) for line in lines))
     return 0

@@ -1,8 +1,8 @@
-"""Standard output and error that outlive whoever reads them.
+"""Standard output and error that a job can still write to after their reader has gone.
 
-A reader that has seen enough (``… | head -1``) closes its pipe, and a terminal may be closed or its connection lost. A
-job of hours does not end for that: what it still says goes nowhere, and its exit code is that of its work. Nor does it
-end where its output goes to a file on a full disk; but then it says so in the end, and its exit code is 2.
+A reader may close its pipe early (``… | head -1``), and a terminal may be closed or disconnected. A job of hours must
+not fail because of that: its further output is discarded, and its exit code is that of its work. If the output goes to
+a file on a full disk, the job runs to its end as well, but then reports the loss, and its exit code is 2.
 """
 
 import contextlib
@@ -14,17 +14,17 @@ from typing import Any
 
 __all__ = ["lost", "outlive_readers"]
 
-#: What could not be written although somebody wants it, as on a full disk.
+#: Streams whose output was lost although a reader exists, for example on a full disk, each with the reason.
 lost: list[str] = []
 
 GONE = (errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ESTALE)
 
 
 class _Outliving(io.FileIO):
-    """A file that takes everything once its reader has gone."""
+    """A file that discards what is written to it once its reader has gone."""
 
     def write(self, content: Any) -> int | None:
-        """Writes bytes."""
+        """Writes bytes, or discards them; returns their number."""
         try:
             return super().write(content)
         except OSError as error:
@@ -39,11 +39,11 @@ class _Outliving(io.FileIO):
 
 
 def outlive_readers() -> None:
-    """Makes this process, and all that it starts, independent of who reads what it says."""
+    """Protects this process, and all processes that it starts, from readers of its output that go away."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
-            # Started without it: the number must not become that of another file, a checkpoint say.
+            # Started without this stream: its number must not be reused for another file, such as a checkpoint.
             with contextlib.suppress(OSError):
                 _silence(descriptor)
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
@@ -51,7 +51,7 @@ def outlive_readers() -> None:
         if stream is not getattr(sys, f"__{name}__") or isinstance(
             getattr(stream.buffer, "raw", None), _Outliving
         ):
-            continue  # something else stands there, as in tests and notebooks
+            continue  # replaced by something else, as in tests and notebooks
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
         raw = _Outliving(stream.fileno(), "standard output" if name == "stdout" else "standard error")
@@ -62,7 +62,7 @@ def outlive_readers() -> None:
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
-        # The former stream must not be closed with its descriptor when it is forgotten.
+        # The former stream is kept: when it is collected, it would close the descriptor.
         setattr(sys, f"__{name}__", outliving)
         setattr(sys, name, outliving)
         _kept.append(stream)
@@ -72,8 +72,8 @@ _kept: list[Any] = []
 
 
 def _silence(descriptor: int) -> None:
-    """Lets a descriptor lead nowhere; processes that inherit it are not disturbed either."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    if nowhere != descriptor:
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+    """Redirects a descriptor to the null device, also for processes that inherit it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)

@@ -1,8 +1,8 @@
-"""Sweeps: each job of ``--multirun`` runs in a fresh process, and a sweep that is started again does what is left.
+"""Sweeps: each job of ``--multirun`` runs in a process of its own; a sweep that is started again runs what is left.
 
-A job inside of the sweeping process would leave its state to the next one, and the processes that DDP starts would
-repeat the whole sweep. Started anew as a single run, a job knows nothing of the sweep, whatever sweeper and launcher
-are. Beside its run, each job keeps ``job.json``: what it was asked for, and how it ended.
+A job inside the sweeping process would pass its state on to the next one, and the processes that DDP starts would
+repeat the whole sweep. As a separate run, a job does not depend on the sweeper and the launcher. Each job keeps
+``job.json`` in its folder: its overrides, and how it ended.
 """
 
 import json
@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ddpm_lightning.cli.arguments import quoted
+from ddpm_lightning.reporting.sweep import RECORD
 from ddpm_lightning.utils.atomic import read_json, write_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import hold
@@ -32,15 +33,12 @@ FOLDER_KEYS = {
     "restore": "output",
     "prepare": "output",
 }
-#: Name of the record of a job, in its folder.
-RECORD = "job.json"
-#: Objective of a job that failed or diverged: sweepers that search need a number, and all of ours are minimised.
+#: Objective of a job that failed or diverged: sweepers that search need a number, and all objectives are minimised.
 FAILED = 1e10
-#: Tells a run the sweep it belongs to, and what sets it apart there: W&B makes groups and tags of them.
+#: Tell a run the name of its sweep, and its overrides there; W&B makes groups and tags of them.
 SWEEP_VARIABLE, JOB_VARIABLE = "DDPM_LIGHTNING_SWEEP", "DDPM_LIGHTNING_JOB"
-#: What would make a job believe that it is a process of something that is already distributed.
+#: Variables that would make a job believe that it is one process of a distributed run.
 FOREIGN = (
-    "DDPM_LIGHTNING_RUN_FOLDER",
     "SLURM_NTASKS",
     "SLURM_NTASKS_PER_NODE",
     "SLURM_PROCID",
@@ -49,25 +47,25 @@ FOREIGN = (
 
 
 def is_job() -> bool:
-    """Says whether this process was asked to sweep."""
+    """Returns whether this process runs a sweep."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def delegate(verb: str) -> float | None:
-    """Runs the job at hand in a process of its own, in a folder of the sweep; one that is finished is left alone.
+    """Runs the current job in a process of its own, in a folder of the sweep; a finished job is skipped.
 
     Returns:
         The objective of a training, its best validation loss; :data:`FAILED` if the job failed; else ``None``.
 
     Raises:
         UserError: If the job cannot be part of this sweep.
-        Interrupted: If this process was told to stop: so was the job, and it has saved.
+        Interrupted: If this process was told to stop; the job was told as well, and has saved its state.
     """
     config = HydraConfig.get()
     folder = Path(config.runtime.output_dir)
     force = "force=true" in config.overrides.task
     asked = [override for override in config.overrides.task if not override.startswith("force=")]
-    # The job shares the folder: it finds the token in its environment.
+    # The job may use the locked folder: the token is in its environment.
     with hold(folder, force):
         return _delegate(verb, config, folder, asked)
 
@@ -84,18 +82,22 @@ def _delegate(verb: str, config: Any, folder: Path, asked: list[str]) -> float |
     code = _run(_command(verb, asked, folder), Path(config.sweep.dir).name, asked)
     write_json(folder / RECORD, {**record, "state": "failed" if code else "finished", "code": code})
     if code:
-        print(f"{name} ended with code {code}; the sweep goes on", file=sys.stderr, flush=True)
+        print(f"{name} ended with code {code}; the sweep continues", file=sys.stderr, flush=True)
         return FAILED
     objective = _objective(folder)
     return FAILED if objective is None and verb in ("train", "demo") else objective
 
 
 def _accept(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """Returns the record of the job's earlier start, if there was one."""
+    """Returns the record that the job left when it was started before, if it was.
+
+    Raises:
+        UserError: If the job cannot be part of this sweep.
+    """
     if "TORCHELASTIC_RUN_ID" in os.environ or os.environ.get("LOCAL_RANK", "0") != "0":
         raise UserError(
             "--multirun",
-            "was asked of each process of a distributed run, and each would sweep",
+            "was given to every process of a distributed run, and each would run the whole sweep",
             remedy="start the sweep without torchrun, with trainer=ddp: each job then starts its own processes",
         )
     key = FOLDER_KEYS.get(record["verb"])
@@ -104,7 +106,7 @@ def _accept(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     if any(override.lstrip("+").startswith(f"{key}=") for override in record["overrides"]):
         raise UserError(
             key,
-            "is one folder, but each job of a sweep has its own",
+            "is a single folder, but each job of a sweep needs its own",
             remedy="give hydra.sweep.dir=DIR instead",
         )
     before = read_json(folder / RECORD)
@@ -118,17 +120,17 @@ def _accept(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(verb: str, asked: list[str], folder: Path) -> list[str]:
-    """Returns the command of a job: one that was stopped goes on."""
+    """Returns the command of a job, which resumes it if it was stopped."""
     command = [sys.executable, "-m", "ddpm_lightning", verb]
     begun = any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", "mean"))
     if verb == "train" and begun:
         return [*command, f"resume={quoted(folder)}"]
-    # A file of conf/sweep says that there is a sweep: the job itself is none.
+    # A file of conf/sweep sets the mode to MULTIRUN, but the job itself is a single run.
     return [*command, *asked, f"{FOLDER_KEYS[verb]}={quoted(folder)}", "hydra.mode=RUN"]
 
 
 def _run(command: list[str], sweep: str, asked: list[str]) -> int:
-    """Runs a command in a session of its own, and passes on signals, so that the job is told once and can save."""
+    """Runs a command in a session of its own and passes signals on, so that the job receives each once and can save."""
     environment = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     environment |= {SWEEP_VARIABLE: sweep, JOB_VARIABLE: json.dumps(asked)}
     return run_command(

@@ -9,7 +9,7 @@ Examples:
   ddpm-lightning train resume=runs/try                       resumes that run
   ddpm-lightning train resume=NEW/try data.root=DIR          the same, if its folder and its data have moved
   ddpm-lightning train finetune=default data=folder data.root=DIR trainer=cpu
-                                                             a trained model, here the shipped one, learns your images
+                                                             starts from a trained model, here the shipped one
   ddpm-lightning train --multirun seed=0,1,2                 a run for each value
   ddpm-lightning train sweep=optuna experiment=demo trainer.max_steps=60 data.counts.train=64
                                                              searches for the best learning rate, in minutes
@@ -30,7 +30,25 @@ from ddpm_lightning.training.processes import is_first
 from ddpm_lightning.training.run_folder import choose_folder
 from ddpm_lightning.utils.errors import printable
 from ddpm_lightning.utils.paths import command_of, expanded
-from ddpm_lightning.utils.registry import trusted_packages
+from ddpm_lightning.utils.settings import Settings, Text
+
+
+class StartSettings(Settings):
+    """How a run starts: checked before a checkpoint or a folder is opened.
+
+    Attributes:
+        run_folder: Folder of a new run; by default one is named after date, model and data.
+        resume: Folder of the run that is resumed.
+        finetune: Checkpoint, or name of a shipped model, that a new run starts from.
+        trust: Packages whose classes checkpoints and the resumed run may use.
+        force: Whether to take over a locked folder whose owner cannot be checked, such as a job on another machine.
+    """
+
+    run_folder: Text | None
+    resume: Text | None
+    finetune: Text | None
+    trust: list[str]
+    force: bool
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
@@ -43,16 +61,17 @@ def spelled_out(arguments: list[str]) -> list[str]:
 
 def run(config: DictConfig) -> int:
     """Trains as the configuration says, and prints where the result is."""
-    hydra = HydraConfig.get()
-    if config.resume is not None:
+    hydra, start = HydraConfig.get(), compose.some_settings(config, StartSettings)
+    if start.resume is not None:
         changes = _given(config, hydra.overrides.task)
-        trust = trusted_packages(config.trust)
-        finished = resume(expanded(str(config.resume)), changes=changes, trust=trust, force=config.force)
+        finished = resume(
+            expanded(start.resume), changes=changes, trust=tuple(start.trust), force=start.force
+        )
     else:
         choices = {kind: hydra.runtime.choices.get(kind) for kind in ("model", "data")}
-        finished = start_run(new_settings(config, choices, hydra.overrides.task), force=config.force)
+        finished = start_run(new_settings(config, choices, hydra.overrides.task), force=start.force)
     if is_first():
-        if config.resume is not None and finished.reached is not None:
+        if start.resume is not None and finished.reached is not None:
             print(f"the run is at step {finished.reached}; trainer.max_steps=N trains it longer")
         print(printable(f"\nrun folder      {finished.folder}\nbest checkpoint {finished.best}"))
         print(f"next            {next_command(finished)}")
@@ -70,11 +89,11 @@ def new_settings(
         overrides: What was given on the command line.
     """
     overrides = [override.lstrip("+~") for override in overrides or ()]
-    trained = None
-    if config.finetune is not None:
-        trained = finetune.loaded(config.finetune, trusted_packages(config.trust))
+    start, trained = compose.some_settings(config, StartSettings), None
+    if start.finetune is not None:
+        trained = finetune.loaded(start.finetune, start.trust)
         names = {**names, "model": trained.card["names"]["model"]}
-    folder = choose_folder(None if config.run_folder is None else str(config.run_folder), names)
+    folder = choose_folder(start.run_folder, names)
     config.run_folder = escaped(str(folder))
     settings = {
         key: value for key, value in compose.plain(config).items() if key in TrainSettings.model_fields

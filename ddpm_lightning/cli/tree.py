@@ -1,4 +1,4 @@
-"""The configuration tree ``conf/``: what a command chooses from it, and what its files say of themselves.
+"""The configuration tree ``conf/``: what a command chooses from it, and what its files say about themselves.
 
 It reads the files as text and imports nothing else, so that ``--help`` answers at once.
 """

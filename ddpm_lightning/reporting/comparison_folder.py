@@ -2,6 +2,9 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from ddpm_lightning.evaluation.comparison import Estimator, compare, read_methods
 from ddpm_lightning.evaluation.settings import FileName, Texts
@@ -33,7 +36,7 @@ class CompareSettings(Settings):
         force: Whether to take over a locked folder whose owner cannot be checked, such as a job on another machine.
     """
 
-    files: Texts
+    files: Annotated[Texts, Field(min_length=1)]
     estimator: Estimator = "average"
     names: list[Text] | None = None
     metrics: list[Text] | None = None

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from ddpm_lightning.evaluation.settings import FileName, Texts
 from ddpm_lightning.reporting.html_report import read_evaluation, report_page
@@ -23,7 +26,7 @@ class ReportSettings(Settings):
         output: File to write: ``NAME.html``, ``NAME``, or a folder, in which it is called ``report.html``.
     """
 
-    files: Texts
+    files: Annotated[Texts, Field(min_length=1)]
     names: list[Text] | None = None
     title: Text = "Restoration report"
     output: FileName = "report.html"

@@ -109,9 +109,10 @@ def in_words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return ", ".join(map(str, arguments))
     kind = origin or annotation
     if kind in (list, tuple, set, Sequence, Iterable, Collection):
+        filled = " that is not empty" if any(isinstance(bound, MinLen) for bound in metadata) else ""
         if arguments and str in (arguments[0], *get_args(arguments[0])[:1]):
-            return "a list of texts such as [a,b]"
-        return f"a list, each {in_words(arguments[0])}" if arguments else "a list"
+            return f"a list of texts such as [a,b]{filled}"
+        return f"a list{filled}, each {in_words(arguments[0])}" if arguments else f"a list{filled}"
     if _is_settings(kind) or (isinstance(kind, type) and issubclass(kind, Mapping)):
         return "named values"
     if kind not in KINDS:

@@ -13,14 +13,14 @@ import yaml
 
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.cli import compose, export
-from ddpm_lightning.cli.tree import choices
+from ddpm_lightning.cli.tree import choices, config_folder
 from ddpm_lightning.inference.export import RestorationModule, traced
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
 MODELS = {
-    name: yaml.safe_load((compose.config_folder() / f"model/{name}.yaml").read_text(encoding="utf-8"))
+    name: yaml.safe_load((config_folder() / f"model/{name}.yaml").read_text(encoding="utf-8"))
     for name in choices("model")
 }
 CLASSICAL = [name for name, node in MODELS.items() if "Classical" in node.get("_target_", "")]

@@ -10,7 +10,8 @@ from itertools import product
 import pytest
 from matplotlib.axes import Axes
 
-from ddpm_lightning.cli import sweep, sweep_summary
+from ddpm_lightning.cli import sweep
+from ddpm_lightning.reporting.sweep import SweepJob, plot_sweep, write_sweep
 from ddpm_lightning.utils.errors import Interrupted
 from tests.cli.test_verbs import TINY
 
@@ -100,7 +101,7 @@ def test_scores_of_evaluations_are_in_the_table(tmp_path):
         (folder / "job.json").write_text(json.dumps(record))
         scores = {"estimators": {"average": {"psnr": {"median": psnr}, "ms_ssim": None}}}
         (folder / "summary.json").write_text(json.dumps(scores))
-    sweep_summary.write_summary(tmp_path)
+    write_sweep(tmp_path)
     rows = table(tmp_path)
     assert [(row["samples"], row["average/psnr"]) for row in rows] == [("1", "20.0"), ("5", "22.5")]
     assert "seed" not in rows[0], "the same in all jobs"
@@ -121,13 +122,17 @@ def test_seeds_are_points_and_no_line(tmp_path, monkeypatch, settings, connected
     inner = Axes.plot
     monkeypatch.setattr(Axes, "plot", lambda self, *a, **k: drawn.append(a) or inner(self, *a, **k))
     values = {"seed": (0, 1, 2), "samples": (1, 2), "tile": (64, 128)}
-    rows = [
-        dict(zip(settings, chosen, strict=True)) for chosen in product(*(values[name] for name in settings))
+    chosen = [
+        dict(zip(settings, map(str, one), strict=True))
+        for one in product(*(values[name] for name in settings))
     ]
-    rows = [{**row, "state": "finished", "objective": 0.1 * number} for number, row in enumerate(rows)]
-    sweep_summary._draw(rows, settings, tmp_path / "summary.png")
+    results = [
+        SweepJob(str(number), "finished", one, {"objective": 0.1 * number})
+        for number, one in enumerate(chosen)
+    ]
+    plot_sweep(results, tmp_path / "summary.png")
     assert [list(x) for x, _, style in drawn if style == "-"] == connected
-    assert sum(len(x) for x, _, style in drawn if style == "o") == len(rows)
+    assert sum(len(x) for x, _, style in drawn if style == "o") == len(results)
     if settings == ["samples", "seed"]:
         assert drawn[1][1] == pytest.approx([0.1, 0.4])
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.tree import config_folder
 from experiments import common
 from experiments.paper_table import run as paper
 
@@ -67,7 +68,7 @@ def test_each_quirk_changes_its_own_settings_and_all_together_change_all():
 
 
 def test_the_quirks_of_the_release_are_those_of_its_experiment():
-    text = yaml.safe_load((compose.config_folder() / "experiment" / "released_code.yaml").read_text("utf-8"))
+    text = yaml.safe_load((config_folder() / "experiment" / "released_code.yaml").read_text("utf-8"))
     quirks = {override for overrides in paper.RELEASE.values() for override in overrides}
     assert {"override /model/lr_schedule": "saw_tooth"} in text["defaults"]
     assert quirks == {

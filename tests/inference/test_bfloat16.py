@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.tree import config_folder
 from ddpm_lightning.inference.bfloat16 import use_bfloat16
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.training.trainer import precision
@@ -51,6 +52,6 @@ def test_nothing_that_comes_with_the_package_forces_it():
     scored = compose.plain(compose.compose("evaluate", ["checkpoint=x", *benchmark["evaluate"]]))
     shipped = compose.plain(compose.compose("train", ["experiment=default_model"]))
     assert trained["trainer"]["precision"] == shipped["trainer"]["precision"] == scored["bfloat16"] == "auto"
-    for path in compose.config_folder().rglob("*.yaml"):
+    for path in config_folder().rglob("*.yaml"):
         settings = [line.partition("#")[0] for line in path.read_text(encoding="utf-8").splitlines()]
         assert not any("bf16" in line or "bfloat16: true" in line for line in settings), path

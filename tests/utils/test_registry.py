@@ -12,6 +12,7 @@ import yaml
 
 import ddpm_lightning
 from ddpm_lightning.cli import compose
+from ddpm_lightning.cli.tree import config_folder
 from ddpm_lightning.utils import registry
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build, check
@@ -109,7 +110,7 @@ def targets(node):
 
 
 def test_every_class_that_the_configurations_name_is_registered():
-    folder = compose.config_folder()
+    folder = config_folder()
     found = {
         target
         for path in folder.rglob("*.yaml")
