@@ -157,7 +157,8 @@ def _seen(source: str | Path) -> _Seen:
         store, inner = store_of(path)
         images = [store_of(image)[1] for image in images_in(store)] if inner else []
         few = ", ".join(str(store / image) for image in images[:5]) + ", …" * (len(images) > 5)
-        raise UserError(f"input={source}", "no such file or folder", few)
+        allowed = few or "a file, a folder, or a pattern such as day1/*.tif"
+        raise UserError(f"input={source}", "no such file or folder", allowed)
     # Existing folders in front of the pattern are taken literally: data [1]/*.tif.
     base = next((folder for folder in path.parents if folder.is_dir()), Path())
     pattern = path.relative_to(base)

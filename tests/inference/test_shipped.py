@@ -1,6 +1,7 @@
 """The models that come with the package."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,21 @@ def test_files_are_small_and_name_authors_but_no_machine(name):
 @pytest.fixture(scope="module")
 def restorer():
     return Restorer.load("default", bfloat16=False)
+
+
+def test_outputs_are_those_of_version_0_1():
+    """Numbers of version 0.1.0, which restored real images to the same bits as this version on one machine."""
+    y, x = np.mgrid[:64, :96] / 8
+    clean = np.exp(-4 * (np.sin(x) + np.cos(y + x / 3)) ** 2)
+    image = np.random.default_rng(0).poisson(20 * clean + 4).astype(np.uint16)
+    restored = Restorer.load("default", "cpu", bfloat16=False, seed=1).restore(image, 2, "golden")
+    golden = json.loads(Path(__file__).with_name("golden_default.json").read_text("utf-8"))
+    mean, std = restored.mean, restored.std
+    tolerance = 1e-5 * np.ptp(mean)  # processors round differently
+    for name, array in (("mean", mean), ("std", std)):
+        np.testing.assert_allclose(array[28:36, 40:48], golden[name], rtol=0, atol=tolerance)
+    found = [mean.mean(dtype=float), mean.std(dtype=float), std.mean(dtype=float), std.max()]
+    np.testing.assert_allclose(found, list(golden["statistics"].values()), rtol=0, atol=tolerance)
 
 
 def test_it_restores_what_it_learnt_better_than_any_blur(restorer):
