@@ -1,18 +1,17 @@
 """``last.ckpt`` is the state of the last step, ``best.ckpt`` the one with the best validation loss.
 
-Lightning's own class writes the last state only at validations that were the best so far, so a resumed run may start
-far back. Here it is written at every validation, and at the last step of a run that ends without one.
+Lightning's class writes the last state only at validations that were the best so far, so a resumed run may lose many
+steps. Here it is written at every validation, and at the last step of a run that ends without one.
 """
 
 from pathlib import Path
 from typing import Any, cast
 
-import lightning
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loops.progress import _ProcessedTracker
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from ddpm_lightning.checkpoints.checkpoint_file import is_intact
 
@@ -40,12 +39,7 @@ class Checkpoints(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves the last step of a run, unless a validation follows, which saves it.
 
@@ -58,7 +52,7 @@ class Checkpoints(ModelCheckpoint):
             self.save_last_state(trainer)
             self._ended_at = trainer.global_step
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the best state if this is it, and the last one in any case.
 
         A run that ends within an epoch is validated once more. Its last state is the one before that validation, which
@@ -74,12 +68,12 @@ class Checkpoints(ModelCheckpoint):
         super().on_validation_end(trainer, pl_module)
         self.save_last_state(trainer)
 
-    def save_last_state(self, trainer: lightning.Trainer) -> None:
+    def save_last_state(self, trainer: Trainer) -> None:
         """Writes ``last.ckpt``, unless it already holds this step; all processes must call it."""
         if not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
-    def save_state_before(self, trainer: lightning.Trainer) -> None:
+    def save_state_before(self, trainer: Trainer) -> None:
         """Writes ``last.ckpt`` within a step that will not be completed, as the state before that step.
 
         A resumed run starts the step again with its first batch. All processes must call this, and the run must end
@@ -94,29 +88,30 @@ class Checkpoints(ModelCheckpoint):
         self.save_last_state(trainer)
 
     def on_save_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds what Lightning leaves out: the last metrics, and whether a plateau schedule still has to see them."""
+        """Adds the last metrics, and whether a plateau schedule has not been given them; Lightning stores neither."""
         metrics = {name: value.clone() for name, value in trainer.callback_metrics.items()}
         checkpoint["metrics"] = metrics
         seen = cast(_ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.current).processed
         checkpoint["epoch_ends"] = seen >= trainer.num_training_batches
 
     def on_load_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps it until the training starts; checkpoints of earlier versions do not have it.
+        """Keeps these until the training starts; checkpoints of Lightning's class do not have them.
 
-        A time limit holds for each start of a run: otherwise a run that has used it up would always end at once.
+        The elapsed time is removed, because a time limit applies to each start of a run: otherwise a run that has used
+        it up would end immediately whenever it is resumed.
         """
         checkpoint["callbacks"].pop(Timer.__qualname__, None)
         self._restored = {name: checkpoint.get(name) for name in ("metrics", "epoch_ends")}
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Gives a resumed run the metrics of its last validation, and a plateau schedule the step that is due.
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives a resumed run the metrics of its last validation, and steps a plateau schedule if that is due.
 
-        Lightning writes the checkpoint of an epoch before such a schedule sees the epoch's loss, which it would never
-        see after a resume.
+        Lightning writes the checkpoint of an epoch before it steps such a schedule with the loss of the epoch, and does
+        not make up for it in a resumed run.
         """
         super().on_train_start(trainer, pl_module)
         if not (metrics := self._restored.get("metrics")):
@@ -127,8 +122,8 @@ class Checkpoints(ModelCheckpoint):
             trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
             self._restored = {}
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Lets a plateau schedule see an epoch that was resumed within, which Lightning leaves out, too."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Steps a plateau schedule also after an epoch in which the run was resumed, which Lightning does not."""
         super().on_train_epoch_end(trainer, pl_module)
         if self._restored:
             trainer.fit_loop._restarting, self._restored = False, {}

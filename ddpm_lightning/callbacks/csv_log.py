@@ -54,7 +54,7 @@ class RunLog(Logger):
         row = self.rows.setdefault(step or 0, {})
         row.update({key: float(value) for key, value in metrics.items()})
         self._unsaved += 1
-        # A validation is followed by a checkpoint; a run that is killed after it must not lose the rows before.
+        # A validation is followed by a checkpoint, and a run resumed from it needs all rows before it.
         if self._unsaved >= self.every or any(key.startswith("val/") for key in metrics):
             self.save()
 
@@ -72,6 +72,6 @@ class RunLog(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Writes what is left; after an error, another one from writing is ignored."""
+        """Writes the last rows; after a failed run, errors of writing are ignored."""
         with suppress(*((UserError, OSError) if status == "failed" else ())):
             self.save()

@@ -1,15 +1,15 @@
-"""Stops a run whose gradient is not finite, before the step that would spoil the weights.
+"""Stops a run whose gradient is not finite, before the optimiser step that would destroy the weights.
 
-The gradients are checked after they were averaged over the processes, so all processes decide alike: a NaN in the loss
-of one is a NaN in the gradients of all.
+Gradients are checked after they were averaged over the processes, so all processes decide alike: a NaN in the loss of
+one process is a NaN in the gradients of all.
 """
 
 import math
 from collections import deque
 from pathlib import Path
 
-import lightning
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -23,9 +23,9 @@ from ddpm_lightning.utils.errors import UserError
 __all__ = ["Divergence"]
 
 ACTIONS = ("stop", "skip")
-#: Steps in a row that may be skipped; what recurs is not caused by one bad batch.
+#: Maximum number of steps that may be skipped in a row: more are not caused by a single bad batch.
 PATIENCE = 20
-#: Names of images that a message shows.
+#: Maximum number of images that an error names.
 SHOWN = 8
 
 
@@ -50,31 +50,29 @@ class Divergence(Callback):
         self._batches: deque[dict] = deque(maxlen=1)
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the counts from which a resumed run continues."""
+        """Returns the numbers of skipped steps."""
         return {"skipped": self.skipped, "in_a_row": self._in_a_row}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues to count."""
+        """Restores the numbers of skipped steps."""
         self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes room for all batches of a step."""
         self._batches = deque(maxlen=trainer.accumulate_grad_batches)
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: dict, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: dict, batch_idx: int
     ) -> None:
         """Remembers the batch."""
         self._batches.append(batch)
 
-    def on_before_backward(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Tensor
-    ) -> None:
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Remembers the loss."""
         self._loss = loss.detach()
 
     def on_before_optimizer_step(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Optimizer
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         """Stops the run, or removes the gradient, if it is not finite.
 
@@ -97,7 +95,7 @@ class Divergence(Callback):
             return
         self._stop(trainer, pl_module)
 
-    def _stop(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def _stop(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step
         loss = math.nan if self._loss is None else float(self._loss)
         mine = [name for batch in self._batches for name in batch["name"]]

@@ -1,10 +1,10 @@
-"""Ends a training after a given time, and tells whether it did."""
+"""Ends a training after a given time, and reports whether it did."""
 
 from datetime import timedelta
 from math import inf
 from typing import Any, cast
 
-import lightning
+from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
 
@@ -14,7 +14,7 @@ __all__ = ["MaxTime", "ended_by"]
 
 
 class MaxTime(Timer):
-    """Ends a training after a given time, which starts anew whenever the training is started or resumed.
+    """Ends a training after a given time since it was last started or resumed.
 
     Args:
         duration: Text ``DD:HH:MM:SS``, or a dictionary with days, hours, minutes and seconds.
@@ -60,8 +60,8 @@ class MaxTime(Timer):
         return inf if left is None else float(left)
 
 
-def ended_by(trainer: lightning.Trainer) -> str:
-    """Returns why a training ended before its last step, as ``after 00:00:20:00 (trainer.max_time)``; else nothing.
+def ended_by(trainer: Trainer) -> str:
+    """Returns why a training ended before its last step, as ``after 00:00:20:00 (trainer.max_time)``; otherwise empty.
 
     Args:
         trainer: The trainer, after its fit.

@@ -1,8 +1,8 @@
-"""Trains on the first batch again and again: a model that cannot fit it has a bug."""
+"""Trains on the first batch only: a model that cannot fit it has a bug."""
 
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 __all__ = ["Overfit"]
@@ -15,7 +15,7 @@ class Overfit(Callback):
         self._first: dict[str, Any] | None = None
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: dict, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: dict, batch_idx: int
     ) -> None:
         """Replaces the contents of the batch."""
         self._first = self._first or dict(batch)

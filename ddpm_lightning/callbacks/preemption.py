@@ -16,10 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import lightning
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import distributed
 
 from ddpm_lightning.utils import lock, signals
@@ -30,18 +29,18 @@ from ddpm_lightning.utils.settings import Positive
 __all__ = ["Preemption"]
 
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP")
-#: What the processes agree on: nothing (0), to save and continue (SAVE), or to end (SAVE + signal number).
+#: Decisions of the processes: do nothing (0), save and continue (SAVE), or save and end (SAVE + signal number).
 SAVE = 1
-#: Steps after which several processes ask each other: a GPU waits for the answer.
+#: Steps between two exchanges of decisions: each one makes the GPUs wait.
 AGREE_EVERY = 5
 
 
 class Preemption(Callback):
-    """Writes ``last.ckpt`` between two validations when the run is told to stop, and regularly in long epochs.
+    """Writes ``last.ckpt`` between two validations when the run is asked to stop, and regularly in long epochs.
 
     Args:
         folder: Folder of the checkpoints.
-        every_minutes: Minutes after which the run is saved within an epoch; ``None``: only when told to stop.
+        every_minutes: Minutes after which the run is saved within an epoch; ``None`` for only when it is asked to stop.
     """
 
     def __init__(self, folder: str, every_minutes: Positive | None = 30.0) -> None:
@@ -51,7 +50,7 @@ class Preemption(Callback):
         self._saved_step = -1
         self._handlers = ExitStack()
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Handles the signals instead of Lightning, which would stop at once and save nothing."""
         self.received, self._saved_at = 0, time.monotonic()
         self._saved_step = trainer.global_step or -1
@@ -83,7 +82,7 @@ class Preemption(Callback):
             )
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stops if asked to, once the checkpoint of this step has been written, here or by a validation.
 
@@ -101,12 +100,7 @@ class Preemption(Callback):
             raise Interrupted(number, f"{message}; resume with: {command_of('train', resume=folder)}")
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Saves if it is time; at the end of an epoch, its validation does."""
         ends = trainer.is_last_batch or trainer.global_step >= trainer.max_steps > 0
@@ -118,29 +112,27 @@ class Preemption(Callback):
         trainer.save_checkpoint(self.path)
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the step: a validation is followed by a checkpoint."""
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        """Restores the signal handlers if the run ends with an error or was asked to stop."""
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restores the signal handlers if the run ends with an error or because it was asked to stop."""
         self._handlers.close()
 
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restores the signal handlers."""
         self._handlers.close()
 
-    def _agreed(self, trainer: lightning.Trainer) -> int:
-        """Returns the signal that any process received, or whether it is time to save; equal in all processes."""
-        wish = SAVE if time.monotonic() - self._saved_at > self.seconds else 0
+    def _agreed(self, trainer: Trainer) -> int:
+        """Returns the decision of all processes, from received signals and the time since the last checkpoint."""
+        decision = SAVE if time.monotonic() - self._saved_at > self.seconds else 0
         if self.received:
-            wish = SAVE + self.received
+            decision = SAVE + self.received
         if trainer.world_size == 1:
-            return wish
+            return decision
         if trainer.global_step % AGREE_EVERY and trainer.global_step != self._saved_step:
             return 0
-        wishes = torch.tensor(wish, device=trainer.strategy.root_device)
-        distributed.all_reduce(wishes, distributed.ReduceOp.MAX)
-        return int(wishes)
+        decisions = torch.tensor(decision, device=trainer.strategy.root_device)
+        distributed.all_reduce(decisions, distributed.ReduceOp.MAX)
+        return int(decisions)

@@ -1,4 +1,4 @@
-"""What the processes of a training tell each other."""
+"""Objects exchanged between the processes of a training."""
 
 from typing import TypeVar
 

@@ -3,9 +3,8 @@
 import time
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -38,7 +37,7 @@ class Progress(ProgressBar):
         """Shows the bar."""
         self._enabled = True
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar at the current step of the run."""
         self._total = int(trainer.estimated_stepping_batches)
         self._first, self._began = trainer.global_step, time.monotonic()
@@ -62,12 +61,7 @@ class Progress(ProgressBar):
             self.console.print(f"training: {self._total} steps, from step {self._first}")
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advances the bar, or prints a line now and then."""
         if not self._enabled:
@@ -84,17 +78,15 @@ class Progress(ProgressBar):
             line = f"step {step} of {self._total}   {progress}   {self._losses(trainer)}"
             self.console.print(line, soft_wrap=True, highlight=False)
 
-    def _losses(self, trainer: lightning.Trainer) -> str:
+    def _losses(self, trainer: Trainer) -> str:
         shown = {key: float(value) for key, value in trainer.progress_bar_metrics.items() if key != "v_num"}
         return "  ".join(f"{key} {value:.4f}" for key, value in shown.items())
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the bar."""
         self._close()
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Closes the bar, so that the error starts on its own line."""
         self._close()
 

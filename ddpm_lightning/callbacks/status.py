@@ -1,7 +1,7 @@
 """``status.json`` of a run: whether it is running, finished or failed, on which machine, and at which step.
 
-It is written before the first step and at every validation. A run that was killed has the state ``running``, but its
-process does not exist.
+It is written before the first step and at every validation. If the state is ``running`` but the process does not exist,
+the run was killed.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -23,7 +23,7 @@ __all__ = ["Status"]
 
 
 class Status(Callback):
-    """Keeps ``status.json`` up to date.
+    """Updates ``status.json``.
 
     Args:
         folder: Folder of the run.
@@ -33,7 +33,7 @@ class Status(Callback):
         self.path = Path(folder) / "status.json"
         self.began = time.time()
 
-    def _write(self, trainer: lightning.Trainer, state: str, **more: Any) -> None:
+    def _write(self, trainer: Trainer, state: str, **more: Any) -> None:
         if not trainer.is_global_zero:
             return
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -53,33 +53,31 @@ class Status(Callback):
             },
         )
 
-    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The run starts."""
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the state at the start."""
         self._write(trainer, "running")
 
-    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The run continues."""
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the state after a validation."""
         if not trainer.sanity_checking:
             self._write(trainer, "running")
 
-    def on_fit_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """The run ended normally."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the state of a run that ended without an error."""
         ended = ended_by(trainer)
         more = {"ended": ended} if ended else {}
         self._write(trainer, "interrupted" if trainer.interrupted else "finished", **more)
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        """The run was stopped or ended with an error."""
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Writes the state of a run that was stopped or failed."""
         interrupted = isinstance(exception, KeyboardInterrupt | SIGTERMException | Interrupted)
         state = "interrupted" if interrupted else "failed"
-        # If the disk is full, the run has that error already.
+        # The original error must be reported, even if this file cannot be written, for example to a full disk.
         with suppress(UserError, OSError):
             self._write(trainer, state, error=f"{type(exception).__name__}: {exception}")
 
 
-def _objective(trainer: lightning.Trainer) -> float | None:
+def _objective(trainer: Trainer) -> float | None:
     """Returns the best value of the metric that chooses the best checkpoint."""
     best = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return float(best) if best is not None and best.isfinite() else None

@@ -1,11 +1,11 @@
-"""What one optimiser step takes on this machine."""
+"""Duration of an optimiser step on this machine."""
 
 import statistics
 from pathlib import Path
+from typing import Any
 
-import lightning
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from ddpm_lightning.utils.atomic import write_json
 from ddpm_lightning.utils.timing import seconds
@@ -28,17 +28,12 @@ class StepTime(Callback):
         self.reached: list[tuple[int, float]] = []
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: dict,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: dict, batch_idx: int
     ) -> None:
         """Notes the time."""
         self.reached.append((trainer.global_step, seconds(pl_module.device)))
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the median."""
         if not trainer.is_global_zero:
             return

@@ -1,4 +1,4 @@
-"""Keeps extra work within a share of the time that a run takes."""
+"""Limits additional work to a share of the running time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,14 +8,14 @@ __all__ = ["TimeBudget"]
 
 
 class TimeBudget:
-    """Decides whether work that is due again and again may be done now.
+    """Decides whether recurring work may be done now.
 
-    The work may be done once at any time, which shows what it costs. From then on it may be done whenever all of its
-    time, with the time that it took last, stays within the share. The longer the rest takes, the more often that is.
+    The first time is always allowed, because it shows how long the work takes. After that, the work is allowed if its
+    total time, including another run as long as the last one, stays within the share.
 
     Args:
-        share: Share of the time since :meth:`start` that the work may take, above 0; 1 allows it at any time.
-        clock: Returns seconds.
+        share: Share of the time since :meth:`start` that the work may take, above 0; 1 always allows it.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, share: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,7 +23,7 @@ class TimeBudget:
         self.start()
 
     def start(self) -> None:
-        """Starts to count, from nothing."""
+        """Starts the measurement, and forgets earlier ones."""
         self._started, self.spent, self.last = self.clock(), 0.0, 0.0
 
     def allows(self) -> bool:
@@ -33,7 +33,7 @@ class TimeBudget:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Counts the time of its body."""
+        """Adds the duration of the block to the time spent."""
         started = self.clock()
         yield
         self.last = self.clock() - started

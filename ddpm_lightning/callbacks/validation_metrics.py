@@ -1,4 +1,4 @@
-"""Restores the same few validation images at every validation: real numbers and images beside the cheap loss."""
+"""Restores the same few validation images in every epoch, and logs metrics and images."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import lightning
 import numpy as np
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -29,30 +29,30 @@ from ddpm_lightning.utils.settings import Count, UpToOne
 
 __all__ = ["ValidationMetrics"]
 
-#: What is scored, and what is added to the names of its metrics: ``val/psnr`` and ``val/psnr_single``.
+#: The estimators that are scored, and the suffixes of their metrics: ``val/psnr`` and ``val/psnr_single``.
 SUFFIXES = {"average": "", "single": "_single"}
 NO_TARGETS = "the validation images have no clean partners"
 
 
 class ValidationMetrics(Callback):
-    """Restores the centres of a few fixed validation images with the averaged weights, and logs what they are worth.
+    """Restores the centres of a few fixed validation images with the averaged weights, and logs their metrics.
 
     By default PSNR, MS-SSIM, LPIPS, NRMSE and the Pearson correlation are logged, each as the mean over the images:
 
     * ``val/psnr``, …: of the restored image, which is the average of its samples;
     * ``val/psnr_single``, …: of its first sample alone, for methods with more than one.
 
-    They are those of the protocol ``range`` (:mod:`ddpm_lightning.metrics.protocol`). If a metric has no value, the
-    reason is printed once. Images without a clean partner are restored, but not scored.
+    The protocol is ``range`` (:mod:`ddpm_lightning.metrics.protocol`). If a metric has no value, the reason is printed
+    once. Images without a clean partner are restored, but not scored.
 
-    **Cost.** The samples are made as in the model's default preset, which takes few network evaluations. Nearly all
-    of the cost is sampling: ``images * samples`` restorations of a crop. The first and the last validation of a run are
-    always scored; others are skipped if scoring would exceed ``budget``, a share of the running time. With short
-    epochs, that is many of them; with long ones, none.
+    **Cost.** Nearly all of the time is spent on sampling: ``images * samples`` restorations of a crop, with the few
+    network evaluations of the model's default preset. The first and the last validation of a run are always scored;
+    others are skipped if scoring would exceed ``budget``, a share of the running time. If epochs are short, many are
+    skipped; if they are long, none.
 
-    **Processes.** Each image is restored by one process, and torchmetrics merges the numbers. Noise is keyed by image
-    and sample, so numbers depend neither on the number of processes nor on the epoch, and no random number of the
-    training is used: its weights are the same with and without this callback, to the last bit.
+    **Processes.** Each image is restored by one process, and torchmetrics merges the metrics. Noise is keyed by image
+    and sample, so metrics depend neither on the number of processes nor on the epoch, and no random number of the
+    training is consumed: its weights are the same with and without this callback, to the last bit.
 
     **Own metrics.** Any ``torchmetrics.Metric`` with ``update(prediction, target)`` can be added in the configuration::
 
@@ -108,14 +108,12 @@ class ValidationMetrics(Callback):
         self._collections: dict[str, MetricCollection] = {}
         self._printed: set[str] = set()
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Starts the clock of the budget."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts to measure the running time."""
         self.budget.start()
 
-    def on_validation_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Restores, logs and writes, unless there is no time for it; the averaged weights are in place here."""
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restores images and logs metrics if the budget allows it; the model has its averaged weights here."""
         if trainer.sanity_checking:
             return
         last = trainer.should_stop or trainer.global_step >= trainer.estimated_stepping_batches
@@ -131,9 +129,7 @@ class ValidationMetrics(Callback):
         with self.budget.measured():
             self._score(trainer, pl_module, last)
 
-    def _score(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, with_figure: bool
-    ) -> None:
+    def _score(self, trainer: Trainer, pl_module: LightningModule, with_figure: bool) -> None:
         with_figure |= trainer.current_epoch - self._last_figure >= self.figure_every_n_epochs
         device = pl_module.device if pl_module.device.type == "cuda" else torch.device("cpu")
         method = _with_preset(cast(Method, pl_module.method), self.preset)
@@ -149,8 +145,8 @@ class ValidationMetrics(Callback):
                 panel(versions, path, unit="normalised intensity")
                 show(trainer.loggers, trainer.global_step, versions, [image.scores for image in images])
 
-    def _prepare_metrics(self, trainer: lightning.Trainer, method: Method, device: torch.device) -> None:
-        """Creates the metrics when they are first needed; forgets the numbers of the last time."""
+    def _prepare_metrics(self, trainer: Trainer, method: Method, device: torch.device) -> None:
+        """Creates the metrics when they are first needed, and resets them."""
         if not self._collections:
             distance = perceptual_metric() if self.lpips else None
             if isinstance(distance, str):
@@ -170,7 +166,7 @@ class ValidationMetrics(Callback):
             collection.reset()
 
     def _restored(
-        self, trainer: lightning.Trainer, method: Method, device: torch.device, metrics_on: torch.device
+        self, trainer: Trainer, method: Method, device: torch.device, metrics_on: torch.device
     ) -> Iterator["_RestoredImage"]:
         """Yields the images of this process, and adds them to the metrics."""
         data = cast(Any, trainer).datamodule
@@ -220,9 +216,7 @@ class ValidationMetrics(Callback):
             for estimator, values in image.scores.items()
         }
 
-    def _log(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, images: list["_RestoredImage"]
-    ) -> None:
+    def _log(self, trainer: Trainer, pl_module: LightningModule, images: list["_RestoredImage"]) -> None:
         """Logs the means over all images of all processes, and says why one is missing; all processes call it."""
         if not any("target" in image.versions for image in images):
             self._print_once(trainer, f"val/psnr and the like are absent: {NO_TARGETS}")
@@ -241,7 +235,7 @@ class ValidationMetrics(Callback):
     def _names(self) -> list[str]:
         return [str(name) for name in self._collections["average"].keys(keep_base=True)]
 
-    def _print_once(self, trainer: lightning.Trainer, line: str) -> None:
+    def _print_once(self, trainer: Trainer, line: str) -> None:
         if line not in self._printed:
             trainer.print(line)
         self._printed.add(line)
@@ -252,10 +246,10 @@ class _RestoredImage:
     """One restored image.
 
     Attributes:
-        place: Its number among the images that are restored.
-        versions: Its versions with shape (H, W), normalised, float32, in the order of the figure.
-        scores: Its finite numbers for the average and the single sample.
-        reasons: Why metrics have no value.
+        place: Its index among the images that are restored.
+        versions: Its versions with shape (H, W), normalised, float32, in the order of the panels.
+        scores: Its finite metrics, by estimator and name.
+        reasons: Why a metric has no value, by its name.
     """
 
     place: int

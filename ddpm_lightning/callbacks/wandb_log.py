@@ -144,7 +144,7 @@ class WandbLog(WandbLogger):
         )
 
     def _kept(self) -> dict[str, Any]:
-        """Returns what an earlier part of this run stored: its id."""
+        """Returns the id that an earlier start of this run stored."""
         path = self.folder / "wandb.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 

@@ -1,21 +1,19 @@
-"""Blind spots of Noise2Void: which pixels are hidden from the network, and what is put in their place.
+"""Blind spots of Noise2Void: which pixels are hidden from the network, and what replaces them.
 
-A network that must predict a pixel from its surroundings alone learns the signal there, as long as the noise
-of different pixels is independent. The steps, each a function:
+A network that must predict a pixel from its surroundings alone learns the signal, as long as the noise of different
+pixels is independent. The steps, each a function:
 
-1. One pixel is drawn uniformly in each box of side b = sqrt(100 / percent) of a grid anchored at (0, 0).
-   Boxes that stick out of the patch may draw pixels outside it, which are dropped. b stays a float, so that
-   each pixel is drawn 1 / b² = percent / 100 times on average.
-2. Each hidden pixel takes the value of a uniformly drawn pixel of its (2 r + 1)² window (Noise2Void), or the
-   median of the window without itself (N2V2). Windows shrink at the borders. Values come from the unmodified
-   patch.
-3. For noise that is correlated along lines, the pixels round each hidden pixel that a 0/1 structure names are
-   overwritten by uniform random numbers, two standard deviations of the patch to either side of its mean
-   (structN2V). Numbers from the whole range of a sparse image would be mostly brighter than anything beside a real
-   pixel, and teach the network what it never meets again.
+1. One pixel is chosen uniformly in each box of side b = sqrt(100 / percent) of a grid that starts at (0, 0). Pixels
+   outside the patch, in boxes that extend beyond it, are dropped. b is not rounded, so each pixel is chosen
+   1 / b² = percent / 100 times on average.
+2. Each hidden pixel takes the value of a random pixel of its (2 r + 1)² window (Noise2Void), or the median of the
+   window without itself (N2V2). Windows are cut at the borders. Values come from the unmodified patch.
+3. If noise is correlated along lines, the pixels of a given structure around each hidden pixel are replaced by uniform
+   random numbers, up to two standard deviations of the patch from its mean (structN2V). Numbers from the full range of
+   a sparse image would mostly be brighter than the surroundings of any real pixel, which the network never sees again.
 
-All random numbers come from the given generator, on the generator's device: a CPU generator gives the same
-blind spots wherever the images live.
+All random numbers come from the given generator, on the generator's device: a CPU generator gives the same blind spots
+on any device of the images.
 
 References:
     Noise2Void (Krull, Buchholz, Jug, 2019), https://arxiv.org/abs/1811.10980
@@ -30,7 +28,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-#: Widest structure, and greatest radius of a window, in pixels.
+#: Maximum length of a structure and maximum radius of a window, in pixels.
 WIDEST = 255
 
 
@@ -43,20 +41,20 @@ class Pixels(NamedTuple):
 
 
 def stratified_pixels(planes: int, height: int, width: int, percent: float, generator: Generator) -> Pixels:
-    """Samples about one pixel for each box of side sqrt(100 / percent).
+    """Chooses about one pixel in each box of side sqrt(100 / percent).
 
     Args:
-        planes: Number of planes, each drawn for itself.
+        planes: Number of planes, each with its own pixels.
         height: Rows of a plane.
         width: Columns of a plane.
         percent: Expected share of hidden pixels, in (0, 100].
         generator: Where the random numbers come from.
 
     Returns:
-        Drawn pixels on the generator's device. Where the edge of two boxes cuts a pixel, both may draw it.
+        The pixels, on the generator's device. A pixel that is cut by the edge between two boxes may occur twice.
     """
     if not 0 < percent <= 100:
-        raise ValueError(f"percent of hidden pixels must lie in (0, 100], not {percent}")
+        raise ValueError(f"percent of hidden pixels must be in (0, 100], not {percent}")
     box = math.sqrt(100 / percent)
     rows, columns = math.ceil(height / box), math.ceil(width / box)
     device = generator.device
@@ -71,14 +69,14 @@ def stratified_pixels(planes: int, height: int, width: int, percent: float, gene
 def uniform_neighbours(
     planes: Tensor, pixels: Pixels, radius: int, generator: Generator, exclude_center: bool = False
 ) -> Tensor:
-    """Values of uniformly drawn pixels of the windows round `pixels`, clipped at the borders.
+    """Returns the values of random pixels of the windows around `pixels`, cut at the borders.
 
     Args:
         planes: Unmodified planes with shape (N, H, W).
         pixels: K pixels, on the device of the planes.
         radius: Half the side of the window, r in (2 r + 1)².
         generator: Where the random numbers come from.
-        exclude_center: Whether the pixel itself cannot be drawn.
+        exclude_center: Whether the pixel itself cannot be chosen.
 
     Returns:
         Values with shape (K,).
@@ -87,18 +85,18 @@ def uniform_neighbours(
     top, left = (pixels.row - radius).clamp(min=0), (pixels.column - radius).clamp(min=0)
     rows = (pixels.row + radius).clamp(max=height - 1) - top + 1
     columns = (pixels.column + radius).clamp(max=width - 1) - left + 1
-    draw = torch.rand(len(pixels.row), generator=generator, device=generator.device).to(planes.device)
+    random = torch.rand(len(pixels.row), generator=generator, device=generator.device).to(planes.device)
     if exclude_center:
         centre = (pixels.row - top) * columns + pixels.column - left
-        index = (draw * (rows * columns - 1)).long()
+        index = (random * (rows * columns - 1)).long()
         index = index + (index >= centre)
     else:
-        index = (draw * (rows * columns)).long()
+        index = (random * (rows * columns)).long()
     return planes[pixels.plane, top + index // columns, left + index % columns]
 
 
 def median_neighbours(planes: Tensor, pixels: Pixels, radius: int) -> Tensor:
-    """Medians of the windows round `pixels` without the pixels themselves, clipped at the borders.
+    """Returns the medians of the windows around `pixels` without the pixels themselves, cut at the borders.
 
     Args:
         planes: Unmodified planes with shape (N, H, W).
@@ -106,7 +104,7 @@ def median_neighbours(planes: Tensor, pixels: Pixels, radius: int) -> Tensor:
         radius: Half the side of the window, r in (2 r + 1)².
 
     Returns:
-        Values with shape (K,); the mean of the middle two where their number is even.
+        Values with shape (K,); the mean of the middle two if their number is even.
     """
     side = 2 * radius + 1
     window = torch.ones(side, side, device=planes.device)
@@ -120,10 +118,10 @@ def median_neighbours(planes: Tensor, pixels: Pixels, radius: int) -> Tensor:
 def line_structure(
     span: int = 11, orientation: Literal["horizontal", "vertical", "cross", "square"] = "horizontal"
 ) -> Tensor:
-    """A structure for :func:`hide_structure`.
+    """Returns a structure for :func:`hide_structure`.
 
     Args:
-        span: Length of its lines, odd.
+        span: Length of its lines in pixels, odd.
         orientation: A line along a row (horizontal) or column (vertical), both (cross), or all of the square.
 
     Returns:
@@ -152,14 +150,14 @@ def hide_structure(
     generator: Generator,
     reach: float = 2.0,
 ) -> Tensor:
-    """Overwrites what the structure names round `pixels` by random numbers; the pixels themselves stay.
+    """Replaces the pixels of a structure around `pixels` by random numbers; the pixels themselves are kept.
 
     Args:
         planes: Planes with shape (N, H, W).
         pixels: K pixels, on the device of the planes.
         structure: 0/1 tensor with odd sides, centred on each pixel.
         generator: Where the random numbers come from.
-        reach: How far the random numbers lie from the mean of their plane at most, in its standard deviations.
+        reach: Maximum distance of the random numbers from the mean of their plane, in its standard deviations.
 
     Returns:
         New planes with shape (N, H, W).
@@ -171,9 +169,9 @@ def hide_structure(
     hidden[tuple(index[inside] for index in around)] = True
     hidden[pixels] = False
 
-    draw = torch.rand(planes.shape, generator=generator, device=generator.device).to(planes.device)
+    random = torch.rand(planes.shape, generator=generator, device=generator.device).to(planes.device)
     mean, deviation = (of_plane(planes, dim=(1, 2), keepdim=True) for of_plane in (torch.mean, torch.std))
-    return torch.where(hidden, mean + reach * deviation * (2 * draw - 1), planes)
+    return torch.where(hidden, mean + reach * deviation * (2 * random - 1), planes)
 
 
 def hide_pixels(
@@ -188,16 +186,16 @@ def hide_pixels(
 ) -> tuple[Tensor, Tensor]:
     """Makes the input of a Noise2Void training step.
 
-    The target of the step is `images` itself, and its loss counts the mask alone.
+    The target of the step is `images`, and its loss is computed only at the mask.
 
     Args:
         images: Noisy patches with shape (B, C, H, W). Each channel of each image has its own blind spots.
         generator: Where the random numbers come from.
         percent: Expected share of hidden pixels; 0.198 hides about 8 in 64 x 64.
         radius: Half the side of the window that replacements come from.
-        replacement: A uniformly drawn neighbour (Noise2Void) or the median of the neighbours (N2V2).
-        exclude_center: Whether a pixel cannot be replaced by itself; the median never sees it.
-        structure: What else to overwrite round each hidden pixel (structN2V), see :func:`line_structure`.
+        replacement: ``uniform``, a random neighbour (Noise2Void), or ``median`` of the neighbours (N2V2).
+        exclude_center: Whether a pixel cannot be replaced by itself; the median always excludes it.
+        structure: What else is replaced around each hidden pixel (structN2V), see :func:`line_structure`.
 
     Returns:
         The patches with blind spots, and the mask, True at the blind spots, both with shape (B, C, H, W).
@@ -206,10 +204,10 @@ def hide_pixels(
         raise ValueError(f"radius of the window must be 1 to {WIDEST}, not {radius}")
     height, width = images.shape[-2:]
     if height * width < 2:
-        raise ValueError(f"a patch of {height} x {width} pixels has no neighbours to hide a pixel with")
+        raise ValueError(f"a patch of {height} x {width} pixels has no neighbours to replace a pixel with")
     planes = images.flatten(0, 1)
-    drawn = stratified_pixels(len(planes), height, width, percent, generator)
-    pixels = Pixels(*(index.to(planes.device) for index in drawn))
+    chosen = stratified_pixels(len(planes), height, width, percent, generator)
+    pixels = Pixels(*(index.to(planes.device) for index in chosen))
     if replacement == "uniform":
         values = uniform_neighbours(planes, pixels, radius, generator, exclude_center)
     elif replacement == "median":
@@ -225,7 +223,7 @@ def hide_pixels(
 
 
 def _around(pixels: Pixels, structure: Tensor, shape: torch.Size) -> tuple[Pixels, Tensor]:
-    """Pixels that the M ones of a centred structure name, clamped into the plane, and which lay inside.
+    """Returns the pixels of a centred structure with M ones, clamped to the plane, and which are inside it.
 
     Returns:
         Pixels with shape (K, M) and booleans with shape (K, M).

@@ -1,7 +1,7 @@
 """Methods from descriptions: the group ``model`` of a configuration, or of a checkpoint's card.
 
-Such a group describes a method and, beside its own settings, how it is trained: ``optimizer``, ``lr_schedule`` and
-``seed``. A method that is a setting of another one is described in the same way.
+Such a group contains the settings of a method and of its training: ``optimizer``, ``lr_schedule`` and ``seed``. A
+method that is a setting of another one is described in the same way.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from ddpm_lightning.utils.registry import Trust, kind_of
 
 __all__ = ["TRAINING", "build_method", "check_method", "method_settings"]
 
-#: Settings of a group ``model`` that say how the method is trained.
+#: Settings of a group ``model`` for the training of the method.
 TRAINING = ("optimizer", "lr_schedule", "seed")
 
 
@@ -62,7 +62,7 @@ def check_method(model: Mapping[str, Any], trust: Trust = ()) -> None:
 
 
 def method_settings(model: Any) -> Any:
-    """Returns the description of a method alone."""
+    """Returns a description without the settings of the training."""
     if not isinstance(model, Mapping):
         return model
     return {
@@ -73,7 +73,7 @@ def method_settings(model: Any) -> Any:
 
 
 def _training(model: Any, above: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yields path, name and value of each setting that says how a method, or one within it, is trained."""
+    """Yields path, name and value of each setting of the training of a method and of methods within it."""
     for key, value in model.items() if isinstance(model, Mapping) else ():
         if key in TRAINING:
             yield f"{above}{key}", key, value

@@ -1,9 +1,8 @@
-"""Classical filters: reference methods of the comparison, with a single parameter to be fitted.
+"""Classical filters as reference methods, each with one parameter, its strength.
 
-The strength of a filter is chosen from a grid by the least error on the validation crops: the mean over the crops of
-the squared error that remains after gain and offset are fitted, as in the protocol ``affine``. Like Noise2Void, a
-filter gives a denoised *low* image on the normalised scale of low images, which is mapped to intensities like the raw
-image.
+The strength is chosen from a grid by the least error on the validation crops: the mean squared error after gain and
+offset are fitted, as in the protocol ``affine``. Like Noise2Void, a filter returns a denoised *low* image on the
+normalised scale of low images, which is mapped to intensities like the raw image.
 
 =====================  ==========================================================  ==================================
 filter                 scikit-image                                                strength
@@ -76,7 +75,7 @@ def affine_error(restored: Tensor, high: Tensor) -> Tensor:
 
 
 class Classical(Method):
-    """A filter with its strength, which is chosen on the validation crops; no gradient is involved.
+    """A filter whose strength is chosen on the validation crops, without gradients.
 
     Args:
         filter: Name in ``FILTERS``.
@@ -107,7 +106,11 @@ class Classical(Method):
         return {}
 
     def calibrate(self, batches: Iterable[Batch], reduce: Reduce) -> Tensor:
-        """Chooses the strength with the least error on the validation crops, and returns that error."""
+        """Chooses the strength with the least error on the validation crops; see :meth:`Method.calibrate`.
+
+        Returns:
+            That error, a scalar in squared units of the normalised scale.
+        """
         errors = reduce(self.errors(batches).to(self.strength.device), "mean")
         with torch.no_grad():
             self.strength.fill_(self.strengths[int(errors.argmin())])
@@ -125,7 +128,11 @@ class Classical(Method):
         return affine_error(apply_filter(self.filter, batch["low"], strength), batch["high"])
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the mean error of a batch at the strength that was chosen."""
+        """Returns the error with the chosen strength; see :meth:`Method.loss`.
+
+        Returns:
+            Mean squared error after the best gain and offset, a scalar of at least 0.
+        """
         return self.error(batch, self.strength.item()).mean()
 
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:

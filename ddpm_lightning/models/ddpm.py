@@ -1,7 +1,7 @@
 r"""The paper's method: a conditional denoising diffusion model.
 
-The network sees the diffused clean image y_t beside the low image x, and is told the noise level. Samples from the
-model approximate samples from p(y | x); their mean is DDPM-avg (arXiv 2409.12078, section 3).
+The input of the network is the diffused clean image y_t, the low image x, and the noise level. Samples from the model
+approximate samples from p(y | x); their mean is DDPM-avg (arXiv 2409.12078, section 3).
 """
 
 import torch
@@ -25,7 +25,7 @@ from ddpm_lightning.utils.settings import BelowOne, Count
 
 __all__ = ["DDPM"]
 
-#: What the network is told of the noise level.
+#: Noise level as the network sees it.
 LABELS = {
     "alpha_bar": lambda alpha_bar: alpha_bar,
     "log_snr": lambda alpha_bar: log_snr(alpha_bar) / 4,
@@ -35,18 +35,20 @@ LEVEL, IMAGE = 0, 1
 
 
 class DDPM(Method):
-    """Conditional diffusion model; wires network, schedule, objective and sampler together.
+    """Conditional diffusion model: a network, a schedule, an objective and a sampler.
 
     Args:
         network: Maps (B, 2, H, W) = state beside low image, and labels (B,), to (B, 1, H, W).
         schedule: The forward process.
         objective: What the network predicts.
         sampler: How samples are made; it may be replaced after training.
-        label: ``alpha_bar`` (the paper) or ``log_snr`` (a quarter of it, which tells low noise levels apart).
+        label: Noise level as the network sees it: ``alpha_bar`` (the paper), or ``log_snr``, a quarter of the log-SNR,
+            which resolves low noise levels better.
         continuous: Whether training levels lie between the entries of the schedule's table.
         validation_levels: Number of fixed levels at which the validation loss is computed.
-        p_terminal: Share of training samples at pure noise, t = T, where a network without them is hardly trained:
-            with a quarter, its estimate there is nearly the mean of all samples (sampler ``one_step`` with ``at`` 1).
+        p_terminal: Share of training crops at pure noise, t = T, in [0, 1). Without them, the network is hardly trained
+            there. With a quarter, its estimate there is nearly the mean of all samples (sampler ``one_step`` with
+            ``at`` 1).
 
     Raises:
         ValueError: If a setting is out of its range, or the sampler does not suit the schedule and the objective.
@@ -76,7 +78,7 @@ class DDPM(Method):
         self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
         self.label, self.continuous, self.validation_levels = label, continuous, validation_levels
         self.p_terminal, self.size_divisor = p_terminal, size_divisor_of(network)
-        sampler.check(schedule, objective)  # refused now, not at the first sample
+        sampler.check(schedule, objective)  # an unsuitable sampler is rejected now, not at the first sample
 
     @property
     def deterministic(self) -> bool:
@@ -109,13 +111,26 @@ class DDPM(Method):
         return apply(self.network, torch.cat([y_t, low], dim=1), label).float()
 
     def losses(self, batch: Batch, alpha_bar: Tensor, noise: Tensor) -> Tensor:
-        """Returns the loss of each image of a batch at given levels and noise, with shape (B,)."""
+        """Returns the loss of each image of a batch at given noise levels.
+
+        Args:
+            batch: B crops.
+            alpha_bar: Noise levels in [0, 1], with shape (B,).
+            noise: Standard normal noise with shape (B, 1, H, W).
+
+        Returns:
+            Weighted mean squared errors of at least 0, with shape (B,).
+        """
         y_0 = batch["high"]
         prediction = self.predict(q_sample(y_0, alpha_bar, noise), alpha_bar, batch["low"])
         return self.objective.loss(prediction, y_0, alpha_bar, noise)
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the mean loss at random noise levels."""
+        """Returns the loss at random noise levels; see :meth:`Method.loss`.
+
+        Returns:
+            Mean over the batch of :meth:`losses`, a scalar of at least 0.
+        """
         y_0, keyed = batch["high"], key.noise(batch["name"])
         uniform = keyed.uniform(LEVEL, 3, y_0.device)
         levels = self.schedule.levels(uniform[:, :2], self.continuous)
@@ -124,7 +139,11 @@ class DDPM(Method):
         return self.losses(batch, alpha_bar, keyed(IMAGE, y_0.shape[1:], y_0.device)).mean()
 
     def validation_loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the mean loss on a fixed grid of noise levels, each crop at a level that its key chooses."""
+        """Returns the loss on a fixed grid of noise levels, each crop at one level, chosen by its key.
+
+        Returns:
+            Mean over the batch of :meth:`losses`, a scalar of at least 0.
+        """
         y_0, keyed = batch["high"], key.noise(batch["name"])
         bin_ = (keyed.uniform(LEVEL, 1, y_0.device) * self.validation_levels).long()
         centre = ((bin_ + 0.5) / self.validation_levels).double().expand(-1, 2)

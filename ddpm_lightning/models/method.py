@@ -1,14 +1,13 @@
-"""The contract of all methods: what a method minimises, how it restores images, and what its users must know of it.
+"""The interface of all methods: what a method minimises, how it restores images, and which properties it has.
 
 A method is a plain ``torch.nn.Module`` around its networks. It knows neither optimiser nor trainer, so it can be
-trained by :class:`ddpm_lightning.training.module.LightningMethod` or by a loop of one's own, and used without either.
+trained by :class:`ddpm_lightning.training.module.LightningMethod` or by your own loop, and used without either.
 
-One-pass and sampling methods have the same form: a *sample* is one restored image. A regressor has one sample; a
-diffusion model has as many as one asks for. Methods combine pixels of different places only inside of their networks,
-and apply networks only through the ``apply`` that they are given. Restoring a canvas tile by tile is therefore only a
-matter of *how a network is applied*.
+Deterministic and sampling methods have the same interface: a *sample* is one restored image. A regressor has one
+sample; a diffusion model has any number. Methods combine pixels of different places only within their networks, and
+apply networks only through the argument ``apply``. An image is therefore restored tile by tile by another ``apply``.
 
-A method of one's own must define :meth:`Method.loss` and :meth:`Method.sample`; all else has a default.
+Your own method must define :meth:`Method.loss` and :meth:`Method.sample`; everything else has a default.
 """
 
 from abc import ABC, abstractmethod
@@ -46,7 +45,7 @@ def apply_directly(network: Network, *inputs: Tensor) -> Tensor:
 
 
 def size_divisor_of(network: nn.Module) -> int:
-    """Returns what the sides of a network's images must be divisible by: its ``size_divisor``, or 1 without one."""
+    """Returns the number by which the sides of a network's images must be divisible: its ``size_divisor``, else 1."""
     return int(getattr(network, "size_divisor", 1))
 
 
@@ -55,7 +54,7 @@ class Batch(TypedDict):
 
     Attributes:
         low: Noisy images with shape (B, 1, H, W), normalised.
-        high: Clean images with the same shape, normalised; methods with ``needs_clean = False`` must not look at them.
+        high: Clean images with the same shape, normalised; methods with ``needs_clean = False`` must not use them.
         name: Identity of each crop, which keys its noise.
     """
 
@@ -66,7 +65,7 @@ class Batch(TypedDict):
 
 @dataclass(frozen=True)
 class LossKey:
-    """Key of everything random in one loss, so that a resumed run computes the same one.
+    """Key of all random numbers in a loss, so that a resumed run computes the same loss.
 
     Attributes:
         seed: Seed of the run.
@@ -81,7 +80,7 @@ class LossKey:
     @classmethod
     def of_step(cls, seed: int, step: int, process: int = 0) -> "LossKey":
         """Returns the key of a training step."""
-        # Each factor is a prime beyond the range of the others, so that nearby runs, steps and processes do not meet.
+        # Prime factors keep the keys of nearby seeds, steps and processes apart.
         return cls(seed, step, (seed * 1_000_003 + step) * 65_537 + process)
 
     @classmethod
@@ -99,14 +98,14 @@ class LossKey:
 
 
 class FirstStage(NamedTuple):
-    """A method that must be trained before the method that builds on it.
+    """The first of two methods, which must be trained before the second, which builds on it.
 
     Attributes:
-        part: Name of the first method as a setting and as an attribute of the second.
+        part: Name of the first method, as a setting and as an attribute of the second.
         model: Name of its configuration (``model=NAME``).
-        checkpoint_setting: Name of the setting that gives a trained first method.
-        checkpoint: That checkpoint; ``None`` trains the first method within the run.
-        share: Share of the steps of a run that train it, in (0, 1).
+        checkpoint_setting: Name of the setting for the checkpoint of a trained first method.
+        checkpoint: That checkpoint, or ``None`` to train the first method within the run.
+        share: Share of the steps of the run in which it is trained, in (0, 1).
     """
 
     part: str
@@ -122,9 +121,9 @@ class Method(nn.Module, ABC):
     Attributes:
         size_divisor: Sides of a canvas must be divisible by it.
         bounds: Range of clean images on the normalised scale, fitted to the training set.
-        averaged: Whether the moving average of the weights (EMA) may replace them. Networks with batch normalisation
-            say no: their running statistics belong to the latest weights.
-        needs_clean: Whether it learns from clean images, and is validated with them.
+        averaged: Whether the moving average of the weights (EMA) may replace them. Not so for networks with batch
+            normalisation, because their running statistics belong to the latest weights.
+        needs_clean: Whether training and validation use clean images.
     """
 
     size_divisor: int = 1
@@ -155,9 +154,7 @@ class Method(nn.Module, ABC):
     @property
     def presets(self) -> Mapping[str, Preset]:
         """Named choices of sampler and number of samples, the default first."""
-        return (
-            ONE_PASS if self.deterministic else {"one_pass": Preset(15, "samples of the only kind there is")}
-        )
+        return ONE_PASS if self.deterministic else {"one_pass": Preset(15, "the only sampler of this model")}
 
     @property
     def first_stage(self) -> FirstStage | None:
@@ -179,38 +176,61 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns what training minimises, a scalar: a function of the weights, the batch and the key alone."""
+        """Returns what training minimises: a function of the weights, the batch and the key alone.
+
+        Args:
+            batch: Training crops.
+            key: Key of all random numbers.
+
+        Returns:
+            A scalar.
+        """
 
     def validation_loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the loss by which checkpoints are compared, a scalar; by default the training loss."""
+        """Returns the loss by which checkpoints are compared, by default the training loss.
+
+        Args:
+            batch: Validation crops.
+            key: Key of all random numbers, the same in every epoch.
+
+        Returns:
+            A scalar.
+        """
         return self.loss(batch, key)
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Returns the parameters of each optimiser by the name of its loss.
 
-        With one group, :meth:`loss` is minimised. With several, the losses of :meth:`alternating_losses` are, in turn.
-        Without any, :meth:`calibrate` does all of the training.
+        If there is one group, :meth:`loss` is minimised; if there are several, the losses of
+        :meth:`alternating_losses`, in turn; if there is none, :meth:`calibrate` does all of the training.
         """
         return {"loss": [parameter for parameter in self.parameters() if parameter.requires_grad]}
 
     def alternating_losses(self, batch: Batch, key: LossKey) -> Iterator[tuple[str, Tensor]]:
         """Yields the name of a parameter group and its loss, one after another.
 
-        The optimiser of that group takes a step before the next loss is computed. All of them together count as one
+        The optimiser of that group takes a step before the next loss is computed. Together, these steps count as one
         step of the run.
+
+        Args:
+            batch: Training crops.
+            key: Key of all random numbers.
+
+        Yields:
+            Name of the group, and a scalar.
         """
         raise NotImplementedError(f"{type(self).__name__} has several optimisers but no alternating_losses")
 
     def calibrate(self, batches: Iterable[Batch], reduce: Reduce) -> Tensor | None:
-        """Measures before the first step what the validation crops are needed for.
+        """Measures properties of the validation crops before the first step.
 
         Args:
             batches: Validation batches of this process, on the CPU.
             reduce: Reduces a tensor over all processes.
 
         Returns:
-            The least error where there is nothing else to train (no parameter groups), else ``None``.
+            The least error, a scalar, if there is nothing else to train (no parameter groups); otherwise ``None``.
         """
 
     def reset_calibration(self) -> None:
-        """Forgets what :meth:`calibrate` measured: the weights will be trained on other data."""
+        """Removes the result of :meth:`calibrate`, because the weights will be trained on other data."""

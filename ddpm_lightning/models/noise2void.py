@@ -1,12 +1,12 @@
-"""Noise2Void, N2V2 and structN2V: denoising learnt from the noisy images alone.
+"""Noise2Void, N2V2 and structN2V: denoising that is learnt from noisy images alone.
 
-Some pixels are hidden from the network, which must guess their values from their surroundings. Noise that is
-independent from pixel to pixel cannot be guessed, so what is learnt is the signal.
+Some pixels are hidden from the network, which must predict them from their surroundings. Noise that is independent from
+pixel to pixel cannot be predicted, so the network learns the signal.
 
-**The clean image is never touched**, neither in training nor in the validation loss, which compares with noisy pixels
-as well: it is comparable between epochs, but its least value is not the best PSNR. The output therefore is a denoised
-*low* image on the normalised scale of low images. Evaluation and restoration map it to intensities exactly as they map
-the raw low image; a gain or offset between low and high images remains, and only the protocol ``affine`` removes it.
+**The clean image is never used**, neither in training nor in the validation loss, which also compares with noisy
+pixels: it can be compared between epochs, but its minimum is not at the best PSNR. The output is therefore a denoised
+*low* image on the normalised scale of low images. Evaluation and restoration map it to intensities like the raw low
+image; a gain or offset between low and high images remains, and only the protocol ``affine`` removes it.
 
 References:
     Krull, Buchholz, Jug. *Noise2Void* (2019), https://arxiv.org/abs/1811.10980
@@ -37,7 +37,7 @@ class Noise2Void(DeterministicRegressor):
         radius: Half the side of the window that replacements come from.
         replacement: ``uniform``, a random neighbour (Noise2Void), or ``median`` of the neighbours (N2V2).
         exclude_center: Whether a pixel cannot be replaced by itself.
-        structure: ``span`` and ``orientation`` of the lines that structN2V hides besides, or ``None``.
+        structure: ``span`` and ``orientation`` of the lines that structN2V hides as well, or ``None``.
         error: ``mse`` or ``mae``.
 
     Raises:
@@ -66,7 +66,7 @@ class Noise2Void(DeterministicRegressor):
             "structure": line_structure(**structure) if structure else None,
         }
         self.error: Literal["mse", "mae"] = error
-        # Wrong settings are refused now, not at the first step.
+        # Invalid settings are rejected now, not at the first step.
         images = torch.zeros(1, 1, 8, 8, device="cpu")
         _, mask = hide_pixels(images, torch.Generator(), **{**self.hiding, "structure": None})
         blind_spot_loss(images, images, mask, error)
@@ -76,7 +76,11 @@ class Noise2Void(DeterministicRegressor):
         return from_unit(apply(self.network, to_unit(low)).float())
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the error at hidden pixels of the low images, which the key chooses."""
+        """Returns the error at hidden pixels of the low images, chosen by the key; see :meth:`Method.loss`.
+
+        Returns:
+            Mean squared or absolute error over the hidden pixels of the batch, a scalar of at least 0.
+        """
         low = batch["low"]
         hidden, mask = hide_pixels(low, key.generator(), **self.hiding)
         return blind_spot_loss(self.estimate(hidden), low, mask, self.error)

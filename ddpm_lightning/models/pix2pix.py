@@ -1,11 +1,11 @@
 r"""pix2pix: a conditional GAN whose only noise is its dropout.
 
-A discriminator learns to tell clean images from generated ones, beside the low image; the generator learns to deceive
-it and to stay near the clean image (mean absolute error, weight 100). Dropout stays on after training: samples differ
-by their dropout masks, which are keyed like all noise here, and can be averaged.
+A discriminator learns to distinguish clean from generated images, given the low image; the generator learns to deceive
+it and to stay close to the clean image (mean absolute error, weight 100). Dropout remains active after training:
+samples differ by their dropout masks, which are keyed like all noise here, and can be averaged.
 
-The generator ends in tanh. Its range is stretched over the bounds of the clean images of the training set, so that the
-brightest pixels can be reached; losses are computed on the scale on which most pixels fill [-1, 1].
+The generator ends in tanh. Its range is mapped to the range of the clean images of the training set, so that the
+brightest pixels can be reached; losses are computed on the normalised scale, on which most pixels are in [-1, 1].
 
 References:
     Isola et al. *Image-to-image translation with conditional adversarial networks* (2017),
@@ -85,7 +85,12 @@ class Pix2Pix(Method):
         return {name: list(network.parameters()) for name, network in networks.items()}
 
     def alternating_losses(self, batch: Batch, key: LossKey) -> Iterator[tuple[str, Tensor]]:
-        """Yields the loss of the discriminator, then that of the generator against the new discriminator."""
+        """Yields the loss of the discriminator, then that of the generator; see :meth:`Method.alternating_losses`.
+
+        Yields:
+            ``discriminator`` with half its cross-entropy, then ``generator`` with its cross-entropy and the weighted
+            mean absolute error; scalars of at least 0.
+        """
         low, high = batch["low"], batch["high"]
         restored = self.stretch(self.generator(low))
         real, fake = self.discriminator(low, high).float(), self.discriminator(low, restored.detach()).float()
@@ -95,7 +100,11 @@ class Pix2Pix(Method):
             yield "generator", pix2pix_generator_loss(fake, restored, high, l1_weight=self.l1_weight)
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the mean absolute error of one sample of each crop."""
+        """Returns the error of one sample of each crop; see :meth:`Method.loss`.
+
+        Returns:
+            Mean absolute error, a scalar of at least 0.
+        """
         return functional.l1_loss(self.sample(batch["low"], key.noise(batch["name"])), batch["high"])
 
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
@@ -116,18 +125,18 @@ class Pix2Pix(Method):
 
 
 def canvas_channels(generator: Pix2PixGenerator) -> int:
-    """Returns the channels that a canvas of noise needs to hold the dropout noise of all levels."""
+    """Returns the number of channels that a canvas of noise needs for the dropout noise of all levels."""
     return sum(_channels(*level) for level in _levels(generator))
 
 
 def level_noise(generator: Pix2PixGenerator, canvas: Tensor) -> list[Tensor]:
     """Folds a canvas of noise into the shapes of the generator's levels.
 
-    Noise that lives on the canvas can be cut into tiles like an image, and pixels keep theirs.
+    A canvas of noise can be cut into tiles like an image, so that each pixel keeps its noise.
 
     Args:
         generator: The generator.
-        canvas: Uniform numbers with shape (B, K, H, W), K as :func:`canvas_channels` says.
+        canvas: Uniform numbers with shape (B, K, H, W), with K from :func:`canvas_channels`.
 
     Returns:
         Numbers with shape (B, C, h, w) for each level with dropout.

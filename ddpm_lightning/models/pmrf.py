@@ -4,11 +4,11 @@ A frozen regressor gives :math:`\mu(x) ≈ E[y | x]`. A second network learns th
 (:mod:`ddpm_lightning.diffusion.flow`) from :math:`z_0 = \mu + \sigma_s \epsilon` to y.
 
 =====================  ===============  ================================================================================
-condition              name             what the flow sees, and what its samples are
+condition              name             input of the flow, and meaning of its samples
 =====================  ===============  ================================================================================
-``none``               pmrf             its own state only: it carries the distribution of means to that of clean images
-                                        along short paths. Samples look real at little cost in error; their standard
-                                        deviation is *not* that of the posterior.
+``none``               pmrf             its own state only: it maps the distribution of means to that of clean images
+                                        along short paths. Samples look realistic and have little additional error;
+                                        their standard deviation is *not* that of the posterior.
 ``input_and_mean``     residual_flow    the low image and the mean as well: samples approximate posterior samples, and
                                         their standard deviation is an uncertainty.
 =====================  ===============  ================================================================================
@@ -56,9 +56,9 @@ class PMRF(Method):
         regression: The regressor. A new run gives it the weights of a trained one (``mean``), or trains it first.
         network: Maps states, with their condition, and labels (B,) to velocities in units of sigma.
         sampler: How the flow is followed.
-        condition: What the network sees beside the state: ``none``, or ``input_and_mean`` (two more channels).
+        condition: Input of the network besides the state: ``none``, or ``input_and_mean`` (two more channels).
         sigma_factor: Standard deviation of the start noise in units of the regressor's error.
-        mean: Checkpoint of a trained regressor that a new run starts from; ``None`` trains one. Not used later.
+        mean: Checkpoint of a trained regressor, used only at the start of a new run; ``None`` trains one.
         mean_share: Share of a run's steps that train the regressor if the run trains one.
 
     Raises:
@@ -132,7 +132,7 @@ class PMRF(Method):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], reduce: Reduce) -> None:
-        """Measures sigma on the validation crops, unless that was done before."""
+        """Measures sigma on the validation crops, unless it is known; see :meth:`Method.calibrate`."""
         if self.sigma > 0:
             return
         device, total = self.sigma.device, torch.zeros(2, dtype=torch.float64)
@@ -153,11 +153,15 @@ class PMRF(Method):
         seen = scale_input(state)
         if self.condition == "input_and_mean":
             seen = torch.cat([(state - mean) / self.sigma, scale_input(low), scale_input(mean)], dim=1)
-        # The network resolves labels of a few units; times between -2 and 2 use what it has.
+        # The Fourier features of the label resolve differences of about 1, so times are mapped to [-2, 2].
         return self.sigma * apply(self.network, seen, 4 * t - 2).float()
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the mean squared error of the velocity in units of sigma, at random times and starts."""
+        """Returns the error of the velocity at random times and starts; see :meth:`Method.loss`.
+
+        Returns:
+            Mean squared error in units of sigma squared, a scalar of at least 0.
+        """
         low, high, noise = batch["low"], batch["high"], key.noise(batch["name"])
         with torch.no_grad():
             mean = self.regression.estimate(low)
@@ -168,7 +172,7 @@ class PMRF(Method):
 
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
         """Restores images; see :meth:`Method.sample`."""
-        # Samples of one image share its canvas, and so its mean.
+        # Samples of one image share its memory (stride 0), and so its mean.
         rows = low[:1] if low.stride(0) == 0 else low
         mean = self.regression.estimate(rows, apply).expand_as(low)
 

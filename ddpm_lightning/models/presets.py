@@ -1,7 +1,7 @@
-"""Ways of drawing that have a name: a sampler and a number of samples, as good a bargain as was measured.
+"""Presets: names for a sampler and a number of samples that were found to be good compromises.
 
-Each method offers those that make sense for it, the one that is taken by default first. What they cost and lose
-against the paper's 200 x 15 evaluations is in ``experiments/speed/``.
+Each method offers those that suit it, the default first. Their cost and quality, compared with the 200 x 15 network
+evaluations of the paper, are in ``experiments/speed/``.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ class Preset:
 
     Attributes:
         samples: Samples of each image.
-        use: What it is good for.
+        use: What it is good for, in a few words.
         sampler: Description of the sampler, or settings that replace those of the checkpoint's sampler.
-        tta: Whether samples see the image turned, each another way, where the model learnt on turned images.
+        tta: Whether test-time augmentation is used, if the model was trained on augmented images.
     """
 
     samples: int
@@ -30,16 +30,17 @@ class Preset:
     tta: bool = True
 
 
-#: What a method offers that has nothing to choose.
-ONE_PASS = {"one_pass": Preset(1, "the only way of this model")}
+#: The presets of a deterministic method.
+ONE_PASS = {"one_pass": Preset(1, "the only preset of this model")}
 
 
 def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:
     """Returns the presets of a diffusion model.
 
     Args:
-        epsilon: Whether it predicts noise: few steps then begin at 0.9 T, since its estimate at T is useless.
-        p_terminal: Whether it was trained at pure noise, where one step then begins.
+        epsilon: Whether it predicts noise. Presets of few steps then start at 0.9 T, because its estimate at T is
+            useless.
+        p_terminal: Whether it was trained at pure noise. The preset ``one_step`` then starts there.
     """
     start = 0.9 if epsilon else 1.0
 
@@ -51,7 +52,7 @@ def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:
     return {
         "mean": Preset(15, "the least error: as good as paper, 40 times faster", sampler("Ancestral", **few)),
         "paper": Preset(15, "what the paper does: all steps of 15 samples", sampler("Ancestral"), tta=False),
-        "uncertainty": Preset(15, "a spread as wide as that of paper", solver),
+        "uncertainty": Preset(15, "a standard deviation as large as with paper", solver),
         "realistic": Preset(1, "one sample: texture instead of the least error", sampler("Ancestral", **few)),
         "fast": Preset(2, "two antithetic samples", sampler("DDIM", **few, antithetic=True)),
         "one_step": Preset(
@@ -64,7 +65,7 @@ def of_flow(conditional: bool) -> dict[str, Preset]:
     """Returns the presets of a flow that starts at the estimate of a regressor.
 
     Args:
-        conditional: Whether the flow sees the low image; only then its samples are samples of the posterior.
+        conditional: Whether the low image is an input of the flow; only then are its samples posterior samples.
     """
 
     def euler(steps: int, antithetic: bool = True, realism: float = 1.0) -> dict[str, Any]:
@@ -78,10 +79,10 @@ def of_flow(conditional: bool) -> dict[str, Preset]:
     presets = {
         "mean": Preset(2, "the least error: two antithetic samples of 3 steps", euler(3)),
         "realistic": Preset(1, "one sample: texture instead of the least error", euler(5)),
-        "balanced": Preset(1, "half of the way from the mean to a sample", euler(3, realism=0.5)),
+        "balanced": Preset(1, "halfway from the mean to a sample", euler(3, realism=0.5)),
         "fast": Preset(1, "one sample of 3 steps", euler(3)),
         "one_step": Preset(1, "the regressor alone", euler(3, realism=0.0)),
     }
     if conditional:
-        presets["uncertainty"] = Preset(15, "samples of the posterior", euler(10, antithetic=False))
+        presets["uncertainty"] = Preset(15, "posterior samples", euler(10, antithetic=False))
     return presets

@@ -1,8 +1,9 @@
-r"""Methods that restore in one pass: the plain regressor, and CARE.
+r"""Methods that apply a network once: the regressor, and CARE.
 
-The regressor is the very network of the diffusion model, trained to the least squared error: it estimates the posterior
-mean :math:`E[y | x]`, to which the average of many samples tends. CARE is a U-Net trained to the least absolute error
-(the posterior median), or, if probabilistic, to the greatest likelihood of a Laplace distribution in each pixel.
+The regressor is the network of the diffusion model, trained to minimise the squared error: it estimates the posterior
+mean :math:`E[y | x]`, to which the average of many posterior samples converges. CARE is a U-Net trained to minimise the
+absolute error (it estimates the posterior median) or, if probabilistic, to maximise the likelihood of a Laplace
+distribution in each pixel.
 
 References:
     Weigert et al. *Content-aware image restoration* (2018), https://doi.org/10.1038/s41592-018-0216-7
@@ -29,16 +30,16 @@ __all__ = ["CARE", "DeterministicRegressor", "Regression", "scale_input", "from_
 
 
 def scale_input(images: Tensor) -> Tensor:
-    """Maps [-1, 1] to [0, 8]: microscopy images, dark for the most part, then have zero background and unit variance.
+    """Maps [-1, 1] to [0, 8]: microscopy images, which are mostly dark, then have a background of 0 and unit variance.
 
-    Magnitude-preserving layers are made for such inputs. On simulated microtubules a regressor had an eighth less
-    squared error after 150 steps than with images as they are.
+    Magnitude-preserving layers expect such inputs. On simulated microtubules, a regressor had an eighth less squared
+    error after 150 steps than with images on [-1, 1].
     """
     return 4 * (images + 1)
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Maps [-1, 1] to [0, 1], the scale that convolutional networks with zero padding and no label are made for."""
+    """Maps [-1, 1] to [0, 1], on which the zero padding of convolutions is a dark border."""
     return (images + 1) / 2
 
 
@@ -50,7 +51,7 @@ def from_unit(images: Tensor) -> Tensor:
 class DeterministicRegressor(Method):
     """Base of the methods that apply a network once.
 
-    A subclass says how a low image is restored (:meth:`estimate`) and what is minimised (:meth:`loss`).
+    A subclass defines how a low image is restored (:meth:`estimate`) and what is minimised (:meth:`loss`).
 
     Args:
         network: Maps images (B, 1, H, W) to images.
@@ -71,9 +72,9 @@ class DeterministicRegressor(Method):
 
 
 class Regression(DeterministicRegressor):
-    """Least squares with the network of the diffusion model, whose label is always 0.
+    """Least squares with the network of the diffusion model, with the constant label 0.
 
-    The network starts at 0, which stands for a dark image (-1).
+    A new network returns 0, which is a dark image (-1).
 
     Args:
         network: Maps images (B, 1, H, W) and labels (B,) to images (B, 1, H, W).
@@ -84,20 +85,24 @@ class Regression(DeterministicRegressor):
         return apply(self.network, scale_input(low), low.new_zeros(len(low))).float() - 1
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the mean squared error."""
+        """Returns the squared error; see :meth:`Method.loss`.
+
+        Returns:
+            Mean squared error, a scalar of at least 0.
+        """
         return functional.mse_loss(self.estimate(batch["low"]), batch["high"])
 
 
 class CARE(DeterministicRegressor):
     """Content-aware restoration.
 
-    With a probabilistic network the prediction is a Laplace distribution for each pixel, and samples are taken from it
-    in pairs of antithetic noise: the average of an even number is the mean that was predicted, and their standard
-    deviation is √2 times the scale. Pixels are independent, so a single sample is the restored image plus noise.
+    A probabilistic network predicts a Laplace distribution for each pixel. Samples come in antithetic pairs: the
+    average of an even number is the predicted mean, and their standard deviation is √2 times the scale. Pixels are
+    independent, so a single sample is the restored image plus noise.
 
     Args:
         network: The U-Net; it has a ``scale_head`` if it is probabilistic.
-        error: ``mae`` or ``mse``; a probabilistic network learns by likelihood instead.
+        error: ``mae`` or ``mse``; a probabilistic network is trained by likelihood instead.
 
     Raises:
         ValueError: If the error is unknown.
@@ -133,7 +138,11 @@ class CARE(DeterministicRegressor):
         return self.predict(low, apply)[0]
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the error, or the negative log-likelihood."""
+        """Returns the error, or the negative log-likelihood if probabilistic; see :meth:`Method.loss`.
+
+        Returns:
+            Mean absolute or squared error of at least 0, or nats of any sign; a scalar.
+        """
         mean, scale = self.predict(batch["low"])
         if scale is not None:
             return laplace_nll(mean, scale, batch["high"])

@@ -17,8 +17,8 @@ __all__ = ["UNetRCANRegression"]
 class UNetRCANRegression(DeterministicRegressor):
     """Deep supervision of both stages by root mean square errors of the image and of its edges.
 
-    The authors divide every image and patch by its own maximum and so lose absolute intensity; here images keep the
-    scale that the data set gives them.
+    The authors divide every image and patch by its maximum, and so lose absolute intensities; here images keep the
+    scale of the data set.
 
     Args:
         network: Maps images (B, 1, H, W) to the outputs of both stages.
@@ -31,11 +31,15 @@ class UNetRCANRegression(DeterministicRegressor):
         self.edge_weight, self.norm_factor = edge_weight, norm_factor
 
     def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
-        """Returns what the second stage makes of low images with shape (B, 1, H, W), float32."""
+        """Returns the output of the second stage for low images with shape (B, 1, H, W), float32."""
         return from_unit(apply(lambda images: self.network(images)[1], to_unit(low)).float())
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
-        """Returns the sum over both stages, on the scale [0, 1]."""
+        """Returns the errors of both stages; see :meth:`Method.loss`.
+
+        Returns:
+            Sum over the stages of the root mean square errors of image and edges, on the scale [0, 1]; a scalar.
+        """
         stages = [stage.float() for stage in self.network(to_unit(batch["low"]))]
         return unet_rcan_loss(
             stages, to_unit(batch["high"]), edge_weight=self.edge_weight, norm_factor=self.norm_factor
