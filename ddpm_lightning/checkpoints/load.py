@@ -55,7 +55,7 @@ class ModelSettings(Settings):
     trust: list[Text] = []  # noqa: RUF012  (pydantic copies it)
 
     def load(self, device: str | torch.device = "cpu") -> "Trained":
-        """Loads the model; see :func:`load`."""
+        """Returns the trained model, on a device; see :func:`load`."""
         return load(
             self.checkpoint,
             device,

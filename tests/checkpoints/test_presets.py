@@ -87,7 +87,7 @@ def test_what_is_given_wins():
         ),
         ("ddpm_small", "balanced", r"allowed: mean \(.*; stored \(the sampler of the checkpoint\)"),
         ("pmrf_small", "uncertainty", r"not offered by this model \(PMRF\)"),
-        ("regression_small", "paper", r"allowed: one_pass \(the only way of this model\)\n"),
+        ("regression_small", "paper", r"allowed: one_pass \(the only preset of this model\)\n"),
         ("regression_small", "stored", "not offered by this model"),
     ],
 )

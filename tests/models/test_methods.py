@@ -9,7 +9,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.train import new_settings
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.protocol import PROTOCOLS
-from ddpm_lightning.training.fit import TrainSettings, fit
+from ddpm_lightning.training.fit import TrainSettings, start_run
 from ddpm_lightning.utils.instantiate import build
 
 TINY = [
@@ -64,7 +64,7 @@ def affine_psnr(image: np.ndarray, target: np.ndarray) -> float:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_short_training_beats_the_raw_image(name, pair_folder, tmp_path):
     config = settings(name, pair_folder, tmp_path / "run")
-    finished = fit(config)
+    finished = start_run(config)
     assert finished.best.name == "best.ckpt"
     restorer = Restorer.load(finished.best, device="cpu")
     averaged = "averaging_state" in torch.load(finished.best, weights_only=True)
@@ -81,7 +81,7 @@ def test_a_short_training_beats_the_raw_image(name, pair_folder, tmp_path):
 
 def test_checkpoints_of_the_flow_hold_both_networks_and_sigma(pair_folder, tmp_path):
     config = settings("pmrf_small", pair_folder, tmp_path / "run", "trainer.max_steps=30")
-    finished = fit(config)
+    finished = start_run(config)
     weights = torch.load(finished.last, weights_only=True)["state_dict"]
     mean = torch.load(tmp_path / "run/mean/checkpoints/best.ckpt", weights_only=True)
     assert weights["sigma"] > 0
