@@ -3,13 +3,13 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.datasets.audit import Audit, SplitAudit
 from ddpm_lightning.datasets.preparation.files import write_file
+from ddpm_lightning.datasets.preparation.manifest import Manifest
 from ddpm_lightning.simulation.contact_sheet import contact_sheet
 from ddpm_lightning.utils.errors import UserError
 
@@ -44,7 +44,7 @@ def write_audit(
     audit: Audit,
     sources: Mapping[str, PairSource],
     facts: str = "",
-    manifest: Mapping[str, Any] | None = None,
+    manifest: Manifest | None = None,
 ) -> Path:
     """Writes ``audit.md`` and its contact sheet.
 
@@ -70,7 +70,7 @@ def write_audit(
 
 
 def markdown(
-    name: str, audit: Audit, facts: str = "", manifest: Mapping[str, Any] | None = None, sheet: bool = False
+    name: str, audit: Audit, facts: str = "", manifest: Manifest | None = None, sheet: bool = False
 ) -> str:
     """Returns the text of ``audit.md``."""
     lines = [f"# {name}", "", *([facts, ""] if facts else [])]
@@ -91,7 +91,7 @@ def markdown(
     return "\n".join(lines)
 
 
-def _preparation(manifest: Mapping[str, Any]) -> list[str]:
+def _preparation(manifest: Manifest) -> list[str]:
     source = manifest["source"]
     lines = ["## Preparation", "", f"- made from {source['name']} (sha256 {source['sha256']})"]
     lines += [f"- {key}: {value}" for key, value in manifest["settings"].items()]
@@ -110,7 +110,7 @@ def _preparation(manifest: Mapping[str, Any]) -> list[str]:
         "",
         *_listed("Left out", [f"{entry['low']}: {entry['reason']}" for entry in manifest["left_out"]]),
     ]
-    if manifest.get("published"):
+    if manifest["published"]:
         differences = manifest["differences"] or ["the sizes of the splits are those of the paper"]
         lines += _listed("Compared with the published sizes", differences)
     return lines

@@ -3,7 +3,7 @@
 =============== ======================================================================================================
 modality        STED (Abberior Expert Line, 60x/1.42 oil, 640 nm excitation, 775 nm depletion at 60 mW in both images)
 low, high       1.5 µW and 1.5 µs; 10.6 µW and 25 µs excitation power and total dwell time: dose 1 : 17
-sample          fixed U2OS cells, alpha-tubulin, immunostained with STAR 635P
+specimen        fixed U2OS cells, alpha-tubulin, immunostained with STAR 635P
 pixel           25 nm
 paper           104 fields of view; 1272 / 89 / 265 pairs of 256 x 256 pixels; rigidly registered, padded alike
 source          Zenodo record 14215838, folder ``fixed_cell_microtubule_u2os_alphatubulin_star635p`` with
@@ -14,9 +14,15 @@ source          Zenodo record 14215838, folder ``fixed_cell_microtubule_u2os_alp
 shared out to validation and test as 89 : 265.
 """
 
-from ddpm_lightning.datasets.preparation.download import Remote
 from ddpm_lightning.datasets.preparation.layouts import PairedFolders
-from ddpm_lightning.datasets.published import PAPER, RELEASE_SPLITS, ZENODO, Card, PublishedData
+from ddpm_lightning.datasets.published import (
+    PAPER,
+    RELEASE_SPLITS,
+    ZENODO,
+    Card,
+    PublishedData,
+    zenodo_archive,
+)
 
 __all__ = ["Microtubules"]
 
@@ -30,7 +36,7 @@ class Microtubules(PublishedData):
         name="microtubules",
         title="STED images of microtubules at low and high light dose (1 : 17).",
         modality="STED, both images with the same depletion",
-        sample="fixed U2OS cells, alpha-tubulin, immunostained with STAR 635P",
+        specimen="fixed U2OS cells, alpha-tubulin, immunostained with STAR 635P",
         pixel_size=0.025,
         sizes={"train": 1272, "val": 89, "test": 265},
         source=f"{ZENODO}, {NAME}",
@@ -43,14 +49,7 @@ class Microtubules(PublishedData):
             "how the paper came to 89 and 265 patches: another user of the record counted 47 in test_data",
             "the original size of the images: the paper prints 2560 x 2560, its counts fit 1024 x 1024",
         ),
-        remote=Remote(
-            f"{NAME}.rar",
-            (
-                f"https://zenodo.org/records/14215838/files/{NAME}.rar?download=1",
-                f"https://zenodo.org/api/records/14215838/files/{NAME}.rar/content",
-            ),
-            page=f"https://zenodo.org/records/14215838, the archive of {NAME}",
-        ),
+        remote=zenodo_archive(NAME),
         layouts=(
             PairedFolders(
                 "low_intensity_image_patches", "ground_truth_image_patches", {"training_data": "train"}

@@ -1,4 +1,4 @@
-"""Prepares a published data set and audits it, or audits pairs of your own.
+"""Prepares a published data set and audits it, or audits your own pairs.
 
 >>> prepare(data, PrepareSettings(check=True)).audit.errors  # doctest: +SKIP
 []
@@ -7,14 +7,14 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.datasets.audit import Audit, audit
 from ddpm_lightning.datasets.audit_report import write_audit
-from ddpm_lightning.datasets.preparation.manifest import damage
+from ddpm_lightning.datasets.preparation.manifest import Manifest, damage
 from ddpm_lightning.datasets.published import PublishedData
 from ddpm_lightning.utils.atomic import remove_partials
 from ddpm_lightning.utils.errors import UserError
@@ -30,9 +30,9 @@ class PrepareSettings(Settings):
     """Settings of :func:`prepare`.
 
     Attributes:
-        check: Whether to audit what is there, without preparing anything.
+        check: Whether to audit the existing files without preparing anything.
         output: Folder of the audit; by default that of a prepared set, and ``audits/NAME`` for other data.
-        on_error: Whether to skip a pair that cannot be used, or to stop.
+        on_error: Whether to skip a pair that cannot be used, or stop.
         force: Whether to take over the folders from a job that cannot be checked, for example on another machine.
     """
 
@@ -48,7 +48,7 @@ class Prepared:
 
     Attributes:
         name: Name of the data set.
-        audit: What was measured and found.
+        audit: The audit.
         report: The file ``audit.md``.
         left_out: Pairs that could not be used, each with the reason.
         differences: Splits that differ in size from the published ones, as sentences.
@@ -69,11 +69,11 @@ class Prepared:
 def prepare(
     data: PairDataModule, settings: PrepareSettings | None = None, progress: Report | None = None
 ) -> Prepared:
-    """Prepares a published data set, unless it is prepared already, and audits it; other data are only audited.
+    """Prepares a published data set if necessary, and audits it; other data are only audited.
 
     Args:
         data: The data set.
-        settings: What to do.
+        settings: Settings; by default, prepare and audit.
         progress: Called with the progress of each task.
 
     Raises:
@@ -94,7 +94,7 @@ def prepare(
 def _prepare(
     data: PairDataModule, settings: PrepareSettings, folder: Path, progress: Report | None
 ) -> Prepared:
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
     if isinstance(data, PublishedData):
         manifest = data.manifest() if settings.check else data.prepare(settings.on_error, progress)
     sources, errors = _sources(data)

@@ -1,4 +1,4 @@
-"""The base of the four published sets: a card of facts, the preparation, and the prepared folder of pairs."""
+"""The base of the four published sets: a card with facts, the preparation, and the prepared folder of pairs."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from ddpm_lightning.datasets.preparation.archive import is_archive, unpack
 from ddpm_lightning.datasets.preparation.build import Preparation, build
 from ddpm_lightning.datasets.preparation.download import Remote, fetch
 from ddpm_lightning.datasets.preparation.layouts import FoundPair, Layout, find_pairs
-from ddpm_lightning.datasets.preparation.manifest import MANIFEST, read_manifest
+from ddpm_lightning.datasets.preparation.manifest import MANIFEST, Manifest, Origin, read_manifest
 from ddpm_lightning.simulation.degraded_pairs import Degradations, degraded
 from ddpm_lightning.utils.atomic import remove_partials, sha256
 from ddpm_lightning.utils.errors import UserError
@@ -24,13 +24,14 @@ from ddpm_lightning.utils.paths import command_of, expanded
 from ddpm_lightning.utils.settings import Text
 from ddpm_lightning.utils.task_progress import Report
 
-__all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData"]
+__all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData", "zenodo_archive"]
 
 PAPER = (
     "Denoising diffusion models for high-resolution microscopy image restoration (Osuna-Vargas et al., WACV 2025), "
     "https://arxiv.org/abs/2409.12078"
 )
-ZENODO = "Zenodo record 14215838 (https://zenodo.org/records/14215838)"
+RECORD = "14215838"
+ZENODO = f"Zenodo record {RECORD} (https://zenodo.org/records/{RECORD})"
 #: Folders of splits in the layout that the code of the paper reads.
 RELEASE_SPLITS = {"train": "train", "validate": "val", "val": "val", "test": "test"}
 
@@ -46,13 +47,13 @@ class Card:
         name: Name in configurations and results.
         title: Description in one sentence.
         modality: Microscopes of the low and the high image.
-        sample: Specimen and label.
+        specimen: Specimen and label.
         pixel_size: Size of a pixel in µm, or ``None`` if unknown.
-        sizes: Pairs of each split in the paper.
-        source: Where it is published.
+        sizes: Number of pairs of each split in the paper.
+        source: Place of publication.
         citation: What to cite.
         licence: Terms of use, as far as known.
-        unknown: What could not be found out.
+        unknown: Facts that could not be found.
         remote: The published file.
         layouts: Layouts in which it is published.
     """
@@ -60,7 +61,7 @@ class Card:
     name: str
     title: str
     modality: str
-    sample: str
+    specimen: str
     pixel_size: float | None
     sizes: Mapping[str, int]
     source: str
@@ -79,12 +80,20 @@ class Card:
             self.title,
             "",
             f"- modality: {self.modality}",
-            f"- sample: {self.sample}",
+            f"- specimen: {self.specimen}",
             f"- pixel size: {size}",
         ]
         lines += [f"- pairs in the paper: {sizes}", f"- source: {self.source}", f"- cite: {self.citation}"]
         lines += [f"- licence: {self.licence}", *(f"- not known: {text}" for text in self.unknown)]
         return "\n".join(lines)
+
+
+def zenodo_archive(name: str) -> Remote:
+    """Returns an archive of the paper's Zenodo record, given its name without the suffix."""
+    file = f"{name}.rar"
+    page = f"https://zenodo.org/records/{RECORD}"
+    content = f"https://zenodo.org/api/records/{RECORD}/files/{file}/content"
+    return Remote(file, (f"{page}/files/{file}?download=1", content), page=f"{page}, the file {file}")
 
 
 class PublishedData(PairDataModule):
@@ -93,7 +102,7 @@ class PublishedData(PairDataModule):
     Args:
         root: Folder that the preparation fills.
         preparation: How images become pairs.
-        archive: File or folder that was downloaded by hand.
+        archive: File or folder that was downloaded manually.
         mirrors: Addresses of folders with the published files, tried first.
         degradations: Further degradations of the low images, in order, or by name.
         settings: Settings of :class:`PairDataModule`.
@@ -133,7 +142,7 @@ class PublishedData(PairDataModule):
         self.manifest()
         return degraded(FolderPairs(self.root, split, self.card.pixel_size), self.degradations, split)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """Returns the manifest of the prepared set.
 
         Raises:
@@ -148,7 +157,7 @@ class PublishedData(PairDataModule):
             )
         return manifest
 
-    def prepare(self, on_error: str = "skip", progress: Report | None = None) -> dict[str, Any]:
+    def prepare(self, on_error: str = "skip", progress: Report | None = None) -> Manifest:
         """Downloads, unpacks, registers, crops and splits; finished steps are not repeated.
 
         Args:
@@ -165,12 +174,12 @@ class PublishedData(PairDataModule):
         try:
             return self._prepare(on_error, progress)
         finally:
-            # Also if an archive was refused; a folder with a download is not empty, and is kept.
+            # Also if an archive was rejected; folders that contain a download are not empty, so they are kept.
             for folder in made:
                 with suppress(OSError):
                     folder.rmdir()
 
-    def _prepare(self, on_error: str, progress: Report | None) -> dict[str, Any]:
+    def _prepare(self, on_error: str, progress: Report | None) -> Manifest:
         source = self.root / "source"
         remove_partials([self.root, source, *(path for path in source.rglob("*") if path.is_dir())])
         settings = json.loads(json.dumps(asdict(self.preparation)))
@@ -190,13 +199,13 @@ class PublishedData(PairDataModule):
         digest = digest or _digest(found, folder)
         if done and done["source"]["sha256"] == digest:
             return done
-        header = {
-            "data": self.name,
-            "source": {"name": name, "sha256": digest},
-            "pixel_size": self.card.pixel_size,
-            "published": dict(self.card.sizes),
-        }
-        manifest = build(self.root, folder, found, self.preparation, header, on_error, progress)
+        origin = Origin(
+            data=self.name,
+            source={"name": name, "sha256": digest},
+            pixel_size=self.card.pixel_size,
+            published=dict(self.card.sizes),
+        )
+        manifest = build(self.root, folder, found, self.preparation, origin, on_error, progress)
         for unpacked in (self.root / "source").glob("*unpacked-*"):
             shutil.rmtree(unpacked)
         return manifest
@@ -213,8 +222,8 @@ class PublishedData(PairDataModule):
         if not remote.urls and not self.mirrors:
             raise UserError(
                 f"data set {self.name}",
-                "cannot be downloaded by a program",
-                remedy=f"get it by hand: {remote.page}. Then pass data.archive=FILE_OR_FOLDER",
+                "cannot be downloaded automatically",
+                remedy=f"download it manually: {remote.page}. Then pass data.archive=FILE_OR_FOLDER",
             )
         return fetch(remote, self.root / "source", self.mirrors, progress)
 

@@ -2,7 +2,7 @@
 
 =============== ======================================================================================================
 modality        confocal (low), Airyscan (high): the task changes the modality, not only the noise
-sample          slices of mouse cortex, AMPA receptors tagged with super-ecliptic pHluorin
+specimen        slices of mouse cortex, AMPA receptors tagged with super-ecliptic pHluorin
 pixel           95 nm; slices 0.33 or 1 µm apart
 paper           24 volumes of 550 x 550 x 20; 1198 / 56 / 112 pairs of 256 x 256; rigidly registered, padded alike
 source          Xu et al. 2023 (XTC). No public address of the training volumes was found
@@ -27,7 +27,7 @@ class Synapses(PublishedData):
         name="synapses",
         title="Confocal and Airyscan images of synapses in brain slices.",
         modality="confocal (low) and Airyscan (high)",
-        sample="slices of mouse cortex, AMPA receptors tagged with super-ecliptic pHluorin",
+        specimen="slices of mouse cortex, AMPA receptors tagged with super-ecliptic pHluorin",
         pixel_size=0.095,
         sizes={"train": 1198, "val": 56, "test": 112},
         source="Xu et al. 2023, code at github.com/tigeryuxu/Xu_and_Graves_XTC_syn_tracking",

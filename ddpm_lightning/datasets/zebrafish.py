@@ -3,7 +3,7 @@
 =============== ======================================================================================================
 modality        confocal
 low, high       one capture; mean of 50 captures, of which it is one: a fiftieth of its noise is in the target
-sample          fixed embryo, 2 days post fertilisation, Tg(sox10:megfp)
+specimen        fixed embryo, 2 days post fertilisation, Tg(sox10:megfp)
 pixel           not published
 paper           20 fields of view of 512 x 512; 3600 / 200 / 200 pairs of 256 x 256 (18, 1, 1 fields times
                 4 crops times 50 captures); not registered
@@ -29,7 +29,7 @@ class Zebrafish(PublishedData):
         name="zebrafish",
         title="Confocal images of zebrafish embryos: one capture and the mean of 50.",
         modality="confocal",
-        sample="fixed zebrafish embryos, 2 days post fertilisation, Tg(sox10:megfp)",
+        specimen="fixed zebrafish embryos, 2 days post fertilisation, Tg(sox10:megfp)",
         pixel_size=None,
         sizes={"train": 3600, "val": 200, "test": 200},
         source="Fluorescence Microscopy Denoising (FMD) data set, Confocal_FISH",

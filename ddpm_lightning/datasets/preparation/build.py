@@ -1,8 +1,8 @@
 """Turns source pairs into crops on disk: registered, padded alike, cropped, split by field of view, and recorded.
 
-Everything is built in ``.partial`` inside the root. A journal there has a line for each finished source pair, so an
-interrupted run resumes after the last of them, and its result is identical to the last byte. At the end, the splits are
-moved to their place and the manifest is written; without a manifest, nothing is read.
+Everything is built in ``.partial`` inside the root. A journal there has a line for each finished source pair. An
+interrupted run resumes after the last of them, and the result is identical to the last byte. At the end, the splits are
+moved to their final place and the manifest is written; without a manifest, nothing is read.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 from pydantic import Field
@@ -29,7 +29,15 @@ from ddpm_lightning.datasets.preparation.files import (
 )
 from ddpm_lightning.datasets.preparation.images import check_pair, encode, read_planes
 from ddpm_lightning.datasets.preparation.layouts import FoundPair, check_pattern
-from ddpm_lightning.datasets.preparation.manifest import FORMAT, MANIFEST
+from ddpm_lightning.datasets.preparation.manifest import (
+    FORMAT,
+    MANIFEST,
+    LeftOut,
+    Manifest,
+    MotionRecord,
+    Origin,
+    PairRecord,
+)
 from ddpm_lightning.datasets.preparation.registration import Registration, find_motion, move, pad_alike
 from ddpm_lightning.utils.atomic import DiskError, remove_partials
 from ddpm_lightning.utils.errors import UserError
@@ -76,15 +84,26 @@ class Preparation:
         check_split(self.split, "data.preparation.split")
 
 
+class _Entry(TypedDict):
+    """A line of the journal: a source pair with its crops, or the reason why it cannot be used."""
+
+    low: str
+    high: str
+    field: str
+    pairs: list[PairRecord]
+    background: NotRequired[int]
+    reason: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class Crop:
-    """A piece of a pair.
+    """A crop of a pair.
 
     Attributes:
         plane: Plane of the source files.
         window: (top, left, height, width) in pixels.
-        low: Degraded piece with shape (H, W).
-        high: Clean piece with shape (H, W).
+        low: Degraded image with shape (H, W).
+        high: Clean image with shape (H, W).
     """
 
     plane: int
@@ -159,10 +178,10 @@ def build(
     folder: Path,
     found: Sequence[FoundPair],
     how: Preparation,
-    header: dict[str, Any],
+    origin: Origin,
     on_error: str = "skip",
     progress: Report | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Builds the set, or resumes building it.
 
     Args:
@@ -170,7 +189,7 @@ def build(
         folder: Folder of the source files; their names are recorded relative to it.
         found: Source pairs in a fixed order.
         how: Settings.
-        header: Facts for the manifest: ``data``, ``source``, ``pixel_size``, ``published``.
+        origin: Facts for the manifest.
         on_error: Whether to ``skip`` pairs that cannot be used, or ``stop`` at the first.
         progress: Called after each pair.
 
@@ -181,8 +200,9 @@ def build(
         UserError: If a pair cannot be used under ``stop``, a split is empty, or the disk is full.
     """
     assigned = _assigned(found, how)
-    header = {"format": FORMAT, **header, "settings": asdict(how)}
-    journal = _Journal(root / ".partial", {**header, "pairs": [_names(pair, folder) for pair in found]})
+    header = {"format": FORMAT, **origin, "settings": asdict(how)}
+    names = [_names(pair, folder) for pair in found]
+    journal = _Journal(root / ".partial", {**header, "pairs": names}, origin["pixel_size"])
     read = lru_cache(maxsize=2)(read_planes)
     for number, pair in enumerate(found):
         if number >= len(journal.entries):
@@ -197,35 +217,36 @@ def build(
             except UserError as error:
                 if on_error == "stop":
                     raise
-                entry = {
-                    **_names(pair, folder),
-                    "reason": error.found.replace(str(folder) + os.sep, ""),
-                    "pairs": [],
-                }
+                reason = error.found.replace(str(folder) + os.sep, "")
+                entry = _Entry(**names[number], reason=reason, pairs=[])
             journal.add(entry)
         if progress:
             progress("preparing", number + 1, len(found))
     pairs = [record for entry in journal.entries for record in entry["pairs"]]
     counts = Counter(record["split"] for record in pairs)
     left_out = [
-        {k: v for k, v in entry.items() if k != "pairs"} for entry in journal.entries if "reason" in entry
+        LeftOut(low=entry["low"], high=entry["high"], field=entry["field"], reason=entry["reason"])
+        for entry in journal.entries
+        if "reason" in entry
     ]
     for split in SPLITS:
         if not counts[split]:
             raise UserError(
-                f"data set {header['data']}",
+                f"data set {origin['data']}",
                 f"nothing is left for its split {split!r}: {len(left_out)} of {len(found)} pairs could not be used"
                 + (f"; the first: {left_out[0]['low']} {left_out[0]['reason']}" if left_out else ""),
                 remedy="fix the files, or change data.preparation",
             )
-    manifest = {
-        **header,
-        "counts": {split: counts[split] for split in SPLITS},
-        "differences": differences(counts, header.get("published") or {}),
-        "background_crops": sum(entry.get("background", 0) for entry in journal.entries),
-        "left_out": left_out,
-        "pairs": sorted(pairs, key=lambda record: (SPLITS.index(record["split"]), record["name"])),
-    }
+    manifest = Manifest(
+        format=FORMAT,
+        **origin,
+        settings=asdict(how),
+        counts={split: counts[split] for split in SPLITS},
+        differences=differences(counts, origin["published"]),
+        background_crops=sum(entry.get("background", 0) for entry in journal.entries),
+        left_out=left_out,
+        pairs=sorted(pairs, key=lambda record: (SPLITS.index(record["split"]), record["name"])),
+    )
     journal.finish(root, manifest)
     return manifest
 
@@ -242,17 +263,20 @@ def _assigned(found: Sequence[FoundPair], how: Preparation) -> list[str]:
                 key,
                 f"leaves the split {split!r} without any field of view",
                 allowed=f"at least one field for each of {', '.join(SPLITS)}",
-                remedy=f"name one, data.preparation.split.{split}=[{found[0].field}], or give it a share",
+                remedy=f"name one, data.preparation.split.{split}=[{found[0].field}], or give it a fraction",
             )
     return assigned
 
 
-def _names(pair: FoundPair, folder: Path) -> dict[str, str]:
-    return {
-        "low": pair.low.relative_to(folder).as_posix(),
-        "high": pair.high.relative_to(folder).as_posix(),
-        "field": pair.field,
-    }
+class _Names(TypedDict):
+    low: str
+    high: str
+    field: str
+
+
+def _names(pair: FoundPair, folder: Path) -> _Names:
+    low, high = (path.relative_to(folder).as_posix() for path in (pair.low, pair.high))
+    return _Names(low=low, high=high, field=pair.field)
 
 
 class _Journal:
@@ -261,11 +285,11 @@ class _Journal:
     Args:
         folder: Folder in which the set is built.
         header: Everything that determines the result; a journal with another header is removed with everything built.
+        pixel_size: Size of a pixel in µm, or ``None`` if unknown.
     """
 
-    def __init__(self, folder: Path, header: dict[str, Any]) -> None:
-        self.folder, self.path = folder, folder / "journal.jsonl"
-        self.pixel_size = header.get("pixel_size")
+    def __init__(self, folder: Path, header: dict[str, Any], pixel_size: float | None) -> None:
+        self.folder, self.path, self.pixel_size = folder, folder / "journal.jsonl", pixel_size
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
         # The last line may have been cut off by the interruption.
         lines = [line for line in lines if line.endswith(b"\n")]
@@ -275,12 +299,12 @@ class _Journal:
             lines = [first]
         remove_partials(folder.glob("*/*"))
         write_file(self.path, b"".join(lines))
-        self.entries = [json.loads(line) for line in lines[1:]]
+        self.entries: list[_Entry] = [json.loads(line) for line in lines[1:]]
         self.counts = Counter(record["split"] for entry in self.entries for record in entry["pairs"])
 
     def write(
         self, low: np.ndarray, high: np.ndarray, pair: FoundPair, folder: Path, split: str, how: Preparation
-    ) -> dict[str, Any]:
+    ) -> _Entry:
         """Writes the crops of a pair and returns its line."""
         try:
             crops, registration, background = cut(low, high, how, pair.registered)
@@ -290,18 +314,28 @@ class _Journal:
                 str(error),
                 remedy="fix or remove the pair, or change data.preparation (largest_shift, least_correlation, size)",
             ) from error
-        names, records = _names(pair, folder), []
+        names, motion = _names(pair, folder), _motion(registration)
+        records: list[PairRecord] = []
         for number, crop in enumerate(crops, self.counts[split]):
-            record: dict[str, Any] = {"split": split, "name": f"{number:05d}", **names, "plane": crop.plane}
-            record |= {"crop": crop.window, "motion": _motion(registration), "sha256": {}}
+            name, hashes = f"{number:05d}", {}
             for role, image in (("low", crop.low), ("high", crop.high)):
                 content = encode(image, self.pixel_size)
-                write_file(self.folder / split / role / f"{number:05d}.tif", content)
-                record["sha256"][role] = hashlib.sha256(content).hexdigest()
-            records.append(record)
-        return {**names, "background": background, "pairs": records}
+                write_file(self.folder / split / role / f"{name}.tif", content)
+                hashes[role] = hashlib.sha256(content).hexdigest()
+            records.append(
+                PairRecord(
+                    split=split,
+                    name=name,
+                    **names,
+                    plane=crop.plane,
+                    crop=crop.window,
+                    motion=motion,
+                    sha256=hashes,
+                )
+            )
+        return _Entry(**names, background=background, pairs=records)
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, entry: _Entry) -> None:
         """Writes the line of a pair after all of its files."""
         with disk_errors(self.path), self.path.open("ab") as file:
             file.write((json.dumps(entry) + "\n").encode())
@@ -310,8 +344,8 @@ class _Journal:
         self.entries.append(entry)
         self.counts.update(record["split"] for record in entry["pairs"])
 
-    def finish(self, root: Path, manifest: dict[str, Any]) -> None:
-        """Moves the splits to their place and writes the manifest; it may be interrupted and repeated."""
+    def finish(self, root: Path, manifest: Manifest) -> None:
+        """Moves the splits to their final place and writes the manifest; can be interrupted and repeated."""
         with disk_errors(root):
             (root / MANIFEST).unlink(missing_ok=True)
             for split in SPLITS:
@@ -322,14 +356,14 @@ class _Journal:
             shutil.rmtree(self.folder)
 
 
-def _motion(registration: Registration | None) -> dict[str, Any] | None:
+def _motion(registration: Registration | None) -> MotionRecord | None:
     if registration is None:
         return None
     motion = registration.motion
-    return {
-        "down": round(motion.down, 4),
-        "right": round(motion.right, 4),
-        "angle": round(motion.angle, 5),
-        "correlation": [round(registration.before, 4), round(registration.after, 4)],
-        "applied": not registration.negligible,
-    }
+    return MotionRecord(
+        down=round(motion.down, 4),
+        right=round(motion.right, 4),
+        angle=round(motion.angle, 5),
+        correlation=[round(registration.before, 4), round(registration.after, 4)],
+        applied=not registration.negligible,
+    )

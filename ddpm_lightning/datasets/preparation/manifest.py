@@ -6,19 +6,92 @@ and why.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ddpm_lightning.utils.atomic import sha256
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["FORMAT", "MANIFEST", "damage", "fields_of", "read_manifest"]
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "LeftOut",
+    "Manifest",
+    "MotionRecord",
+    "Origin",
+    "PairRecord",
+    "damage",
+    "fields_of",
+    "read_manifest",
+]
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 
 
-def read_manifest(root: Path) -> dict[str, Any] | None:
+class Source(TypedDict):
+    """The published file, or a hash of the files of a folder."""
+
+    name: str
+    sha256: str
+
+
+class Origin(TypedDict):
+    """Name and source of a set, pixel size in µm, and the published number of pairs of each split."""
+
+    data: str
+    source: Source
+    pixel_size: float | None
+    published: dict[str, int]
+
+
+class MotionRecord(TypedDict):
+    """The motion that registered a pair, in pixels and degrees, and the correlation before and after it."""
+
+    down: float
+    right: float
+    angle: float
+    correlation: list[float]
+    applied: bool
+
+
+class PairRecord(TypedDict):
+    """The origin of a pair: source files and plane, and the crop as (top, left, height, width)."""
+
+    split: str
+    name: str
+    low: str
+    high: str
+    field: str
+    plane: int
+    crop: Sequence[int]
+    motion: MotionRecord | None
+    sha256: dict[str, str]
+
+
+class LeftOut(TypedDict):
+    """A source pair that could not be used."""
+
+    low: str
+    high: str
+    field: str
+    reason: str
+
+
+class Manifest(Origin):
+    """The content of ``manifest.json``."""
+
+    format: int
+    settings: Mapping[str, Any]
+    counts: dict[str, int]
+    differences: list[str]
+    background_crops: int
+    left_out: list[LeftOut]
+    pairs: list[PairRecord]
+
+
+def read_manifest(root: Path) -> Manifest | None:
     """Returns the manifest of a prepared set, or ``None`` if there is none.
 
     Raises:
@@ -39,16 +112,18 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
         return manifest
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            path, f"is no manifest of a prepared data set ({error})", remedy="delete it and prepare again"
+            path,
+            f"is not the manifest of a prepared data set ({error})",
+            remedy="delete it and prepare again",
         ) from error
 
 
-def fields_of(manifest: dict[str, Any], split: str) -> dict[str, str]:
+def fields_of(manifest: Manifest, split: str) -> dict[str, str]:
     """Returns the field of view of each pair of a split, by name."""
     return {pair["name"]: pair["field"] for pair in manifest["pairs"] if pair["split"] == split}
 
 
-def damage(root: Path, manifest: dict[str, Any]) -> list[str]:
+def damage(root: Path, manifest: Manifest) -> list[str]:
     """Returns a sentence for each file of a prepared set that is missing or has changed."""
     found = []
     for pair in manifest["pairs"]:

@@ -289,7 +289,7 @@ def test_a_manifest_that_is_none_is_refused(tmp_path):
     with pytest.raises(UserError, match="has format 99"):
         data.source("train")
     (tmp_path / "set" / "manifest.json").write_text("[")
-    with pytest.raises(UserError, match="is no manifest"):
+    with pytest.raises(UserError, match="not the manifest"):
         data.prepare()
 
 
