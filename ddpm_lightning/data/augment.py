@@ -13,12 +13,10 @@ def symmetry(image: np.ndarray, which: int) -> np.ndarray:
 
     Args:
         image: Array with shape (…, H, W); odd numbers swap its sides.
-        which: 0 (the image itself) to 7; from 4 on, the image is mirrored first.
+        which: 0 (the image itself) to 7; from 4 on, the image is flipped first.
     """
     if which >= 4:
         image = image[..., ::-1]
     if which % 2:
-        image = image.swapaxes(-2, -1)[
-            ..., ::-1, :
-        ]  # a quarter turn, as numpy.rot90 makes it in ten times the time
+        image = image.swapaxes(-2, -1)[..., ::-1, :]  # a rotation by 90°, ten times faster than numpy.rot90
     return image[..., ::-1, ::-1] if which % 4 >= 2 else image

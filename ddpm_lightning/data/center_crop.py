@@ -1,4 +1,4 @@
-"""The central part of each image, so that scoring a benchmark stays cheap."""
+"""The central part of each image, which makes scoring a benchmark fast."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The base of all data sets: makes loaders of normalised crops from sources of pairs.
+"""The base of all data sets: loaders of normalised crops from sources of pairs.
 
 A data set is a subclass with one method, :meth:`PairDataModule.source`. Training uses random crops; validation uses a
 fixed set of crops, the same in every epoch and run; evaluation and restoration read complete images from the sources.
@@ -74,7 +74,7 @@ class PairDataModule(lightning.LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} does not implement source")
 
     def notes(self, split: str) -> list[str]:
-        """Returns what was ignored and guessed in a split; complete once all of its pairs have been read."""
+        """Returns what was ignored or guessed in a split; complete once all of its pairs have been read."""
         return []
 
     def pairs(self, split: str) -> CachedPairs:
@@ -126,8 +126,8 @@ class PairDataModule(lightning.LightningDataModule):
         """Reads the pairs and fits the normalisation; called by Lightning in every process."""
         if stage != "fit":
             return
-        # Every pair is read now: a damaged file must not end a training after hours. Defects are searched for when an
-        # image is first used.
+        # Every pair is read now, so that a damaged file does not end the training after hours. Defects are searched for
+        # when an image is first used.
         for split in ("train", "val"):
             pairs = self.pairs(split)
             smallest = min(
@@ -171,7 +171,7 @@ class PairDataModule(lightning.LightningDataModule):
         crops = math.ceil(self.validation_crops / len(pairs))
         dataset = CropDataset(pairs, self.normalisation, self.crop, crops, augment=False, seed=0)
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        # Distributed over all images, whatever the number of crops, then over the processes.
+        # Distributed first over all images, whatever the number of crops, and then over the processes.
         order = [image * crops + crop for crop in range(crops) for image in range(len(pairs))]
         chosen = order[: max(self.validation_crops, 1)][rank::processes]
         batches = [chosen[k : k + self.batch_size] for k in range(0, len(chosen), self.batch_size)]

@@ -1,6 +1,6 @@
 """Training crops: cached, cropped, augmented and normalised pairs, reproducible in any process.
 
-A crop is flipped and rotated as a view of the integers of the file, and written once, as float, to the batch.
+A crop is flipped and rotated as a view of the integers of the file, and copied once, as float, into the batch.
 
 The sampler yields (epoch, index) instead of an index. Crop, augmentation and order are functions of (seed, epoch,
 index) alone: they do not depend on the number of workers or processes, differ between epochs, and are the same after a

@@ -60,7 +60,7 @@ AROUND = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
 
 
 def repaired(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """Replaces defective pixels by the median of the sound pixels around them.
+    """Replaces defective pixels by the median of the intact pixels around them.
 
     Args:
         image: Image with shape (H, W), finite, of any real dtype.
@@ -295,7 +295,7 @@ def _median5(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _filled(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Returns a copy in which the masked pixels are the median of at least three sound ones around them."""
+    """Returns a copy in which the masked pixels are the median of at least three intact pixels around them."""
     result, todo = image.copy(), mask
     for radius in range(1, max(image.shape)):
         places = np.argwhere(todo)

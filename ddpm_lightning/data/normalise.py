@@ -4,12 +4,12 @@ An image is mapped by :math:`2 (I - low) / (high - low) - 1`. The two numbers ar
 (:class:`FixedRange`) or percentiles (:class:`Percentile`) of the training set or of each image. Nothing is clipped:
 brighter pixels exceed 1, and the inverse map is exact.
 
-Percentiles of a noisy image depend on its noise more than on its structure. They are therefore computed from a blurred
+Percentiles of a noisy image depend more on its noise than on its structure. They are therefore computed from a blurred
 copy (``blur``), so that the gain between the low and the high image varies less from pair to pair.
 
-Percentiles of an empty field are those of its noise, which they would amplify until it resembles structure. A
-checkpoint therefore records how noisy the training images were on the scale of [-1, 1], and the range of a noisier
-image is widened until its noise is no stronger than that (``most_noise``).
+Percentiles of an empty field are those of its noise, so the normalisation would amplify it until it resembles
+structure. A checkpoint therefore records how noisy the training images were on the scale of [-1, 1], and the range of a
+noisier image is widened until its noise is no stronger than that (``most_noise``).
 
 Training, evaluation and restoration use the same objects, which are stored in the checkpoint.
 
@@ -117,8 +117,8 @@ class Normaliser(Protocol):
 
         Args:
             image: The image, in intensities.
-            most_noise: Most noise of an image with a scale of its own, as a standard deviation on the normalised
-                scale; its range is widened until that holds. ``None``, as in training, widens none.
+            most_noise: Maximum noise of an image that has its own scale, as a standard deviation on the normalised
+                scale; its range is widened accordingly. ``None``, as in training, widens no range.
         """
         ...
 
@@ -187,7 +187,7 @@ class Percentile:
     def __post_init__(self) -> None:
         if not 0 <= self.lower < self.upper <= 100:
             raise ValueError(
-                f"normalisation: percentiles are {self.lower} and {self.upper}; allowed: 0 to 100, rising"
+                f"normalisation: percentiles are {self.lower} and {self.upper}; allowed: 0 to 100, in ascending order"
             )
 
     def _percentiles(self, image: np.ndarray) -> tuple[float, float]:
@@ -207,7 +207,7 @@ class Percentile:
         low, high = np.median(found, axis=0)
         if not high > low:
             raise ValueError(
-                f"normalisation: percentiles {self.lower} and {self.upper} are both {low}; all is constant"
+                f"normalisation: percentiles {self.lower} and {self.upper} are both {low}: the images are constant"
             )
         self.fitted = Scale(float(low), float(high))
 
@@ -238,10 +238,10 @@ class PairNormalisation:
     Args:
         input: Normaliser of the low images.
         target: Normaliser of the high images, fitted separately; ``None`` gives them the scale of their low image:
-            right for pairs that differ in noise alone, because the brightness need not be guessed.
+            suitable for pairs that differ only in noise, because the brightness need not be guessed.
         matched: Whether high images without a normaliser are first fitted to their low image, by least-squares gain and
             offset: for pairs of unrelated brightness. A network that sees a crop cannot know the percentiles of the
-            complete image, and its brightness would vary from place to place.
+            entire image, so its brightness would vary from place to place.
 
     Attributes:
         target_bounds: Minimum and maximum of the normalised high images of the training set, to which estimates of

@@ -21,9 +21,9 @@ class Pair:
         name: Identity of the pair within its split; it keys the sampling noise and names rows and files.
         field: Field of view. Pairs of one field are not independent: splits and intervals are made by field.
         pixel_size: Size of a pixel in µm, or ``None`` if it is not recorded.
-        extra: What only some sources provide, such as the truth behind a simulation.
-        paired: Whether there is a clean partner. If not, ``high`` is the noisy image too, and only methods that learn
-            without clean images may use it.
+        extra: Further data that only some sources provide, such as the ground truth of a simulation.
+        paired: Whether there is a clean partner. If not, ``high`` is the noisy image too, and only methods that do
+            not need clean images may use it.
     """
 
     low: np.ndarray

@@ -1,8 +1,8 @@
 """Splits a data set into training, validation and test sets that share no field of view.
 
 Crops, slices and repeated captures of one field show the same structure: a model that saw one has seen them all. So
-complete fields are assigned, either by name or by fractions. With fractions, fields are ordered by a hash of (seed,
-field), which depends neither on the order of the files nor on other fields: new fields do not reshuffle old ones.
+entire fields are assigned to splits, either by name or by fractions. With fractions, fields are ordered by a hash of
+(seed, field), which depends neither on the order of the files nor on other fields: new fields do not move old ones.
 """
 
 import hashlib
@@ -32,16 +32,18 @@ def assign(fields: Iterable[str], split: Split, seed: int = 0, key: str = "data.
         key: Configuration key of ``split``, for errors.
 
     Raises:
-        UserError: If the split is invalid, names a field that does not exist, or leaves a part empty.
+        UserError: If the split is invalid, names a field that does not exist, or leaves a split empty.
     """
     fields = sorted(set(map(str, fields)), key=natural)
-    shares = check_split(split, key)
+    fractions = check_split(split, key)
     named = {name: part for name, part in split.items() if isinstance(part, Sequence)}
     found = _named(named, fields, key)
     rest = [field for field in fields if field not in found]
-    if not sum(shares.values()) > 0:
+    if not sum(fractions.values()) > 0:
         return found | dict.fromkeys(rest, "train")
-    return found | _shared_out(rest, {name: share for name, share in shares.items() if share > 0}, seed, key)
+    return found | _by_fractions(
+        rest, {name: part for name, part in fractions.items() if part > 0}, seed, key
+    )
 
 
 def check_split(split: Split, key: str) -> dict[str, float]:
@@ -50,15 +52,16 @@ def check_split(split: Split, key: str) -> dict[str, float]:
     Raises:
         UserError: If the split is invalid.
     """
-    allowed = f"for each of {', '.join(SPLITS)} a share or a list of fields, such as train=8 or val=[20]"
+    allowed = f"for each of {', '.join(SPLITS)} a fraction or a list of fields, such as train=0.8 or val=[20]"
     if not split or not set(split) <= set(SPLITS) or any(isinstance(part, str) for part in split.values()):
         raise UserError(key, f"is {dict(split)}", allowed=allowed)
-    shares = {name: float(part) for name, part in split.items() if isinstance(part, int | float)}
-    if min(shares.values(), default=0) < 0 or (len(shares) == len(split) and not sum(shares.values()) > 0):
+    fractions = {name: float(part) for name, part in split.items() if isinstance(part, int | float)}
+    total, least = sum(fractions.values()), min(fractions.values(), default=0)
+    if least < 0 or (len(fractions) == len(split) and not total > 0):
         raise UserError(
-            key, f"is {dict(split)}", allowed=f"{allowed}; shares of 0 or more that are not all 0"
+            key, f"is {dict(split)}", allowed=f"{allowed}; fractions of 0 or more that are not all 0"
         )
-    return shares
+    return fractions
 
 
 def _named(parts: Mapping[str, Sequence[str | int]], fields: list[str], key: str) -> dict[str, str]:
@@ -66,7 +69,7 @@ def _named(parts: Mapping[str, Sequence[str | int]], fields: list[str], key: str
     for name, members in parts.items():
         for field in map(str, members):
             if field not in fields or field in found:
-                trouble = f"as {found[field]} does" if field in found else "which is not there"
+                trouble = f"as {found[field]} does" if field in found else "which does not exist"
                 raise UserError(
                     f"{key}.{name}",
                     f"names the field {field!r}, {trouble}",
@@ -77,14 +80,14 @@ def _named(parts: Mapping[str, Sequence[str | int]], fields: list[str], key: str
     return found
 
 
-def _shared_out(fields: list[str], shares: dict[str, float], seed: int, key: str) -> dict[str, str]:
-    if len(fields) < len(shares):
+def _by_fractions(fields: list[str], fractions: dict[str, float], seed: int, key: str) -> dict[str, str]:
+    if len(fields) < len(fractions):
         raise UserError(
             key,
-            f"shares fields of view out to {len(shares)} parts, but there are only {len(fields)} ({_few(fields)})",
-            remedy="one part would be empty: add fields, tell fields by field_pattern, or ask for fewer parts",
+            f"asks for {len(fractions)} splits, but there are only {len(fields)} fields of view ({_few(fields)})",
+            remedy="add images of other fields, distinguish fields by field_pattern, or ask for fewer splits",
         )
-    exact = np.array(list(shares.values())) / sum(shares.values()) * len(fields)
+    exact = np.array(list(fractions.values())) / sum(fractions.values()) * len(fields)
     counts = np.maximum(np.floor(exact).astype(int), 1)
     while counts.sum() != len(fields):
         # Largest remainder: the split furthest from its fraction gives or takes one field; none becomes empty.
@@ -92,7 +95,7 @@ def _shared_out(fields: list[str], shares: dict[str, float], seed: int, key: str
         lack = (exact - counts) * step - np.where((counts == 1) & (step < 0), np.inf, 0)
         counts[np.argmax(lack)] += step
     order = sorted(fields, key=lambda field: hashlib.sha256(f"{seed}:{field}".encode()).digest())
-    names = np.repeat(list(shares), counts)
+    names = np.repeat(list(fractions), counts)
     return {field: str(name) for field, name in zip(order, names, strict=True)}
 
 

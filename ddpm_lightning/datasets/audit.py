@@ -1,7 +1,8 @@
 """Audits a data set: sizes, bit depth, ranges, saturation, padding, residual shift, duplicates.
 
-It works on any source of pairs, so published, simulated and own data are examined alike. What would invalidate a result
-is an error: pairs that cannot be read, a field of view or an image in two splits. What may be intended is a warning.
+It works on any source of pairs, so published, simulated and own data are examined in the same way. Errors are problems
+that would invalidate a result: pairs that cannot be read, a field of view or an image in two splits. Warnings are about
+properties that may be intended.
 """
 
 import hashlib
@@ -65,12 +66,12 @@ class SplitAudit:
 
 @dataclass
 class Audit:
-    """What was found in a data set.
+    """The result of an audit.
 
     Attributes:
         splits: Measurements by split.
-        errors: What would invalidate a result.
-        warnings: What may be intended.
+        errors: Problems that would invalidate a result.
+        warnings: Properties that may be intended.
     """
 
     splits: dict[str, SplitAudit] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class Audit:
 
 @dataclass
 class _Image:
-    """An image for the search for duplicates: its place, a hash of its pixels, and a thumbnail."""
+    """An image for the search for duplicates: its location, a hash of its pixels, and a thumbnail."""
 
     place: str
     split: str
@@ -226,7 +227,7 @@ def _warnings(pairs: list[_Measured]) -> list[str]:
     fields = len({pair.field for pair in pairs})
     if fields < 3:
         warnings.append(
-            f"contains only {fields} field{'s' * (fields > 1)} of view: results will say little about others"
+            f"contains only {fields} field{'s' * (fields > 1)} of view: results will say little about other fields"
         )
     return warnings
 
@@ -243,7 +244,7 @@ def _images(split: str, pair: Pair) -> list[_Image]:
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray | None:
-    """Returns a thumbnail with mean 0 and length 1, flattened; ``None`` if it shows nothing."""
+    """Returns a flattened thumbnail with mean 0 and norm 1; ``None`` if the image has no contrast."""
     height, width = (side // THUMBNAIL * THUMBNAIL for side in image.shape)
     if not height or not width:
         return None
@@ -272,7 +273,7 @@ def _leaks(images: list[_Image]) -> list[str]:
 
 
 def _duplicates(images: list[_Image]) -> list[str]:
-    """Returns images that occur twice within a split or look nearly the same in two, as sentences."""
+    """Returns images that occur twice within a split, or nearly identically in two, as sentences."""
     duplicates = []
     for places in _by_digest(images):
         within = len({image.split for image in places}) == 1
@@ -301,7 +302,7 @@ def _similar(images: list[_Image]) -> list[str]:
             if len(hits):
                 pairs = [f"{a[i].place} and {b[j].place}" for i, j in hits]
                 found.append(
-                    f"{first} and {second} share {len(hits)} images that look the same: {_few(pairs)}"
+                    f"{first} and {second} contain {len(hits)} images that look the same: {_few(pairs)}"
                 )
     return found
 

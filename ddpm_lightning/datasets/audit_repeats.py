@@ -1,7 +1,7 @@
 """Detects clean images that are the mean of the same repeats that they are paired with.
 
-Such a target contains part of the noise of each of its inputs: 1/n of it if n images were averaged. A method is then
-scored against noise that it has seen, and the score is too good.
+Such a target contains part of the noise of each of its inputs: 1/n of it if n images were averaged. The score is then
+too good, because the method has seen part of the noise that it is compared with.
 """
 
 import numpy as np

@@ -1,14 +1,14 @@
-"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``. Files of the same name form a pair, whatever the extension.
+"""Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``. Files with equal names form a pair, whatever the extension.
 
-A file may be one image, a time series or a z stack: each of its planes is a pair (``NAME_t3_z0``), all of one field of
-view. The planes of a noisy series with a single clean image are repeats: each forms a pair with that image. All
-formats that can be restored are read, also in position folders (``low/Pos0/NAME.tif`` is called ``Pos0_NAME``).
-Folders ``low/`` and ``high/`` without splits are split by field. If there are no clean images, ``high/`` is omitted:
-methods such as Noise2Void learn from noisy images alone.
+A file may contain one image, a time series or a z stack. Each of its planes is a pair (``NAME_t3_z0``), all of one
+field of view. The planes of a noisy series with a single clean image are repeats: each forms a pair with that image.
+All formats that can be restored are read, also in position folders (``low/Pos0/NAME.tif`` is called ``Pos0_NAME``).
+Folders ``low/`` and ``high/`` without folders for the splits are split by field of view. If there are no clean images,
+``high/`` is omitted: methods such as Noise2Void learn from noisy images alone.
 
-Fields of view are given by a pattern of names, by ``fields.csv`` (columns ``name`` and ``field``, optionally ``split``)
-or ``index.csv`` (columns ``id`` and ``field``, optionally ``split``) or the ``manifest.json`` of a prepared set beside
-the folders; otherwise each file is a field of its own.
+The field of view of a file is given by a pattern of names, or by one of these files beside the folders: ``fields.csv``
+(columns ``name`` and ``field``, optionally ``split``), ``index.csv`` (columns ``id`` and ``field``, optionally
+``split``), or the ``manifest.json`` of a prepared set. Otherwise each file is a field of its own.
 """
 
 import csv
@@ -24,7 +24,7 @@ from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split
 from ddpm_lightning.datasets.preparation.layouts import check_pattern, field_of
 from ddpm_lightning.datasets.preparation.manifest import fields_of, read_manifest
 from ddpm_lightning.io.cached_planes import CachedPlanes
-from ddpm_lightning.io.listing import endings_of, left_aside, search
+from ddpm_lightning.io.listing import extensions_of, find_images, notes_on_ignored
 from ddpm_lightning.io.notes import Note
 from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, stem
 from ddpm_lightning.simulation.degraded_pairs import Degradations, degraded
@@ -35,8 +35,8 @@ from ddpm_lightning.utils.settings import FromZero, Positive, Text
 __all__ = ["FolderData", "FolderPairs"]
 
 LAYOUT = (
-    "a folder with {train,val,test}/{low,high}/*.tif, or {low,high}/*.tif, partners having equal names; low/ alone for"
-    " methods that need no clean images"
+    "a folder with {train,val,test}/{low,high}/*.tif, or {low,high}/*.tif, in which partners have equal names; for"
+    " methods that need no clean images, low/ is enough"
 )
 
 
@@ -48,7 +48,7 @@ class FolderPairs:
         split: Name of the split.
         pixel_size: Size of a pixel in µm; by default that of each file, if it has one.
         field_pattern: Regular expression whose first group is the field of view in a file name without its suffix.
-        shares: How fields are split if there are no folders of splits; see :func:`assign`.
+        assignment: How fields are assigned to splits if there are no folders of splits; see :func:`assign`.
         seed: Seed of that split.
 
     Raises:
@@ -61,11 +61,11 @@ class FolderPairs:
         split: str,
         pixel_size: float | None = None,
         field_pattern: str | None = None,
-        shares: Split | None = None,
+        assignment: Split | None = None,
         seed: int = 0,
     ) -> None:
         root = Path(root)
-        self.folder = root / split if shares is None else root
+        self.folder = root / split if assignment is None else root
         lows, self._aside = _files(self.folder / "low")
         self.paired = (self.folder / "high").is_dir()
         highs, aside = _files(self.folder / "high") if self.paired else (lows, [])
@@ -79,13 +79,13 @@ class FolderPairs:
                 remedy="add it, or remove this file",
             )
         manifest = read_manifest(root)
-        table, placed = _table(root, split, lows, by_split=shares is None)
+        table, placed = _table(root, split, lows, by_split=assignment is None)
         if manifest is not None:
             table = fields_of(manifest, split)
         names = sorted(lows, key=natural)
         self.fields = {name: table.get(name) or field_of(name, field_pattern, lows[name]) for name in names}
-        if shares is not None:
-            by_field = {} if placed else assign(self.fields.values(), shares, seed)
+        if assignment is not None:
+            by_field = {} if placed else assign(self.fields.values(), assignment, seed)
             names = [name for name in names if (placed.get(name) or by_field.get(self.fields[name])) == split]
         self.pixel_size = pixel_size if manifest is None else pixel_size or manifest["pixel_size"]
         self.names = names
@@ -123,7 +123,7 @@ class FolderPairs:
         )
 
     def notes(self) -> list[str]:
-        """Returns what is ignored in the folder, and what was ignored or guessed in the files read so far."""
+        """Returns what was ignored in the folder, and what was ignored or guessed in the files read so far."""
         texts = [f"{note.text} ({folder})" for folder, note in self._aside]
         found: dict[str, list[str]] = {}
         for path, note in ((file.path, note) for pair in self.files for file in pair for note in file.notes):
@@ -162,9 +162,9 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
     """Returns the images of a folder by name, and notes on what else it contains, with the name of the folder."""
     if not folder.is_dir():
         raise UserError(folder, "is not a folder", allowed=LAYOUT, remedy="check data.root=DIR")
-    paths, others = search(folder)
+    paths, others = find_images(folder)
     if not paths:
-        found = "contains no TIFF files" + (f", but {endings_of(others)} files" if others else "")
+        found = "contains no TIFF files" + (f", but {extensions_of(others)} files" if others else "")
         raise UserError(folder, found, allowed=LAYOUT, remedy="save the images as TIFF" if others else "")
     files: dict[str, Path] = {}
     for path in paths:
@@ -172,7 +172,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
         if printable(str(inner)) != str(inner):
             raise UserError(path, "has a name that is not UTF-8", remedy="rename the file")
         for image in images_in(path):
-            # These names are also used for files of panels.
+            # Figures are named like this as well.
             name = "_".join((*inner.parts[:-1], stem(image_name(image))))
             if name in files:
                 raise UserError(
@@ -181,7 +181,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], list[tuple[str, Note]]]:
                     remedy="rename or remove one of them",
                 )
             files[name] = image
-    return files, [(folder.name, note) for note in left_aside(others)]
+    return files, [(folder.name, note) for note in notes_on_ignored(others)]
 
 
 def _table(
@@ -269,8 +269,8 @@ class FolderData(PairDataModule):
         pixel_size: Size of a pixel in µm, if the files do not record it.
         name: Name of the set in results; by default that of the folder.
         field_pattern: Regular expression whose first group is the field of view in a file name without its suffix.
-        split: Shares of the fields, or names of fields, for folders without splits.
-        split_seed: Seed of the split by shares; apart from that of the run, so that all runs share one split.
+        split: Fractions of the fields, or names of fields, for folders without splits.
+        split_seed: Seed of the split by fractions; separate from that of the run, so that all runs have the same split.
         degradations: Further degradations of the low images, in order, or by name.
         settings: Settings of :class:`PairDataModule`.
 
@@ -311,8 +311,10 @@ class FolderData(PairDataModule):
 
     def source(self, split: str) -> PairSource:
         """Returns the pairs of a split."""
-        shares = self.split if self.flat else None
-        pairs = FolderPairs(self.root, split, self.pixel_size, self.field_pattern, shares, self.split_seed)
+        assignment = self.split if self.flat else None
+        pairs = FolderPairs(
+            self.root, split, self.pixel_size, self.field_pattern, assignment, self.split_seed
+        )
         self._read[split] = pairs
         return degraded(pairs, self.degradations, split)
 

@@ -10,8 +10,8 @@ source          Zenodo record 14215838, folder ``fixed_cell_microtubule_u2os_alp
                 ``{training,test}_data/{low_intensity,ground_truth}_image_patches/NAME.png``, not registered
 =============== ======================================================================================================
 
-``training_data`` has as many patches as the paper's training set and becomes that. The fields of ``test_data`` are
-shared out to validation and test as 89 : 265.
+``training_data`` has as many patches as the paper's training set and is used for training. The fields of ``test_data``
+are divided between validation and test as 89 : 265.
 """
 
 from ddpm_lightning.datasets.preparation.layouts import PairedFolders
@@ -43,10 +43,10 @@ class Microtubules(PublishedData):
         citation=PAPER,
         licence="not found in the material that could be reached; see the record",
         unknown=(
-            "the name of the file in the record: only that of the mitochondria was seen, this one follows its pattern",
-            "which patches belong to one field of view: their names are not documented; by default each is its own, "
-            "and data.preparation.field_pattern can tell",
-            "how the paper came to 89 and 265 patches: another user of the record counted 47 in test_data",
+            "the name of the file in the record: it was inferred from that of the mitochondria",
+            "which patches belong to one field of view: their names are not documented; by default each patch is one, "
+            "unless data.preparation.field_pattern distinguishes them",
+            "how the paper obtained 89 and 265 patches: another user of the record counted 47 in test_data",
             "the original size of the images: the paper prints 2560 x 2560, its counts fit 1024 x 1024",
         ),
         remote=zenodo_archive(NAME),

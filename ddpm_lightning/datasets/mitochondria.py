@@ -11,7 +11,7 @@ source          Zenodo record 14215838, ``live_cell_mitochondria_u2os_tom20_halo
 =============== ======================================================================================================
 
 The counts of the paper are 294, 17 and 34 fields times 9, so each field gives 3 x 3 crops, which overlap by 84 pixels.
-Which fields were in which split is not published: here they are assigned by fractions.
+The assignment of fields to splits is not published: here they are assigned by fractions.
 """
 
 from ddpm_lightning.datasets.preparation.layouts import PairedFolders
@@ -44,7 +44,7 @@ class Mitochondria(PublishedData):
         licence="not found in the material that could be reached; see the record",
         unknown=(
             "which fields of view the paper trained, validated and tested on: they are split 294 : 17 : 34 at random",
-            "how 600 x 600 pixels became 9 crops: by overlap or by padding; here by overlap",
+            "whether the 9 crops of 600 x 600 pixels overlap or are padded; here they overlap",
         ),
         remote=zenodo_archive(NAME),
         layouts=(

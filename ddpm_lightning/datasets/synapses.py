@@ -8,9 +8,9 @@ paper           24 volumes of 550 x 550 x 20; 1198 / 56 / 112 pairs of 256 x 256
 source          Xu et al. 2023 (XTC). No public address of the training volumes was found
 =============== ======================================================================================================
 
-The counts of the paper are about 21, 1 and 2 volumes times 57 crops, that is about 14 slices times 4; which slices were
-left out is not published. All are taken here; ``data.preparation.least_foreground`` leaves out empty crops. One motion
-for each volume, found on the mean over its slices, registers all of them.
+The counts of the paper are about 21, 1 and 2 volumes times 57 crops, that is about 14 slices times 4. Which slices were
+left out is not published: all are used here, and ``data.preparation.least_foreground`` leaves out empty crops. One
+motion per volume, found on the mean over its slices, registers all of them.
 """
 
 from ddpm_lightning.datasets.preparation.download import Remote
@@ -33,11 +33,11 @@ class Synapses(PublishedData):
         source="Xu et al. 2023, code at github.com/tigeryuxu/Xu_and_Graves_XTC_syn_tracking",
         citation="Cross-modality supervised image restoration enables nanoscale tracking of synaptic plasticity in "
         "living mice (Xu et al., Nature Methods 20, 935, 2023), https://doi.org/10.1038/s41592-023-01871-6",
-        licence="that of the data was not found (the code is MIT)",
+        licence="that of the data is not known (the code is MIT)",
         unknown=(
-            "where the training volumes are published; their layout below is the one of CARE and of the release",
+            "where the training volumes are published; the expected layouts are those of CARE and of the release",
             "which slices and which volumes the paper used",
-            "the distance of the slices: 0.33 or 1 µm",
+            "the distance between slices: 0.33 or 1 µm",
         ),
         remote=Remote(
             "XTC_training_volumes.zip",

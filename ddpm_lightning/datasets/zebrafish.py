@@ -11,8 +11,8 @@ source          FMD (Zhang et al. 2019), ``Confocal_FISH.tar`` with ``Confocal_F
                 ``Confocal_FISH/gt/{1..20}/avg50.png``, 8 bit
 =============== ======================================================================================================
 
-Field 19 is the test field of FMD's own benchmark. The paper does not say which it took; nor which for validation, where
-20 is taken here. The 200 test images show four different places: they say little about others.
+Field 19 is the test field of FMD's own benchmark. The paper does not state its test and validation fields; field 20 is
+used for validation here. The 200 test images show only four different regions, so they say little about other regions.
 """
 
 from ddpm_lightning.datasets.preparation.download import Remote
@@ -35,7 +35,7 @@ class Zebrafish(PublishedData):
         source="Fluorescence Microscopy Denoising (FMD) data set, Confocal_FISH",
         citation="A Poisson-Gaussian denoising dataset with real fluorescence microscopy images (Zhang et al., CVPR "
         "2019), https://arxiv.org/abs/1812.10366; data https://doi.org/10.7274/r0-ed2r-4052",
-        licence="that of the data was not found (published for research, citation asked; the code is MIT)",
+        licence="that of the data is not known (published for research, citation requested; the code is MIT)",
         unknown=("the size of a pixel", "which fields of view the paper validated and tested on"),
         remote=Remote(
             "Confocal_FISH.tar",

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ddpm_lightning.io.listing import (
-    PICTURES,
-    below,
-    endings_of,
-    holds_results,
-    is_other,
+    EXPORT_FORMATS,
+    contains_results,
+    extensions_of,
+    find_images,
     is_tiff,
-    left_aside,
-    search,
+    is_unsupported,
+    notes_on_ignored,
+    walk,
 )
 from ddpm_lightning.io.notes import Note
 from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, is_image
@@ -114,7 +114,7 @@ def find_files(source: str | Path | Sequence[str | Path], results: Path | None =
     seen = [_seen(one) for one in given]
     base = os.path.commonpath([os.path.abspath(_outside(one.base)) for one in seen])
     paths, others = ([path for one in seen for path in getattr(one, part)] for part in ("paths", "others"))
-    if results is not None and holds_results(results):
+    if results is not None and contains_results(results):
         place = results.resolve()
         # If nothing else is left, the input is the results folder itself, which is rejected elsewhere.
         paths = [path for path in paths if not path.resolve().is_relative_to(place)] or paths
@@ -122,7 +122,7 @@ def find_files(source: str | Path | Sequence[str | Path], results: Path | None =
     places: dict[str, Path] = {}
     for image in (image for path in paths for image in images_in(path)):
         places.setdefault(os.path.abspath(image), image)
-    return Found([Source(path, _name(path, base)) for path in places.values()], left_aside(others))
+    return Found([Source(path, _name(path, base)) for path in places.values()], notes_on_ignored(others))
 
 
 def _outside(folder: Path) -> Path:
@@ -140,17 +140,17 @@ def _seen(source: str | Path) -> _Seen:
     path = expanded(source)
     if str(source) == "example" and not path.exists():
         path = EXAMPLE
-    if path.is_file() and is_other(path) and not is_tiff(path):
+    if path.is_file() and is_unsupported(path) and not is_tiff(path):
         found = f"is a {path.suffix} file, which is not read"
-        if path.suffix.lower() in PICTURES:
+        if path.suffix.lower() in EXPORT_FORMATS:
             found += ", because the format loses grey values or pixel size"
         raise UserError(f"input={source}", found, ALLOWED, REMEDY)
     if path.is_file() or is_zarr(path):
         return _Seen(_outside(path if is_zarr(path) else path.parent), [path], [])
     if path.is_dir():
-        images, others = search(path)
+        images, others = find_images(path)
         if not images:
-            found = "contains no TIFF files" + (f", but {endings_of(others)} files" if others else "")
+            found = "contains no TIFF files" + (f", but {extensions_of(others)} files" if others else "")
             raise UserError(f"input={source}", found, ALLOWED, REMEDY if others else "")
         return _Seen(path, images, others)
     if not any(letter in str(source) for letter in WILDCARDS):
@@ -166,13 +166,13 @@ def _seen(source: str | Path) -> _Seen:
     stores = {found for found in matched if is_zarr(found)}
     # Paths within a matching store belong to that store.
     images = [found for found in matched if is_image(found) and stores.isdisjoint(found.parents)]
-    others = [found for found in matched if is_other(found)]
+    others = [found for found in matched if is_unsupported(found)]
     if not images:
-        for found, aside in below((found for found in matched if found.is_dir()), set()):
+        for found, aside in walk((found for found in matched if found.is_dir()), set()):
             images += found
             others += aside
     if not images:
-        found = "matches no TIFF files" + (f", but {endings_of(others)} files" if others else "")
+        found = "matches no TIFF files" + (f", but {extensions_of(others)} files" if others else "")
         raise UserError(f"input={source}", found, ALLOWED, REMEDY if others else "")
     fixed = list(takewhile(lambda part: not any(letter in part for letter in WILDCARDS), pattern.parts))
     return _Seen(base.joinpath(*fixed), images, others)

@@ -13,7 +13,7 @@ Place = tuple[int, ...]
 def complete_part(wanted: list[list[int]], there: Set[Place], elsewhere: Set[Place]) -> list[list[int]]:
     """Finds positions along each axis such that no plane is missing.
 
-    A recording that was stopped lacks its last planes, in the order of its axes or of a permutation of them. Incomplete
+    A stopped recording lacks its last planes, in the order of its axes or of a permutation of them. Incomplete
     positions are dropped along the slowest axis that has complete ones.
 
     Args:

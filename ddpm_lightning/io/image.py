@@ -202,7 +202,7 @@ def to_dtype(
     return converted, int(below.sum()), int(above.sum())
 
 
-def turn_white(pixels: np.ndarray, info: ImageInfo) -> np.ndarray:
+def invert_white(pixels: np.ndarray, info: ImageInfo) -> np.ndarray:
     """Inverts "0 is white" images of unsigned integers, and inverts them back; other images are returned unchanged."""
     if info.tags is None or info.tags.photometric != "miniswhite" or pixels.dtype.kind != "u":
         return pixels

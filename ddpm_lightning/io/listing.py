@@ -8,23 +8,23 @@ from ddpm_lightning.io.notes import Note, counted
 from ddpm_lightning.io.stacks import is_image
 
 __all__ = [
-    "PICTURES",
-    "below",
-    "endings_of",
-    "holds_results",
-    "is_other",
+    "EXPORT_FORMATS",
+    "walk",
+    "extensions_of",
+    "contains_results",
+    "is_unsupported",
     "is_tiff",
-    "left_aside",
-    "search",
+    "notes_on_ignored",
+    "find_images",
 ]
 
 #: Names that mark a folder of results.
-OURS = ("restore.json", ".restore")
+RESULTS = ("restore.json", ".restore")
 
 #: Formats that microscopists export, and that lose grey values, axes or pixel size.
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+EXPORT_FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 #: Formats of microscopes and of image analysis.
-FORMATS = tuple(
+VENDOR_FORMATS = tuple(
     (
         ".czi .lsm .zvi .lif .lof .nd2 .oib .oif .oir .vsi .ims .sld .sldy .dv .r3d .stk .flex .mrc .dm3 .dm4"
         " .h5 .hdf5 .n5 .npy .nrrd .svs .ndpi .scn"
@@ -32,7 +32,7 @@ FORMATS = tuple(
 )
 
 
-def search(folder: Path) -> tuple[list[Path], list[Path]]:
+def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
     """Returns the images in a folder or, if there are none, in its subfolders; and what is not read.
 
     Not read are images in other formats, and subfolders with images if the folder itself contains images.
@@ -40,9 +40,9 @@ def search(folder: Path) -> tuple[list[Path], list[Path]]:
     images, others, folders = _listed(folder)
     if images:
         seen = {folder.resolve()}
-        others += [inner for inner in folders if any(found for found, _ in below([inner], seen))]
+        others += [inner for inner in folders if any(found for found, _ in walk([inner], seen))]
         return images, others
-    for found, aside in below(folders, {folder.resolve()}):
+    for found, aside in walk(folders, {folder.resolve()}):
         images += found
         others += aside
     return images, others
@@ -53,28 +53,28 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     images = [path for path in entries if is_image(path)]
     folders = [path for path in entries if path.is_dir() and path not in images]
-    return images, [path for path in entries if is_other(path)], folders
+    return images, [path for path in entries if is_unsupported(path)], folders
 
 
-def below(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
+def walk(folders: Iterable[Path], seen: set[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
     """Yields the images and other files of folders and all their subfolders, each once: links may form loops."""
     for folder in folders:
-        if folder.resolve() in seen or holds_results(folder):
+        if folder.resolve() in seen or contains_results(folder):
             continue
         seen.add(folder.resolve())
         images, others, inner = _listed(folder)
         yield images, others
-        yield from below(inner, seen)
+        yield from walk(inner, seen)
 
 
-def holds_results(folder: Path) -> bool:
+def contains_results(folder: Path) -> bool:
     """Says whether a folder contains results of this program; such folders are not searched."""
-    return any((folder / name).exists() for name in OURS)
+    return any((folder / name).exists() for name in RESULTS)
 
 
-def is_other(path: Path) -> bool:
+def is_unsupported(path: Path) -> bool:
     """Says whether a path is an image in a format that is not read; hidden files do not count."""
-    return not path.name.startswith(".") and path.suffix.lower() in PICTURES + FORMATS
+    return not path.name.startswith(".") and path.suffix.lower() in EXPORT_FORMATS + VENDOR_FORMATS
 
 
 def is_tiff(path: Path) -> bool:
@@ -86,29 +86,29 @@ def is_tiff(path: Path) -> bool:
         return True  # whoever reads it says what is wrong
 
 
-def endings_of(paths: Iterable[Path]) -> str:
+def extensions_of(paths: Iterable[Path]) -> str:
     """Returns the distinct extensions of files, for a message."""
     return " and ".join(sorted({path.suffix for path in paths}))
 
 
-def left_aside(paths: Iterable[Path]) -> list[Note]:
+def notes_on_ignored(paths: Iterable[Path]) -> list[Note]:
     """Returns notes on what is not read.
 
     Args:
         paths: Files in unsupported formats, and subfolders with further images.
     """
     paths = list(dict.fromkeys(paths))
-    kinds = Counter(path.suffix.lower() for path in paths if is_other(path))
+    kinds = Counter(path.suffix.lower() for path in paths if is_unsupported(path))
     texts: dict[tuple[str, ...], str] = {
-        PICTURES: "not read, because the format loses grey values or pixel size: save as TIFF instead"
+        EXPORT_FORMATS: "not read, because the format loses grey values or pixel size: save as TIFF instead"
     }
-    texts[FORMATS] = "not read: convert to OME-TIFF"
+    texts[VENDOR_FORMATS] = "not read: convert to OME-TIFF"
     notes = []
     for endings, text in texts.items():
         for ending in endings:
             if count := kinds[ending]:
                 notes.append(Note("left_aside", count, f"{counted(count, f'{ending} file')} {text}"))
-    if folders := [path for path in paths if not is_other(path)]:
+    if folders := [path for path in paths if not is_unsupported(path)]:
         text = f"{counted(len(folders), 'folder')} with images not searched: the folder above has images of its own"
         notes.append(Note("left_aside", len(folders), text))
     return notes

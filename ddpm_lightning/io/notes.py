@@ -9,7 +9,7 @@ __all__ = ["KINDS", "Kind", "Note", "as_records", "counted", "total"]
 Kind = Literal["left_aside", "guessed", "replaced", "clipped", "rounded"]
 #: Kinds of notes: what is counted, and what was done to it, as printed in summaries.
 KINDS: dict[Kind, tuple[str, str]] = {
-    "left_aside": ("item", "left aside"),
+    "left_aside": ("item", "ignored"),
     "guessed": ("item", "guessed"),
     "replaced": ("pixel", "replaced"),
     "clipped": ("pixel", "clipped"),

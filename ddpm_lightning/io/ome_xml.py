@@ -1,8 +1,8 @@
 """The OME-XML of one file: which of the images that it describes are stored in the TIFF.
 
 An OME-XML may describe more than its file contains: the other files of a set, and planes of an interrupted recording
-that were never written. :func:`own_xml` edits it so that it describes exactly the planes of this file. Whatever reads
-it (tifffile, and readers of the result) then finds what is described.
+that were never written. :func:`xml_of_file` edits it so that it describes exactly the planes of this file. Every reader
+(tifffile, and programs that open the result) then finds what is described.
 
 References:
     The OME-TIFF specification, https://docs.openmicroscopy.org/ome-model, on TiffData, UUID and BinaryOnly.
@@ -23,7 +23,7 @@ from ddpm_lightning.io.ome_edit import drop_children, drop_other_images, renumbe
 from ddpm_lightning.io.tiff_layout import is_thumbnail
 from ddpm_lightning.utils.errors import UserError, printable
 
-__all__ = ["own_xml"]
+__all__ = ["xml_of_file"]
 
 Element = ElementTree.Element
 MODULO = "openmicroscopy.org/omero/dimension/modulo"
@@ -52,7 +52,7 @@ class _Image:
     elsewhere: set[Place]
 
 
-def own_xml(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Note]]:
+def xml_of_file(tif: TiffFile, path: Path, pages: int) -> tuple[str | None, list[Note]]:
     """Returns the OME-XML of the planes of a file.
 
     Args:

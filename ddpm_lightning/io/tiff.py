@@ -13,7 +13,7 @@ import numpy as np
 from tifffile import TiffWriter
 
 from ddpm_lightning.io import scanimage
-from ddpm_lightning.io.image import to_dtype, turn_white
+from ddpm_lightning.io.image import invert_white, to_dtype
 from ddpm_lightning.io.plane_writer import PlaneWriter
 from ddpm_lightning.io.tiff_description import codec_options, page_options, plane_options
 from ddpm_lightning.io.tiff_stack import TiffStack, read_image, read_info
@@ -59,7 +59,7 @@ class TiffStackWriter(PlaneWriter):
             self._file.write(scanimage.block(tags.header, self.info))
 
     def _put(self, plane: np.ndarray) -> None:
-        pixels = plane if self._derived else turn_white(plane, self.info)
+        pixels = plane if self._derived else invert_white(plane, self.info)
         options = self._pages[self.written] if self._pages else {}
         if self.written == 0:
             options = self._first | {"extratags": self._first["extratags"] + options.get("extratags", [])}

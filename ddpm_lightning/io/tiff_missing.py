@@ -35,15 +35,15 @@ DESCRIBED = (
 __all__ = [
     "differing_page",
     "is_stored",
-    "lost_tags",
-    "opened",
-    "shorten",
-    "sound_pages",
-    "understood",
+    "unreadable_tags",
+    "open_tiff",
+    "describe_complete_part",
+    "intact_pages",
+    "with_readable_series",
 ]
 
 
-def opened(path: Path, **options: Any) -> TiffFile:
+def open_tiff(path: Path, **options: Any) -> TiffFile:
     """Opens a file on its own, without the other files of its set and without truncated pages at its end.
 
     Args:
@@ -59,7 +59,7 @@ def opened(path: Path, **options: Any) -> TiffFile:
     return TiffFile(path, **options, size=end)
 
 
-def understood(tif: TiffFile, path: Path, notes: list[Note]) -> TiffFile:
+def with_readable_series(tif: TiffFile, path: Path, notes: list[Note]) -> TiffFile:
     """Returns the file, reopened as plain pages if tifffile cannot parse the description of its images.
 
     Args:
@@ -76,7 +76,7 @@ def understood(tif: TiffFile, path: Path, notes: list[Note]) -> TiffFile:
     tif.close()
     # tifffile compares only a few pages; if others differ, the description itself may still be valid.
     differ = reason is None or isinstance(reason, RuntimeError)
-    tif = opened(path, **dict.fromkeys(["is_uniform"] if differ else DESCRIBED, False))
+    tif = open_tiff(path, **dict.fromkeys(["is_uniform"] if differ else DESCRIBED, False))
     try:
         tif.series  # noqa: B018  (computed once, here)
     except Exception as error:
@@ -156,7 +156,7 @@ def _tags(tif: TiffFile, offset: int) -> Iterator[tuple[int, bytes]]:
         yield struct.unpack_from(f"{tif.byteorder}H", entry)[0], entry
 
 
-def lost_tags(tif: TiffFile) -> list[Note]:
+def unreadable_tags(tif: TiffFile) -> list[Note]:
     """Returns a note on the tags of the first page whose values are beyond the end of the file."""
     page = tif.pages.first
     lost = sorted({code for code, _ in _tags(tif, page.offset)} - {tag.code for tag in page.tags})
@@ -174,7 +174,7 @@ def is_stored(tif: TiffFile, page: TiffPage | TiffFrame | None) -> bool:
     return end <= tif.filehandle.size
 
 
-def sound_pages(tif: TiffFile) -> int:
+def intact_pages(tif: TiffFile) -> int:
     """Returns the number of pages up to the last one whose pixels are complete."""
     count = len(tif.pages)
     while count and not is_stored(tif, tif.pages[count - 1]):
@@ -182,7 +182,7 @@ def sound_pages(tif: TiffFile) -> int:
     return count
 
 
-def shorten(info: ImageInfo, count: int) -> tuple[ImageInfo, Note]:
+def describe_complete_part(info: ImageInfo, count: int) -> tuple[ImageInfo, Note]:
     """Describes the complete part of an image of which only the first planes are stored.
 
     Args:

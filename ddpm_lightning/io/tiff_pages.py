@@ -13,7 +13,7 @@ from tifffile import TIFF, TiffPage, TiffPageSeries
 
 from ddpm_lightning.io.image import PageMetadata
 from ddpm_lightning.io.notes import Note
-from ddpm_lightning.io.tiff_missing import opened
+from ddpm_lightning.io.tiff_missing import open_tiff
 
 __all__ = ["StoredPages", "chosen_metadata", "lost_metadata"]
 
@@ -79,7 +79,7 @@ class StoredPages:
 def _read(stored: StoredPages, state: tuple[int, int]) -> Sequence[PageMetadata]:
     known: dict[bytes, bytes] = {}
     found: list[PageMetadata] = []
-    with opened(stored.path) as tif:
+    with open_tiff(stored.path) as tif:
         for number, index in enumerate(stored.indices):
             own = PageMetadata()
             if index is not None and index < len(tif.pages):

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpm_lightning.io.image import ImageInfo, turn_white
+from ddpm_lightning.io.image import ImageInfo, invert_white
 from ddpm_lightning.io.notes import Note, counted
-from ddpm_lightning.io.ome_xml import own_xml
+from ddpm_lightning.io.ome_xml import xml_of_file
 from ddpm_lightning.io.plane_reader import PlaneReader, read_errors
 from ddpm_lightning.io.tiff_layout import first_byte, main_series, next_page, pages_of, run_of_planes
 from ddpm_lightning.io.tiff_metadata import describe
 from ddpm_lightning.io.tiff_missing import (
+    describe_complete_part,
     differing_page,
+    intact_pages,
     is_stored,
-    lost_tags,
-    opened,
-    shorten,
-    sound_pages,
-    understood,
+    open_tiff,
+    unreadable_tags,
+    with_readable_series,
 )
 from ddpm_lightning.io.tiff_pages import StoredPages, lost_metadata
 from ddpm_lightning.utils.errors import UserError
@@ -88,7 +88,7 @@ class TiffStack(PlaneReader):
                 raise UserError(path, found, READABLE, "give the name of an existing image file")
             if self.path.stat().st_size == 0:
                 raise UserError(path, "an empty file (0 bytes)", READABLE, "copy or export the file again")
-            self._tif = opened(self.path)
+            self._tif = open_tiff(self.path)
         try:
             with read_errors(self.path, "TIFF", READABLE):
                 self._open_planes(edited=self._read_ome())
@@ -103,20 +103,20 @@ class TiffStack(PlaneReader):
         """Reopens the file with an OME-XML of its own planes only, or without OME-XML if it cannot be used."""
         edited = False
         if self._tif.is_ome:
-            pages = max(sound_pages(self._tif), run_of_planes(self._tif))
-            xml, notes = own_xml(self._tif, self.path, pages)
+            pages = max(intact_pages(self._tif), run_of_planes(self._tif))
+            xml, notes = xml_of_file(self._tif, self.path, pages)
             self.notes += notes
             edited = bool(xml)
             if xml is not None:
                 self._tif.close()
-                self._tif = opened(self.path, is_ome=edited, omexml=xml)
-        self._tif = understood(self._tif, self.path, self.notes)
+                self._tif = open_tiff(self.path, is_ome=edited, omexml=xml)
+        self._tif = with_readable_series(self._tif, self.path, self.notes)
         return edited
 
     def _open_planes(self, edited: bool) -> None:
         if not self._tif.series:
             raise UserError(self.path, "a TIFF without an image", READABLE, "copy or export the file again")
-        self.notes += lost_tags(self._tif)
+        self.notes += unreadable_tags(self._tif)
         self._series, notes = main_series(self._tif, edited)
         self.notes += notes
         self.info = describe(self._tif, self._series, self.path, self.notes)
@@ -126,7 +126,7 @@ class TiffStack(PlaneReader):
         self.notes += lost_metadata(page)
         count = self._stored_planes()
         if missing := count < self.info.plane_count:
-            self.info, note = shorten(self.info, count)
+            self.info, note = describe_complete_part(self.info, count)
             self.notes.append(note)
         following, count = next_page(self._tif), len(self._tif.pages)
         if 0 < following < self._tif.filehandle.size:
@@ -191,7 +191,7 @@ class TiffStack(PlaneReader):
     def _pixels(self, number: int) -> np.ndarray:
         with read_errors(self.path, "TIFF", READABLE):
             pixels = self._read(number)
-        return turn_white(pixels, self.info)
+        return invert_white(pixels, self.info)
 
     def _read(self, number: int) -> np.ndarray:
         shape, native = self.info.plane_shape, self.info.dtype

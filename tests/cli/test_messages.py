@@ -55,7 +55,7 @@ def test_the_last_line_counts_what_was_done_without_being_asked_for(tmp_path):
         {"error": "y"},
     ]
     line = str(jobs.RestoredFolder(tmp_path, records))
-    assert line.startswith("2 of 3 files restored, 1 skipped, 2 with warnings, 2 items left aside, ")
+    assert line.startswith("2 of 3 files restored, 1 skipped, 2 with warnings, 2 items ignored, ")
     assert "5 pixels replaced, 31 pixels clipped; details in " in line
     assert str(jobs.RestoredFolder(tmp_path, [{"notes": []}])) == "1 of 1 file restored, no warnings"
 
@@ -65,7 +65,7 @@ def test_png_files_beside_the_images_are_in_the_last_line(command, given, noisy)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(noisy / name)
     answer = command(*given)
     assert "4 of 4 files restored" in answer.out.splitlines()[-1]
-    assert ", 3 items left aside" in answer.out.splitlines()[-1], answer.out
+    assert ", 3 items ignored" in answer.out.splitlines()[-1], answer.out
 
 
 def test_an_interrupted_restoration_says_what_is_kept_and_how_to_resume(

@@ -38,7 +38,7 @@ def test_an_archive_becomes_a_set_that_trains(command, archive, tmp_path):
     audit = (root / "audit.md").read_text()
     assert (
         "FMD" in audit
-        and "- licence: that of the data was not found" in audit
+        and "- licence: that of the data is not known" in audit
         and "not known: the size" in audit
     )
     manifest = json.loads((root / "manifest.json").read_text())
@@ -126,7 +126,7 @@ def test_the_backbone_of_lpips(command, monkeypatch, tmp_path):
         (["data=zebrafih"], ["zebrafih", "did you mean zebrafish"]),
         (["data=zebrafish", "data.archive=nowhere.tar"], ["data.archive=nowhere.tar", "does not exist"]),
         (["data=zebrafish", "check=true"], ["is not prepared", "ddpm-lightning prepare data=zebrafish"]),
-        (["data=synapses"], ["cannot be downloaded by a program", "data.archive=FILE_OR_FOLDER"]),
+        (["data=synapses"], ["cannot be downloaded automatically", "data.archive=FILE_OR_FOLDER"]),
         (["data=folder", "data.root=nowhere"], ["data.root=nowhere", "is not a folder"]),
         (["data=zebrafish", "on_error=ignore"], ["on_error", "skip, stop"]),
     ],
@@ -163,7 +163,7 @@ def test_unreachable_servers_are_reported_with_the_page_to_visit(command, monkey
     for word in (
         "zenodo.org/records/14215838",
         "live_cell_mitochondria_u2os_tom20_halotag7_dm_sir.rar",
-        "by hand",
+        "manually",
     ):
         assert word in answer.err
 

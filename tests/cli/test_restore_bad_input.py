@@ -109,7 +109,7 @@ def test_of_a_stack_without_its_end_the_sound_planes_are_restored(restore, tmp_p
     assert answer.code == 0 and tifffile.imread(tmp_path / "out" / "a.tif").shape == (3, *GOOD.shape)
     (record,) = json.loads((tmp_path / "out" / "restore.json").read_text())["files"]
     assert sum(note["count"] for note in record["notes"] if note["kind"] == "left_aside") == 1
-    assert "1 item left aside" in answer.out
+    assert "1 item ignored" in answer.out
 
 
 @pytest.mark.parametrize(

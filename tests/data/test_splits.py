@@ -56,9 +56,9 @@ def test_named_fields_are_removed_before_the_rest_is_split():
         ({"val": "20", "test": ["19"]}, "list of fields"),
         ({"train": -1, "val": 1, "test": 1}, "0 or more"),
         ({"train": 0, "val": 0}, "0 or more"),
-        ({"val": ["7"], "test": ["1"]}, "'7', which is not there"),
+        ({"val": ["7"], "test": ["1"]}, "'7', which does not exist"),
         ({"val": ["1"], "test": ["1"]}, "'1', as val does"),
-        ({"train": 1, "val": 1, "test": 1}, "there are only 2 (1, 2)"),
+        ({"train": 1, "val": 1, "test": 1}, "there are only 2 fields of view (1, 2)"),
     ],
 )
 def test_splits_that_cannot_be_are_explained(split, words):

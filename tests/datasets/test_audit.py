@@ -64,7 +64,7 @@ def leak_look_alike(sources):
     sources["test"][1] = put(sources["test"][1], high=np.where(high > high.min(), high - 1, high))
     return (
         "warnings",
-        "train and test share 1 images that look the same: train/high/00002 and test/high/00001",
+        "train and test contain 1 images that look the same: train/high/00002 and test/high/00001",
     )
 
 

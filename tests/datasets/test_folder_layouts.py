@@ -50,7 +50,7 @@ def test_partners_have_equal_names_whatever_their_endings(tmp_path, low, high):
     image, clean = scene(0)
     put(tmp_path / "low", low, image[0], bigtiff=low.endswith(("btf", "tf8")), ome=".ome." in low)
     put(tmp_path / "high", high, clean, bigtiff=high.endswith("btf"), ome=".ome." in high)
-    (pair,) = FolderPairs(tmp_path, "train", shares={"train": 1})
+    (pair,) = FolderPairs(tmp_path, "train", assignment={"train": 1})
     assert (
         pair.name
         == pair.field
@@ -64,7 +64,7 @@ def test_tables_name_files_with_endings_or_without(tmp_path):
     for name in ("a", "b", "c.1"):
         put(tmp_path / "low", f"{name}.ome.tif", scene(0)[0][0], ome=True)
     (tmp_path / "fields.csv").write_text("name,field\na.ome.tif,1\nb,2\nc.1,3\n")
-    assert FolderPairs(tmp_path, "train", shares={"train": 1}).fields == {"a": "1", "b": "2", "c.1": "3"}
+    assert FolderPairs(tmp_path, "train", assignment={"train": 1}).fields == {"a": "1", "b": "2", "c.1": "3"}
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".ome.zarr", ".zarr.zip"])
@@ -84,7 +84,7 @@ def test_zarr_is_read_as_it_is_restored(tmp_path, suffix):
             shutil.rmtree(tmp_path / role / "made")
         else:
             (tmp_path / role / "made").rename(tmp_path / role / f"f0{suffix}")
-    pairs = FolderPairs(tmp_path, "train", shares={"train": 1})
+    pairs = FolderPairs(tmp_path, "train", assignment={"train": 1})
     assert [pair.name for pair in pairs] == ["f0_t0", "f0_t1"]
     for _ in range(2):  # the first reading checks, the second need not
         np.testing.assert_array_equal(np.stack([pair.low for pair in pairs]), image)
@@ -116,7 +116,7 @@ def test_repeats_of_a_field_stay_in_one_split(tmp_path):
         for path in (tmp_path / "all").glob(f"*/{role}/*"):
             path.rename(tmp_path / role / path.name)
     shares = {"train": 1, "val": 1, "test": 1}
-    fields = [{pair.field for pair in FolderPairs(tmp_path, split, shares=shares)} for split in shares]
+    fields = [{pair.field for pair in FolderPairs(tmp_path, split, assignment=shares)} for split in shares]
     assert [len(each) for each in fields] == [2, 2, 2] and len(set.union(*fields)) == 6
 
 
@@ -128,7 +128,7 @@ def test_repeats_of_a_z_stack_and_series_of_pairs(tmp_path):
     put(tmp_path / "high", "a.tif", high.reshape(1, 2, 64, 64), **options)
     put(tmp_path / "low", "b.tif", low[:2])
     put(tmp_path / "high", "b.tif", high)
-    pairs = list(FolderPairs(tmp_path, "train", shares={"train": 1}))
+    pairs = list(FolderPairs(tmp_path, "train", assignment={"train": 1}))
     for number, pair in enumerate(pairs):
         np.testing.assert_array_equal(pair.high, high[number % 2])
         np.testing.assert_array_equal(pair.low, low[number % 6])
@@ -140,7 +140,7 @@ def test_series_that_do_not_fit_are_refused(tmp_path, low, high):
     put(tmp_path / "low", "a.tif", scene(0, low)[0])
     put(tmp_path / "high", "a.tif", scene(0, high)[0])
     with pytest.raises(UserError, match="partner"):
-        FolderPairs(tmp_path, "train", shares={"train": 1})[0]
+        FolderPairs(tmp_path, "train", assignment={"train": 1})[0]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_folder_of_png_files_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "low").mkdir()
     (tmp_path / "low" / "a.png").touch()
     with pytest.raises(UserError, match=r"\.png[\s\S]*TIFF"):
-        FolderPairs(tmp_path, "train", shares={"train": 1})
+        FolderPairs(tmp_path, "train", assignment={"train": 1})
 
 
 def test_folders_of_positions_with_equal_names(tmp_path):
@@ -193,11 +193,11 @@ def test_folders_of_positions_with_equal_names(tmp_path):
         image, clean = scene(int(place[-1]))
         put(tmp_path / "low" / place, "img.ome.tif", image[0], ome=True)
         put(tmp_path / "high" / place, "img.tif", clean)
-    pairs = FolderPairs(tmp_path, "train", shares={"train": 1})
+    pairs = FolderPairs(tmp_path, "train", assignment={"train": 1})
     assert [(pair.name, pair.field) for pair in pairs] == [("Pos0_img", "Pos0_img"), ("Pos1_img", "Pos1_img")]
     np.testing.assert_array_equal(pairs[1].high, scene(1)[1])
     put(tmp_path / "low", "Pos0_img.tif", scene(3)[0][0])
     with pytest.raises(
         UserError, match="no partner"
     ):  # images in the folder itself: those below are left aside
-        FolderPairs(tmp_path, "train", shares={"train": 1})
+        FolderPairs(tmp_path, "train", assignment={"train": 1})

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ddpm_lightning.io.image import ImageInfo, TiffTags, to_dtype, turn_white
+from ddpm_lightning.io.image import ImageInfo, TiffTags, invert_white, to_dtype
 
 
 def info(axes, shape, dtype="uint16", **fields):
@@ -102,11 +102,11 @@ def test_turn_white_makes_light_a_large_number_and_back(dtype, bits, white):
     tags = TiffTags("YX", (1, 3), np.dtype(dtype), photometric="miniswhite")
     image = info("YX", (1, 3), dtype, bits=bits, tags=tags)
     stored = np.array([[0, 1, white]], dtype)
-    tta = turn_white(stored, image)
+    tta = invert_white(stored, image)
     assert tta.tolist() == [[white, white - 1, 0]]
-    np.testing.assert_array_equal(turn_white(tta, image), stored)
+    np.testing.assert_array_equal(invert_white(tta, image), stored)
 
 
 def test_turn_white_passes_other_images():
     pixels = np.array([[0, 7]], np.uint8)
-    assert turn_white(pixels, info("YX", (1, 2), "uint8")) is pixels
+    assert invert_white(pixels, info("YX", (1, 2), "uint8")) is pixels

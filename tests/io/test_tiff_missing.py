@@ -10,7 +10,7 @@ import tifffile
 from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.tiff import TiffStack
-from ddpm_lightning.io.tiff_missing import shorten
+from ddpm_lightning.io.tiff_missing import describe_complete_part
 from ddpm_lightning.utils.errors import UserError
 from tests.io.tiffs import GREY, copied, random
 
@@ -192,6 +192,6 @@ def test_pixels_outside_of_the_file_in_between_are_an_error(tmp_path):
 def test_what_is_left_of_an_image_is_a_whole_part_of_it():
     info = ImageInfo("TZCYX", (4, 3, 2, 9, 8), np.dtype("uint8"))
     for count, shape in [(24, (4, 3, 2)), (23, (3, 3, 2)), (6, (1, 3, 2)), (5, (1, 2, 2)), (1, (1, 1, 1))]:
-        left, note = shorten(info, count)
+        left, note = describe_complete_part(info, count)
         assert left.shape == (*shape, 9, 8) and left.axes == info.axes
         assert note.count == 24 - np.prod(shape)

@@ -61,7 +61,7 @@ class _Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Says whether a file begins like an archive."""
+    """Says whether the first bytes of a file are those of an archive."""
     return _kind(path) is not None
 
 
@@ -95,7 +95,7 @@ def _extract(archive: Path, folder: Path, limits: Limits) -> None:
             count += 1
             if target.exists():
                 raise UserError(
-                    archive, f"contains {member.name!r} twice", remedy="unpack it by hand and inspect it"
+                    archive, f"contains {member.name!r} twice", remedy="unpack it manually and inspect it"
                 )
             with disk_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _refuse_bomb(archive: Path, written: int, count: int, most: int, limits: Lim
             archive,
             f"an archive bomb: unpacks to {written / 1e6:.0f} MB or more, in {count} files or more",
             allowed=f"{most / 1e6:.0f} MB for an archive of its size, and {limits.members} files",
-            remedy="do not use it; if you trust it, unpack it by hand and pass data.archive=FOLDER",
+            remedy="do not use it; if you trust it, unpack it manually and pass data.archive=FOLDER",
         )
 
 

@@ -34,7 +34,7 @@ class Remote:
         name: Its name.
         urls: Addresses, tried in this order; empty if it can only be downloaded in a browser.
         sha256: Its hash, if known.
-        page: Where and how to get it by hand.
+        page: How to download it manually.
     """
 
     name: str
@@ -48,7 +48,7 @@ def fetch(remote: Remote, folder: Path, mirrors: Sequence[str] = (), progress: R
 
     Args:
         remote: The file.
-        folder: Where it is kept.
+        folder: Folder of the file.
         mirrors: Addresses of folders that contain a file of that name, tried first.
         progress: Called with the number of received bytes.
 
@@ -81,7 +81,7 @@ def fetch(remote: Remote, folder: Path, mirrors: Sequence[str] = (), progress: R
     raise UserError(
         remote.name,
         "could not be downloaded" + "".join(f"\n    {failure}" for failure in failures),
-        remedy=f"run the same command again, it resumes where it stopped; or get the file by hand: {remote.page}. "
+        remedy=f"run the same command again to resume the download; or download the file manually: {remote.page}. "
         "Then pass data.archive=FILE",
     )
 

@@ -36,7 +36,7 @@ def read_planes(path: Path) -> np.ndarray:
             return np.stack(list(stack))
     try:
         image = imagecodecs.png_decode(path.read_bytes())
-    except Exception as error:  # damaged in one of many ways, each with an error of its own
+    except Exception as error:  # damage causes many kinds of errors
         if is_out_of_memory(error):
             raise out_of_memory(path, error) from error
         raise UserError(
@@ -48,7 +48,7 @@ def read_planes(path: Path) -> np.ndarray:
                 path,
                 f"is a colour image ({image.shape[2]} channels)",
                 allowed="grey images, or three equal channels",
-                remedy="save the channel that is meant as a grey image",
+                remedy="save the channel of interest as a grey image",
             )
         image = image[..., 0]
     return np.ascontiguousarray(image)[None]

@@ -1,7 +1,7 @@
 """Folder layouts of published sets, and the pairs in them.
 
 A layout is an object with :meth:`find`; each data set lists its known layouts. Nothing is guessed: a file without a
-partner, or with two, is an error that names it.
+partner, or with two, causes an error that names it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 
-#: Characters of a pattern, and seconds that it may take for one name: a model file may bring any pattern along.
+#: Maximum number of characters of a pattern, and maximum time in seconds for one name: a model file may contain any
+#: pattern.
 LONGEST_PATTERN, SECONDS = 1000, 1.0
 
 
@@ -50,7 +51,7 @@ class FoundPair:
 
 
 class Layout(Protocol):
-    """A way of laying out pairs in folders."""
+    """An arrangement of pairs in folders."""
 
     @property
     def description(self) -> str:
@@ -58,7 +59,7 @@ class Layout(Protocol):
         ...
 
     def find(self, folder: Path, field_pattern: str | None) -> list[FoundPair]:
-        """Returns the pairs below a folder, in a fixed order; none if the folder is laid out otherwise."""
+        """Returns the pairs below a folder, in a fixed order; none if the folder has another layout."""
         ...
 
 
@@ -110,22 +111,22 @@ class PairedFolders:
 
 @dataclass(frozen=True)
 class RepeatedCaptures:
-    """Repeated captures of each field and their mean: ``SAMPLE/raw/FIELD/*.png`` and ``SAMPLE/gt/FIELD/avg50.png``.
+    """Repeated captures of each field and their mean: ``NAME/raw/FIELD/*.png`` and ``NAME/gt/FIELD/avg50.png``.
 
     Attributes:
-        sample: Name of the folder to take where there are several.
+        name: Name of the folder, if there are several.
         level: Folder of the captures: ``raw`` for single ones, ``avg2`` to ``avg16`` for means of a few.
         clean: Folder of the means of all captures.
     """
 
-    sample: str
+    name: str
     level: str = "raw"
     clean: str = "gt"
 
     @property
     def description(self) -> str:
         """The layout in words, for messages."""
-        return f"{self.sample}/{self.level}/FIELD/*.png beside {self.sample}/{self.clean}/FIELD/avg50.png"
+        return f"{self.name}/{self.level}/FIELD/*.png beside {self.name}/{self.clean}/FIELD/avg50.png"
 
     def find(self, folder: Path, field_pattern: str | None) -> list[FoundPair]:
         """Returns the pairs of each capture and the mean of its field."""
@@ -134,7 +135,7 @@ class RepeatedCaptures:
         ]
         bases = sorted(base for base in set(bases) if (base / self.level).is_dir())
         if len(bases) > 1:
-            bases = [base for base in bases if base.name == self.sample]
+            bases = [base for base in bases if base.name == self.name]
         found = []
         for base in bases[:1]:
             for view in sorted(
@@ -154,7 +155,7 @@ class RepeatedCaptures:
             names = ", ".join(path.name for path in candidates) or "none"
             raise UserError(
                 captures,
-                f"needs one clean image in {folder}, and there are {len(candidates)} ({names})",
+                f"needs one clean image in {folder}, but there are {len(candidates)} ({names})",
                 allowed="one file, avg50.png",
                 remedy="add it, or leave only the mean of all captures there",
             )
@@ -165,8 +166,8 @@ def find_pairs(folder: Path, layouts: Sequence[Layout], field_pattern: str | Non
     """Returns the pairs below a folder, by the first layout that finds any.
 
     Args:
-        folder: Where to look.
-        layouts: Layouts in which the set is known to come.
+        folder: The folder.
+        layouts: Known layouts of the set.
         field_pattern: Regular expression whose first group is the field of view in a file name without its suffix;
             by default each file is a field of its own.
 
@@ -181,14 +182,14 @@ def find_pairs(folder: Path, layouts: Sequence[Layout], field_pattern: str | Non
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir())[:8]
     raise UserError(
         folder,
-        f"contains no pairs in a known layout; folders there: {', '.join(names) or 'none'}",
+        f"contains no pairs in a known layout; its folders: {', '.join(names) or 'none'}",
         allowed="; or ".join(layout.description for layout in layouts),
         remedy="check that the archive is the right one, or rename the folders",
     )
 
 
 def check_pattern(pattern: str | None, key: str) -> None:
-    """Rejects anything but a regular expression with a group.
+    """Rejects everything except a regular expression with a group.
 
     Raises:
         UserError: Naming the key.

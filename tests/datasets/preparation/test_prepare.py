@@ -235,7 +235,7 @@ def test_a_shift_too_large_to_trust_leaves_the_pair_out(tmp_path):
 def test_an_empty_split_stops_before_anything_is_built(tmp_path):
     folder = write_zebrafish(tmp_path, fields=4)
     for split, words in (
-        ({"val": ["20"], "test": ["4"]}, r"'20', which is not there[\s\S]*allowed: 1, 2, 3, 4"),
+        ({"val": ["20"], "test": ["4"]}, r"'20', which does not exist[\s\S]*allowed: 1, 2, 3, 4"),
         ({"test": ["4"]}, "split 'val' without any field"),
         ({"val": 1, "test": 1}, "split 'train' without any field"),
     ):
