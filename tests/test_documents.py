@@ -13,6 +13,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.utils.errors import UserError
 from tests.command import call
 from tests.conftest import write_pairs
+from tests.test_layering import ORDER
 from tests.trained import TINY, write_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,17 @@ def test_every_file_that_is_linked_is_there(page):
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text("utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert not missing
+
+
+def test_the_contribution_guide_names_what_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= {*targets}
+    paths = re.findall(r"`([\w.]+/[\w./]*)`|pytest ([\w/.]+)", text)
+    for path in {"".join(found) for found in paths} - {""}:
+        pattern = path.rstrip("/").replace("NAME", "*")
+        assert any(any(root.glob(pattern)) for root in (ROOT, ROOT / "ddpm_lightning")), path
+    assert tuple(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == ORDER
 
 
 def test_the_first_commands_of_the_readme_work(desk, capsys, monkeypatch):
