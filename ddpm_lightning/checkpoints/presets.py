@@ -30,7 +30,8 @@ class Sampling:
         preset: Name for results: that of a preset, with what differs from it, or ``custom``.
         samples: Number of samples.
         model: Description of the model with its sampler.
-        tta: Whether samples see the image turned, each another way, where the model learnt on turned images.
+        tta: Whether each sample restores the image in another orientation, if the model was trained on all of
+            them (test-time augmentation).
     """
 
     preset: str

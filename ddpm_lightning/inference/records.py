@@ -1,4 +1,4 @@
-"""``restore.json``: what was done to each file and with what; and which files are finished when a job goes on.
+"""``restore.json``: what was done to each file, and which files are finished when a job is resumed.
 
 Each finished file has a note of its own in the hidden folder ``.restore`` until the job ends: several processes write
 them without meeting, and a job that was killed at any moment finds them again. A file counts as finished if its note

@@ -18,7 +18,7 @@ __all__ = ["Cosine", "LinearFall", "Plateau", "SawTooth"]
 class Cosine:
     """Rises linearly over the warm-up, then falls along one half cosine to zero at the end of the run.
 
-    The rate is a function of the step and the length of the run alone: a run that is made longer goes on along the
+    The rate is a function of the step and the length of the run alone: a run that is made longer follows the
     cosine of its new length, and falls to zero at its new end.
 
     Args:

@@ -1,4 +1,4 @@
-"""Errors that a user can mend.
+"""Errors that a user can fix.
 
 The command line prints a :class:`UserError` without a traceback and leaves with exit code 2. Its message names the
 file or the configuration key, what was found, what is allowed, and what to do.
@@ -102,7 +102,7 @@ class Interrupted(BaseException):
 
     Args:
         signum: Number of the signal: 15 (SIGTERM) leaves with 143, 2 (SIGINT) with 130, 1 (SIGHUP) with 129.
-        message: Where the run stands, and how it goes on.
+        message: The step of the run, and how to resume it.
     """
 
     def __init__(self, signum: int, message: str = "") -> None:

@@ -234,6 +234,8 @@ def test_real_jobs(tmp_path, capsys, monkeypatch):
         *("~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"),
         f"sets.microtubules={small}",
         "budget.steps=8",
+        "train=['trainer=cpu','data.batch_size=2','callbacks.images=null']",
+        "evaluate=['figures=0']",
         "only=[gaussian,pmrf]",
         "center_crop=48",
     ]

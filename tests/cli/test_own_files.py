@@ -1,4 +1,4 @@
-"""No verb takes away what others left, nor what an earlier call left before there is something in its place."""
+"""No verb removes files of others, nor results of an earlier call before their replacement is complete."""
 
 import json
 import os

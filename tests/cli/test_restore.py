@@ -1,4 +1,4 @@
-"""The verb restore: what it leaves, warns of and answers, and that a job goes on to the same bytes."""
+"""The verb restore: its results, warnings and errors, and that a resumed job writes the same bytes."""
 
 import json
 import subprocess

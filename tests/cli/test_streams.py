@@ -1,4 +1,4 @@
-"""Who reads the output may go away at any time; the work goes on, and its exit code is its own."""
+"""The reader of the output may end at any time; the work continues, with its own exit code."""
 
 import subprocess
 import sys

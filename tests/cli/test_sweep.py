@@ -66,7 +66,7 @@ def test_a_failed_job_ends_nothing_and_finished_jobs_are_left_alone(command, job
     checkpoint.touch()
     assert command(*GRID).code == 2
     assert len(jobs) == 2, "only those that failed"
-    assert jobs[1][-1] == f"resume={tmp_path}/sweep/4", "one that was saved goes on"
+    assert jobs[1][-1] == f"resume={tmp_path}/sweep/4", "a saved one is resumed"
     assert [row["state"] for row in table(tmp_path / "sweep")].count("finished") == 5
     jobs.clear()
     assert command(*GRID).code == 2 and len(jobs) == 1, "the one that always fails"

@@ -1,4 +1,4 @@
-"""Samples that see the image turned, each another way."""
+"""Test-time augmentation: each sample restores the image in another orientation."""
 
 import pytest
 import torch

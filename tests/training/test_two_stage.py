@@ -124,7 +124,7 @@ def test_both_stages_share_the_time(train, command, tmp_path):
     )
     assert f"run            stopped at step {second['step']} of 25000" in shown
 
-    # The first stage goes on by itself: the flow keeps the regressor that it began with.
+    # The first stage resumes by itself: the flow keeps the regressor that it began with.
     assert command("train", f"resume={run}/mean", "trainer.max_time=00:00:00:01").code == 0
     assert steps(run / "mean") > first["step"]
     answer = command("train", f"resume={run}", "trainer.max_steps=75001")
