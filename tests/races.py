@@ -176,7 +176,7 @@ class Benchmark:
         cut = [f"~sets.{name}" for name in ("microtubules", "mitochondria", "synapses", "zebrafish")]
         data = ["data=folder", f"data.root={self.pairs}", "data.crop=32", "data.batch_size=4"]
         own = f"+sets.own={json.dumps([*data, 'data.validation_crops=4'])}"
-        small = ["trainer=cpu", "trainer.precision=32-true", "model.network.base=8", "callbacks.images=null"]
+        small = ["trainer=cpu", "trainer.precision=32-true", "model.network.base=8"]
         small = [f"train={json.dumps(small)}", "evaluate=['figures=0']"]
         settings = [*cut, own, *small, "only=[regression]", "budget.steps=8", "center_crop=null"]
         return [

@@ -18,7 +18,7 @@ SHORT = {
         "budget.steps=8",
         "evaluate=['samples=2','figures=0']",
         "center_crop=64",
-        "train=['trainer=cpu','data.batch_size=2','callbacks.images=null']",
+        "train=['trainer=cpu','data.batch_size=2']",
         *(f"~sets.{name}" for name in ("mitochondria", "synapses", "zebrafish")),
         "sets.microtubules=['data=simulated_microtubules','data.counts={train:4,val:2,test:2}','data.size=64']",
     ],

@@ -234,7 +234,7 @@ def test_real_jobs(tmp_path, capsys, monkeypatch):
         *("~sets.synapses", "~sets.zebrafish", "~sets.mitochondria"),
         f"sets.microtubules={small}",
         "budget.steps=8",
-        "train=['trainer=cpu','data.batch_size=2','callbacks.images=null']",
+        "train=['trainer=cpu','data.batch_size=2']",
         "evaluate=['figures=0']",
         "only=[gaussian,pmrf]",
         "center_crop=48",
