@@ -14,6 +14,16 @@ class Answer:
     out: str
     err: str
 
+    @property
+    def subject(self) -> str:
+        """The file or key that the error is about."""
+        return self.err.rpartition("error: ")[2].partition(": ")[0]
+
+    @property
+    def remedy(self) -> str:
+        """What the error says to do."""
+        return self.err.partition("what to do: ")[2]
+
 
 def call(*arguments: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Answer:
     """Runs ``ddpm-lightning ARGUMENTS`` and returns its exit code and what it printed."""
