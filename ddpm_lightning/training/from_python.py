@@ -116,7 +116,7 @@ def finetuned(checkpoint: str | Path, trust: Sequence[str] = (), **changes: Any)
     """Describes a trained method, to be trained further on other data by :func:`fit`.
 
     Args:
-        checkpoint: A checkpoint, a packed model, or the name of a shipped one.
+        checkpoint: A checkpoint, an exported model, or the name of a shipped one.
         trust: Top-level packages whose classes the file may use, in addition to those of this program.
         changes: As in :func:`method`.
 
