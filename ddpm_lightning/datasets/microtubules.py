@@ -3,8 +3,6 @@
 =============== ======================================================================================================
 modality        STED (Abberior Expert Line, 60x/1.42 oil, 640 nm excitation, 775 nm depletion at 60 mW in both images)
 low, high       1.5 µW and 1.5 µs; 10.6 µW and 25 µs excitation power and total dwell time: dose 1 : 17
-specimen        fixed U2OS cells, alpha-tubulin, immunostained with STAR 635P
-pixel           25 nm
 paper           104 fields of view; 1272 / 89 / 265 pairs of 256 x 256 pixels; rigidly registered, padded alike
 source          Zenodo record 14215838, folder ``fixed_cell_microtubule_u2os_alphatubulin_star635p`` with
                 ``{training,test}_data/{low_intensity,ground_truth}_image_patches/NAME.png``, not registered

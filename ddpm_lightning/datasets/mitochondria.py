@@ -3,8 +3,6 @@
 =============== ======================================================================================================
 modality        STED (Abberior Expert Line, 60x/1.42 oil, 640 nm excitation, 775 nm depletion at 174 mW in both images)
 low, high       1.5 µW and 2 µs; 8 µW and 20 µs excitation power and total dwell time: dose 1 : 10
-specimen        live U2OS cells, TOM20-HaloTag7 with a transient SiR ligand
-pixel           20 nm
 paper           345 fields of view of 600 x 600 pixels; 2646 / 153 / 306 pairs of 256 x 256 pixels; not registered
 source          Zenodo record 14215838, ``live_cell_mitochondria_u2os_tom20_halotag7_dm_sir.rar`` with
                 ``test_and_training_data_{1,2}/{low_intensity,ground_truth}_images/NAME.tif``

@@ -2,7 +2,6 @@
 
 =============== ======================================================================================================
 modality        confocal (low), Airyscan (high): the task changes the modality, not only the noise
-specimen        slices of mouse cortex, AMPA receptors tagged with super-ecliptic pHluorin
 pixel           95 nm; slices 0.33 or 1 µm apart
 paper           24 volumes of 550 x 550 x 20; 1198 / 56 / 112 pairs of 256 x 256; rigidly registered, padded alike
 source          Xu et al. 2023 (XTC). No public address of the training volumes was found

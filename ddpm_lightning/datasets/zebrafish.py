@@ -1,10 +1,7 @@
 """Zebrafish: confocal, one capture against the mean of fifty.
 
 =============== ======================================================================================================
-modality        confocal
 low, high       one capture; mean of 50 captures, of which it is one: a fiftieth of its noise is in the target
-specimen        fixed embryo, 2 days post fertilisation, Tg(sox10:megfp)
-pixel           not published
 paper           20 fields of view of 512 x 512; 3600 / 200 / 200 pairs of 256 x 256 (18, 1, 1 fields times
                 4 crops times 50 captures); not registered
 source          FMD (Zhang et al. 2019), ``Confocal_FISH.tar`` with ``Confocal_FISH/raw/{1..20}/*.png`` (50 each) and

@@ -12,15 +12,7 @@ from ddpm_lightning.io.tiff import TiffStack, TiffStackWriter
 from ddpm_lightning.io.zarr_paths import is_zarr, stem_of, store_of
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = [
-    "SUFFIXES",
-    "image_name",
-    "images_in",
-    "is_image",
-    "open_stack",
-    "open_writer",
-    "stem",
-]
+__all__ = ["SUFFIXES", "image_name", "images_in", "is_image", "open_stack", "open_writer", "stem"]
 
 TIFFS = (".tif", ".tiff", ".btf", ".tf8")
 ZARRS = (".zarr",)

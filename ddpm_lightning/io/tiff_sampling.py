@@ -97,11 +97,7 @@ def _scaled(
     least, most = PLAUSIBLE[kind]
     if factor is None:
         notes.append(
-            Note(
-                "left_aside",
-                1,
-                f"the {what} is given in an unknown unit ({printable(unit)!r}) and ignored",
-            )
+            Note("left_aside", 1, f"the {what} is given in an unknown unit ({printable(unit)!r}) and ignored")
         )
     elif not least <= number <= most:
         text = f"the {what} is given as {printable(str(value))} {unit}, which is impossible, and ignored"

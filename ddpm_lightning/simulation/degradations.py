@@ -31,10 +31,7 @@ class Degradation(Protocol):
 
 
 def degrade(
-    image: np.ndarray,
-    degradations: Sequence[Degradation],
-    rng: np.random.Generator,
-    stage: str | None = None,
+    image: np.ndarray, degradations: Sequence[Degradation], rng: np.random.Generator, stage: str | None = None
 ) -> np.ndarray:
     """Applies degradations in order: those of one stage, or all.
 

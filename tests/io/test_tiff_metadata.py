@@ -123,8 +123,7 @@ def test_channel_names_of_ome(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "names"),
-    [(["a", "b", "a", "b"], ("a", "b")), (["1", "2", "3", "4"], ()), (["a"], ())],
+    ("labels", "names"), [(["a", "b", "a", "b"], ("a", "b")), (["1", "2", "3", "4"], ()), (["a"], ())]
 )
 def test_channel_names_of_imagej_are_labels_shared_by_all_planes(tmp_path, labels, names):
     stack = np.zeros((2, 2, 9, 8), "uint8")

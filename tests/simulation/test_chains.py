@@ -1,12 +1,7 @@
 import numpy as np
 import pytest
 
-from ddpm_lightning.simulation.chains import (
-    at,
-    pieces_inside,
-    scatter_along,
-    worm_like_chains,
-)
+from ddpm_lightning.simulation.chains import at, pieces_inside, scatter_along, worm_like_chains
 from ddpm_lightning.simulation.filaments import microtubules
 from ddpm_lightning.simulation.scene import Canvas
 

@@ -14,19 +14,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 from pydantic import Field
 from skimage.filters import threshold_otsu
 
 from ddpm_lightning.data.splits import SPLITS, Split, assign, check_split, differences
-from ddpm_lightning.datasets.preparation.files import (
-    disk_errors,
-    require_space,
-    write_file,
-    write_json,
-)
+from ddpm_lightning.datasets.preparation.files import disk_errors, require_space, write_file, write_json
 from ddpm_lightning.datasets.preparation.images import check_pair, encode, read_planes
 from ddpm_lightning.datasets.preparation.layouts import FoundPair, check_pattern
 from ddpm_lightning.datasets.preparation.manifest import (
@@ -37,6 +32,7 @@ from ddpm_lightning.datasets.preparation.manifest import (
     MotionRecord,
     Origin,
     PairRecord,
+    SourcePair,
 )
 from ddpm_lightning.datasets.preparation.registration import Registration, find_motion, move, pad_alike
 from ddpm_lightning.utils.atomic import DiskError, remove_partials
@@ -84,12 +80,9 @@ class Preparation:
         check_split(self.split, "data.preparation.split")
 
 
-class _Entry(TypedDict):
+class _Entry(SourcePair):
     """A line of the journal: a source pair with its crops, or the reason why it cannot be used."""
 
-    low: str
-    high: str
-    field: str
     pairs: list[PairRecord]
     background: NotRequired[int]
     reason: NotRequired[str]
@@ -268,15 +261,9 @@ def _assigned(found: Sequence[FoundPair], how: Preparation) -> list[str]:
     return assigned
 
 
-class _Names(TypedDict):
-    low: str
-    high: str
-    field: str
-
-
-def _names(pair: FoundPair, folder: Path) -> _Names:
+def _names(pair: FoundPair, folder: Path) -> SourcePair:
     low, high = (path.relative_to(folder).as_posix() for path in (pair.low, pair.high))
-    return _Names(low=low, high=high, field=pair.field)
+    return SourcePair(low=low, high=high, field=pair.field)
 
 
 class _Journal:

@@ -21,6 +21,7 @@ __all__ = [
     "MotionRecord",
     "Origin",
     "PairRecord",
+    "SourcePair",
     "damage",
     "fields_of",
     "read_manifest",
@@ -56,26 +57,28 @@ class MotionRecord(TypedDict):
     applied: bool
 
 
-class PairRecord(TypedDict):
+class SourcePair(TypedDict):
+    """Two source files, with their field of view."""
+
+    low: str
+    high: str
+    field: str
+
+
+class PairRecord(SourcePair):
     """The origin of a pair: source files and plane, and the crop as (top, left, height, width)."""
 
     split: str
     name: str
-    low: str
-    high: str
-    field: str
     plane: int
     crop: Sequence[int]
     motion: MotionRecord | None
     sha256: dict[str, str]
 
 
-class LeftOut(TypedDict):
+class LeftOut(SourcePair):
     """A source pair that could not be used."""
 
-    low: str
-    high: str
-    field: str
     reason: str
 
 
