@@ -27,7 +27,7 @@ from typing import cast
 
 import numpy as np
 
-__all__ = ["Repairs", "find_defects", "repaired", "repairs_of"]
+__all__ = ["Repairs", "repaired", "repairs_of"]
 
 #: Percentiles between which the tail of the noise is measured, and the probability to which it is extrapolated.
 TAIL, CHANCE = (98.0, 99.5), 1e-8

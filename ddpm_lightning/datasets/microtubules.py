@@ -13,14 +13,7 @@ are divided between validation and test as 89 : 265.
 """
 
 from ddpm_lightning.datasets.preparation.layouts import PairedFolders
-from ddpm_lightning.datasets.published import (
-    PAPER,
-    RELEASE_SPLITS,
-    ZENODO,
-    Card,
-    PublishedData,
-    zenodo_archive,
-)
+from ddpm_lightning.datasets.published import RELEASE_SPLITS, ZENODO, Card, PublishedData, zenodo_archive
 
 __all__ = ["Microtubules"]
 
@@ -38,8 +31,6 @@ class Microtubules(PublishedData):
         pixel_size=0.025,
         sizes={"train": 1272, "val": 89, "test": 265},
         source=f"{ZENODO}, {NAME}",
-        citation=PAPER,
-        licence="not found in the material that could be reached; see the record",
         unknown=(
             "the name of the file in the record: it was inferred from that of the mitochondria",
             "which patches belong to one field of view: their names are not documented; by default each patch is one, "

@@ -13,14 +13,7 @@ The assignment of fields to splits is not published: here they are assigned by f
 """
 
 from ddpm_lightning.datasets.preparation.layouts import PairedFolders
-from ddpm_lightning.datasets.published import (
-    PAPER,
-    RELEASE_SPLITS,
-    ZENODO,
-    Card,
-    PublishedData,
-    zenodo_archive,
-)
+from ddpm_lightning.datasets.published import RELEASE_SPLITS, ZENODO, Card, PublishedData, zenodo_archive
 
 __all__ = ["Mitochondria"]
 
@@ -38,8 +31,6 @@ class Mitochondria(PublishedData):
         pixel_size=0.02,
         sizes={"train": 2646, "val": 153, "test": 306},
         source=f"{ZENODO}, {NAME}",
-        citation=PAPER,
-        licence="not found in the material that could be reached; see the record",
         unknown=(
             "which fields of view the paper trained, validated and tested on: they are split 294 : 17 : 34 at random",
             "whether the 9 crops of 600 x 600 pixels overlap or are padded; here they overlap",

@@ -24,7 +24,7 @@ from ddpm_lightning.utils.paths import command_of, expanded
 from ddpm_lightning.utils.settings import Text
 from ddpm_lightning.utils.task_progress import Report
 
-__all__ = ["PAPER", "RELEASE_SPLITS", "ZENODO", "Card", "PublishedData", "zenodo_archive"]
+__all__ = ["RELEASE_SPLITS", "ZENODO", "Card", "PublishedData", "zenodo_archive"]
 
 PAPER = (
     "Denoising diffusion models for high-resolution microscopy image restoration (Osuna-Vargas et al., WACV 2025), "
@@ -65,8 +65,8 @@ class Card:
     pixel_size: float | None
     sizes: Mapping[str, int]
     source: str
-    citation: str
-    licence: str
+    citation: str = PAPER
+    licence: str = "not found in the material that could be reached; see the record"
     unknown: Sequence[str] = ()
     remote: Remote = Remote("")
     layouts: Sequence[Layout] = field(default_factory=tuple)

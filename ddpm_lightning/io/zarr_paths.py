@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["ZIPS", "groups_of_zip", "is_zarr", "on_disk", "stem_of", "store_of"]
+__all__ = ["groups_of_zip", "is_zarr", "on_disk", "stem_of", "store_of"]
 
 SUFFIX = ".zarr"
 #: Extensions of ZIP files that may be stores; ``.ozx`` is that of OME-Zarr.
