@@ -52,7 +52,7 @@ def plot_bars(comparison: Comparison, metrics: Sequence[str], path: Path, title:
 def plot_perception_distortion(comparison: Comparison, path: Path, title: str) -> None:
     """Plots each row by its median distortion (PSNR) and perceptual distance (LPIPS); the best corner is top right."""
     figure, axis = pyplot.subplots(figsize=(5.2, 4.2), layout="constrained")
-    drawn: dict[str, list[tuple[float, float]]] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
     for method in comparison.methods:
         psnr, lpips = (comparison.estimates.get((method.name, metric)) for metric in ("psnr", "lpips"))
         if psnr is None or lpips is None:
@@ -61,8 +61,8 @@ def plot_perception_distortion(comparison: Comparison, path: Path, title: str) -
         axis.plot(x, y, "o", color=COLOURS[method.estimator], markersize=5)
         short = method.name.split(",")[0]
         axis.annotate(short, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=7)
-        drawn.setdefault(short, []).append((x, y))
-    for ends in drawn.values():
+        points.setdefault(short, []).append((x, y))
+    for ends in points.values():
         # From one sample to the average of samples: what is paid in perception for fidelity.
         axis.plot(*zip(*ends, strict=True), color="black", linewidth=0.5, zorder=0)
     axis.set_xlabel("PSNR (dB) → more faithful", fontsize=8)

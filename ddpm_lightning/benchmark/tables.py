@@ -25,10 +25,10 @@ __all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
 
 METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
 REFERENCE = "pmrf"
-#: The row that all others are compared with in how they look.
-LOOKS = "pmrf_realistic"
+#: The method that single samples are compared with in LPIPS.
+PERCEPTUAL_REFERENCE = "pmrf_realistic"
 #: Measures of the standard deviation of the samples: title, and the value of perfect samples.
-SPREAD = {
+UNCERTAINTY = {
     "ratio": ("sqrt(b/a): standard deviation over its ideal", "1"),
     "coverage": ("coverage of 90 % intervals", "0.9"),
     "ece": ("expected calibration error", "0"),
@@ -61,43 +61,43 @@ class Entry:
     seconds: float
 
 
-def entries_of(cells: Sequence[dict[str, Any]]) -> list[Entry]:
+def entries_of(records: Sequence[dict[str, Any]]) -> list[Entry]:
     """Returns the rows of one set: the raw image, each method, and single samples of those that sample.
 
     Args:
-        cells: Records of the finished cells of the set, each with its ``folder``.
+        records: Records of the finished jobs of the set, each with its ``folder``.
     """
     averages, singles = [], []
-    for cell in cells:
-        place = Path(cell["folder"]) / "evaluation"
+    for record in records:
+        place = Path(record["folder"]) / "evaluation"
         summary = _summary(place)
         samples, each = summary["samples"], summary["nfe_per_sample"]
-        name = cell["method"] + (f", average of {samples}" if samples > 1 else "")
-        # A row that makes one sample in several evaluations is a sample, not a mean.
+        name = record["method"] + (f", average of {samples}" if samples > 1 else "")
+        # One sample that takes several network evaluations is a sample, not a mean.
         kind = "single" if samples == 1 and each > 1 else "average"
-        common = (cell["method"], kind, place, each * samples, cell["seconds_per_sample"] * samples)
+        common = (record["method"], kind, place, each * samples, record["seconds_per_sample"] * samples)
         averages.append(Entry(name, *common))
         if samples > 1:
-            one = (cell["method"], "single", place, each, cell["seconds_per_sample"])
-            singles.append(Entry(f"{cell['method']}, one sample", *one))
+            one = (record["method"], "single", place, each, record["seconds_per_sample"])
+            singles.append(Entry(f"{record['method']}, one sample", *one))
     raw = Entry("raw", "raw", "raw", averages[0].folder, 0, 0.0)
     return [raw, *averages, *singles]
 
 
 def write_benchmark(
-    cells: Sequence[dict[str, Any]], protocols: Sequence[str], about: Sequence[str], output: Path
+    records: Sequence[dict[str, Any]], protocols: Sequence[str], about: Sequence[str], output: Path
 ) -> None:
     """Writes all tables and figures.
 
     Args:
-        cells: Records of finished cells: set, method, folder, parameters, steps, training, seconds_per_sample.
+        records: Records of finished jobs: set, method, folder, parameters, steps, training, seconds_per_sample.
         protocols: Protocols of the evaluations; the first is that of the main table.
         about: Sentences on how the numbers were made, for the head of the tables.
         output: Folder of the tables.
     """
     sets = {
-        name: [cell for cell in cells if cell["data"] == name]
-        for name in dict.fromkeys(c["data"] for c in cells)
+        name: [record for record in records if record["data"] == name]
+        for name in dict.fromkeys(c["data"] for c in records)
     }
     entries = {name: entries_of(chosen) for name, chosen in sets.items()}
     numbers: list[list[Any]] = []
@@ -112,19 +112,19 @@ def write_benchmark(
             pages += _section(name, rows, comparison, ranked, average)
             tests += _tests(name, comparison, average)
             if sample is not None and "lpips" in comparison.metrics:
-                looks = _compared(rows, protocol, protocols, sample, ["lpips"])
-                pages += [_looks(looks, sample), ""]
-                tests += _tests(name, looks, sample)
+                in_lpips = _compared(rows, protocol, protocols, sample, ["lpips"])
+                pages += [_perceptual_sentence(in_lpips, sample), ""]
+                tests += _tests(name, in_lpips, sample)
             numbers += _numbers(name, comparison, rows, ranked)
-            scores += _uncertainties(name, comparison)
+            scores += _scores(name, comparison)
             if protocol == protocols[0]:
-                spreads = _spreads(sets[name])
-                pages += _spread_table(spreads)
-                uncertainty += [[name, m, *(v.get(key, "") for key in SPREAD)] for m, v in spreads.items()]
+                found = _uncertainty_numbers(sets[name])
+                pages += _uncertainty_table(found)
+                uncertainty += [[name, m, *(v.get(key, "") for key in UNCERTAINTY)] for m, v in found.items()]
                 plot_bars(comparison, METRICS, output / "figures" / f"bars_{name}.png", name)
                 plot_perception_distortion(comparison, output / "figures" / f"plane_{name}.png", name)
                 write_panel(rows, output / "figures" / f"images_{name}.png", name)
-        page = [*_head(protocol, about), *_methods(cells), *pages]
+        page = [*_head(protocol, about), *_methods(records), *pages]
         file = "table.md" if protocol == protocols[0] else f"table_{protocol}.md"
         write_text(output / file, "\n".join(page) + "\n")
         _csv(output / f"scores_{protocol}.csv", ["set", "row", "image", "field", *METRICS], scores)
@@ -132,7 +132,7 @@ def write_benchmark(
     _csv(output / "table.csv", [*head, "nfe", "seconds"], numbers)
     head = ["set", "protocol", "metric", "row", "reference", "difference", "low", "high", "p", "significant"]
     _csv(output / "differences.csv", head, tests)
-    _csv(output / "uncertainty.csv", ["set", "row", *SPREAD], uncertainty)
+    _csv(output / "uncertainty.csv", ["set", "row", *UNCERTAINTY], uncertainty)
 
 
 def _compared(
@@ -148,8 +148,8 @@ def _compared(
 def _references(rows: Sequence[Entry]) -> tuple[str, str | None]:
     """Returns the names of the rows that others are compared with: in everything, and one sample in LPIPS."""
     own = {row.estimator: row.name for row in rows if row.method == REFERENCE}
-    looks = next((row.name for row in rows if row.method == LOOKS), own.get("single"))
-    return own.get("average", rows[-1].name), looks
+    perceptual = next((row.name for row in rows if row.method == PERCEPTUAL_REFERENCE), own.get("single"))
+    return own.get("average", rows[-1].name), perceptual
 
 
 def ranks(comparison: Comparison) -> dict[str, float]:
@@ -179,19 +179,18 @@ def _head(protocol: str, about: Sequence[str]) -> list[str]:
     ]
 
 
-def _methods(cells: Sequence[dict[str, Any]]) -> list[str]:
+def _methods(records: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
         "| method | parameters | steps | training, share of the budget | seconds a sample, 256 x 256 | samples |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name in dict.fromkeys(cell["method"] for cell in cells):
-        chosen = [cell for cell in cells if cell["method"] == name]
-        cell = chosen[0]
+    for name in dict.fromkeys(record["method"] for record in records):
+        chosen = [record for record in records if record["method"] == name]
+        record = chosen[0]
         seconds = np.median([c["seconds_per_sample"] for c in chosen])
-        steps = " + ".join(map(str, cell["steps"])) or "fitted"
-        lines.append(
-            f"| {name} | {cell['parameters']:,} | {steps} | {cell['training']:g} | {seconds:.2g} | {cell['preset']} |"
-        )
+        steps = " + ".join(map(str, record["steps"])) or "fitted"
+        numbers = f"{record['parameters']:,} | {steps} | {record['training']:g} | {seconds:.2g}"
+        lines.append(f"| {name} | {numbers} | {record['preset']} |")
     return [*lines, ""]
 
 
@@ -222,8 +221,8 @@ def _section(
     return [*lines, ""]
 
 
-def _looks(comparison: Comparison, reference: str) -> str:
-    """Says which rows look at least as real as the reference."""
+def _perceptual_sentence(comparison: Comparison, reference: str) -> str:
+    """Returns which rows are better than the reference in LPIPS, and which cannot be distinguished from it."""
     marks = _marks(comparison, reference)
     others = [method.name for method in comparison.methods if method.name != reference]
     better = [name for name in others if "▲" in marks.get((name, "lpips"), "")]
@@ -246,28 +245,30 @@ def _marks(comparison: Comparison, reference: str) -> dict[tuple[str, str], str]
     return marks
 
 
-def _spreads(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Returns how honest the spread of the samples is, by method; those with too few samples are left out."""
+def _uncertainty_numbers(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Returns the calibration of the samples' standard deviation by method, for those with enough samples."""
     found = {}
-    for cell in cells:
-        summary = _summary(Path(cell["folder"]) / "evaluation")
+    for record in records:
+        summary = _summary(Path(record["folder"]) / "evaluation")
         if summary["calibration"] and summary["averaging"]:
             numbers = {name: n["median"] for name, n in summary["calibration"]["numbers"].items() if n}
-            found[cell["method"]] = numbers | {"ratio": max(summary["averaging"]["ratio"], 0.0) ** 0.5}
+            found[record["method"]] = numbers | {"ratio": max(summary["averaging"]["ratio"], 0.0) ** 0.5}
     return found
 
 
-def _spread_table(found: dict[str, dict[str, float]]) -> list[str]:
+def _uncertainty_table(found: dict[str, dict[str, float]]) -> list[str]:
     if not found:
         return []
     lines = [
         "Standard deviation of the samples, median over images; ideal values in brackets:",
         "",
-        f"| | {' | '.join(f'{title} ({ideal})' for title, ideal in SPREAD.values())} |",
-        "| --- |" + " --- |" * len(SPREAD),
+        f"| | {' | '.join(f'{title} ({ideal})' for title, ideal in UNCERTAINTY.values())} |",
+        "| --- |" + " --- |" * len(UNCERTAINTY),
     ]
     for method, values in found.items():
-        numbers = (f"{values[name]:.3g}" if values.get(name) is not None else "absent" for name in SPREAD)
+        numbers = (
+            f"{values[name]:.3g}" if values.get(name) is not None else "absent" for name in UNCERTAINTY
+        )
         lines.append(f"| {method} | {' | '.join(numbers)} |")
     return [*lines, ""]
 
@@ -308,7 +309,7 @@ def _tests(name: str, comparison: Comparison, reference: str) -> list[list[Any]]
     return lines
 
 
-def _uncertainties(name: str, comparison: Comparison) -> list[list[Any]]:
+def _scores(name: str, comparison: Comparison) -> list[list[Any]]:
     return [
         [name, method.name, image, row.field, *(row.values.get(metric, "") for metric in METRICS)]
         for method in comparison.methods

@@ -1,8 +1,8 @@
 """Several evaluations of the same images side by side: which differences are significant, and which are not.
 
-Numbers of different protocols, of different images or of different targets must not meet in one table; whoever tries
-is told why. The statistics are those of ``statistics.py``. Each metric asks a question of its own; Holm's correction
-runs over all pairs of methods in it.
+Numbers of different protocols, images or targets do not belong in one table, and are refused with the reason. The
+statistics are those of ``statistics.py``. Each metric is tested separately; Holm's correction is for all pairs of
+methods in a metric.
 """
 
 import json
@@ -57,7 +57,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Two methods in one metric, over the images that both have the number of.
+    """Two methods in one metric, over the images for which both have a number.
 
     Attributes:
         metric: Name of the metric.
@@ -75,13 +75,13 @@ class Pairing:
 
     @property
     def significant(self) -> bool:
-        """Whether both tests say that the methods differ."""
+        """Whether the methods differ according to both tests."""
         return self.p is not None and self.p < ALPHA
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table of methods and what can be said of their differences.
+    """A table of methods, and the tests of their differences.
 
     Attributes:
         methods: The methods, in order.
@@ -111,7 +111,7 @@ def read_methods(files: Sequence[str], estimator: str, names: Sequence[str] | No
         names: Names in the table; by default those of the folders.
 
     Raises:
-        UserError: If a file cannot be used, or they do not belong into one table.
+        UserError: If a file cannot be used, or the files do not belong in one table.
     """
     if len(files) < 2:
         raise UserError(
@@ -126,7 +126,7 @@ def read_methods(files: Sequence[str], estimator: str, names: Sequence[str] | No
     if len(set(titles)) < len(titles):
         twice = next(title for title in titles if titles.count(title) > 1)
         raise UserError(
-            "names", f"{twice} stands for two methods", remedy="give names=[A,B], or leave one out"
+            "names", f"{twice} is the name of two methods", remedy="give names=[A,B], or leave one out"
         )
     tables = {path: _checked(path, read_rows(path)) for path, _ in chosen}
     methods = [
@@ -144,7 +144,7 @@ def _split(file: str, estimator: str) -> tuple[Path, str]:
         near = nearest(wanted, ESTIMATORS, least=0)
         raise UserError(
             file,
-            f"{wanted!r} is no estimator",
+            f"{wanted!r} is not an estimator",
             allowed=", ".join(ESTIMATORS),
             remedy=f"did you mean {name}:{near[0]}?",
         )
@@ -171,7 +171,7 @@ def _titles(chosen: Sequence[tuple[Path, str]]) -> list[str]:
 
 
 def _checked(path: Path, rows: list[Row]) -> list[Row]:
-    """Raises where a table has fewer images than the summary beside it: it was cut off between two images."""
+    """Returns the rows; raises if a table has fewer images than the summary beside it, because it was cut off."""
     summary = path.with_name("summary.json")
     if summary.is_file():
         try:
@@ -181,7 +181,7 @@ def _checked(path: Path, rows: list[Row]) -> list[Row]:
         if (found := len({row.image for row in rows})) != wanted:
             raise UserError(
                 path,
-                f"has {found} images, but {summary.name} beside it speaks of {wanted}: it was cut off, or changed",
+                f"has {found} images, but {summary.name} beside it lists {wanted}: it was cut off, or changed",
                 remedy="evaluate again, or copy the file again",
             )
     return rows
@@ -260,7 +260,7 @@ def compare(
             raise UserError(f"metrics: {metric}", "no file has it", allowed=", ".join(known), remedy=remedy)
     names = [method.name for method in methods]
     if reference is not None and reference not in names:
-        raise UserError(f"reference={reference}", "is no method of the table", allowed=", ".join(names))
+        raise UserError(f"reference={reference}", "is not a method of the table", allowed=", ".join(names))
     estimates: dict[tuple[str, str], Estimate | None] = {}
     for method in methods:
         for metric in chosen:

@@ -4,8 +4,8 @@
 - *Inconsistent samples*: what the samples disagree about is not what they get wrong.
 - *Poor generalisation*: the inputs are of a kind that the model was not trained on.
 
-They are those that arXiv 2409.12078 warns of. Titles follow from the numbers, as verdicts do. A verdict is a hint where
-to look: the figure and the numbers count. The thresholds are conventions of this program.
+arXiv 2409.12078 warns of these three. Titles and verdicts follow from the numbers. A verdict is a hint where to look;
+the figure and the numbers are what counts. The thresholds are conventions of this program.
 """
 
 from collections.abc import Sequence
@@ -29,13 +29,13 @@ __all__ = [
 
 Verdict = Literal["fine", "suspect", "unknown"]
 
-#: A version has too little, or too much, fine power below and above these parts of the target's.
+#: Fine power, relative to that of the target, below which an image has too little of it, and above which too much.
 LITTLE, MUCH = 0.5, 1.5
-#: Spread over error of calibrated samples is 1; outside of this range the samples are inconsistent with their error.
+#: Standard deviation over error, which is 1 for calibrated samples; outside this range, samples are inconsistent.
 NARROW, WIDE = 0.67, 1.5
-#: Rank correlation of spread and error over pixels, below which the spread points to the wrong places.
+#: Rank correlation of standard deviation and error over pixels below which samples disagree in the wrong places.
 WEAK = 0.3
-#: Share of the images that may lie outside of the training distribution by chance.
+#: Share of the images that may be outside the training distribution by chance.
 CHANCE = 0.1
 #: Fewest training images that make a reference.
 FEWEST_REFERENCES = 8
@@ -71,7 +71,7 @@ def over_smoothing(scores: Sequence[ImageScores], pixel_size: float | None = Non
     """Compares the power of single samples and of their average with that of the target, in its finest octave.
 
     Args:
-        scores: What was found out about each image.
+        scores: Scores of each image.
         pixel_size: Size of a pixel in µm; lengths are then in nm, else in pixels.
     """
     figure = "spectrum.png"
@@ -110,7 +110,7 @@ def over_smoothing(scores: Sequence[ImageScores], pixel_size: float | None = Non
 
 
 def inconsistent_samples(scores: Sequence[ImageScores]) -> Diagnosis:
-    """Compares the spread of the samples with their error, in size and in place."""
+    """Compares the standard deviation of the samples with their error, in size and in place."""
     figure = "samples.png"
     having = with_uncertainty(scores)
     if not having:
@@ -165,7 +165,7 @@ def poor_generalisation(
     """Compares the inputs with those of the training set.
 
     Args:
-        scores: What was found out about each image.
+        scores: Scores of each image.
         reference: Features of training images.
         no_reference: Why there is no reference.
     """
@@ -182,14 +182,14 @@ def poor_generalisation(
     numbers = {"images": len(having), "outside": outside, "shifted": shifted, "training_images": known}
     many = len(outside) > max(1, CHANCE * len(having))
     if outside:
-        count = f"{len(outside)} of {len(having)} inputs lie outside of what {known} training inputs show"
+        count = f"{len(outside)} of {len(having)} inputs are outside the range of {known} training inputs"
         # What most of them have in common comes first.
         most = max(reference.features, key=lambda name: sum(name in names for names in outside.values()))
         chosen = [found for found in having if most in outside.get(found.rows[0].image, ())]
         parts = [f"{count}, most often by their {_compared(most, chosen, reference)}"]
     else:
         parts = [
-            f"None of {len(having)} inputs stands out by itself from {known} training inputs, in intensities, noise "
+            f"None of {len(having)} inputs differs by itself from {known} training inputs in intensities, noise "
             "level or power spectrum"
         ]
     if shifted:
@@ -209,7 +209,7 @@ def poor_generalisation(
 
 
 def _compared(name: str, scores: Sequence[ImageScores], reference: InputReference) -> str:
-    """Says what a feature is here and what it was in training."""
+    """Returns a feature of the inputs and of the training images, in words."""
     here = np.median([found.input[name] for found in scores])
     low, middle, high = np.quantile(reference.features[name], (0, 0.5, 1))
     training = f"training {low:.3g} to {high:.3g}, median {middle:.3g}"

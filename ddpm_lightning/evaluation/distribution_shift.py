@@ -1,9 +1,9 @@
-"""Do the inputs of an evaluation look like those that the model was trained on?
+"""Compares the inputs of an evaluation with the training images.
 
-Training images that vary much leave room for single images, which are judged by
-:class:`ddpm_lightning.metrics.input_statistics.SeenInputs`. A set of images as a whole is tested more
-sensitively, by the two-sample Kolmogorov-Smirnov test for each feature, with Holm's correction. Neither notices another
-kind of structure with the same brightness, noise and spectrum.
+Single images are compared by :class:`ddpm_lightning.metrics.input_statistics.SeenInputs`, which is not sensitive if the
+training images vary much. A set of images as a whole is tested more sensitively, by the two-sample Kolmogorov-Smirnov
+test of each feature, with Holm's correction. Neither detects another kind of structure with the same brightness, noise
+and spectrum.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ REFERENCES = 32
 
 @dataclass(frozen=True)
 class InputReference(SeenInputs):
-    """Features of training images, with what an evaluation asks of them.
+    """Features of training images, and the comparisons that an evaluation makes with them.
 
     Attributes:
         features: The value of each training image by feature.
@@ -50,7 +50,7 @@ class InputReference(SeenInputs):
 
         Args:
             described: Features of each image.
-            level: Probability to find any for images of the same kind.
+            level: Probability of finding any feature for images of the same kind.
         """
         tests: dict[str, Any] = {
             name: stats.ks_2samp([features[name] for features in described], values)

@@ -256,7 +256,9 @@ def _against_realism(
     if not scoring.realism or restored.samples < 2:
         return {}
     mean = _posterior_mean(restorer, restored)
-    return {share: values(mean + np.float32(share) * (restored.single - mean)) for share in scoring.realism}
+    return {
+        weight: values(mean + np.float32(weight) * (restored.single - mean)) for weight in scoring.realism
+    }
 
 
 def _uncertainty(

@@ -20,7 +20,7 @@ def _as_list(value: Any) -> Any:
 
 #: Path of a file or folder, as text or :class:`pathlib.Path`.
 FileName = Annotated[Text, BeforeValidator(_as_text)]
-#: A list of texts; a single text stands for a list of one.
+#: A list of texts; a single text is a list of one.
 Texts = Annotated[list[Text], BeforeValidator(_as_list)]
 #: Name of a protocol of :mod:`ddpm_lightning.metrics.protocol`.
 Protocol = Literal["paper", "range", "affine"]

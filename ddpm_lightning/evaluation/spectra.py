@@ -14,7 +14,7 @@ __all__ = ["FREQUENCIES", "Spectra", "finest_octave", "spectra_of"]
 FREQUENCIES = (np.arange(64) + 0.5) / 128
 #: The power of the target beyond this frequency counts as its noise: optics seldom reach it.
 NOISE_FROM = 0.45
-#: Structure stands this many times above the noise of the target.
+#: Power of structure relative to the noise of the target, at least.
 CONTRAST = 4
 
 

@@ -35,9 +35,9 @@ def split_summary(
         conformal_split: The split that they were calibrated on.
     """
     rows = [row for found in scores for row in found.rows]
-    spread = calibration(scores)
+    calibrated = calibration(scores)
     stored = None
-    if conformal is not None and spread is not None:
+    if conformal is not None and calibrated is not None:
         covered = conformal_coverage(scores, conformal)
         stored = {**conformal.to_dict(), "split": conformal_split, "coverage": float(np.mean(covered))}
     return {
@@ -58,7 +58,7 @@ def split_summary(
         "gain_over_raw": _gains(rows, "raw"),
         "averaging": averaging(scores),
         "realism": realism(scores),
-        "calibration": spread,
+        "calibration": calibrated,
         "no_calibration": next((found.no_uncertainty for found in scores if found.no_uncertainty), ""),
         "conformal": stored,
         "diagnostics": [asdict(diagnosis) for diagnosis in diagnoses],
@@ -98,7 +98,7 @@ def realism(scores: Sequence[ImageScores]) -> dict[str, dict[float, float]] | No
         return None
     means: dict[str, dict[float, float]] = {}
     for metric in METRICS:
-        for share in having[0]:
-            if values := [image[share][metric] for image in having if metric in image[share]]:
-                means.setdefault(metric, {})[share] = float(np.mean(values))
+        for weight in having[0]:
+            if values := [image[weight][metric] for image in having if metric in image[weight]]:
+                means.setdefault(metric, {})[weight] = float(np.mean(values))
     return means

@@ -1,17 +1,17 @@
-r"""What the numbers of some images say of all images: intervals, and tests of differences.
+r"""Statistics over images: confidence intervals, and tests of differences.
 
-Images of one field of view are not independent: they share specimen, focus and brightness. Everything here therefore
-goes by fields. The bootstrap samples *fields* with replacement, each with all of its images; Wilcoxon's test sees one
-number for each field. An image whose field is not known is a field of its own.
+Images of one field of view are not independent: they share specimen, focus and brightness. The unit of all statistics
+is therefore the field. The bootstrap resamples *fields* with replacement, each with all of its images; Wilcoxon's test
+takes one number for each field. An image of unknown field is a field of its own.
 
-A difference between two methods is *significant* if both tests of the paired differences say so after Holm's correction
+A difference between two methods is *significant* if both tests of the paired differences are after Holm's correction
 for the number of comparisons: with the ordered p-values :math:`p_{(1)} \le \dots \le p_{(m)}`,
 
 .. math:: \tilde p_{(i)} = \max_{j \le i} \min\{(m - j + 1)\, p_{(j)},\, 1\}
 
-Two tests, because each covers for the other: Wilcoxon's is exact for few fields, where the bootstrap is too sure of
-itself; the bootstrap speaks of the mean difference, which is what a reader of the table sees. Below six fields no
-difference can be significant: even if all have the same sign, chance does that in more than 5 % of cases.
+The two tests complement each other: Wilcoxon's is exact for few fields, for which the bootstrap is overconfident; the
+bootstrap tests the mean difference, which a reader of the table sees. With fewer than six fields, no difference can be
+significant: by chance, all have the same sign in more than 5 % of cases.
 
 References:
     Efron. *Bootstrap methods: another look at the jackknife* (1979). Wilcoxon. *Individual comparisons by ranking
@@ -47,7 +47,7 @@ Statistic = Literal["median", "mean"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number of many images.
+    """A metric summarised over images.
 
     Attributes:
         median: Median over the images.
@@ -79,7 +79,7 @@ class Difference:
         bootstrap: Two-sided p-value of the bootstrap of the mean, or ``None``.
         wilcoxon: p-value of Wilcoxon's signed-rank test over fields, or ``None``.
         mood: p-value of Mood's median test over images, unpaired as in the paper, or ``None``.
-        images: Number of images that both methods have the number of.
+        images: Number of images for which both methods have a number.
         fields: Number of their fields of view.
     """
 
@@ -138,10 +138,10 @@ def bootstrap(
     # Fields are numbered as they first come, so that the result depends on no names.
     numbers = {name: number for number, name in enumerate(dict.fromkeys(fields))}
     index = np.array([numbers[field] for field in fields])[order]
-    drawn = np.random.default_rng(seed).multinomial(
+    counts = np.random.default_rng(seed).multinomial(
         len(numbers), np.full(len(numbers), 1 / len(numbers)), resamples
     )
-    copies = drawn[:, index]
+    copies = counts[:, index]
     total = copies.sum(axis=1)
     if statistic == "mean":
         return copies @ ordered / total
@@ -188,7 +188,7 @@ def difference(first: Sequence[float], second: Sequence[float], fields: Sequence
 
 
 def _two_sided(resampled: np.ndarray) -> float:
-    """Returns the p-value of no difference; one is added to the count, so that no finite drawing gives 0."""
+    """Returns the p-value of no difference; 1 is added to the count, so that it is never 0."""
     tail = min((resampled <= 0).sum(), (resampled >= 0).sum())
     return float(min(1.0, 2 * (tail + 1) / (len(resampled) + 1)))
 
@@ -209,7 +209,7 @@ def _mood(first: np.ndarray, second: np.ndarray) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Returns p-values corrected for their number; ``None`` stays, and does not count."""
+    """Returns p-values corrected for their number; ``None`` remains ``None`` and is not counted."""
     known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0

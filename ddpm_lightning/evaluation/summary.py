@@ -1,4 +1,4 @@
-"""From the numbers of each image to those of the split: medians, intervals, what averaging brings, calibration."""
+"""Summarises the scores of the images of a split: medians, intervals, effect of averaging, calibration."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ __all__ = [
     "summarise",
 ]
 
-#: What may remain to be gained for a number of samples to suffice, in dB.
+#: Largest remaining gain from further samples, in dB, for which a number of samples suffices.
 TOLERANCE = 0.1
 #: Fewest images that a correlation between images is computed from.
 FEWEST = 5
@@ -47,7 +47,7 @@ def finite(content: Any) -> Any:
 def by_place(scores: Sequence[ImageScores]) -> list[ImageScores]:
     """Returns the images with one field of view for those whose clean images are equal.
 
-    Several noisy images of one place are no independent evidence, whatever their files are called.
+    Several noisy images of one place are not independent, whatever their files are called.
     """
     fields: dict[str, str] = {}
     for image in scores:
@@ -76,7 +76,7 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
     further = sorted({name for row in rows for name in row.values} - set(METRICS))
     for estimator in ESTIMATORS:
         chosen = [row for row in rows if row.estimator == estimator]
-        # An image that could not be restored lacks everything: that is said of the image.
+        # An image that could not be restored lacks all metrics; that is reported for the image itself.
         scored = [row for row in chosen if row.values] or chosen
         numbers: dict[str, Any] = {}
         reasons: dict[str, str] = {}
@@ -103,7 +103,7 @@ def _described(rows: Sequence[Row], values: list[float]) -> dict[str, Any]:
 
 
 def averaging(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
-    """Returns what averaging samples brings: the law of the split, and the numbers of the mean of N samples.
+    """Returns the effect of averaging samples: the law of the split, and the metrics of the mean of N samples.
 
     The law MSE(K) = a + b / K holds for the means of a and b over the images, in squared units of the target's range;
     K counts samples, or pairs of antithetic noise.
@@ -162,7 +162,7 @@ def _ratio_interval(
     fields = fields_of([found.rows[0].image for found in scores], [found.rows[0].field for found in scores])
     if len(set(fields)) < 2:
         return None
-    # One seed: both means are over the same drawn fields.
+    # With the same seed, both means are over the same resampled fields.
     b, a = (bootstrap([getattr(law, name) for law in laws], fields, "mean") for name in ("b", "a"))
     return interval(b / a) if (a > 0).all() else None
 
@@ -172,7 +172,7 @@ def _decibel(error: float) -> float | None:
 
 
 def calibration(scores: Sequence[ImageScores]) -> dict[str, Any] | None:
-    """Returns how good the spread of the samples is: numbers with intervals, and curves averaged over the images."""
+    """Returns the calibration of the samples' standard deviation: numbers with intervals, and mean curves."""
     having = with_uncertainty(scores)
     if not having:
         return None

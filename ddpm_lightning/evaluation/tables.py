@@ -1,4 +1,4 @@
-"""Numbers as files: a row for each image and estimator, written and read back, and a table in words."""
+"""Tables of an evaluation: a row for each image and estimator as CSV, written and read, and Markdown."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ __all__ = [
     "write_uncertainty",
 ]
 
-#: What is better: less or more; nothing where it depends.
+#: Whether less or more is better; empty if that depends.
 ARROWS = {
     "mae": "↓",
     "psnr": "↑",
@@ -64,7 +64,7 @@ FIRST = ("image", "field", "estimator", "protocol")
 
 
 def write_rows(rows: list[Row], path: Path) -> None:
-    """Writes ``metrics.csv``: image, field, estimator, protocol, metrics, range; numbers that are absent are empty."""
+    """Writes ``metrics.csv``: image, field, estimator, protocol, metrics, range; absent numbers are empty."""
     facts = sorted({fact for row in rows for fact in row.facts} - {"protocol"})
     metrics = [*METRICS, *sorted({name for row in rows for name in row.values} - set(METRICS))]
     lines: list[list[Any]] = [[*FIRST, *metrics, *facts, "absent"]]
@@ -79,7 +79,7 @@ def write_rows(rows: list[Row], path: Path) -> None:
 
 
 def write_uncertainty(scores: Sequence[ImageScores], path: Path) -> None:
-    """Writes ``uncertainty.csv``: what the samples of each image say of their error, in units of the target's range."""
+    """Writes ``uncertainty.csv``: measures of the samples' uncertainty by image, in units of the target's range."""
     names = list(
         next(found.uncertainty.measures.values() for found in scores if found.uncertainty is not None)
     )
@@ -123,7 +123,7 @@ def read_rows(path: Path) -> list[Row]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(path, "is not a table: it is no text", remedy="pass a metrics.csv") from error
+        raise UserError(path, "is not a table, but a binary file", remedy="pass a metrics.csv") from error
     lines = list(csv.reader(io.StringIO(text, newline="")))
     header = lines[0] if lines else []
     if tuple(header[: len(FIRST)]) != FIRST or header[-1] != "absent":
@@ -175,7 +175,7 @@ def _check_complete(rows: list[Row], path: Path, remedy: str) -> None:
 
 
 def heading(metric: str, length: str = "") -> str:
-    """Returns the name of a metric with its unit, and an arrow to what is better.
+    """Returns the name of a metric with its unit, and an arrow that says whether less or more is better.
 
     Args:
         metric: Name of the metric.
@@ -186,7 +186,7 @@ def heading(metric: str, length: str = "") -> str:
 
 
 def estimator_table(estimators: dict[str, Any], length: str = "") -> list[str]:
-    """Returns the main metrics in Markdown: median over images and its 95 % interval, for those that anything has.
+    """Returns the main metrics in Markdown: median over images and its 95 % interval, if any estimator has them.
 
     Args:
         estimators: Result of :func:`ddpm_lightning.evaluation.summary.summarise`.
@@ -203,7 +203,7 @@ def estimator_table(estimators: dict[str, Any], length: str = "") -> list[str]:
 
 
 def further_table(estimators: dict[str, Any], length: str = "") -> list[str]:
-    """Returns all other metrics in Markdown, a row for each with its meaning; nothing where there are none.
+    """Returns all other metrics in Markdown, a row for each with its meaning; empty if there are none.
 
     Args:
         estimators: Result of :func:`ddpm_lightning.evaluation.summary.summarise`.
@@ -223,7 +223,7 @@ def further_table(estimators: dict[str, Any], length: str = "") -> list[str]:
 
 
 def cell(numbers: dict[str, Any] | None) -> str:
-    """Returns a median with its interval, or the mean beside it where there is none."""
+    """Returns a median with its interval, or with the mean if it has none."""
     if not numbers:
         return "absent"
     if not numbers["median_interval"]:
@@ -248,7 +248,7 @@ def absent_in_words(summary: dict[str, Any]) -> dict[str, str]:
 
 
 def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """Turns reasons by name into names by reason, in the order of their first appearance."""
+    """Returns names by reason, in the order of their first appearance."""
     names: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
@@ -256,7 +256,7 @@ def _by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def sampled_by(summary: dict[str, Any]) -> str:
-    """Returns the name of the preset and what it stands for."""
+    """Returns the name of the preset and its sampler."""
     return ": ".join(part for part in (summary["preset"], summary.get("sampler", "")) if part)
 
 

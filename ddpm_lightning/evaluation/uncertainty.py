@@ -1,9 +1,9 @@
-r"""What the samples of one image say of their own error, and what averaging them brings.
+r"""How well the samples of one image predict their own error, and the effect of averaging them.
 
-Everything is measured in units of the target's range, so that images of different brightness count alike.
+Everything is in units of the target's range, so that images of different brightness have the same weight.
 
 Samples from pairs of antithetic noise (``antithetic``) are not independent of each other. Their standard deviation
-is taken from every second sample. What averaging brings is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K`
+is taken from every second sample. The effect of averaging is counted in pairs: :math:`\mathrm{MSE}(K) = a + b / K`
 for K pairs.
 """
 
@@ -25,7 +25,7 @@ EPSILON = 0.002
 
 @dataclass(frozen=True)
 class SampleUncertainty:
-    """The spread of the samples of one image, judged.
+    """How well the samples of one image predict their error.
 
     Attributes:
         measures: All measures, in units of the target's range; the averaging law as well.
@@ -52,7 +52,7 @@ def sample_uncertainty(
     full_range: float,
     fit: tuple[float, float] = (1.0, 0.0),
 ) -> SampleUncertainty:
-    """Judges the samples of one image.
+    """Compares the samples of one image with their error.
 
     Args:
         samples: Samples with shape (N, H, W), in intensities.
@@ -65,7 +65,7 @@ def sample_uncertainty(
             restored files, whose target nobody has.
 
     Raises:
-        ValueError: If there is nothing to judge; the message says why.
+        ValueError: If the comparison is not possible; the message says why.
     """
     if not full_range > 0:
         raise ValueError("the target is constant: there is no range to measure in")

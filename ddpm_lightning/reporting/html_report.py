@@ -127,7 +127,7 @@ def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
         "title": html.escape(title),
         "style": (PAGE / "style.css").read_text(encoding="utf-8"),
         "script": script,
-        # No script but this one runs, whatever stands in the page.
+        # The browser runs no other script, whatever the page contains.
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         "first": _first(evaluations),
         "numbers": _numbers(evaluations),
@@ -139,26 +139,26 @@ def report_page(evaluations: Sequence[Evaluation], title: str) -> str:
 
 
 def _first(evaluations: Sequence[Evaluation]) -> str:
-    """Says first of all where no difference can be significant; empty where some can."""
+    """Returns a warning if no difference can be significant, to be shown first; else an empty text."""
     try:
         comparison = _compared(evaluations, averages_alone=len(evaluations) > 1)
         # A page of one evaluation asks whether its average differs from the noisy image, and from one sample.
         methods, pairs = (2, 1) if len(evaluations) == 1 else (len(comparison.methods), comparison.pairs)
         found = [too_few_fields(comparison.fields, methods, pairs)]
     except UserError:
-        # They are of different images, and each stands for itself.
+        # They are of different images, so each is considered by itself.
         found = dict.fromkeys(too_few_fields(_compared([one]).fields, 2, 1) for one in evaluations)
     return "".join(f'<p class="warning">{html.escape(text)}</p>' for text in found if text)
 
 
 def _marked_up(text: str) -> str:
-    """Returns the HTML of a sentence, whose bold and code parts are marked as in Markdown."""
+    """Returns the HTML of a sentence with bold and code parts in Markdown."""
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text))
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
 
 
 def _numbers(evaluations: Sequence[Evaluation]) -> str:
-    """Returns one table where the evaluations may stand in one, else a table for each and the reason."""
+    """Returns one table if the evaluations can be compared, else a table for each and the reason."""
     if len(evaluations) == 1:
         return _table(_compared(evaluations), "")
     try:
@@ -167,8 +167,8 @@ def _numbers(evaluations: Sequence[Evaluation]) -> str:
         reason = f'<p class="note">Not in one table: {html.escape(str(error))}</p>'
         return reason + "".join(_table(_compared([one]), one.name) for one in evaluations)
     significant, others = [], []
-    # Every further pair makes the tests stricter, and nobody asks whether a restoration differs from its input or
-    # sample.
+    # Only averages are compared: every further pair makes the tests stricter, and differences from the input or from
+    # single samples are of no interest here.
     for line in in_words(_compared(evaluations, averages_alone=True)):
         (significant if "better" in line or "larger" in line else others).append(
             f"<li>{html.escape(line)}</li>"
@@ -237,26 +237,26 @@ def _cell(found: Estimate | None) -> str:
 
 
 def _viewer_images(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Returns the pictures by image, with those of every evaluation that has the image."""
+    """Returns the viewer images by image, with those of every evaluation of the image."""
     images: dict[str, dict[str, Any]] = {}
     for one in evaluations:
         for view in one.summary.get("viewer_images", []):
             files = {name: _embedded(one.folder, file) for name, file in view["files"].items()}
-            # Two evaluations may call different images by one name: the set belongs to it.
+            # Two evaluations may use the same name for different images: the data set is part of the key.
             key = f"{one.summary['data']} {one.summary['split']} {view['image']}"
             entry = images.setdefault(key, {"name": key, "size": view["size"], "methods": []})
             about = {"name": one.name, "pixel_size": view["pixel_size"], "std_full": view["std_full"]}
             entry["methods"].append({**about, "files": {n: data for n, data in files.items() if data}})
     for entry in images.values():
-        _share_scale(entry)
+        _use_common_scale(entry)
     return list(images.values())
 
 
-def _share_scale(image: dict[str, Any]) -> None:
-    """Puts the spreads of an image on one scale: that of the method with the largest."""
-    spreads = [method for method in image["methods"] if "std" in method["files"]]
-    image["std_full"] = full = max((method["std_full"] or 0.0 for method in spreads), default=0.0)
-    for method in spreads:
+def _use_common_scale(image: dict[str, Any]) -> None:
+    """Puts the standard deviations of an image on the scale of the method with the largest."""
+    having_std = [method for method in image["methods"] if "std" in method["files"]]
+    image["std_full"] = full = max((method["std_full"] or 0.0 for method in having_std), default=0.0)
+    for method in having_std:
         own = method["std_full"] or 0.0
         if own == full:
             continue
@@ -264,7 +264,7 @@ def _share_scale(image: dict[str, Any]) -> None:
             content = base64.b64decode(method["files"]["std"].removeprefix(ADDRESS))
             method["files"]["std"] = ADDRESS + base64.b64encode(rescaled(content, own / full)).decode("ascii")
         except ValueError:
-            del method["files"]["std"]  # on a scale of its own it would mislead
+            del method["files"]["std"]  # on its own scale, it would mislead
 
 
 def _figures(evaluation: Evaluation) -> str:
@@ -297,7 +297,7 @@ def _how(evaluation: Evaluation) -> str:
 
 
 def _embedded(folder: Path, name: str) -> str:
-    """Returns a picture as a data address; empty where there is none inside of the folder of the evaluation."""
+    """Returns an image as a data URL; empty if there is none inside the folder of the evaluation."""
     path = (folder / name).resolve()
     if folder.resolve() not in path.parents or not path.is_file():
         return ""
@@ -308,6 +308,6 @@ def _embedded(folder: Path, name: str) -> str:
 
 
 def _in_script(value: Any) -> str:
-    """Returns JSON that neither ends the element that it stands in nor begins another."""
+    """Returns JSON that can be embedded in a script element: it contains no tags."""
     text = json.dumps(value)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -20,32 +20,32 @@ __all__ = ["plot_realism", "realism_table"]
 
 def realism_table(means: dict[str, dict[float, float]]) -> list[str]:
     """Returns the table in Markdown."""
-    shares = list(next(iter(means.values())))
+    weights = list(next(iter(means.values())))
     lines = [
         "| λ | as the mean of N samples | "
         + " | ".join(f"{metric} {ARROWS[metric]}" for metric in means)
         + " |",
         "| --- | --- |" + " --- |" * len(means),
     ]
-    for share in shares:
-        number = f"{1 / share**2:.3g}" if share else "∞"
-        values = (f"{means[metric].get(share, float('nan')):.4g}" for metric in means)
-        lines.append(f"| {share:g} | {number} | {' | '.join(values)} |")
+    for weight in weights:
+        number = f"{1 / weight**2:.3g}" if weight else "∞"
+        values = (f"{means[metric].get(weight, float('nan')):.4g}" for metric in means)
+        lines.append(f"| {weight:g} | {number} | {' | '.join(values)} |")
     return lines
 
 
 def plot_realism(means: dict[str, dict[float, float]], protocol: str, path: Path) -> bool:
-    """Plots the way in the plane of fidelity (PSNR) and realism (LPIPS); returns whether both are there."""
+    """Plots LPIPS against PSNR for all λ; returns whether both metrics are available."""
     if not {"psnr", "lpips"} <= means.keys():
         return False
-    shares = [share for share in means["psnr"] if share in means["lpips"]]
+    weights = [weight for weight in means["psnr"] if weight in means["lpips"]]
     points: dict[str, Any] = {
-        metric: [means[metric][share] for share in shares] for metric in ("psnr", "lpips")
+        metric: [means[metric][weight] for weight in weights] for metric in ("psnr", "lpips")
     }
     figure, axis = pyplot.subplots(figsize=(4.4, 3.6), layout="constrained")
     axis.plot(points["psnr"], points["lpips"], marker="o", markersize=4, color="#0072B2", linewidth=1)
-    for share, x, y in zip(shares, points["psnr"], points["lpips"], strict=True):
-        axis.annotate(f"λ = {share:g}", (x, y), textcoords="offset points", xytext=(6, 3), fontsize=7)
+    for weight, x, y in zip(weights, points["psnr"], points["lpips"], strict=True):
+        axis.annotate(f"λ = {weight:g}", (x, y), textcoords="offset points", xytext=(6, 3), fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel(f"PSNR (dB), protocol {protocol} → more faithful", fontsize=8)
     axis.set_ylabel("LPIPS (axis reversed) → looks more like targets", fontsize=8)

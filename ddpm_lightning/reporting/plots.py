@@ -1,4 +1,4 @@
-"""Plots of numbers: calibration, what averaging brings, power and agreement by frequency, inputs, scores.
+"""Plots of an evaluation: calibration, effect of averaging, power and agreement by frequency, inputs, scores.
 
 The colours are those of Okabe and Ito, which colour-blind people can tell apart; lines differ in their dashes as well.
 """
@@ -68,10 +68,10 @@ def plot_calibration(calibration: dict[str, Any], path: Path) -> None:
     )
     ece = calibration["numbers"]["ece"]["mean"]
     _label(coverage, f"coverage of intervals (ECE {ece:.3f})", "stated", "found")
-    spread, error = (100 * np.array(curves[name]) for name in ("bin_spread", "bin_error"))
-    top = 1.05 * max(spread.max(), error.max())
+    std, error = (100 * np.array(curves[name]) for name in ("bin_spread", "bin_error"))
+    top = 1.05 * max(std.max(), error.max())
     bins.plot([0, top], [0, top], label="ideal", **IDEAL)
-    bins.plot(spread, error, marker="o", markersize=3, color=blue, label="pixels, by std")
+    bins.plot(std, error, marker="o", markersize=3, color=blue, label="pixels, by std")
     _label(bins, "is the std as large as the error?", "std (% of the range)", "rms error (% of the range)")
     share = np.array(curves["ranks"]) * len(curves["ranks"])
     ranks.bar(range(len(share)), share, width=0.9, color=blue)
@@ -139,7 +139,7 @@ def plot_spectrum(scores: Sequence[ImageScores], pixel_size: float | None, path:
     """Plots the radial power of all versions, and what part of the target's power they hold.
 
     Args:
-        scores: What was found out about each image.
+        scores: Scores of each image.
         pixel_size: Size of a pixel in µm, or ``None``.
         path: File to write.
     """
@@ -184,7 +184,7 @@ def plot_frc(scores: Sequence[ImageScores], pixel_size: float | None, path: Path
     """Plots the Fourier ring correlation of all versions with the target; says whether any image was large enough.
 
     Args:
-        scores: What was found out about each image.
+        scores: Scores of each image.
         pixel_size: Size of a pixel in µm, or ``None``.
         path: File to write.
     """
@@ -252,7 +252,7 @@ def plot_inputs(scores: Sequence[ImageScores], reference: InputReference, path: 
     """Plots the features of the inputs over those of the training images.
 
     Args:
-        scores: What was found out about each image.
+        scores: Scores of each image.
         reference: Features of training images.
         path: File to write.
     """
@@ -301,8 +301,8 @@ def plot_inputs(scores: Sequence[ImageScores], reference: InputReference, path: 
 
 
 def _strip(axis: Axes, place: float, values: Sequence[float], color: str, marker: str, label: str) -> None:
-    spread = np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else np.zeros(1)
-    axis.plot(place + spread, values, marker, color=color, markersize=3, alpha=0.7, label=label or None)
+    offsets = np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else np.zeros(1)
+    axis.plot(place + offsets, values, marker, color=color, markersize=3, alpha=0.7, label=label or None)
 
 
 def plot_scores(rows: Sequence[Row], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which images are drawn while they pass by, so that none has to be kept or restored again."""
+"""Plots selected images as soon as they are scored, so that none has to be kept or restored again."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ __all__ = ["SelectedPanels"]
 
 @dataclass
 class SelectedPanels:
-    """Plots some images, evenly spread over the split, and remembers where samples disagree most.
+    """Plots images at regular intervals of the split, and keeps the place where samples disagree most.
 
     Attributes:
         folder: Folder of the figures.
         title: Name of the data set.
-        wanted: Number of images to draw; 0 draws and remembers nothing.
-        count: Number of images.
-        drawn: Index and file of each image that was drawn.
-        zoom: Where samples disagree most, of the images that passed by.
-        views: Index and pictures of each image that was drawn.
+        wanted: Number of images to plot; nothing is plotted or kept for 0.
+        count: Number of images of the split.
+        panels: Index and file of each plotted image.
+        zoom: The place where samples disagree most, among the images so far.
+        viewer_images: Index and viewer images of each plotted image.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class SelectedPanels:
     viewer_images: list[tuple[int, ViewerImages]] = field(default_factory=list)
 
     def add(self, restored: Restored, scores: ImageScores) -> None:
-        """Looks at one image."""
+        """Plots an image if it is selected, and compares its largest disagreement with that of the images so far."""
         if not self.wanted:
             return
         pair = restored.pair
@@ -56,8 +56,8 @@ class SelectedPanels:
         places = np.linspace(0, self.count - 1, min(self.wanted, self.count)).round().astype(int)
         if scores.index not in places:
             return
-        # As scored: a gain and an offset that the protocol grants are no error to be shown. One fit serves all, since
-        # maps on different scales could not be compared.
+        # Shown as scored, with the gain and offset that the protocol fits. All images have the same fit, since maps on
+        # different scales could not be compared.
         gain, offset = granted(scores.rows)
         average = gain * restored.average + offset
         images = {
@@ -73,7 +73,7 @@ class SelectedPanels:
         captions["low"] = captions.pop("raw", "")
         shown = dict(images)
         if restored.samples == 1:
-            # One pass has no spread, and an image of zeros would look like certainty.
+            # A single sample has no standard deviation, and a map of zeros would look like certainty.
             del shown["single"], shown["average"], shown["std"]
             shown = {"low": shown["low"], "restored": average, **shown}
             captions["restored"] = captions.pop("average", "")
@@ -87,15 +87,15 @@ class SelectedPanels:
         )
 
     def merge(self, others: Iterable["SelectedPanels"]) -> None:
-        """Takes over what other processes drew and remember."""
+        """Adds the panels of other processes."""
         for other in others:
             self.panels = sorted({*self.panels, *other.panels})
-            # By index alone: a process that has all of them is among the others.
+            # Indices are unique, and this process is among the others.
             self.viewer_images = sorted(dict([*self.viewer_images, *other.viewer_images]).items())
             self.zoom = _larger([self.zoom, other.zoom])
 
 
 def _larger(zooms: Iterable[Zoom | None]) -> Zoom | None:
     known = [zoom for zoom in zooms if zoom is not None]
-    # The name decides between equals, so that the order in which images pass by does not.
-    return max(known, key=lambda zoom: (zoom.spread, zoom.image), default=None)
+    # Ties are broken by name, so that the result does not depend on the order of the images.
+    return max(known, key=lambda zoom: (zoom.mean_std, zoom.image), default=None)

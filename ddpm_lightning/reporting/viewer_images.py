@@ -1,8 +1,8 @@
-"""Viewer images: versions of an image as plain 8-bit PNG, to be shown on top of each other.
+"""Viewer images: versions of an image as 8-bit PNG, to be shown on top of each other.
 
-``low`` has a grey scale of its own; sample, average and target share that of the target. The spread of the samples is
-in colours (cividis), and the opacity of a pixel is its spread: laid over an image it covers what is not to be trusted.
-Large images are cut down to the central square, so that a page of them stays small.
+``low`` has its own grey scale; sample, average and target opacity that of the target. The standard deviation of the
+samples is shown in colours (cividis), and a larger value is more opaque: over an image, it covers uncertain pixels.
+Large images are cropped to the central square, so that a page of them stays small.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from ddpm_lightning.utils.atomic import atomic_write
 
 __all__ = ["ViewerImages", "rescaled", "write_viewer_images"]
 
-#: Largest side of a view in pixels.
+#: Largest side in pixels.
 SIDE = 512
 
 
 @dataclass(frozen=True)
 class ViewerImages:
-    """Pictures of one image.
+    """Viewer images of one image.
 
     Attributes:
         image: Name of the image.
         files: File of each version, relative to the folder of the evaluation.
         size: Rows and columns.
         pixel_size: Size of a pixel in µm, or ``None``.
-        std_full: Spread that is fully opaque, in intensities; 0 where there is no spread.
+        std_full: Standard deviation that is fully opaque, in intensities; 0 if the samples do not differ.
     """
 
     image: str
@@ -44,16 +44,16 @@ class ViewerImages:
 def write_viewer_images(
     versions: dict[str, np.ndarray], image: str, pixel_size: float | None, folder: Path
 ) -> ViewerImages:
-    """Writes the pictures of one image as PNG.
+    """Writes the viewer images of one image as PNG.
 
     Args:
         versions: ``low``, ``single``, ``average``, ``target`` and ``std``, each with shape (H, W).
         image: Name of the image.
         pixel_size: Size of a pixel in µm, or ``None``.
-        folder: Folder of the evaluation; pictures go into ``views`` there.
+        folder: Folder of the evaluation; the images are written to its folder ``viewer``.
     """
     (folder / "viewer").mkdir(parents=True, exist_ok=True)
-    cut = {name: _centre(version) for name, version in versions.items()}
+    cut = {name: _center(version) for name, version in versions.items()}
     grey, full = limits(cut["target"]), float(np.percentile(cut["std"], 99.8))
     files = {}
     for name, version in cut.items():
@@ -71,35 +71,35 @@ def write_viewer_images(
 
 
 def rescaled(content: bytes, factor: float) -> bytes:
-    """Returns the picture of a spread as it is on a wider scale, so that those of several methods can be compared.
+    """Returns the image of a standard deviation on a wider scale, so that those of several methods can be compared.
 
     Args:
-        content: The picture, a PNG as :func:`write_viewer_images` leaves it.
-        factor: Its own spread that is fully opaque, as a share of that of the wider scale.
+        content: The image, a PNG written by :func:`write_viewer_images`.
+        factor: Its fully opaque standard deviation, relative to that of the wider scale.
 
     Raises:
-        ValueError: If it is no such picture.
+        ValueError: If it is not such an image.
     """
     try:
-        with Image.open(BytesIO(content), formats=["PNG"]) as picture:
-            if picture.mode != "RGBA" or max(picture.size) > SIDE:
-                raise ValueError("no image of a standard deviation")
-            share = np.asarray(picture)[..., 3] / 255
+        with Image.open(BytesIO(content), formats=["PNG"]) as image:
+            if image.mode != "RGBA" or max(image.size) > SIDE:
+                raise ValueError("not an image of a standard deviation")
+            opacity = np.asarray(image)[..., 3] / 255
     except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError("no image of a standard deviation") from error
+        raise ValueError("not an image of a standard deviation") from error
     result = BytesIO()
-    Image.fromarray(_coloured(share * factor)).save(result, format="PNG", optimize=True)
+    Image.fromarray(_coloured(opacity * factor)).save(result, format="PNG", optimize=True)
     return result.getvalue()
 
 
-def _coloured(share: np.ndarray) -> np.ndarray:
-    share = np.clip(share, 0, 1)
-    pixels = matplotlib.colormaps["cividis"](share, bytes=True)
-    pixels[..., 3] = (255 * share).round()
+def _coloured(opacity: np.ndarray) -> np.ndarray:
+    opacity = np.clip(opacity, 0, 1)
+    pixels = matplotlib.colormaps["cividis"](opacity, bytes=True)
+    pixels[..., 3] = (255 * opacity).round()
     return pixels
 
 
-def _centre(version: np.ndarray) -> np.ndarray:
+def _center(version: np.ndarray) -> np.ndarray:
     top, left = (max(0, (size - SIDE) // 2) for size in version.shape)
     return version[top : top + SIDE, left : left + SIDE]
 

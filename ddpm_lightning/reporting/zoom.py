@@ -21,14 +21,14 @@ class Zoom:
 
     Attributes:
         image: Name of the image.
-        spread: Mean standard deviation in the window that was found, relative to the range of the target.
+        mean_std: Mean standard deviation in the window that was found, relative to the range of the target.
         corner: First row and column of the part.
         versions: Parts with shape (h, w) by title, in order.
         pixel_size: Size of a pixel in µm, or ``None``.
     """
 
     image: str
-    spread: float
+    mean_std: float
     corner: tuple[int, int]
     versions: dict[str, np.ndarray]
     pixel_size: float | None
@@ -62,9 +62,9 @@ def zoom_in(
     part = np.s_[top : top + ZOOM, left : left + ZOOM]
     named = {"low": low, **{f"sample {k + 1}": sample for k, sample in enumerate(samples)}}
     named |= {"average": average, "target": target, "error": np.abs(average - target), "std": std}
-    spread = float(local.max()) / max(float(np.ptp(target)), 1e-12)
+    mean_std = float(local.max()) / max(float(np.ptp(target)), 1e-12)
     return Zoom(
-        image, spread, (top, left), {name: version[part] for name, version in named.items()}, pixel_size
+        image, mean_std, (top, left), {name: version[part] for name, version in named.items()}, pixel_size
     )
 
 

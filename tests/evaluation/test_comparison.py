@@ -155,7 +155,7 @@ def test_other_lpips_weights_are_refused(tmp_path):
 
 def test_a_table_cut_off_between_images_is_noticed(files, tmp_path):
     (tmp_path / "a" / "summary.json").write_text(json.dumps({"images": 13}))
-    with pytest.raises(UserError, match="speaks of 13"):
+    with pytest.raises(UserError, match="lists 13"):
         read_methods(files, "average")
 
 
@@ -164,7 +164,7 @@ def test_a_table_cut_off_between_images_is_noticed(files, tmp_path):
     [
         (1, {}, "1 given"),
         (2, {"names": ["a"]}, "1 names for 2"),
-        (2, {"names": ["a", "a"]}, "stands for two"),
+        (2, {"names": ["a", "a"]}, "is the name of two"),
     ],
 )
 def test_wrong_requests(tmp_path, files, settings, words):
@@ -177,7 +177,7 @@ def test_unknown_metrics_and_references(files):
     methods = read_methods(files, "average")
     with pytest.raises(UserError, match="no file has it"):
         compare(methods, ["psnrr"])
-    with pytest.raises(UserError, match="no method of the table"):
+    with pytest.raises(UserError, match="not a method of the table"):
         compare(methods, reference="c")
 
 

@@ -181,7 +181,7 @@ def test_the_zoom_finds_where_samples_disagree():
     target = np.random.default_rng(0).normal(size=std.shape)
     zoom = zoom_in("a", target, [target], target, std, target)
     assert zoom.corner == (125, 0) and zoom.versions["std"].shape == (64, 64)
-    assert zoom.versions["std"].sum() == std.sum() and zoom.spread == pytest.approx(1 / np.ptp(target))
+    assert zoom.versions["std"].sum() == std.sum() and zoom.mean_std == pytest.approx(1 / np.ptp(target))
     tiny = zoom_in("a", target[:40, :30], [], target[:40, :30], std[:40, :30], target[:40, :30])
     assert tiny.versions["std"].shape == (40, 30)
 
