@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.evaluation.image_scores import ImageScores, Scoring, score_images
+from ddpm_lightning.inference.plane_restorer import Prepared
 
 SIGMA = 10.0
 
@@ -45,9 +46,10 @@ class GaussianRestorer:
         return self.normalisation.input.scale(plane)
 
     def prepared(self, plane):
-        return plane, 0
+        return Prepared(plane, 0)
 
     def samples(self, plane, samples, image):
+        plane = plane.plane if isinstance(plane, Prepared) else plane
         rng = np.random.default_rng((self.seed, int(image)))
         noise = np.zeros_like(plane)
         for number in range(samples):

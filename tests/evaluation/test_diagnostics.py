@@ -81,7 +81,7 @@ def test_generalisation(honest):
     assert inside.verdict == "fine" and "None of 10 inputs" in inside.sentence
     outside = poor_generalisation(many, reference_of(many, shift=5.0))
     assert outside.title == "Inputs unlike the training images"
-    assert outside.verdict == "suspect" and "10 of 10 inputs lie outside" in outside.sentence
+    assert outside.verdict == "suspect" and "10 of 10 inputs are outside" in outside.sentence
     set_apart = poor_generalisation(many[:1] * 10, reference_of(many))
     assert set_apart.verdict == "suspect" and "as a set they are unlike" in set_apart.sentence
     one = [*many[:9], replace(many[9], input={**many[9].input, "noise": 50.0})]

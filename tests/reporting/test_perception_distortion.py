@@ -47,7 +47,8 @@ def scores(method):
     low = high + rng.normal(0, 3, high.shape).astype(np.float32)
     normalisation = PairNormalisation(FixedRange(0, 100), FixedRange(0, 100))
     restorer = Restorer(
-        SimpleNamespace(method=method, normalisation=normalisation, card={}, most_noise=None), tile=None
+        SimpleNamespace(method=method, normalisation=normalisation, card={}, most_noise=None, tta=False),
+        tile=None,
     )
     restored = restore_pair(restorer, Pair(low, high, "one", "field"), [1, 4])
     return score_image(0, restored, Scoring(samples=4, spectra=False, realism=SHARES), restorer)
@@ -73,11 +74,11 @@ def test_the_error_is_a_parabola_that_ends_at_the_sample(sampler):
 
 
 def test_means_table_and_plot(tmp_path):
-    judgements = [
+    scores = [
         SimpleNamespace(against_realism={0.0: {"psnr": p, "lpips": 0.3}, 1.0: {"psnr": p - 2, "lpips": 0.1}})
         for p in (20.0, 30.0)
     ]
-    means = realism(judgements)
+    means = realism(scores)
     assert means == {
         "psnr": {0.0: 25.0, 1.0: 23.0},
         "lpips": {0.0: pytest.approx(0.3), 1.0: pytest.approx(0.1)},
