@@ -7,14 +7,19 @@ the mean velocity at a place and time,
 
 by least squares, and to sample an image the ordinary differential equation :math:`dz = v(z, t) dt` is followed from
 t = 0 to 1. It carries the distribution of the starts to that of the ends. Where they are near each other, as noisy
-posterior means :math:`z_0 = \mu + \sigma \epsilon` and clean images are, the paths are nearly straight and a few Euler
-steps do.
+posterior means :math:`z_0 = \mu + \sigma \epsilon` and clean images are, the paths are nearly straight and a few steps
+are enough.
+
+Euler steps make the standard deviation of the samples too small. For a Gaussian posterior of standard deviation
+:math:`\sigma` and the exact velocity, 10 Euler steps give 0.88 of it, 2 midpoint steps (4 network evaluations) 0.98, and
+3 midpoint steps 0.995; the tests hold this.
 
 References:
     Liu, Gong, Liu. *Flow Straight and Fast* (2023), arXiv 2209.03003, section 2.
     Ohayon, Michaeli, Elad. *Posterior-Mean Rectified Flow* (2025), arXiv 2410.00418, section 3.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +30,16 @@ from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.samplers import Noise, Predict, Sampler
 from ddpm_lightning.utils.settings import Count, UnitInterval
 
-__all__ = ["START", "Euler", "RectifiedFlow", "interpolate", "training_times"]
+__all__ = [
+    "START",
+    "Euler",
+    "FlowSampler",
+    "Heun",
+    "Midpoint",
+    "RectifiedFlow",
+    "interpolate",
+    "training_times",
+]
 
 
 def interpolate(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
@@ -62,19 +76,26 @@ class RectifiedFlow:
     sigma: Tensor
 
 
-class Euler(Sampler):
+class FlowSampler(Sampler):
     """Follows a flow by equal steps, and blends the sample with the guess that it started from.
 
     Args:
-        steps: Number of network evaluations.
+        steps: Number of steps; a step takes one network evaluation or two.
         antithetic: Whether samples come in pairs that start from antithetic noise.
         realism: Share λ of the way from the guess to the sample: guess + λ (sample - guess). 1 is the sample and 0 the
             guess, which for posterior means has the least error; the error is that of the average of 1 / λ² samples, at
             the price of one.
 
+    Attributes:
+        unit: What its steps are called in results.
+        per_step: Network evaluations of one step.
+
     Raises:
-        ValueError: If there is no step, or realism lies outside [0, 1].
+        ValueError: If there is no step, or realism is outside [0, 1].
     """
+
+    unit: str
+    per_step: int
 
     def __init__(self, steps: Count = 3, antithetic: bool = True, realism: UnitInterval = 1.0) -> None:
         if not 1 <= steps <= MOST_STEPS:
@@ -82,6 +103,10 @@ class Euler(Sampler):
         if not 0 <= realism <= 1:
             raise ValueError(f"sampler.realism is {realism}; allowed: 0 (the mean) to 1 (the sample)")
         self.steps, self.antithetic, self.realism = steps, antithetic, realism
+
+    @abstractmethod
+    def step(self, velocity: Predict, state: Tensor, t: Tensor, h: float) -> Tensor:
+        """Carries states with shape (B, C, H, W) from times t with shape (B,) to t + h."""
 
     @property
     def random(self) -> bool:
@@ -95,11 +120,11 @@ class Euler(Sampler):
 
     def evaluations(self, process: RectifiedFlow) -> int:
         """Returns the network evaluations of one sample; the guess alone needs none."""
-        return self.steps if self.random else 0
+        return self.steps * self.per_step if self.random else 0
 
     def describe(self, process: RectifiedFlow) -> str:
         """Returns the steps and the realism in words."""
-        return f"{self.steps} steps" + (f", realism {self.realism:g}" if self.realism < 1 else "")
+        return f"{self.steps} {self.unit}" + (f", realism {self.realism:g}" if self.realism < 1 else "")
 
     def __call__(
         self,
@@ -125,9 +150,41 @@ class Euler(Sampler):
         state = start
         for k in range(self.steps):
             t = state.new_full((len(state),), k / self.steps)
-            state = state + velocity(state, t) / self.steps
+            state = self.step(velocity, state, t, 1 / self.steps)
         return state
 
     def blend(self, guess: Tensor, sample: Tensor) -> Tensor:
         """Returns guess + λ (sample - guess)."""
         return torch.lerp(guess, sample, self.realism)
+
+
+class Euler(FlowSampler):
+    """Steps along the velocity at their start: of first order."""
+
+    unit, per_step = "steps", 1
+
+    def step(self, velocity: Predict, state: Tensor, t: Tensor, h: float) -> Tensor:
+        """Carries states from times t to t + h; see :meth:`FlowSampler.step`."""
+        return state + h * velocity(state, t)
+
+
+class Midpoint(FlowSampler):
+    """Steps along the velocity at their middle, to which half an Euler step leads: of second order."""
+
+    unit, per_step = "midpoint steps", 2
+
+    def step(self, velocity: Predict, state: Tensor, t: Tensor, h: float) -> Tensor:
+        """Carries states from times t to t + h; see :meth:`FlowSampler.step`."""
+        middle = state + h / 2 * velocity(state, t)
+        return state + h * velocity(middle, t + h / 2)
+
+
+class Heun(FlowSampler):
+    """Steps along the average of the velocities at their start and at the end of an Euler step: of second order."""
+
+    unit, per_step = "Heun steps", 2
+
+    def step(self, velocity: Predict, state: Tensor, t: Tensor, h: float) -> Tensor:
+        """Carries states from times t to t + h; see :meth:`FlowSampler.step`."""
+        first = velocity(state, t)
+        return state + h / 2 * (first + velocity(state + h * first, t + h))

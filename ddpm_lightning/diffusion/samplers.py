@@ -154,7 +154,7 @@ class DiffusionSampler(Sampler):
         """
         if not isinstance(process, Schedule):
             raise ValueError(
-                f"a {type(process).__name__} is followed by Euler steps, not by {type(self).__name__}"
+                f"a {type(process).__name__} is followed by Euler, Midpoint or Heun steps, not by {type(self).__name__}"
             )
         t, s = self.times(process)[:2]
         alpha_bar_t, alpha_bar_s = process.alpha_bar[t].item(), process.alpha_bar[s].item()

@@ -75,6 +75,8 @@ REGISTER: dict[str, tuple[str, ...]] = {
     "sampler": (
         "ddpm_lightning.diffusion.dpm_solver.DPMSolver",
         "ddpm_lightning.diffusion.flow.Euler",
+        "ddpm_lightning.diffusion.flow.Heun",
+        "ddpm_lightning.diffusion.flow.Midpoint",
         "ddpm_lightning.diffusion.samplers.Ancestral",
         "ddpm_lightning.diffusion.samplers.DDIM",
         "ddpm_lightning.diffusion.samplers.OneStep",

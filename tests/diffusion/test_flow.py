@@ -5,7 +5,15 @@ import pytest
 import torch
 from scipy import stats
 
-from ddpm_lightning.diffusion.flow import START, Euler, RectifiedFlow, interpolate, training_times
+from ddpm_lightning.diffusion.flow import (
+    START,
+    Euler,
+    Heun,
+    Midpoint,
+    RectifiedFlow,
+    interpolate,
+    training_times,
+)
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import DDIM, Sampler
 from ddpm_lightning.diffusion.schedule import CosineSchedule
@@ -42,6 +50,39 @@ def test_few_steps_give_the_standard_deviation_of_the_product_of_their_slopes(st
     ends = Euler(steps).follow(exact, starts())
     assert ends.mean().item() == pytest.approx(END_MEAN, abs=1e-6)
     assert ends.std().item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "share"),
+    [(Euler(4), 0.72), (Euler(10), 0.88), (Midpoint(2), 0.98), (Midpoint(3), 0.995), (Heun(3), 0.98)],
+)
+def test_steps_of_second_order_keep_the_standard_deviation_of_a_posterior(sampler, share):
+    """The residual of a regressor, if it is Gaussian: start noise and end have one standard deviation."""
+
+    def velocity(state, t):
+        return (2 * t[0] - 1) / ((1 - t[0]) ** 2 + t[0] ** 2) * state
+
+    noise = torch.randn(1, 1, 100, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = sampler.follow(velocity, noise)
+    assert (ends.std() / noise.std()).item() == pytest.approx(share, abs=0.004)
+
+
+@pytest.mark.parametrize(("rule", "order"), [(Euler, 1), (Midpoint, 2), (Heun, 2)])
+def test_the_error_falls_with_the_order_of_the_step(rule, order):
+    """The slope of exp is exp: the error at 1 falls by 2 to the order when steps are halved."""
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    errors = [abs(rule(steps).follow(lambda state, t: state, one).item() - np.e) for steps in (64, 128)]
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.03)
+
+
+def test_a_step_of_second_order_costs_two_evaluations():
+    flow = RectifiedFlow(torch.tensor(0.3))
+    for rule in (Midpoint, Heun):
+        assert rule(3).evaluations(flow) == 6 and rule(3, realism=0).evaluations(flow) == 0
+        assert (
+            rule(3).describe(flow).startswith("3 ")
+            and rule.__name__.lower() in rule(3).describe(flow).lower()
+        )
 
 
 def test_one_step_is_the_mean_where_the_start_is_uninformative():
