@@ -172,7 +172,7 @@ def test_two_images_keep_their_own_means():
     ("settings", "message"),
     [
         ({"condition": "input"}, "input_and_mean"),
-        ({"sampler": DDIM(5)}, "Euler steps, not by DDIM"),
+        ({"sampler": DDIM(5)}, "Heun steps, not by DDIM"),
         ({"mean_share": 1.0}, "between 0 and 1"),
     ],
 )
