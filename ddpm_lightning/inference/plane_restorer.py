@@ -37,7 +37,8 @@ class RestorerSettings(Settings):
     """How a trained model is applied to planes.
 
     Attributes:
-        tile: Side in pixels of the tiles that networks see, halved if memory is short; ``None`` for whole planes.
+        tile: Longest side in pixels of the tiles that networks see, halved if memory is short; ``None`` for whole
+            planes. A plane is covered by as few tiles as possible, which are as small as possible.
         overlap: Pixels that neighbouring tiles share.
         margin: Reflected pixels around a plane; without them, samples disagree too much at its border.
         seed: Seed of the samples.
@@ -57,7 +58,7 @@ class RestorerSettings(Settings):
             depend on it.
     """
 
-    tile: Side | None = 256
+    tile: Side | None = 512
     overlap: FromZero = 32
     margin: FromZero = 16
     seed: Seed = 0
