@@ -13,14 +13,11 @@ condition              name             input of the flow, and meaning of its sa
                                         their standard deviation is an uncertainty.
 =====================  ===============  ================================================================================
 
-:math:`\sigma_s` is the root mean square error of the regressor, measured on the validation crops before the first step
-(training crops would make it a fifth too small), and kept in the checkpoint beside both networks.
+:math:`\sigma_s` is the root mean square error of the regressor (:mod:`ddpm_lightning.models.residual`).
 
 References:
     Ohayon, Michaeli, Elad. *Posterior-Mean Rectified Flow* (2025), arXiv 2410.00418.
 """
-
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -28,18 +25,10 @@ from torch import Tensor, nn
 from ddpm_lightning.diffusion.flow import START, RectifiedFlow, interpolate, training_times
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import Sampler
-from ddpm_lightning.models.method import (
-    Apply,
-    Batch,
-    FirstStage,
-    LossKey,
-    Method,
-    Reduce,
-    apply_directly,
-    size_divisor_of,
-)
+from ddpm_lightning.models.method import Apply, Batch, LossKey, apply_directly
 from ddpm_lightning.models.presets import Preset, of_flow
 from ddpm_lightning.models.regression import Regression, scale_input
+from ddpm_lightning.models.residual import ResidualMethod
 from ddpm_lightning.utils.settings import Fraction, NonNegative
 
 __all__ = ["PMRF"]
@@ -49,7 +38,7 @@ CONDITIONS = ("none", "input_and_mean")
 TIME = 0
 
 
-class PMRF(Method):
+class PMRF(ResidualMethod):
     """Rectified flow that starts at the noisy estimate of a frozen regressor.
 
     Args:
@@ -65,8 +54,6 @@ class PMRF(Method):
         ValueError: If a setting is out of its range.
     """
 
-    sigma: Tensor
-
     def __init__(
         self,
         regression: Regression,
@@ -77,16 +64,10 @@ class PMRF(Method):
         mean: str | None = None,
         mean_share: Fraction = 2 / 3,
     ) -> None:
-        super().__init__()
+        super().__init__(regression, network, mean, mean_share)
         if condition not in CONDITIONS:
             raise ValueError(f"model.condition is {condition!r}; allowed: {', '.join(CONDITIONS)}")
-        if not 0 < mean_share < 1:
-            raise ValueError(f"model.mean_share is {mean_share}; allowed: between 0 and 1")
-        self.regression = regression.requires_grad_(False)
-        self.network, self.sampler, self.condition = network, sampler, condition
-        self.sigma_factor, self.mean, self.mean_share = sigma_factor, mean, mean_share
-        self.size_divisor = max(size_divisor_of(network), regression.size_divisor)
-        self.register_buffer("sigma", torch.zeros(()))
+        self.sampler, self.condition, self.sigma_factor = sampler, condition, sigma_factor
         sampler.check(self.process)
 
     @property
@@ -119,33 +100,6 @@ class PMRF(Method):
         """The steps and the realism, in words."""
         return f"mean, then {self.sampler.describe(self.process)}" if self.sampler.random else "mean"
 
-    @property
-    def first_stage(self) -> FirstStage:
-        """The regressor."""
-        return FirstStage("regression", "regression", "mean", self.mean, self.mean_share)
-
-    def train(self, mode: bool = True) -> "PMRF":
-        """Switches the flow to training; the frozen regressor stays in evaluation mode."""
-        super().train(mode)
-        self.regression.eval()
-        return self
-
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch], reduce: Reduce) -> None:
-        """Measures sigma on the validation crops, unless it is known; see :meth:`Method.calibrate`."""
-        if self.sigma > 0:
-            return
-        device, total = self.sigma.device, torch.zeros(2, dtype=torch.float64)
-        for batch in batches:
-            error = self.regression.estimate(batch["low"].to(device)) - batch["high"].to(device)
-            total += torch.tensor([error.double().square().sum().item(), error.numel()], dtype=torch.float64)
-        total = reduce(total.to(device, torch.float32), "sum")
-        self.sigma.copy_(self.sigma_factor * (total[0] / total[1]).sqrt())
-
-    def reset_calibration(self) -> None:
-        """Lets sigma be measured again."""
-        self.sigma.zero_()
-
     def velocity(
         self, state: Tensor, t: Tensor, low: Tensor, mean: Tensor, apply: Apply = apply_directly
     ) -> Tensor:
@@ -172,9 +126,7 @@ class PMRF(Method):
 
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
         """Restores images; see :meth:`Method.sample`."""
-        # Samples of one image share its memory (stride 0), and so its mean.
-        rows = low[:1] if low.stride(0) == 0 else low
-        mean = self.regression.estimate(rows, apply).expand_as(low)
+        mean = self.estimate(low, apply)
 
         def velocity(state: Tensor, t: Tensor) -> Tensor:
             return self.velocity(state, t, low, mean, apply)

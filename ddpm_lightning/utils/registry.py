@@ -58,6 +58,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "ddpm_lightning.models.pmrf.PMRF",
         "ddpm_lightning.models.regression.CARE",
         "ddpm_lightning.models.regression.Regression",
+        "ddpm_lightning.models.scored.Scored",
         "ddpm_lightning.models.unet_rcan.UNetRCANRegression",
     ),
     "network": (

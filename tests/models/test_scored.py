@@ -1,0 +1,156 @@
+"""A posterior that is known in closed form is sampled, and the score agrees with other implementations of it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.nn import functional
+
+from ddpm_lightning.diffusion.randomness import KeyedNoise
+from ddpm_lightning.metrics.calibration import crps
+from ddpm_lightning.models.method import LossKey
+from ddpm_lightning.models.regression import Regression
+from ddpm_lightning.models.scored import Scored
+from ddpm_lightning.models.scoring_rules import almost_fair, multiscale_score
+
+SIDE, NOISE = 16, 0.5
+
+
+def test_the_fair_score_is_that_of_the_metric():
+    samples, target = torch.randn(2, 1, 8, 8).double(), torch.randn(1, 8, 8).double()
+    first, second = samples - target
+    score = almost_fair(first.abs(), second.abs(), (first - second).abs(), alpha=1).mean()
+    assert score.item() == pytest.approx(crps(samples=samples, target=target))
+
+
+def test_the_fair_score_of_a_normal_distribution_is_the_analytic_one():
+    errors = stats.norm(0.5, 2).rvs((2, 400_000), random_state=0)
+    first, second = torch.from_numpy(errors)
+    score = almost_fair(first.abs(), second.abs(), (first - second).abs(), alpha=1).mean().item()
+    z = 0.25
+    expected = 2 * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    assert score == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("alpha", [0.9, 0.99])
+def test_the_almost_fair_score_is_never_negative(alpha):
+    first, second = torch.randn(2, 1000)
+    assert (almost_fair(first.abs(), second.abs(), (first - second).abs(), alpha) >= 0).all()
+
+
+def test_terms_that_do_not_fit_into_a_small_image_are_left_out():
+    first, second = torch.randn(2, 3, 1, 4, 6)
+    assert multiscale_score(first, second, (1, 2, 4, 8, 16), 8).isfinite()
+    torch.testing.assert_close(
+        multiscale_score(first, second, (1, 2, 4, 8), 8), multiscale_score(first, second, (1, 2, 4), 16)
+    )
+
+
+def frequency() -> torch.Tensor:
+    """Radius of each frequency of a periodic canvas, in cycles per pixel."""
+    return torch.hypot(torch.fft.fftfreq(SIDE)[:, None], torch.fft.fftfreq(SIDE)[None])
+
+
+def spectrum() -> torch.Tensor:
+    """Power of the clean images, a blurred white noise, at each frequency."""
+    power = torch.exp(-40 * frequency() ** 2)
+    return power / power.mean()
+
+
+def filtered(images: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+    return torch.fft.ifft2(torch.fft.fft2(images) * gain).real
+
+
+class Wiener(Regression):
+    """The exact mean of the posterior."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+
+    def estimate(self, low, apply=None):
+        return filtered(low, spectrum() / (spectrum() + NOISE**2))
+
+
+class Filter(nn.Module):
+    """A trainable periodic convolution of the noise, which is the third channel, with 7 x 7 weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1, 7, 7))
+        nn.init.dirac_(self.weight)
+
+    def forward(self, seen, label):
+        return functional.conv2d(functional.pad(seen[:, 2:], (3,) * 4, mode="circular"), self.weight)
+
+
+def batch(generator: torch.Generator, count: int):
+    high = filtered(torch.randn(count, 1, SIDE, SIDE, generator=generator), spectrum().sqrt())
+    low = high + NOISE * torch.randn(high.shape, generator=generator)
+    return {"low": low, "high": high, "name": [str(k) for k in range(count)]}
+
+
+def test_samples_of_a_linear_gaussian_problem_have_mean_and_local_covariance_of_the_posterior():
+    generator = torch.Generator().manual_seed(0)
+    method = Scored(Wiener(), Filter())
+    method.calibrate([batch(generator, 256)], lambda total, how: total)
+    steps = 300
+    optimiser = torch.optim.Adam(method.network.parameters(), lr=0.01)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in range(steps):
+        optimiser.zero_grad()
+        method.loss(batch(generator, 128), LossKey(0, step, step)).backward()
+        optimiser.step()
+        fall.step()
+
+    posterior = spectrum() * NOISE**2 / (spectrum() + NOISE**2)
+    expected = torch.fft.ifft2(posterior).real
+    assert method.sigma.item() == pytest.approx(expected[0, 0].sqrt().item(), rel=0.03)
+    low = batch(generator, 1)["low"]
+    count = 4000
+    noise = KeyedNoise(0, ["a"] * count, list(range(count)))
+    with torch.no_grad():
+        samples = method.sample(low.expand(count, -1, -1, -1), noise)
+    residual = samples - method.regression.estimate(low)
+    # The mean of 4000 samples is known up to a 60th of their standard deviation.
+    assert residual.mean(dim=0).abs().max() < 5 / count**0.5 * method.sigma
+    power = torch.fft.fft2(residual).abs().square().mean(dim=(0, 1)) / SIDE**2
+    covariance = torch.fft.ifft2(power).real
+    # Farther apart, the score depends so little on the covariance that it takes far longer to learn.
+    for place in [(0, 0), (0, 1), (1, 0), (1, 1)]:
+        assert covariance[place].item() == pytest.approx(
+            expected[place].item(), abs=0.05 * expected[0, 0].item()
+        )
+
+
+def test_samples_are_keyed_and_share_the_mean():
+    torch.manual_seed(0)
+    method, low = Scored(Wiener(), Filter()), torch.randn(1, 1, SIDE, SIDE)
+    method.sigma.fill_(0.3)
+    together = method.sample(low.expand(3, -1, -1, -1), KeyedNoise(0, ["a"] * 3, [0, 1, 2]))
+    alone = method.sample(low, KeyedNoise(0, ["a"], [2]))
+    torch.testing.assert_close(together[2:], alone)
+    assert not torch.equal(together[0], together[1])
+
+
+def test_the_two_samples_of_a_training_step_are_independent():
+    """Antithetic samples would make the score smallest far from the posterior."""
+    seen = []
+
+    class Spy(Filter):
+        def forward(self, inputs, label):
+            seen.append(inputs[:, 2])
+            return super().forward(inputs, label)
+
+    method = Scored(Wiener(), Spy())
+    method.sigma.fill_(1)
+    many = batch(torch.Generator().manual_seed(0), 200)
+    method.loss(many, LossKey(0, 0, 0))
+    first, second = seen[0].chunk(2)
+    assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("more", [{"scales": []}, {"scales": [0]}, {"mean_share": 1.0}])
+def test_impossible_settings(more):
+    with pytest.raises(ValueError, match="model."):
+        Scored(Wiener(), Filter(), **more)
