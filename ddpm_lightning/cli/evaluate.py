@@ -12,8 +12,9 @@ Examples:
 
 preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or
 one_step for diffusion models; mean, realistic, balanced, fast, one_step and, if samples are those of the posterior,
-uncertainty for flows; one_pass for all others. samples=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
-stored (with sampler.steps=N and so on) take precedence.
+uncertainty for flows; uncertainty (the default) or realistic for scored; one_pass for all others. samples=N and
+sampler=ancestral, ddim, dpm_solver, one_step, euler, midpoint, heun or stored (with sampler.steps=N and so on) take
+precedence.
 
 Leaves in the output folder: summary.md (to read), summary.json, metrics.csv (a row for each image and estimator),
 metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true writes CKPT.intervals.json

@@ -7,7 +7,7 @@ from pathlib import Path
 from ddpm_lightning import __version__
 from ddpm_lightning.cli.path_keys import PATHS
 from ddpm_lightning.cli.tree import choices, config_folder, groups_of, summary
-from ddpm_lightning.models.presets import Preset, of_diffusion, of_flow
+from ddpm_lightning.models.presets import SCORED, Preset, of_diffusion, of_flow
 
 __all__ = ["VERBS", "overview", "verb_help"]
 
@@ -65,6 +65,7 @@ def verb_help(verb: str) -> str:
         for models, presets in (
             ("diffusion models", of_diffusion(epsilon=False, p_terminal=False)),
             ("flows (pmrf, residual_flow)", of_flow(conditional=True)),
+            ("scored", SCORED),
         ):
             lines += ["", f"preset=NAME, {models}:", "", *_table({n: _use(p) for n, p in presets.items()})]
     return "\n".join([*lines, "", _paths(verb)])

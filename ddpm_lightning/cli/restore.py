@@ -12,8 +12,9 @@ Examples:
 
 preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or
 one_step for diffusion models; mean, realistic, balanced, fast, one_step and, if samples are those of the posterior,
-uncertainty for flows; one_pass for all others. samples=N and sampler=ancestral, ddim, dpm_solver, one_step, euler or
-stored (with sampler.steps=N and so on) take precedence.
+uncertainty for flows; uncertainty (the default) or realistic for scored; one_pass for all others. samples=N and
+sampler=ancestral, ddim, dpm_solver, one_step, euler, midpoint, heun or stored (with sampler.steps=N and so on) take
+precedence.
 
 Leaves in the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
 of two or more samples, in units of the image; restore.json with the model, the settings, and for each file the clipped

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ONE_PASS", "Preset", "of_diffusion", "of_flow"]
+__all__ = ["ONE_PASS", "SCORED", "Preset", "of_diffusion", "of_flow"]
 
 _SAMPLERS = "ddpm_lightning.diffusion.samplers"
 
@@ -32,6 +32,11 @@ class Preset:
 
 #: The presets of a deterministic method.
 ONE_PASS = {"one_pass": Preset(1, "the only preset of this model")}
+#: Presets of a model that makes a posterior sample in one network evaluation; it has no sampler.
+SCORED = {
+    "uncertainty": Preset(15, "samples of the posterior, in one evaluation each", tta=False),
+    "realistic": Preset(1, "one sample: texture instead of the smallest error", tta=False),
+}
 
 
 def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:

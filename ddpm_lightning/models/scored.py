@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.models.method import Apply, Batch, LossKey, apply_directly
-from ddpm_lightning.models.presets import Preset
+from ddpm_lightning.models.presets import SCORED, Preset
 from ddpm_lightning.models.regression import Regression, scale_input
 from ddpm_lightning.models.residual import ResidualMethod
 from ddpm_lightning.models.scoring_rules import multiscale_score
@@ -81,10 +81,7 @@ class Scored(ResidualMethod):
     @property
     def presets(self) -> dict[str, Preset]:
         """Named numbers of samples, the default first."""
-        return {
-            "uncertainty": Preset(15, "samples of the posterior, one light evaluation each", tta=False),
-            "realistic": Preset(1, "one sample: texture instead of the least error", tta=False),
-        }
+        return SCORED
 
     @property
     def preset(self) -> str:
@@ -103,8 +100,8 @@ class Scored(ResidualMethod):
             mean = self.regression.estimate(low)
         z = torch.cat([noise(step, low.shape[1:], low.device) for step in (FIRST, SECOND)])
         residual = self.residual(low.repeat(2, 1, 1, 1), mean.repeat(2, 1, 1, 1), z)
-        error = residual - ((high - mean) / self.sigma).repeat(2, 1, 1, 1)
-        return multiscale_score(*error.chunk(2), self.scales, self.window)
+        first, second = (residual - ((high - mean) / self.sigma).repeat(2, 1, 1, 1)).chunk(2)
+        return multiscale_score(first, second, self.scales, self.window)
 
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
         """Restores images; see :meth:`Method.sample`."""

@@ -69,7 +69,7 @@ def _scores(first: Tensor, second: Tensor, scales: Sequence[int], window: int) -
         _crps(first.diff(dim=-1), second.diff(dim=-1)) + _crps(first.diff(dim=-2), second.diff(dim=-2))
     ) / 2
     if window <= fits:
-        yield almost_fair(*(_norm(error, window) for error in (first, second, first - second))).mean()
+        yield almost_fair(_norm(first, window), _norm(second, window), _norm(first - second, window)).mean()
 
 
 def _crps(first: Tensor, second: Tensor) -> Tensor:

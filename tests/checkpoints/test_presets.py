@@ -12,7 +12,7 @@ from ddpm_lightning.cli import compose, evaluate, restore
 from ddpm_lightning.cli.tree import config_folder
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.models.build import build_method
-from ddpm_lightning.models.presets import ONE_PASS, of_diffusion, of_flow
+from ddpm_lightning.models.presets import ONE_PASS, SCORED, of_diffusion, of_flow
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
@@ -111,7 +111,7 @@ def test_a_restorer_takes_the_first_preset_or_the_named_one(tmp_path):
 
 @pytest.mark.parametrize("verb", [restore, evaluate])
 def test_help_names_all_presets_and_samplers(verb):
-    presets = {*of_diffusion(False, False), *of_flow(True), *ONE_PASS}
+    presets = {*of_diffusion(False, False), *of_flow(True), *SCORED, *ONE_PASS}
     samplers = {path.stem for path in (config_folder() / "sampler").glob("*.yaml")}
     words = set(re.split(r"[\s,;=]+", verb.__doc__))
     assert presets | samplers <= words

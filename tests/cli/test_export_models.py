@@ -33,6 +33,7 @@ SMALL = {
     "regression": UNET,
     "pmrf": [*UNET, *(f"regression.{setting}" for setting in UNET)],
     "residual_flow": [*UNET, *(f"regression.{setting}" for setting in UNET)],
+    "scored": [*(u for u in UNET if "per_head" not in u), *(f"regression.{setting}" for setting in UNET)],
     "pix2pix": ["generator.num_downs=5", "generator.filters=4", "discriminator.filters=4"],
     "unet_rcan": ["network.filters=[4,8]", "network.rcan_filters=4", "network.groups=1", "network.blocks=1"],
 }

@@ -38,6 +38,7 @@ METHODS = {
     "unet_rcan_small": (["model.network.filters=[8,16]", "model.network.rcan_filters=8"], 30),
     "pmrf_small": ([*MEAN, *FLOW], 60),
     "residual_flow_small": ([*MEAN, *FLOW, "model.sampler.steps=3"], 60),
+    "scored_small": ([*MEAN, *FLOW], 60),
     "gaussian": ([], 5000),
     "median": ([], 5000),
     "non_local_means": ([], 5000),
