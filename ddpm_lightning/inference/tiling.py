@@ -77,11 +77,12 @@ class Tiler:
         """Returns the side of tiles along a side of a canvas: as short as the fewest tiles that cover it allow."""
         if self.tile is None or length <= self.tile:
             return length
+        # All but the first tile add what they do not share with the one before. Starts are rounded to multiples of
+        # size_divisor, which may widen a gap by one.
         unit = self.size_divisor
-        count = 1 + -(-(length - self.tile) // max((self.tile - self.overlap) // unit * unit, unit))
-        # Each tile adds a stride, and the last one what it shares with its neighbour as well.
-        shared = -(-self.overlap // unit) * unit
-        return min(self.tile, -(-(length - shared) // count // unit) * unit + shared)
+        count = -(-(length - self.overlap) // max((self.tile - self.overlap) // unit * unit, unit))
+        stride = -(-(length - self.overlap) // count // unit) * unit
+        return min(self.tile, stride + -(-self.overlap // unit) * unit)
 
     def starts(self, length: int) -> list[int]:
         """Returns where tiles start along a side, evenly spread, at multiples of ``size_divisor``."""
