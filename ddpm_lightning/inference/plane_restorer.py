@@ -37,8 +37,7 @@ class RestorerSettings(Settings):
     """How a trained model is applied to planes.
 
     Attributes:
-        tile: Longest side in pixels of the tiles that networks see, halved if memory is short; ``None`` for whole
-            planes. A plane is covered by as few tiles as possible, which are as small as possible.
+        tile: Side in pixels of the tiles that networks see, halved if memory is short; ``None`` for whole planes.
         overlap: Pixels that neighbouring tiles share.
         margin: Reflected pixels around a plane; without them, samples disagree too much at its border.
         seed: Seed of the samples.
@@ -58,7 +57,7 @@ class RestorerSettings(Settings):
             depend on it.
     """
 
-    tile: Side | None = 512
+    tile: Side | None = 256
     overlap: FromZero = 32
     margin: FromZero = 16
     seed: Seed = 0

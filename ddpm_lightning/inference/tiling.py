@@ -74,15 +74,8 @@ class Tiler:
         return -(-max(tile, self.overlap + self.size_divisor) // self.size_divisor) * self.size_divisor
 
     def side(self, length: int) -> int:
-        """Returns the side of tiles along a side of a canvas: as short as the fewest tiles that cover it allow."""
-        if self.tile is None or length <= self.tile:
-            return length
-        # All but the first tile add what they do not share with the one before. Starts are rounded to multiples of
-        # size_divisor, which may widen a gap by one.
-        unit = self.size_divisor
-        count = -(-(length - self.overlap) // max((self.tile - self.overlap) // unit * unit, unit))
-        stride = -(-(length - self.overlap) // count // unit) * unit
-        return min(self.tile, stride + -(-self.overlap // unit) * unit)
+        """Returns the side of tiles along a side of a canvas."""
+        return length if self.tile is None else min(self.tile, length)
 
     def starts(self, length: int) -> list[int]:
         """Returns where tiles start along a side, evenly spread, at multiples of ``size_divisor``."""
@@ -143,7 +136,7 @@ class Tiler:
             side: The side of the tiles so far, in pixels.
         """
         self.overlap = min(self.overlap, side // 8)
-        self.tile = self._rounded(max(side // 2, SMALLEST_TILE))
+        self.tile = self._rounded(side // 2)
 
     def _apply(self, network: Network, inputs: Sequence[Tensor]) -> Tensor:
         canvas = next(value for value in inputs if value.ndim == 4)

