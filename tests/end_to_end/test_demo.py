@@ -1,4 +1,4 @@
-"""The main job, as a newcomer runs it but with a smaller network and images, with the gains that it must show."""
+"""The main job, as a newcomer runs it, with the gains that it must show."""
 
 import json
 
@@ -8,25 +8,15 @@ import tifffile
 from tests.end_to_end.test_processes import ddpm_lightning
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-SMALLER = [
-    *("model.network.base=16", "model.network.multipliers=[1,2]", "trainer.max_steps=600", "samples=8"),
-    *(
-        "data.crop=48",
-        "data.size=128",
-        "data.counts={train: 128, val: 2, test: 4}",
-        "data.validation_crops=8",
-    ),
-    "callbacks.images.samples=1",
-]
 
 
 def test_the_demo_restores_filaments(tmp_path):
-    answer = ddpm_lightning("demo", *SMALLER, folder=tmp_path, limit=1100)
+    answer = ddpm_lightning("demo", folder=tmp_path, limit=1100)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     folder = tmp_path / "runs" / "demo"
     estimators = json.loads((folder / "summary.json").read_text())["estimators"]
     raw, single, average = (estimators[name]["psnr"]["median"] for name in ("raw", "single", "average"))
-    assert single >= raw + 1.5 and average >= raw + 3.5
+    assert single >= raw + 3
     # Samples of an exact posterior gain at most 3.01 dB by averaging: more would be a bug.
     assert single + 0.8 <= average <= single + 3.1
     assert len(list((folder / "figures").glob("*.png"))) >= 4
