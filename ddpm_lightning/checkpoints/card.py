@@ -1,6 +1,6 @@
-"""The card of a checkpoint, which describes its model: validated before use, because the file may come from anywhere.
+"""The card of a checkpoint, which describes its model. It is validated, because the file may come from anyone.
 
-It must be a tree of plain values of limited size; then the parts that other code relies on are checked one by one.
+It must be a tree of plain values of limited size; then each part that other code relies on is checked.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from ddpm_lightning.utils.plain import check_plain
 
 __all__ = ["CARD_FORMAT", "checked_card", "training_of"]
 
-#: Version of the card format; increased whenever older readers could not understand new cards.
+#: Version of the card format; increased whenever earlier versions of this program could not read new cards.
 CARD_FORMAT = 1
 #: Features of training inputs that every reader requires.
 FEATURES = ("mean", "dark", "bright", "noise")
@@ -113,7 +113,7 @@ def _is_number(value: Any) -> bool:
 
 
 def training_of(card: dict[str, Any]) -> dict[str, Any]:
-    """Returns how the model came about, as far as its checkpoint tells."""
+    """Returns what a card says of the training of its model, for the records of results."""
     config, origin = card.get("config", {}), card.get("provenance", {})
     return {
         "data": card.get("data_name", card["names"]["data"]),

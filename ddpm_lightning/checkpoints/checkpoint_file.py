@@ -1,8 +1,8 @@
-"""Checkpoints as files: written whole or not at all, and looked at before they are trusted.
+"""Checkpoints as files: written completely or not at all, and checked for damage before they are used.
 
-Lightning writes to a temporary file too, but to one in the system's folder for them: where that is another disk, the
-move to its place is a copy that a kill cuts short. Here the temporary file lies beside its place and reaches the disk
-before it gets its name, so a checkpoint that has its name is whole, whatever ended the process or the machine.
+Lightning writes to a temporary file as well, but in the temporary folder of the system. If that is on another disk, the
+file is then copied, and killing the process truncates the copy. Here the temporary file is in the folder of the
+checkpoint, and is on the disk before it is renamed, so a file with the name of a checkpoint is always complete.
 """
 
 import errno
@@ -15,6 +15,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from ddpm_lightning.utils.atomic import atomic_write, is_intact_zip
 from ddpm_lightning.utils.lock import check
 
+#: Errors of reading that do not mean that a file is damaged.
 NO_DAMAGE = (
     *(errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.ESTALE),
     *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
@@ -24,22 +25,22 @@ __all__ = ["AtomicCheckpointIO", "is_intact", "save_atomically"]
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
-    """Writes what ``torch.save`` takes; a full disk leaves what was there before."""
+    """Writes an object by ``torch.save``; if that fails, such as on a full disk, the former file is kept."""
     check(path)
     with atomic_write(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
 
 
 def is_intact(path: Path) -> bool:
-    """Says whether a checkpoint is there and whole: a truncated or altered one fails the checksums of its parts.
+    """Says whether a checkpoint exists and is undamaged: truncated or altered ones fail the checksums of their parts.
 
     Raises:
-        OSError: If it cannot be read now, which says nothing of what it holds: no permission, no memory, no connection.
+        OSError: If it cannot be read for a reason other than damage: no permission, no memory, no connection.
     """
     try:
         return is_intact_zip(path)
     except OSError as error:
-        # Other errors are those of offsets that lead nowhere, and of a disk that is damaged itself.
+        # Other errors are due to invalid offsets in the file, or to a damaged disk.
         if error.errno in NO_DAMAGE:
             raise
         return False
@@ -57,8 +58,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a checkpoint that a better one replaces.
 
-        The path may come from the checkpoint that a run is resumed from, and so from a stranger. Lightning would remove
-        whole folders, and take addresses such as ``local:///home``; here it is a checkpoint file or nothing.
+        The path may come from the checkpoint that a run is resumed from, which may come from anyone. Lightning would
+        also remove folders, and accept addresses such as ``local:///home``; here only checkpoint files are removed.
         """
         path = Path(path)
         if path.suffix == ".ckpt" and ".." not in path.parts and path.is_file():

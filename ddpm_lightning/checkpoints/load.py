@@ -1,8 +1,8 @@
-"""Trained models from checkpoints, without executing anything that a checkpoint brings along.
+"""Loads trained models from checkpoints, without executing code from them.
 
-A checkpoint is read with ``weights_only=True``: it can hold tensors and plain containers, no code. What it says of its
-model (its card) is checked as a whole, then built by :mod:`ddpm_lightning.utils.instantiate`, from registered classes
-only.
+A checkpoint is read with ``weights_only=True``: it can contain tensors and plain containers, but no code. The
+description of its model (its card) is checked completely, then built by :mod:`ddpm_lightning.utils.instantiate`, from
+registered classes only.
 """
 
 import hashlib

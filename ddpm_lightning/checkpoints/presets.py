@@ -1,7 +1,7 @@
-"""Which sampler and how many draws a trained model is used with.
+"""Which sampler and how many samples a trained model is used with.
 
-A preset is a name for both (:mod:`ddpm_lightning.models.presets`). What is given explicitly wins over it; without
-anything given, the model's first preset is taken. The name is kept for every result.
+A preset is a name for both (:mod:`ddpm_lightning.models.presets`). Explicit settings take precedence; without any, the
+first preset of the model is used. Its name is recorded with every result.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["Sampling", "choose", "costs"]
 
-#: The sampler that the checkpoint was trained with, offered beside the presets of its model.
+#: Name of the sampler of the checkpoint, offered besides the presets of its model.
 STORED = "stored"
-#: Samples where nothing says how many (the paper's number).
+#: Default number of samples of a custom sampler (that of the paper).
 SAMPLES = 15
 
 
@@ -27,11 +27,10 @@ class Sampling:
     """How samples are made.
 
     Attributes:
-        preset: Name for results: that of a preset, with what differs from it, or ``custom``.
+        preset: Name for results: that of a preset, with the number of samples if it differs, or ``custom``.
         samples: Number of samples.
         model: Description of the model with its sampler.
-        tta: Whether each sample restores the image in another orientation, if the model was trained on all of
-            them (test-time augmentation).
+        tta: Whether test-time augmentation is used, if the model was trained on augmented images.
     """
 
     preset: str
@@ -48,18 +47,18 @@ def choose(
     subject: object = "checkpoint",
     trust: Trust = (),
 ) -> Sampling:
-    """Decides how a model is used.
+    """Chooses how samples of a model are made.
 
     Args:
         model: Description of the model.
         preset: Name of a preset of the model, or ``stored``; ``None`` takes the first, unless a sampler is given.
-        sampler: Settings that replace those of the sampler; with ``_target_`` another sampler altogether.
+        sampler: Settings that replace those of the sampler; with ``_target_``, another sampler.
         samples: Number of samples, if it is not that of the preset.
-        subject: What an error is about.
+        subject: Subject of errors.
         trust: Packages whose classes the model may name.
 
     Raises:
-        UserError: If the model does not offer the preset, or has no sampler to be changed.
+        UserError: If the model does not offer the preset, or has no sampler.
     """
     given = {key: value for key, value in (sampler or {}).items() if value is not None}
     if given and "sampler" not in model:
@@ -71,7 +70,7 @@ def choose(
         )
     if given and preset is None:
         return Sampling("custom", samples or SAMPLES, _with_sampler(model, given))
-    with torch.device("meta"):  # the model is asked what it offers, at no cost
+    with torch.device("meta"):  # without memory for weights
         offered = build_method(model, trust).presets
     name = preset or next(iter(offered))
     if name == STORED and "sampler" in model:
@@ -88,7 +87,7 @@ def choose(
 
 
 def costs(model: dict[str, Any], trust: Trust = ()) -> dict[str, tuple[int, str]]:
-    """Returns the network evaluations that each preset of a model spends on an image, and what it is good for."""
+    """Returns for each preset of a model its network evaluations for an image, and what it is good for."""
     with torch.device("meta"):
         return {
             name: (

@@ -1,7 +1,7 @@
-"""Trained models as small files to pass on: weights and the card, in the format safetensors.
+"""Trained models as small files to share: weights and card, in the safetensors format.
 
-Such a file can hold tensors and text alone; reading it executes nothing. What training needs beyond the weights
-(optimiser, live weights beside their average) is left out, so a packed model can be used but not trained further.
+Such a file contains only tensors and text; reading it executes nothing. It lacks what resuming needs (state of the
+optimiser, latest weights besides their average), so its model can be used and fine-tuned, but its run not resumed.
 """
 
 import json
@@ -18,7 +18,7 @@ from ddpm_lightning.utils.errors import UserError, is_out_of_memory
 __all__ = ["SHIPPED", "SUFFIX", "write_safetensors", "portable", "read_safetensors", "shipped_models"]
 
 SUFFIX = ".safetensors"
-#: Longest card in characters; ours have ten thousand.
+#: Maximum length of a card in characters; ours have ten thousand.
 LONGEST = 10**7
 #: Models that come with the package: their names are checkpoints for every command.
 SHIPPED = Path(__file__).parents[1] / "shipped"
@@ -30,7 +30,7 @@ def shipped_models() -> dict[str, Path]:
 
 
 def write_safetensors(content: dict[str, Any], path: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Writes a packed model. Paths on the machine that trained it, which mean nothing elsewhere, are left out.
+    """Writes a safetensors file. Paths on the machine that trained the model are left out.
 
     Args:
         content: Content of a checkpoint: ``state_dict`` and ``card``.
@@ -48,17 +48,17 @@ def write_safetensors(content: dict[str, Any], path: Path, dtype: torch.dtype = 
 
 def portable(card: dict[str, Any]) -> dict[str, Any]:
     """Returns a card for other machines: without absolute paths, and without the machine that trained the model."""
-    kept = _without_places(card)
+    kept = _without_paths(card)
     if origin := kept.get("provenance"):
         kept["provenance"] = {**origin, "machine": None}
     return kept
 
 
-def _without_places(value: Any) -> Any:
+def _without_paths(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_places(content) for key, content in value.items()}
+        return {key: _without_paths(content) for key, content in value.items()}
     if isinstance(value, list):
-        return [_without_places(content) for content in value]
+        return [_without_paths(content) for content in value]
     if not isinstance(value, str):
         return value
     head, _, tail = value.rpartition("=")  # an override of the command: key=/some/where
@@ -68,7 +68,7 @@ def _without_places(value: Any) -> Any:
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """Reads a packed model as the content of a checkpoint, its weights in float32.
+    """Reads a safetensors file as the content of a checkpoint, with weights in float32.
 
     Raises:
         UserError: If the file is damaged.
@@ -84,7 +84,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         if is_out_of_memory(error):
             raise
         raise UserError(
-            path, f"cannot be read as a packed model: {error}", remedy="copy it again from its source"
+            path, f"cannot be read as a safetensors file: {error}", remedy="copy it again from its source"
         ) from error
     return {
         "card": card,

@@ -1,6 +1,6 @@
 """Weights of checkpoints: read without executing code, and compared with the model before memory is allocated.
 
-A few lines can describe a model that needs more memory or time than there is. Therefore the model is first built on
+A few lines can describe a model that needs more memory or time than is available. Therefore the model is first built on
 PyTorch's device ``meta``, where tensors have a shape but no memory, and building stops as soon as the model has more
 weights than the file.
 """
@@ -21,7 +21,7 @@ from ddpm_lightning.utils.errors import UserError, is_out_of_memory
 __all__ = ["check_fit", "checked_weights", "limited_to", "read_weights"]
 
 #: Maximum number of modules of a network: per tensor in the file, plus a constant.
-PARTS, BESIDES = 20, 1000
+MODULES_PER_TENSOR, MODULES = 20, 1000
 #: Descriptions in a BioImage.IO package.
 PACKAGED = {"rdf.yaml", "bioimageio.yaml"}
 
@@ -43,7 +43,7 @@ def read_weights(path: Path) -> Any:
                 raise UserError(
                     path,
                     "is a BioImage.IO package, which is for other programs",
-                    allowed="a checkpoint, or a packed model NAME.safetensors",
+                    allowed="a checkpoint, or a file NAME.safetensors",
                     remedy="pass the checkpoint that it was exported from, or export that with "
                     "output=NAME.safetensors",
                 )
@@ -89,7 +89,7 @@ def limited_to(weights: Mapping[str, Tensor], path: Path) -> Iterator[None]:
         UserError: If it has.
     """
     left = {"numbers": sum(tensor.numel() for tensor in weights.values()), "tensors": len(weights)}
-    left["parts"] = PARTS * left["tensors"] + BESIDES
+    left["modules"] = MODULES_PER_TENSOR * left["tensors"] + MODULES
 
     def count(name: str, number: int) -> None:
         left[name] -= number
@@ -105,12 +105,12 @@ def limited_to(weights: Mapping[str, Tensor], path: Path) -> Iterator[None]:
             count("numbers", value.numel())
             count("tensors", 1)
 
-    def part(module: nn.Module, name: str, value: Any) -> None:
-        count("parts", 1)
+    def submodule(module: nn.Module, name: str, value: Any) -> None:
+        count("modules", 1)
 
     handles = [
         hooks.register_module_parameter_registration_hook(parameter),
-        hooks.register_module_module_registration_hook(part),
+        hooks.register_module_module_registration_hook(submodule),
     ]
     try:
         yield
@@ -120,7 +120,13 @@ def limited_to(weights: Mapping[str, Tensor], path: Path) -> Iterator[None]:
 
 
 def check_fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raises a UserError if the weights of a model (possibly on the device ``meta``) differ from those of the file."""
+    """Raises a UserError if names or shapes of the weights of a model differ from those of the file.
+
+    Args:
+        model: The model, possibly on the device ``meta``.
+        weights: Weights of the file.
+        path: The file.
+    """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if wanted == found:

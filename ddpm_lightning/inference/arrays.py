@@ -1,4 +1,4 @@
-"""Which arrays can be restored."""
+"""Checks which arrays can be restored, and converts them to plain data types."""
 
 import os
 from math import isfinite
@@ -15,21 +15,21 @@ from ddpm_lightning.utils.errors import UserError
 __all__ = ["as_image", "as_pixel_size", "checked", "described_array", "is_blank"]
 
 SMALLEST_SIDE = 16
-#: Below it, differences of intensities are rounded or lost in float32, in which all is computed.
+#: Least maximum of an image: below it, float32 rounds intensities coarsely, or to 0.
 SMALLEST = 1e-30
 
 
 def is_blank(plane: np.ndarray) -> bool:
-    """Says whether all pixels of a plane are equal."""
+    """Returns whether all pixels of a plane are equal."""
     return bool(plane.min() == plane.max())
 
 
 def as_image(array: Any) -> np.ndarray:
-    """Returns numbers in an array of a plain dtype and native byte order.
+    """Returns an array of integers, float32 or float64 in native byte order.
 
     Args:
-        array: Anything that NumPy takes for an array of real numbers. Objects that are numbers become float64, float16
-            float32.
+        array: Anything that NumPy can convert to an array of real numbers. Python numbers become float64, and float16
+            becomes float32.
 
     Raises:
         UserError: If it contains anything else, or masked pixels.
@@ -37,7 +37,7 @@ def as_image(array: Any) -> np.ndarray:
     if isinstance(array, str | os.PathLike):
         remedy = "open the file first, e.g. tifffile.imread(path)"
         raise UserError(
-            "image", f"is a path or a text ({array}), and no array", "an array of real numbers", remedy
+            "image", f"is a path or a text ({array}), not an array", "an array of real numbers", remedy
         )
     masked = int(np.ma.count_masked(array)) if isinstance(array, np.ma.MaskedArray) else 0
     if masked:
@@ -55,9 +55,9 @@ def as_image(array: Any) -> np.ndarray:
         raise UserError("image", found, allowed, "pass a NumPy array") from error
     if image.dtype.kind == "c":
         remedy = "restore np.abs(image), or its real and imaginary part"
-        raise UserError("image", f"holds complex numbers ({image.dtype})", allowed, remedy)
+        raise UserError("image", f"contains complex numbers ({image.dtype})", allowed, remedy)
     if image.dtype.kind == "b":
-        found = "holds true and false: it is a mask, and no intensities"
+        found = "contains true and false: it is a mask, not intensities"
         raise UserError("image", found, allowed, "pass the image itself; image.astype(float) restores a mask")
     if image.dtype.kind not in "uif":
         raise UserError(
@@ -94,7 +94,16 @@ def as_pixel_size(value: Any) -> tuple[float, float] | None:
 
 
 def described_array(array: np.ndarray, axes: str | None, pixel_size: tuple[float, float] | None) -> ImageInfo:
-    """Returns axes and shape of an array, or raises where they do not fit."""
+    """Returns axes, shape and pixel size of an array.
+
+    Args:
+        array: The array.
+        axes: A letter for each axis, ending in ``YX``; by default the last letters of ``TCZYX``.
+        pixel_size: Size of a pixel in µm as (y, x), or ``None``.
+
+    Raises:
+        UserError: If it is not a plane or a stack, or the axes do not fit its shape.
+    """
     if array.ndim < 2:
         raise UserError(
             "image", f"has {array.ndim} dimensions", allowed="a plane (H, W) or a stack (…, H, W)"
@@ -128,11 +137,14 @@ def described_array(array: np.ndarray, axes: str | None, pixel_size: tuple[float
 
 
 def checked(plane: np.ndarray, blank: bool = False) -> np.ndarray:
-    """Returns a plane that can be restored, or raises a :class:`UserError` that says why it cannot.
+    """Returns a plane unchanged if it can be restored.
 
     Args:
         plane: Image with shape (H, W).
         blank: Whether it may be constant.
+
+    Raises:
+        UserError: If it cannot be restored.
     """
     if plane.ndim != 2:
         raise UserError("image", f"has {plane.ndim} dimensions", allowed="a plane with shape (H, W)")
@@ -150,14 +162,14 @@ def checked(plane: np.ndarray, blank: bool = False) -> np.ndarray:
     if 0 < largest < SMALLEST:
         raise UserError(
             "image",
-            f"holds tiny values, at most {largest:.3g}",
+            f"contains tiny values, at most {largest:.3g}",
             allowed=f"a largest value of at least {SMALLEST:g}",
             remedy="multiply it by a constant",
         )
     if largest > LARGEST_INTEGER and plane.dtype.kind in "iu":
         raise UserError(
             "image",
-            "holds integers that float64 cannot represent exactly",
+            "contains integers that float64 cannot represent exactly",
             allowed=f"at most {LARGEST_INTEGER}",
             remedy="subtract a constant from it",
         )

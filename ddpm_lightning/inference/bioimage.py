@@ -21,14 +21,14 @@ from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["About", "sample_of", "specification", "write_package"]
 
-#: Longest side of the test image in pixels.
+#: Maximum side of the test image in pixels.
 SAMPLE = 256
 OUTPUTS = ("restored", "std")
 
 
 @dataclass(frozen=True)
 class About:
-    """What a package says of itself.
+    """Metadata of a package.
 
     Attributes:
         name: Name of the model, 5 to 128 letters, digits, spaces, ``_ + - ( )``.
@@ -36,7 +36,7 @@ class About:
         authors: Names of the authors.
         license: SPDX identifier of the licence of the weights.
         cite: What to cite, as (text, DOI or address).
-        tags: Words to find it by.
+        tags: Keywords for searching.
     """
 
     name: str
@@ -91,12 +91,12 @@ def write_package(
         trained: A trained method, on the CPU.
         sample: Test input; see :func:`sample_of`.
         samples: Samples that are averaged.
-        about: What the package says of itself.
+        about: Metadata of the package.
         path: The zip to write.
         seed: Seed of the samples.
 
     Raises:
-        UserError: If the model cannot be exported, or the validator's classes refuse what is said of it.
+        UserError: If the model cannot be exported, or its metadata are invalid.
     """
     specification()
     from bioimageio.spec import save_bioimageio_package
@@ -107,7 +107,7 @@ def write_package(
     with tempfile.TemporaryDirectory() as name, disk_full_errors(name):
         folder = Path(name)
         save(module, folder / "weights.pt")
-        # What is stored is what the stored weights do.
+        # The test output is that of the weights as stored.
         with torch.no_grad():
             made = torch.jit.load(str(folder / "weights.pt"))(torch.from_numpy(sample))
         # A single sample has no standard deviation.
@@ -230,7 +230,7 @@ def _documentation(trained: Trained, restoration: RestorationModule, about: Abou
     names, method = trained.card["names"], trained.method
     pixel_size = trained.card.get("pixel_size_um")
     seen = f"a pixel size of {pixel_size:g} µm" if pixel_size else "a pixel size that was not recorded"
-    drawn = (
+    output = (
         f"the mean of {restoration.samples} samples ({method.preset}), and their standard deviation"
         if restoration.samples > 1
         else f"a single result ({method.preset}), which has no standard deviation"
@@ -240,21 +240,21 @@ def _documentation(trained: Trained, restoration: RestorationModule, about: Abou
 {about.description}
 
 Restores a noisy grey image with `{names.get("model", "a model")}`, trained on `{names.get("data", "pairs")}` at
-{seen}, by ddpm-lightning. The TorchScript file is the whole restoration, from intensities to intensities: {drawn}.
+{seen}, by ddpm-lightning. The TorchScript file is the whole restoration, from intensities to intensities: {output}.
 The noise of the samples is part of the file, so that the same image always gives the same result.
 
 Checkpoint: sha256 `{trained.sha256}`.
 
 # Limits
 
-- Images unlike those of the training (structure, dose, microscope, pixel size) give results that look sharp and may be
-  wrong. `ddpm-lightning restore` warns of them; this package cannot.
-- A large image must be restored as a whole, or by `ddpm-lightning restore`, which joins tiles at every step. Tiles that
-  are restored one by one have noise of their own and can show seams.
+- Images that differ from the training images (structure, dose, microscope, pixel size) give results that look sharp but
+  may be wrong. `ddpm-lightning restore` warns of this; this package cannot.
+- A large image must be restored as a whole, or by `ddpm-lightning restore`, which blends tiles at every step. Tiles
+  that are restored separately have different noise, and seams may be visible.
 - Sides must be divisible by {restoration.size_divisor} and larger than {restoration.margin} pixels.
 
 # Validation
 
-The test output is what the stored weights made of the test input. Score the model on pairs that it has not seen:
+The test output was computed from the test input by the stored weights. Score the model on pairs that it has not seen:
 `ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=PAIRS`.
 """

@@ -1,4 +1,4 @@
-"""What a job will cost, before it begins: network evaluations, seconds, memory."""
+"""Estimates the cost of a job before it starts: network evaluations, seconds, memory."""
 
 import time
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from ddpm_lightning.models.sampling import samples_of
 
 __all__ = ["Plan", "plan", "plane_cost"]
 
-#: Bytes of the canvas for each of its pixels: the state, its noise in the making, sums in float64.
+#: Bytes for each pixel of the canvas: state, noise, sums in float64.
 CANVAS_BYTES = 100
 
 
 def plane_cost(restorer: Restorer, info: ImageInfo, samples: int) -> int:
-    """Returns how many tiles networks see for one plane of a file."""
+    """Returns the number of tiles that networks process for one plane of a file."""
     count = 1 if restorer.method.deterministic else samples
     return restorer.tiles(*info.plane_shape) * count * restorer.method.evaluations
 
@@ -33,14 +33,14 @@ class Plan:
     Attributes:
         files: Files to be restored.
         planes: Planes in them.
-        evaluations: Tiles that networks see.
+        evaluations: Tiles that networks process.
         tile: Side of the tiles in pixels, or ``None`` for whole planes.
         samples: Samples of each plane.
         steps: Network evaluations of each sample.
-        seconds_per_evaluation: Measured on one tile, with all threads at work.
+        seconds_per_evaluation: Seconds for each tile, measured with all threads busy.
         memory: Bytes for networks and the largest canvas.
         free: Bytes that are free.
-        presets: Network evaluations that each preset of the model spends on an image, and what it is good for.
+        presets: For each preset of the model, its network evaluations for an image, and what it is good for.
     """
 
     files: int
@@ -60,7 +60,7 @@ class Plan:
         return self.evaluations * self.seconds_per_evaluation
 
     def cheaper(self) -> dict[str, tuple[float, str]]:
-        """Returns settings that cost less, the dearest first: their seconds, and what they are good for."""
+        """Returns cheaper settings, the most expensive first: their seconds, and what they are good for."""
         each = self.samples * self.steps
         found = {f"preset={name}": cost for name, cost in self.presets.items()}
         fewer = [samples for samples in (8, 5, 1) if samples < self.samples]
@@ -85,7 +85,7 @@ class Plan:
 
 
 def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
-    """Measures one network evaluation and reckons what all files will cost.
+    """Measures one network evaluation, and estimates the cost of all files.
 
     Args:
         restorer: A loaded model.
@@ -116,7 +116,7 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
 
 
 def _seconds(restorer: Restorer, height: int, width: int) -> float:
-    """Returns the seconds that a network takes for one tile when as many as possible are at work."""
+    """Returns the seconds that a network takes for one tile when as many as possible are processed together."""
     count = restorer.tiler.at_once(restorer.device)
     taken: list[float] = []
 

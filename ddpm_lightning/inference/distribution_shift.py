@@ -1,8 +1,8 @@
-"""Warnings when an image is unlike those that a model was trained on.
+"""Warnings about images that differ from those that a model was trained on.
 
-A model answers any image with something that looks restored. Its answer is worth something only where training has
-seen the like: the same range of intensities, noise level, pixel size and spectrum. What was seen travels in the
-checkpoint (:mod:`ddpm_lightning.metrics.input_statistics`); here it becomes sentences.
+The output of a model looks restored for any image, but can be trusted only for images that resemble the training images
+in intensities, noise level, pixel size and spectrum. The checkpoint contains statistics of the training images
+(:mod:`ddpm_lightning.metrics.input_statistics`); here images are compared with them.
 """
 
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ from ddpm_lightning.metrics.noise_level import noise_level
 
 __all__ = ["DistributionShiftCheck", "structure"]
 
-#: Images are judged by their middle, up to this side in pixels: a spectrum of more costs memory and tells no more.
+#: Only the centre of an image is compared, up to this side in pixels: more costs memory and changes little.
 SIDE = 1024
-#: Ratio of pixel sizes from which structures have another size in pixels than those seen in training.
+#: Ratio of pixel sizes above which a warning is given, because structures differ in size from those of the training.
 PIXEL_SIZE_RATIO = 1.25
 #: An image whose blurred copy varies less than so many times what blurred noise would is blank. Noise alone has 1, give
 #: or take 0.04 on 96 x 96 pixels; a correlation of neighbouring pixels raises it.
@@ -30,7 +30,7 @@ class DistributionShiftCheck:
     """Compares images with what a model was trained on.
 
     Args:
-        trained: A trained method; older checkpoints know the range of their training images and nothing else.
+        trained: A trained method. If its checkpoint has no statistics of the training images, only their range is used.
     """
 
     def __init__(self, trained: Trained) -> None:
@@ -42,7 +42,7 @@ class DistributionShiftCheck:
 
     @property
     def checks(self) -> list[str]:
-        """What can be checked: intensity always, the rest as far as the checkpoint knows it."""
+        """What can be checked: intensity always, the rest if the checkpoint has the statistics."""
         found = ["intensity", "blank"]
         if self.seen:
             found += ["noise", "spectrum"]
@@ -61,11 +61,11 @@ class DistributionShiftCheck:
     def warnings(
         self, described: Iterable[dict[str, float]], pixel_size: tuple[float, float] | None = None
     ) -> list[str]:
-        """Returns what is unlike the training, a sentence for each kind of unlikeness.
+        """Returns the differences from the training images, a sentence for each kind.
 
         Args:
             described: Features of some planes of a file.
-            pixel_size: Size of a pixel in µm as (y, x), where it is known.
+            pixel_size: Size of a pixel in µm as (y, x), if it is known.
         """
         described = list(described)
         found = [sentences for features in described if (sentences := self._of_plane(features))]
@@ -84,10 +84,10 @@ class DistributionShiftCheck:
         return list(lines.values())
 
     def _of_plane(self, features: dict[str, float]) -> dict[str, str]:
-        """Returns a sentence for each of intensity, noise and spectrum that is unlike the training, and for blanks."""
+        """Returns a sentence for each of intensity, noise and spectrum that differs from training, and for blanks."""
         found = {}
         if features["structure"] < BLANK:
-            found["blank"] = "nothing stands out of its noise, so what is restored is noise as well"
+            found["blank"] = "no structure is visible above its noise, so the restored image is noise as well"
         if self.seen is None:
             low, high = self.range
             ends = (features["least"], features["greatest"])
@@ -114,7 +114,7 @@ class DistributionShiftCheck:
         return f"its {words} is at {value:.2f}, in training it was at {low:.2f} to {high:.2f} (-1 dark, 1 bright)"
 
     def _spectrum(self, features: dict[str, float], bands: list[str]) -> str:
-        """Says where power is missing or too much, at the band that differs most."""
+        """Describes the band of the spectrum that differs most."""
         beyond = {}
         for name in bands:
             low, high = self._range(name)

@@ -1,8 +1,8 @@
-"""A trained model as one TorchScript file: an image in intensities goes in, its mean and standard deviation come out.
+"""A trained model as one TorchScript file: from an image in intensities to mean and standard deviation.
 
-What is exported is the restoration as a whole, with its normalisation, its sampler and a fixed number of samples, not a
-network that somebody would still have to wrap. The noise of the samples is part of the file (keyed by seed and sample),
-so the same image gives the same result everywhere. The trace holds for images of any size.
+The file contains the complete restoration with normalisation, sampler and a fixed number of samples, not only a
+network. The noise of the samples is part of the file (keyed by seed and sample), so the same image gives the same
+result everywhere. The trace is valid for images of any size.
 """
 
 import warnings
@@ -27,12 +27,12 @@ __all__ = ["RestorationModule", "check_trained", "divisor", "save", "traced"]
 
 #: scipy's Gaussian filter ends at so many standard deviations.
 TRUNCATE = 4.0
-#: Filters that are not trained, and have no graph of tensors that could be traced.
+#: Module of the filters, which have no network that could be traced.
 FILTERS = "ddpm_lightning.models.classical"
 
 
 def check_trained(method: nn.Module) -> None:
-    """Refuses a classical filter.
+    """Rejects a classical filter, which cannot be exported.
 
     Raises:
         UserError: If the method is one.
@@ -63,7 +63,7 @@ class RestorationModule(nn.Module):
     def __init__(self, trained: Trained, samples: int, seed: int = 0, margin: int = 16) -> None:
         super().__init__()
         method = trained.method.requires_grad_(False)
-        # The trace finds weights among the children.
+        # A trace includes the weights of submodules.
         self.parts = nn.ModuleList(_networks(method))
         self._method, self._normalisation = [method], [trained.normalisation]
         self.most_noise, self.tta = trained.most_noise, trained.tta
@@ -85,7 +85,7 @@ class RestorationModule(nn.Module):
         (method,), (normalisation,) = self._method, self._normalisation
         low, high = scale_of(normalisation.input, image, self.most_noise)
         normalised = (image - low) * (2 / (high - low)) - 1
-        # Padded here, by a fixed number of pixels: what depends on the size of the image does not survive a trace.
+        # Padded here by a fixed number of pixels, because a trace cannot depend on the size of the image.
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
         numbers = range(self.samples)
         made = torch.cat(
@@ -184,8 +184,8 @@ def traced(restoration: RestorationModule, example: Tensor) -> Any:
     """
     check_trained(*restoration._method)
     with warnings.catch_warnings():
-        # Sizes are compared, and the keys of the noise made, while the trace is taken. Both are meant to stay as they
-        # are then: all images that the file takes are divisible by ``size_divisor``, and have the same noise.
+        # Comparisons of sizes and keys of the noise become constants of the trace. This is intended: the sides of all
+        # images are divisible by ``size_divisor``, and their noise is the same.
         warnings.filterwarnings("ignore", module=r"ddpm_lightning\.")
         return torch.jit.trace(restoration.eval(), example, check_trace=False)
 

@@ -15,7 +15,7 @@ class FoldedNetworks:
     """Maps trained networks to equivalent functions that are faster.
 
     The weights of magnitude-preserving U-Nets are folded when a network is first used
-    (:mod:`ddpm_lightning.networks.folding`); all other networks are used as they are, under autocast if bfloat16 is
+    (:mod:`ddpm_lightning.networks.folding`); all other networks are unchanged, under autocast if bfloat16 is
     requested.
 
     Args:

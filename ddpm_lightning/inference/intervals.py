@@ -2,7 +2,7 @@
 
 With the mean m and the standard deviation s over the samples, as ``restore`` writes them, the interval of a pixel is
 m ± factor (s + epsilon · gain), where the gain is the number of intensities for each unit of the normalised scale. The
-factor is valid for one checkpoint, sampler and number of samples; intervals of others are not used.
+factor is valid for one checkpoint, sampler and number of samples; it is not used with others.
 """
 
 import json
@@ -56,7 +56,18 @@ def write_intervals(conformal: Conformal, trained: Trained, samples: int, data: 
 
 
 def stored_intervals(trained: Trained, samples: int) -> tuple[Conformal | None, str]:
-    """Returns the intervals that are stored for this checkpoint, sampler and number of samples, and their split."""
+    """Returns the stored intervals for this checkpoint, sampler and number of samples, and their split.
+
+    Args:
+        trained: The model.
+        samples: Samples of each image.
+
+    Returns:
+        Intervals and split, or ``None`` and an empty text if there are none.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
     path = intervals_file(trained.path)
     if not path.is_file():
         return None, ""
@@ -71,11 +82,11 @@ def stored_intervals(trained: Trained, samples: int) -> tuple[Conformal | None, 
 
 
 def required_intervals(trained: Trained, settings: ModelSettings) -> Conformal:
-    """Returns the intervals that are stored for this checkpoint, sampler and number of samples.
+    """Returns the stored intervals for this checkpoint, sampler and number of samples, which must exist.
 
     Args:
         trained: The model.
-        settings: How it makes samples; their number is known.
+        settings: How it makes samples.
 
     Raises:
         UserError: If there are none; it names the command that calibrates them.

@@ -1,7 +1,7 @@
-"""How much memory there is, and how much a method needs for each pixel that a network sees.
+"""Free memory, and the memory that a method needs for each pixel.
 
-The need is measured, not estimated: the method runs once on a small canvas while every tensor that it makes is
-counted, until its first network has been applied.
+The latter is measured: the method runs once on a small canvas, until its first network has been applied, and every
+tensor that it creates is counted.
 """
 
 import gc
@@ -19,14 +19,14 @@ from ddpm_lightning.utils.errors import is_out_of_memory
 
 __all__ = ["available_bytes", "bytes_per_pixel", "is_out_of_memory", "release", "training_bytes"]
 
-#: Side of the canvas on which the need is measured.
+#: Side in pixels of the canvas on which the memory is measured.
 PROBE = 64
-#: What libraries need for their own work, relative to the tensors that are seen.
+#: Factor for the working memory of libraries, which is not counted.
 WORKSPACE = 1.5
 
 
 def available_bytes(device: torch.device) -> int:
-    """Returns the memory that is free for a program on a device."""
+    """Returns the free memory of a device in bytes."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -44,16 +44,17 @@ def available_bytes(device: torch.device) -> int:
 
 
 def bytes_per_pixel(method: Method, device: torch.device) -> float:
-    """Returns the most memory that a network of the method holds at once, for each pixel that it sees."""
+    """Returns the maximum memory that a network of the method needs at once, in bytes for each pixel of its input."""
     side = _probe(method)
     return _peak(method, side, device, training=False) * WORKSPACE / side**2
 
 
 def training_bytes(method: Method, pixels: int) -> int:
-    """Returns about how much memory a training takes: what it holds of each weight and of each pixel of a batch.
+    """Returns approximately how much memory a training needs, in bytes.
 
-    Of a weight it holds the weight itself, its gradient, two moments of the optimiser and the moving average. What a
-    method needs beside the networks that it restores with, such as a discriminator, is not counted.
+    For each weight, these are the weight itself, its gradient, two moments of the optimiser and the moving average; for
+    each pixel of a batch, the activations. Networks that are not used for restoring, such as a discriminator, are not
+    counted.
 
     Args:
         method: The method, on the CPU.
@@ -62,7 +63,7 @@ def training_bytes(method: Method, pixels: int) -> int:
     weights = sum(weight.numel() * weight.element_size() for weight in method.parameters())
     side, cpu = _probe(method), torch.device("cpu")
     small, large = (_peak(method, n, cpu, training=True) for n in (side, 2 * side))
-    # Part of it, such as normalised weights, does not grow with the image.
+    # Part of the memory, such as normalised weights, does not depend on the size of the image.
     of_pixels = (large - small) / (3 * side**2) * pixels
     return int(5 * weights + max(small - (large - small) / 3, 0) + of_pixels)
 
@@ -72,14 +73,14 @@ def _probe(method: Method) -> int:
 
 
 def _peak(method: Method, side: int, device: torch.device, training: bool) -> int:
-    """Returns the bytes that a network holds at once for a canvas; in training, all that its gradient needs."""
+    """Returns the maximum memory of a network for a canvas in bytes, in training including what its gradient needs."""
     counted = _Counted()
 
     def apply(network: Any, *inputs: Tensor) -> Tensor:
         with torch.inference_mode(not training), torch.set_grad_enabled(training):
             copies = [each.clone() for each in inputs]
             with counted:
-                kept = network(*copies)  # with it, all that it was computed from
+                kept = network(*copies)  # keeps everything that its gradient needs
         del kept
         raise _Enough
 
@@ -95,7 +96,7 @@ class _Enough(Exception):
 
 
 class _Counted(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive while it is active."""
+    """Counts the bytes of all existing tensors that were created while it is active."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ class _Counted(TorchDispatchMode):
 
 
 def release() -> None:
-    """Gives memory back that nothing holds any more."""
+    """Frees unused memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

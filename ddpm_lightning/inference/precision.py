@@ -1,12 +1,13 @@
-r"""How precise the mean of the samples is, and when there are enough of them.
+r"""Precision of the mean of the samples, and when there are enough samples.
 
-The precision of an image is the median, over its foreground, of the standard error of the mean, as a share of the
-image's range. Foreground are the pixels above the mean intensity; the range reaches from the 0.1 to the 99.9
-percentile. Samples in pairs of antithetic noise are not independent of each other, so pairs are counted, not samples.
+The precision of an image is the median, over its foreground, of the standard error of the mean, as a fraction of the
+image's range. The foreground is the pixels above the mean intensity; the range is that from the 0.1 to the 99.9
+percentile. The two samples of an antithetic pair are not independent, so pairs are counted instead of samples.
 
-What more samples would bring follows from the law MSE(N) = a + b / N (:mod:`ddpm_lightning.metrics.averaging_law`). The
-variance b of a sample is seen; the error a that no averaging removes is not, without the truth. Samples of the true
-posterior have a = b and those of trained models scatter less, so what is said is the most that can be gained.
+The gain of more samples follows from the law MSE(N) = a + b / N (:mod:`ddpm_lightning.metrics.averaging_law`). The
+variance b of a sample is known; the error a, which averaging does not remove, is unknown without the clean image.
+Samples of the true posterior have a = b, and those of trained models vary less, so the reported gain is an upper
+bound.
 """
 
 from collections.abc import Iterable
@@ -19,18 +20,18 @@ from ddpm_lightning.diffusion.ensemble import Ensemble
 
 __all__ = ["Precision", "least_precise"]
 
-#: Pixels from which the precision is estimated; larger images are thinned on a regular grid.
-SEEN_PIXELS = 2**18
-#: Pairs or samples without which there is no standard error to speak of.
+#: Maximum number of pixels from which the precision is estimated; larger images are sampled on a regular grid.
+MOST_PIXELS = 2**18
+#: Minimum number of pairs or samples for a meaningful standard error.
 FEWEST = 3
 
 
 class Precision:
-    """Watches samples as they come.
+    """Estimates the precision while samples are added.
 
     Args:
         ensemble: Statistics of the samples, to which each sample is added.
-        together: Samples that count as one: 2 for pairs of antithetic noise, else 1.
+        together: Number of samples that are not independent: 2 for antithetic pairs, else 1.
     """
 
     def __init__(self, ensemble: Ensemble, together: int = 1) -> None:
@@ -51,38 +52,38 @@ class Precision:
 
     @property
     def units(self) -> int:
-        """Number of independent parts of the mean."""
+        """Number of independent samples or pairs."""
         return self._units.count
 
     @property
     def standard_error(self) -> float | None:
-        """Median standard error in the foreground as a share of the range; ``None`` for too few samples."""
+        """Median standard error in the foreground as a fraction of the range; ``None`` if there are too few samples."""
         if self.units < FEWEST or self._units.mean is None:
             return None
-        stride = max(1, round(sqrt(self._units.mean.numel() / SEEN_PIXELS)))
+        stride = max(1, round(sqrt(self._units.mean.numel() / MOST_PIXELS)))
         mean, error = (image[::stride, ::stride] for image in (self._units.mean, self._units.standard_error))
         low, high = torch.quantile(mean, torch.tensor([0.001, 0.999], dtype=mean.dtype))
         foreground = error[mean > mean.mean()]
         if not high > low or not foreground.numel():
             return None
-        # The variance of few numbers has a skew distribution (chi-squared), whose median lies below what it estimates;
-        # Wilson and Hilferty's (1 - 2 / 9k)³ for k degrees of freedom undoes that.
+        # The variance of few numbers has a skewed distribution (chi-squared), whose median is too low, by the factor
+        # (1 - 2 / 9k)³ for k degrees of freedom (Wilson and Hilferty).
         skewness = (1 - 2 / (9 * (self.units - 1))) ** 3
         return (foreground.median() / (high - low)).item() / sqrt(skewness)
 
     def suffices(self, tolerance: float | None) -> bool:
-        """Says whether the standard error is below a tolerance; half of a pair is waited for."""
+        """Returns whether the standard error is below a tolerance; never so after the first sample of a pair."""
         if tolerance is None or self._half is not None:
             return False
         error = self.standard_error
         return error is not None and error < tolerance
 
     def record(self) -> dict[str, float | None]:
-        """Returns what results say: the standard error, and the gain in dB that more samples bring at most."""
+        """Returns the standard error, and the maximum gain of more samples in dB, for the records of results."""
         twice = endless = None
         if self.units >= 2:
             of_units, of_samples = (e.std.square().mean().item() for e in (self._units, self.ensemble))
-            # Of what remains, as a share of a when a = b.
+            # Error that averaging would still remove, as a fraction of a, assuming a = b.
             remains = of_units / max(of_samples, 1e-30) / self.units
             twice = round(10 * log10((1 + remains) / (1 + remains / 2)), 3)
             endless = round(10 * log10(1 + remains), 3)
@@ -95,5 +96,5 @@ class Precision:
 
 
 def least_precise(found: Iterable[dict[str, float | None] | None]) -> dict[str, float | None] | None:
-    """Returns the record with the largest standard error, of records of planes; nothing where there is none."""
+    """Returns the record with the largest standard error among those of planes; ``None`` if there is none."""
     return max((one for one in found if one), key=lambda one: one["standard_error"] or 0.0, default=None)

@@ -1,4 +1,4 @@
-"""With what files were restored: the part of ``restore.json`` that all files of a job share."""
+"""Model and settings of a job: the part of ``restore.json`` that all files share."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ddpm_lightning.metrics.conformal import Conformal
 
 __all__ = ["changed_settings", "job_record"]
 
-#: Settings that affect pixels: results that were made with others are made again.
+#: Settings that affect pixels: files that were restored with other values are restored again.
 DECISIVE = (
     "seed",
     "samples",
@@ -32,7 +32,7 @@ DECISIVE = (
 def job_record(
     restorer: Restorer, settings: RestorerSettings, intervals: Conformal | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns what was used, and those of its parts that affect pixels."""
+    """Returns model, settings and versions of a job, and those of them that affect pixels."""
     trained, values = restorer.trained, settings.model_dump()
     decisive = {name: values[name] for name in DECISIVE}
     decisive |= {

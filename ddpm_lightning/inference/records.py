@@ -1,9 +1,9 @@
-"""``restore.json``: what was done to each file, and which files are finished when a job is resumed.
+"""``restore.json``: what was done to each file, with which model and settings; and which files a resumed job skips.
 
-Each finished file has a note of its own in the hidden folder ``.restore`` until the job ends: several processes write
-them without meeting, and a job that was killed at any moment finds them again. A file counts as finished if its note
-was made by the same model and settings, the file is what it was, and its results are there with the content that was
-written: sizes and hashes are taken of what is written, before it gets its name, and looked at again each time.
+Each finished file has its own note in the hidden folder ``.restore`` until the job ends, so that several processes can
+write notes without conflicts, and a job that was killed can be resumed. A file is finished if its note was written with
+the same model and settings, the file is unchanged, and its results exist with unchanged content: their sizes and hashes
+are computed while they are written, and compared each time.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ NOTES = ".restore"
 
 @dataclass(frozen=True)
 class Tracked:
-    """What is being made of a file.
+    """A file whose results are being written.
 
     Attributes:
         source: The file.
-        stamp: What it was like before it was read.
-        written: Sizes and hashes of what was written meanwhile, by absolute path.
+        stamp: Its size, times and inode before it was read.
+        written: Sizes and hashes of the files that were written since, by absolute path.
     """
 
     source: Source
@@ -51,22 +51,22 @@ class Tracked:
 
 @contextmanager
 def tracked_results(source: Source | Path) -> Iterator[Tracked]:
-    """Watches while the results of a file are made."""
+    """Records what is written while the results of a file are made."""
     source, stamp = Source.of(source), {}
-    with suppress(OSError):  # whoever reads it says what is wrong
+    with suppress(OSError):  # reported when the file is read
         stamp = _stamp(source.file)
     with recorded_writes() as written:
         yield Tracked(source, stamp, written)
 
 
 class Existing(NamedTuple):
-    """What is there of a file.
+    """Existing results of a file.
 
     Attributes:
-        record: Its record, if model, settings and file are what they were; else ``None``.
-        missing: Results that are not there as they were written.
-        reason: Why there is no record: ``new``, other ``settings``, or another ``input``; empty where there is one.
-        older: Results of other settings that this job does not replace.
+        record: Its record if model, settings and file are unchanged; else ``None``.
+        missing: Results that do not exist or were changed.
+        reason: Why there is no record: ``new``, changed ``settings``, or changed ``input``; empty if there is one.
+        older: Results made with other settings that this job does not replace.
     """
 
     record: dict[str, Any] | None
@@ -80,11 +80,12 @@ class Records:
 
     Args:
         folder: The folder of the results.
-        about: What was used: model, settings, versions; plain containers.
-        decisive: Those of its parts that decide about the pixels: results made with others are not reused.
+        about: Model, settings and versions, in plain containers.
+        decisive: Those of them that affect pixels: results made with others are not reused.
 
     Raises:
-        UserError: If there is a ``restore.json`` that is none, or a file where the notes shall be.
+        UserError: If ``restore.json`` is not one of this program, or the name of the folder of notes is taken by a
+            file.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any], decisive: dict[str, Any]) -> None:
@@ -98,37 +99,37 @@ class Records:
         self._known = {record["file"]: record for record in self.before.get("files", []) if "key" in record}
 
     def begin(self, results: Mapping[Source, Sequence[str]]) -> None:
-        """Takes the folder.
+        """Starts a job in the folder.
 
         Args:
             results: Names of the results of each file of the job, relative to the folder.
 
         Raises:
-            UserError: If there are files under these names that no job of ours left.
+            UserError: If files with these names exist that no job of this program wrote.
         """
-        # A job that was stopped may have written a result and not its note: then they are taken to be its own.
+        # With notes, the files are those of a job that was stopped, perhaps between a result and its note.
         if not self.notes.is_dir():
             jobs = [self.before, *self.before.get("earlier", [])]
-            # What was made of a file by other settings lies there too, such as single samples.
+            # Results of the same file with other settings, such as single samples, are our own too.
             own = {record["file"] for job in jobs for record in job.get("files", []) if "results" in record}
             names = [name for source in results if source.name not in own for name in results[source]]
             if foreign := [name for name in names if os.path.exists(self.folder / name)]:
                 more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
                 raise UserError(
                     f"output={self.folder}",
-                    f"holds {foreign[0]}{more}, which no restore left there",
-                    remedy="choose another folder, or move them away",
+                    f"contains {foreign[0]}{more}, which this program did not write",
+                    remedy="choose another folder, or move these files away",
                 )
         self._below = {
             inner for names in results.values() for name in names for inner in Path(name).parents[:-1]
         }
         self.notes.mkdir(parents=True, exist_ok=True)
-        # What killed jobs left half-written.
+        # Incomplete files of jobs that were killed.
         places = {(self.folder / name).parent for names in results.values() for name in names}
         remove_partials({self.folder, self.notes, *places})
 
     def close(self) -> None:
-        """Leaves no empty folder where nothing was done."""
+        """Removes folders that are empty because nothing was written."""
         for inner in sorted(self._below, reverse=True):
             with suppress(OSError):
                 (self.folder / inner).rmdir()
@@ -136,7 +137,7 @@ class Records:
             self.notes.rmdir()
 
     def finished(self, source: Source | Path, results: Sequence[str]) -> dict[str, Any] | None:
-        """Returns the record of a file, if nothing needs to be done again.
+        """Returns the record of a file if it is finished, else ``None``.
 
         Args:
             source: The file.
@@ -146,7 +147,7 @@ class Records:
         return None if found.missing else found.record
 
     def existing(self, source: Source | Path, results: Sequence[str]) -> Existing:
-        """Returns what is there of a file, of this job or of an earlier one.
+        """Returns the existing results of a file, from this job or an earlier one.
 
         Args:
             source: The file.
@@ -166,11 +167,11 @@ class Records:
         return Existing(record, missing, "", [])
 
     def keep(self, made: Tracked, record: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
-        """Notes that a file is finished, and returns its record.
+        """Writes the note of a finished file, and returns its record.
 
         Args:
-            made: What was made, from :func:`tracked_results`.
-            record: What else is worth recording.
+            made: The file, from :func:`tracked_results`.
+            record: Other entries of its record.
             results: Names of the results, relative to the folder.
 
         Raises:
@@ -182,10 +183,10 @@ class Records:
         source: dict[str, Any] = {**made.stamp, "sha256": None}
         with suppress(OSError):
             digest = _digest(made.source.file, *made.stamp.values())
-            # Of a file that changed while it was read, nobody knows what was restored: next time it is done again.
+            # If the file changed while it was read, the results cannot be attributed to it: it is restored again.
             source["sha256"] = digest if _stamp(made.source.file) == made.stamp else None
         check(self.folder)
-        # What the same settings left of the same file stays, though it was not asked for this time.
+        # Results of the same settings and file remain recorded, even if not requested this time.
         before = self.existing(made.source, results).record or {"results": {}}
         kept = {name: found for name, found in before["results"].items() if _holds(self.folder / name, found)}
         record = {**record, "input": source, "results": {**kept, **prints}, "key": self.key}
@@ -197,15 +198,15 @@ class Records:
 
         Args:
             records: A record for each file of the job.
-            more: What else is worth recording.
+            more: Other entries.
         """
         check(self.folder)
         now = {record["file"]: record.get("results", {}) for record in records}
         earlier = list(self.before.get("earlier", []))
         if self.before:
             earlier.append({key: value for key, value in self.before.items() if key != "earlier"})
-        # Other files that were restored to this folder keep their records, and so does what other settings left of
-        # these: single samples, say.
+        # Other files that were restored to this folder keep their records, and so do results of these files with other
+        # settings, such as single samples.
         kept = [
             {**job, "files": [left for one in job.get("files", []) if (left := self._left(one, now))]}
             for job in earlier
@@ -217,7 +218,7 @@ class Records:
         shutil.rmtree(self.notes, ignore_errors=True)
 
     def _left(self, record: dict[str, Any], now: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-        """Returns the record of an earlier job without the results that are replaced or gone; nothing if all are."""
+        """Returns the record of an earlier job without results that are replaced or removed; ``None`` if all are."""
         if record["file"] not in now:
             return record
         left = {
@@ -243,7 +244,7 @@ class Records:
 
 
 def _sound(job: dict[str, Any]) -> bool:
-    """Says whether this is the record of a job; that of a single file names no files."""
+    """Returns whether this is a valid record of a job, or the note of a single file, which has no list of files."""
     return all(
         isinstance(record["file"], str) and isinstance(record.get("results", {}), dict)
         for record in job.get("files", [])
@@ -252,14 +253,14 @@ def _sound(job: dict[str, Any]) -> bool:
 
 def _foreign(path: Path) -> UserError:
     return UserError(
-        path, "is no record of this program", remedy="remove it, or choose another output=FOLDER"
+        path, "is not a record of this program", remedy="remove it, or choose another output=FOLDER"
     )
 
 
 def _stamp(source: Path) -> dict[str, int]:
-    """Returns what changes when a file, or a folder of a Zarr, does.
+    """Returns numbers that change when a file, or a folder of a Zarr store, is changed.
 
-    Size and time of modification can be put back, the time of the last change cannot.
+    Size and time of modification can be restored by programs, the time of the last change (ctime) cannot.
     """
     files = [source] if source.is_file() else [file for file in source.rglob("*") if file.is_file()]
     stats = [file.stat() for file in files]
@@ -279,7 +280,7 @@ def _digest(source: Path, *stamp: int) -> str:
 
 
 def _unchanged(source: Path, before: Any) -> bool:
-    """Says whether a file is what it was: the same one, untouched, or one of the same content."""
+    """Returns whether a file is unchanged: the same file, or one with the same content."""
     if not isinstance(before, dict) or not isinstance(before.get("sha256"), str):
         return False
     try:
@@ -292,7 +293,7 @@ def _unchanged(source: Path, before: Any) -> bool:
 
 
 def _holds(path: Path, content: Any) -> bool:
-    """Says whether a result is there as it was written."""
+    """Returns whether a result exists and is unchanged."""
     try:
         return isinstance(content, dict) and os.path.exists(path) and fingerprint(path) == content
     except OSError:

@@ -1,4 +1,4 @@
-"""What restoring a plane or a stack yields."""
+"""The result of restoring a plane or a stack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

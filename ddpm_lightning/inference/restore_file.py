@@ -1,4 +1,4 @@
-"""One file restored: any axes in; the same axes, data type and pixel size out, plane by plane."""
+"""Restores one file plane by plane; axes, data type and pixel size are those of the source."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Many files restored by several processes: finished files are kept, and one record describes the whole job."""
+"""Restores many files in several processes: finished files are kept, and one record describes the job."""
 
 import signal
 import time
@@ -48,7 +48,7 @@ from ddpm_lightning.utils.tile_progress import Meter
 
 __all__ = ["RestoreSettings", "RestoredFolder", "plan_folder", "restore_folder"]
 
-#: Samples below which an entropy is commented on.
+#: Number of samples below which the entropy says little.
 FEW_SAMPLES = 8
 
 
@@ -352,7 +352,7 @@ def _info(source: Source, settings: FileSettings) -> ImageInfo | None:
 
 
 def _remarks(source: Source, record: Mapping[str, Any]) -> list[str]:
-    """Returns what is worth saying about a restored file."""
+    """Returns remarks on a restored file for the screen."""
     lines = []
     if record["unlike_training"]:
         lines.append(f"{source.name} is unlike the training images: {'; '.join(record['unlike_training'])}")
@@ -364,7 +364,7 @@ def _remarks(source: Source, record: Mapping[str, Any]) -> list[str]:
 
 
 def _kept(counters: torch.Tensor, files: int, folder: Path) -> str:
-    """Says what an interrupted job leaves; nothing before it has looked at what is there."""
+    """Describes the results of an interrupted job; empty if it did not yet know which files are finished."""
     if not counters[2].any():
         return ""
     if is_distributed():  # each process knows of its own files only

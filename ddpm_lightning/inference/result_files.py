@@ -1,4 +1,4 @@
-"""Which files are written for an image, and what they are called.
+"""Names of the files that are written for an image.
 
 For each ``NAME.tif`` there is ``NAME_std.tif``, the standard deviation over the samples in the units of the image
 (float32), if there are two or more samples. On request there are also ``NAME_entropy.tif``, ``NAME_interval_low.tif``,
@@ -22,7 +22,7 @@ class FileSettings(Settings):
     """What is written for each image.
 
     Attributes:
-        samples: Samples of each plane; ``None`` until the model was asked, see :meth:`for_model`.
+        samples: Samples of each plane; ``None`` for those of the model, see :meth:`for_model`.
         channels: Channels to restore, by index from 0 or by name; by default all.
         dtype: Data type of ``NAME.tif`` and of single samples: ``same`` as the source, or the name of a type.
         std: Whether the standard deviation is written; a single sample has none.

@@ -1,4 +1,4 @@
-"""What a second job with the same output folder does again, and how it reports this."""
+"""What a second job with the same output folder restores again, and its report on this."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -54,7 +54,7 @@ class Source:
 
     @classmethod
     def of(cls, source: "Path | Source") -> "Source":
-        """Returns a source; a path stands for itself."""
+        """Returns a source unchanged, and a path as a source with its own name."""
         return cls(source, source.name) if isinstance(source, Path) else source
 
     @property

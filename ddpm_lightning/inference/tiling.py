@@ -2,17 +2,17 @@ r"""Networks applied to a canvas tile by tile, without seams.
 
 The state of a sampler, its noise and every pointwise step belong to the whole canvas; only the *network* is applied to
 tiles, and its outputs are blended at once by a smooth window before anything else happens to them. So neighbouring
-tiles never drift apart, no texture is averaged away in overlaps, and the number of tiles is invisible to the sampler
-(the idea of MultiDiffusion, arXiv 2302.08113, applied to the predicted image). A canvas that fits in one tile takes the
-very path of an untiled one.
+tiles stay consistent, no texture is lost by averaging overlaps, and the sampler does not depend on the number of tiles
+(the idea of MultiDiffusion, arXiv 2302.08113, applied to the predicted image). A canvas that fits in one tile is
+processed as without tiles.
 
 The window is 0 over the outermost quarter of an overlap, where a network sees the padding beyond its tile, rises along
 :math:`\sin^2` over the middle half, and is 1 from there on. A network whose receptive field reaches no further than
 that quarter gives the same image with any tiles.
 
-On CPUs every tile is computed by itself and by one thread, several of them side by side: the result is the same to the
-last bit for any number of threads and any batch of samples. Sums over overlaps are made in float64, in which their
-order does not matter at the precision of the result.
+On CPUs every tile is computed separately by one thread, several of them in parallel: the result is the same to the last
+bit for any number of threads and any batch of samples. Overlaps are summed in float64, so that the order of summation
+does not affect the float32 result.
 """
 
 from collections import deque
@@ -38,11 +38,11 @@ class Tiler:
     """Applies a network to overlapping tiles of a canvas and blends its outputs.
 
     Args:
-        tile: Side of the tiles in pixels; canvases up to this side are not cut. ``None`` cuts none.
+        tile: Side of the tiles in pixels; canvases up to this side are not cut. ``None`` for no tiles.
         overlap: Least number of pixels that neighbouring tiles share.
         size_divisor: Tiles start at, and their side is, a multiple of this: the network's ``size_divisor``.
         batch: Tiles that a GPU computes together.
-        threads: Tiles that a CPU computes side by side.
+        threads: Tiles that a CPU computes in parallel.
         on_tiles: Called with the number of tiles whenever some were computed.
         say: Called with a line whenever memory was too short and something was made smaller.
 
@@ -70,7 +70,7 @@ class Tiler:
         self._pool: ThreadPoolExecutor | None = None
 
     def _rounded(self, tile: int) -> int:
-        """Returns the side of tiles that networks can take and that leaves a step between neighbours."""
+        """Returns a side of tiles that networks accept and that is larger than the overlap."""
         return -(-max(tile, self.overlap + self.size_divisor) // self.size_divisor) * self.size_divisor
 
     def side(self, length: int) -> int:
@@ -78,7 +78,7 @@ class Tiler:
         return length if self.tile is None else min(self.tile, length)
 
     def starts(self, length: int) -> list[int]:
-        """Returns where tiles start along a side, evenly spread, at multiples of ``size_divisor``."""
+        """Returns where tiles start along a side: evenly distributed multiples of ``size_divisor``."""
         last = length - self.side(length)
         stride = (self.side(length) - self.overlap) // self.size_divisor * self.size_divisor
         count = 1 + (-(-last // stride) if last else 0)
@@ -106,7 +106,7 @@ class Tiler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside of the handler, which would hold on to the tensors of what failed.
+            # Outside of the handler, which keeps the tensors of the failed attempt.
             self._shrink(max(next(value for value in inputs if value.ndim == 4).shape[-2:]))
             release()
 
@@ -195,7 +195,7 @@ class Tiler:
     def _side_by_side(
         self, compute: Callable[[list[Place]], Tensor], groups: list[list[Place]]
     ) -> Iterator[Tensor]:
-        """Yields results in order, a few ahead of who takes them: an interruption waits for those few alone."""
+        """Yields results in order, computed a few ahead: an interruption waits only for these few."""
         if self._pool is None or self._pool._max_workers != self.threads:
             self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         waiting: deque[Future] = deque()

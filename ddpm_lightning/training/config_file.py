@@ -1,4 +1,4 @@
-"""``config.yaml`` of a run: its configuration with all references resolved, each text as it is."""
+"""``config.yaml`` of a run: its configuration, with all references resolved."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from ddpm_lightning.utils.plain import check_plain
 
 __all__ = ["read_config", "write_config"]
 
-#: Largest file in bytes; ours have a few thousand.
+#: Maximum size of the file in bytes; ours have a few thousand.
 LARGEST = 10**6
 
 
@@ -20,19 +20,19 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Returns the configuration of a run; not by OmegaConf, for which a folder ``${x}`` would be a reference.
+    """Returns the configuration of a run. OmegaConf is not used: it would resolve ``${x}`` in the name of a folder.
 
     Raises:
         OSError: If there is no such file.
         yaml.YAMLError: If it is damaged.
-        TypeError: If it holds anything but settings.
-        ValueError: If it is no text, or not of plain values.
-        RecursionError: If it is nested without end.
+        TypeError: If it does not contain settings.
+        ValueError: If it is not text, is too large, or contains anything but plain values.
+        RecursionError: If it is nested too deeply.
     """
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path} is larger than {LARGEST} bytes")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    # A value that is referred to many times (YAML's anchors) can stand for more than the memory holds.
+    # With YAML's references (anchors), a small file can describe more values than fit into memory.
     check_plain(config, "configuration")
     if not isinstance(config, dict):
         raise TypeError(f"{path} holds {type(config).__name__}")

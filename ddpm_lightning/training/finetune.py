@@ -1,4 +1,4 @@
-"""Runs that start from a trained model: its networks, its kind of normalisation, its weights; all else as configured.
+"""Fine-tuning: runs that start with the networks, the kind of normalisation and the weights of a trained model.
 
 The scale of intensities and the reference of inputs are fitted to the new data, and so is the initial noise of a flow.
 """
@@ -30,7 +30,7 @@ def loaded(checkpoint: Any, trust: Sequence[str] = ()) -> Trained:
     try:
         return load(checkpoint, trust=trust)
     except UserError as error:
-        # It speaks of the key by which other verbs take checkpoints.
+        # The error names the setting of other verbs.
         subject, remedy = (
             str(text).replace("checkpoint=", "finetune=") for text in (error.subject, error.remedy)
         )
@@ -84,7 +84,7 @@ def inherited_model(trained: Trained, changes: Mapping[str, Any], seed: int) -> 
         UserError: If the model has no such setting.
     """
     model, stage = dict(trained.card["model"]), trained.method.first_stage
-    if stage:  # where the first method came from means nothing to the next run
+    if stage:  # its first method is part of the checkpoint
         model[stage.checkpoint_setting] = None
     model = {**_merged(model, changes, str(trained.path)), "seed": seed}
     if stage:
@@ -104,7 +104,7 @@ def inherited_normalisation(data: Mapping[str, Any], trained: Trained) -> dict[s
 def _merged(
     model: Mapping[str, Any], changes: Mapping[str, Any], checkpoint: str, above: str = "model"
 ) -> dict[str, Any]:
-    """Returns nested settings with changes of keys that they have."""
+    """Returns nested settings with changes of existing keys."""
     merged = dict(model)
     for key, value in changes.items():
         if key not in model:
@@ -127,7 +127,7 @@ def take_weights(method: Method, checkpoint: str, trust: Sequence[str] = ()) -> 
         trust: Packages whose classes the file may name.
 
     Returns:
-        What a card says of it: its name and the hash of its file.
+        Name of the checkpoint and hash of its file, for the card.
 
     Raises:
         UserError: If the networks differ.

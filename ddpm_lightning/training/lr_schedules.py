@@ -16,13 +16,13 @@ __all__ = ["Cosine", "LinearFall", "Plateau", "SawTooth"]
 
 
 class Cosine:
-    """Rises linearly over the warm-up, then falls along one half cosine to zero at the end of the run.
+    """Rises linearly during the warm-up, then falls along half a cosine to zero at the end of the run.
 
-    The rate is a function of the step and the length of the run alone: a run that is made longer follows the
-    cosine of its new length, and falls to zero at its new end.
+    The rate depends only on the step and the length of the run: a run that is resumed with more steps continues on the
+    cosine of its new length, and reaches zero at its new end.
 
     Args:
-        warmup: Steps of the linear rise; at most a tenth of the run is used.
+        warmup: Steps of the linear rise; at most a tenth of the run.
     """
 
     def __init__(self, warmup: FromZero = 0) -> None:
@@ -50,25 +50,25 @@ class Cosine:
 
 
 class SawTooth:
-    """Falls and rises along a cosine for ever, stepped once an epoch: what the paper's released code does.
+    """Falls and rises along a cosine without end, stepped once per epoch, as in the paper's code.
 
     Args:
-        half_period: Epochs from the top to the bottom.
+        half_period: Epochs from the highest to the lowest rate.
     """
 
     def __init__(self, half_period: Count = 20) -> None:
         self.half_period = half_period
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
-        """Makes the schedule, which does not know the end of the run; see :class:`Cosine`."""
+        """Makes the schedule, which does not depend on the length of the run; see :class:`Cosine`."""
         return {"scheduler": CosineAnnealingLR(optimizer, T_max=self.half_period), "interval": "epoch"}
 
 
 class LinearFall:
-    """Stays constant, then falls linearly to zero; pix2pix does so over 100 + 100 epochs.
+    """Constant, then linear to zero; in pix2pix, over 100 + 100 epochs.
 
     Args:
-        constant: Share of the run before the fall.
+        constant: Share of the run with the constant rate.
     """
 
     def __init__(self, constant: UnitInterval = 0.5) -> None:
@@ -85,17 +85,17 @@ class LinearFall:
 
 
 class Plateau:
-    """Falls by a factor whenever the validation loss has not fallen for some epochs.
+    """Falls by a factor whenever the validation loss has not decreased for some epochs.
 
     Args:
-        factor: What the learning rate is multiplied with.
-        patience: Epochs without a new least loss that are waited for.
+        factor: Factor by which the learning rate is multiplied.
+        patience: Epochs without a new minimum of the loss before the rate falls.
     """
 
     def __init__(self, factor: float = 0.5, patience: FromZero = 10) -> None:
         self.factor, self.patience = factor, patience
 
     def __call__(self, optimizer: Optimizer, total_steps: int) -> dict:
-        """Makes the schedule, which does not know the end of the run; see :class:`Cosine`."""
+        """Makes the schedule, which does not depend on the length of the run; see :class:`Cosine`."""
         scheduler = ReduceLROnPlateau(optimizer, factor=self.factor, patience=self.patience, threshold=0.0)
         return {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss", "strict": False}

@@ -1,6 +1,6 @@
 """The LightningModule that trains any method: optimisers, schedules, keyed randomness, logs, and the card.
 
-Its checkpoints hold the weights under the names that the method gives them, without a prefix, and plain containers.
+In its checkpoints, weights have the names of the method, without a prefix; everything else is in plain containers.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -83,11 +83,11 @@ class LightningMethod(lightning.LightningModule):
         return optimizers, schedules
 
     def on_fit_start(self) -> None:
-        """Lets the method measure what it needs on the validation crops."""
+        """Lets the method measure properties of the validation crops; see :meth:`Method.calibrate`."""
         self._calibrated = self.method.calibrate(self._validation_batches(), self.trainer.strategy.reduce)
 
     def _validation_batches(self) -> Iterator[Batch]:
-        """Yields the validation batches of this process; opens them only when they are asked for."""
+        """Yields the validation batches of this process; the loader is made only if one is requested."""
         trainer: Any = self.trainer  # whose attribute datamodule is not declared
         yield from trainer.datamodule.val_dataloader()
 
@@ -102,7 +102,7 @@ class LightningMethod(lightning.LightningModule):
         else:
             losses = self._alternate(batch) if self.method.parameter_groups() else self._only_step()
         *others, last = losses
-        # The mean over all processes: curves do not depend on how many there are.
+        # Mean over all processes, so that curves do not depend on their number.
         mean = {"batch_size": len(batch["low"]), "sync_dist": True}
         self.log("train/loss", losses[last], prog_bar=True, **mean)
         for name in others:
@@ -118,7 +118,7 @@ class LightningMethod(lightning.LightningModule):
             if name == last:
                 optimizers[name].step()
             else:
-                # Around Lightning's wrapper, which would count this step: a run of N steps is N batches for any method.
+                # Not by Lightning's wrapper, which would count this step: N steps are N batches for any method.
                 self.trainer.strategy.optimizer_step(optimizers[name].optimizer, closure=lambda: None)
             optimizers[name].zero_grad()
             losses[name] = loss.detach()
@@ -175,7 +175,7 @@ class LightningMethod(lightning.LightningModule):
             clip(parameters, gradient_clip_val)
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int) -> None:
-        """Ends the run when nothing is left to train, with a last validation if that is within an epoch."""
+        """Ends the run after its last step, with a final validation if that is within an epoch."""
         if not self.method.parameter_groups() or 0 < self.trainer.max_steps <= self.trainer.global_step:
             self.trainer.should_stop = True
 

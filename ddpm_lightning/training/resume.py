@@ -1,4 +1,4 @@
-"""What is needed to resume a run: its settings, its last intact checkpoint, and its data."""
+"""Finds what is needed to resume a run: its settings, its last intact checkpoint, and its data."""
 
 import shutil
 from collections.abc import Mapping
@@ -82,8 +82,10 @@ def resumed_settings(folder: Path, values: Mapping[str, Any]) -> TrainSettings:
     if root is not None and not expanded(str(root)).is_dir():
         raise UserError(
             f"data.root={root}",
-            "is no folder" if "data.root" in values else "held the data of this run, and is not there",
-            remedy=f"{_elsewhere(folder)}, DIR being the folder where the data are now",
+            "is not a folder"
+            if "data.root" in values
+            else "contained the data of this run, and does not exist",
+            remedy=f"{_elsewhere(folder)}, where DIR is the folder of the data",
         )
     return TrainSettings.of({**settings, "run_folder": str(folder), "resume": str(folder)})
 
@@ -91,7 +93,7 @@ def resumed_settings(folder: Path, values: Mapping[str, Any]) -> TrainSettings:
 def intact_checkpoint(folder: Path, verbose: bool = True) -> Path | None:
     """Returns the newest intact checkpoint of a run, or ``None`` if it has none at all.
 
-    Every checkpoint holds the whole state of the run: an older one leads to the same result, only later.
+    Every checkpoint contains the complete state of the run: an older one leads to the same result, only later.
 
     Args:
         folder: Folder of the run.
@@ -144,7 +146,7 @@ def use_normalisation(
     if not _close(state, data.normalisation.state()):
         raise UserError(
             where,
-            "holds other images than those that this run was started with: their intensities differ",
+            "contains other images than those that this run was started with: their intensities differ",
             remedy=f"{_elsewhere(folder)} with the data of the run, or start a new run",
         )
     # Another machine may round differently.
@@ -160,7 +162,7 @@ def _elsewhere(folder: Path) -> str:
 
 
 def _close(one: Any, other: Any) -> bool:
-    """Says whether containers are equal, numbers up to rounding."""
+    """Returns whether containers are equal, numbers up to rounding errors."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_close(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

@@ -1,4 +1,4 @@
-"""Checks of stored run configurations: a run folder may come from anyone, and ``config.yaml`` may contain anything.
+"""Checks of stored configurations, because a run folder may come from anyone.
 
 All classes are checked before the first object is created, and a run may only write into its own folder.
 """

@@ -1,4 +1,4 @@
-"""Settings of a training, and what a finished one left."""
+"""Settings of a training, and its result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class TrainSettings(Settings):
         resume: Folder of the run that is resumed: ``run_folder`` itself, or ``None`` for a new run.
         finetune: Checkpoint, or name of a shipped model, whose weights a new run starts from.
         trust: Top-level packages whose classes checkpoints may name.
-        model: The method, and beside its settings ``optimizer``, ``lr_schedule`` and ``seed``.
+        model: The method, with ``optimizer``, ``lr_schedule`` and ``seed`` of its training.
         data: The data module.
         trainer: Arguments of Lightning's Trainer; ``max_steps`` and ``accelerator`` must be given.
         logger: Loggers by name.
@@ -81,7 +81,7 @@ class Run:
         best: Checkpoint with the best validation loss.
         last: Checkpoint of the last step.
         paired: Whether its validation data have clean images.
-        reached: Its ``trainer.max_steps`` if it took all of these steps, else ``None``.
+        reached: Its ``trainer.max_steps`` if all of these steps were taken, else ``None``.
     """
 
     settings: TrainSettings
@@ -97,6 +97,6 @@ class Run:
 
     @property
     def own_scales(self) -> bool:
-        """Whether each clean image has a scale of its own: a restored image then has the brightness of its input."""
+        """Whether each clean image has its own scale: a restored image then has the brightness of its input."""
         normalisation = self.settings.data["normalisation"]
         return bool(normalisation.get("matched") or (normalisation["target"] or {}).get("per_image"))

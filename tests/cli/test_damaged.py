@@ -78,7 +78,7 @@ def test_records_that_are_none(restore, pair_folder, tmp_path, content):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/restore.json").write_text(content)
     answer = restore(pair_folder / "test/low")
-    assert answer.code == 2 and "is no record of this program" in answer.err
+    assert answer.code == 2 and "is not a record of this program" in answer.err
     assert os.listdir(tmp_path / "out") == ["restore.json"]
 
 

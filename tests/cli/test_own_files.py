@@ -68,7 +68,7 @@ def test_restored_images_replace_no_others(command, checkpoint, pair_folder, tmp
         "sampler.steps=1",
     ]
     answer = command("restore", *settings, "samples=2")
-    assert answer.code == 2 and "holds 00001.tif, which no restore left there" in answer.err
+    assert answer.code == 2 and "contains 00001.tif, which this program did not write" in answer.err
     assert os.listdir(folder) == ["00001.tif"] and (folder / "00001.tif").read_text() == "mine"
     (folder / "00001.tif").unlink()
     assert command("restore", *settings, "samples=2", "single=true").code == 0

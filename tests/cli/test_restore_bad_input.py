@@ -176,7 +176,7 @@ def test_a_damaged_record_is_not_overwritten(restore, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "restore.json").write_text("{")
     answer = restore(tmp_path / "a.tif")
-    assert answer.code == 2 and "no record of this program" in answer.err
+    assert answer.code == 2 and "not a record of this program" in answer.err
     assert (tmp_path / "out" / "restore.json").read_text() == "{"
 
 

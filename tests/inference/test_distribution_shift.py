@@ -93,7 +93,7 @@ def test_fields_of_noise_alone_are_called_blank(trained, side):
     rng = np.random.default_rng(0)
     assert structure(rng.normal(3, 2.0, (side, side))) == pytest.approx(1, abs=0.12)
     lines = warnings(trained, [rng.poisson(40, (side, side)).astype(np.float32)])
-    assert any(line.startswith("blank: nothing stands out of its noise") for line in lines)
+    assert any(line.startswith("blank: no structure is visible") for line in lines)
     assert not any(line.startswith("blank") for line in warnings(trained, [image(3, side=side)]))
 
 

@@ -142,7 +142,7 @@ def test_records_of_other_files_in_the_folder_are_kept(place):
 
 def test_a_foreign_record_is_not_overwritten(place):
     (place / "out/restore.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match="no record of this program"):
+    with pytest.raises(UserError, match="not a record of this program"):
         Records(place / "out", {}, {})
 
 
