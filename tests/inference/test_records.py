@@ -153,20 +153,20 @@ def test_a_foreign_record_is_not_overwritten(place):
 def test_a_malformed_record_is_named(place, text):
     records = Records(place / "out", {}, {})
     (place / "out/restore.json").write_text(text)
-    with pytest.raises(UserError, match="no record"):
+    with pytest.raises(UserError, match="not a record"):
         Records(place / "out", {}, {})
     (place / "out/restore.json").unlink()
     kept = restored(records, place / "in/a.tif")
     next((place / "out/.restore").iterdir()).write_text(text)
     if "files" not in text and "earlier" not in text:
-        with pytest.raises(UserError, match="no record"):
+        with pytest.raises(UserError, match="not a record"):
             records.finished(place / "in/a.tif", kept["results"])
 
 
 def test_a_gigantic_record_is_not_read(place):
     with (place / "out/restore.json").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(UserError, match="no record"):
+    with pytest.raises(UserError, match="not a record"):
         Records(place / "out", {}, {})
 
 
