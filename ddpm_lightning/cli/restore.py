@@ -29,7 +29,6 @@ from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.inference.restore_folder import RestoreSettings, plan_folder, restore_folder
-from ddpm_lightning.utils.errors import printable
 
 __all__ = ["run"]
 
@@ -38,12 +37,9 @@ def run(config: DictConfig) -> int:
     """Restores as the configuration says; returns 3 if some files failed."""
     settings = compose.settings(config, RestoreSettings)
     if settings.plan:
-        cost, remarks = plan_folder(settings)
-        print(printable("\n".join([str(cost), *remarks])))
+        print(plan_folder(settings))
         return 0
     done = restore_folder(settings)
-    if done.records:
-        for note in done.notes:
-            print(printable(note.text))
-        print(printable(str(done)))
+    if done.records:  # nothing in processes other than the first
+        print(done)
     return 3 if done.failed else 0

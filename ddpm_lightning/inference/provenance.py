@@ -33,7 +33,7 @@ def job_record(
     restorer: Restorer, settings: RestorerSettings, intervals: Conformal | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns model, settings and versions of a job, and those of them that affect pixels."""
-    trained, values = restorer.trained, settings.model_dump()
+    trained, values = restorer.trained, settings.model_dump(mode="json")
     decisive = {name: values[name] for name in DECISIVE}
     decisive |= {
         "bfloat16": restorer.bfloat16,

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from ddpm_lightning.checkpoints.load import ModelSettings
-from ddpm_lightning.inference.cost import Plan, plan, plane_cost
+from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.device import choose_device
 from ddpm_lightning.inference.intervals import required_intervals
 from ddpm_lightning.inference.plane_restorer import RestorerSettings
@@ -42,8 +42,7 @@ from ddpm_lightning.utils.distributed import (
     run_in_processes,
 )
 from ddpm_lightning.utils.errors import Interrupted, UserError, printable
-from ddpm_lightning.utils.paths import expanded
-from ddpm_lightning.utils.settings import Count, PathText, Text
+from ddpm_lightning.utils.settings import Count, PathText, Text, UserPath
 from ddpm_lightning.utils.tile_progress import Meter
 
 __all__ = ["RestoreSettings", "RestoredFolder", "plan_folder", "restore_folder"]
@@ -68,7 +67,7 @@ class RestoreSettings(ModelSettings, RestorerSettings, FileSettings):
     """
 
     input: PathText | Annotated[list[PathText], Field(min_length=1)]
-    output: PathText
+    output: UserPath
     device: Text = "auto"
     preview: bool = False
     plan: bool = False
@@ -98,7 +97,7 @@ class RestoredFolder:
         return [record for record in self.records if "error" in record]
 
     def __str__(self) -> str:
-        """Says how many files are restored, and what was done without being requested."""
+        """Lists the notes on the input, then says how many files are restored and what was done without a request."""
         failed = len(self.failed)
         warned = sum(bool(record.get("warnings")) for record in self.records)
         notes = [
@@ -112,7 +111,7 @@ class RestoredFolder:
             what, done = KINDS[kind]
             parts.append(f"{counted(count, what)} {done}")
         details = f"; details in {self.folder / 'restore.json'}" if len(parts) > 2 or warned else ""
-        return ", ".join(parts) + details
+        return printable("\n".join([*(note.text for note in self.notes), ", ".join(parts) + details]))
 
 
 def restore_folder(settings: RestoreSettings | None = None, /, **values: Any) -> RestoredFolder:
@@ -148,8 +147,8 @@ def restore_folder(settings: RestoreSettings | None = None, /, **values: Any) ->
     return RestoredFolder(folder, records, found.notes)
 
 
-def plan_folder(settings: RestoreSettings) -> tuple[Plan, list[str]]:
-    """Returns what a job will cost, and remarks on its files; nothing is restored.
+def plan_folder(settings: RestoreSettings) -> str:
+    """Says what a job will cost, with remarks on its files; nothing is restored.
 
     Raises:
         UserError: If nothing can be restored.
@@ -171,12 +170,13 @@ def plan_folder(settings: RestoreSettings) -> tuple[Plan, list[str]]:
                 lines.append(f"cannot be restored: {error}")
         if not infos:
             raise UserError(f"input={settings.input}", "none of the files can be read")
-        return plan(restorer, infos, settings.sample_count), lines
+        cost = plan(restorer, infos, settings.sample_count)
+        return printable("\n".join([str(cost), *lines]))
 
 
 def _input_and_output(settings: RestoreSettings) -> tuple[Found, Path]:
     """Returns the files to restore and the folder of the results."""
-    folder = expanded(settings.output)
+    folder = settings.output
     if folder.exists() and not folder.is_dir():
         raise UserError(
             f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"

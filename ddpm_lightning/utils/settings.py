@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from ddpm_lightning.utils.errors import UserError, nearest
+from ddpm_lightning.utils.paths import expanded
 
 __all__ = [
     "BelowOne",
@@ -37,6 +38,7 @@ __all__ = [
     "Text",
     "UnitInterval",
     "UpToOne",
+    "UserPath",
     "described",
     "in_words",
 ]
@@ -59,6 +61,10 @@ UpToOne = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 #: A path as text; from Python also a :class:`pathlib.Path`.
 PathText = Annotated[Text, BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)]
+#: A path whose leading ``~`` is replaced by the home folder; a text or a :class:`pathlib.Path`.
+UserPath = Annotated[
+    Path, BeforeValidator(lambda path: expanded(path) if path and isinstance(path, str | Path) else path)
+]
 #: True, false, or ``auto``: whatever suits the machine.
 Switch = bool | Literal["auto"]
 
