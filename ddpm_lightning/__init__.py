@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ddpm_lightning.utils import torchvision_remedy
+from ddpm_lightning.utils.version import __version__
 
 if TYPE_CHECKING:
     from ddpm_lightning.checkpoints.load import Trained as TrainedMethod
@@ -68,7 +69,6 @@ __all__ = [
     "resume",
     "size_divisor_of",
 ]
-__version__ = "0.2.0.dev0"
 
 #: Module of each public name, and its name there.
 _PLACES = {

@@ -4,10 +4,10 @@ import ast
 import textwrap
 from pathlib import Path
 
-from ddpm_lightning import __version__
 from ddpm_lightning.cli.path_keys import PATHS
 from ddpm_lightning.cli.tree import choices, config_folder, groups_of, summary
 from ddpm_lightning.models.presets import SCORED, Preset, of_diffusion, of_flow
+from ddpm_lightning.utils.version import __version__
 
 __all__ = ["VERBS", "overview", "verb_help"]
 

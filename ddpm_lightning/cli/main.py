@@ -11,11 +11,11 @@ import shlex
 import sys
 import time
 
-from ddpm_lightning import __version__
 from ddpm_lightning.cli import streams
 from ddpm_lightning.cli.help import VERBS, overview, verb_help
 from ddpm_lightning.utils import signals
 from ddpm_lightning.utils.errors import Interrupted, UserError, unknown
+from ddpm_lightning.utils.version import __version__
 
 #: What an interrupted verb keeps, and what repeating the command does.
 LEFT = {

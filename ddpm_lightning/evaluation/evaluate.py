@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-import ddpm_lightning
 from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.data.datamodule import PairDataModule
@@ -36,6 +35,7 @@ from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.registry import OWN
 from ddpm_lightning.utils.tile_progress import Meter
+from ddpm_lightning.utils.version import __version__
 
 __all__ = ["Evaluation", "SplitEvaluator", "data_of", "evaluate"]
 
@@ -208,7 +208,7 @@ class SplitEvaluator:
                 "sha256": trained.sha256,
                 "names": trained.card["names"],
             },
-            "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)},
+            "versions": {"ddpm_lightning": __version__, "torch": str(torch.__version__)},
         }
 
     def _cost(self, indices: Sequence[int]) -> int:

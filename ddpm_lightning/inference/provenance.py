@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import ddpm_lightning
 from ddpm_lightning.checkpoints.card import training_of
 from ddpm_lightning.inference.plane_restorer import RestorerSettings
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.utils.version import __version__
 
 __all__ = ["changed_settings", "job_record"]
 
@@ -55,9 +55,9 @@ def job_record(
         "evaluations_per_sample": trained.method.evaluations,
         "checked_against_training": restorer.shift_check.checks,
         "settings": values,
-        "version": ddpm_lightning.__version__,
+        "version": __version__,
         "versions": {
-            "ddpm_lightning": ddpm_lightning.__version__,
+            "ddpm_lightning": __version__,
             "torch": str(torch.__version__),
             "numpy": np.__version__,
         },

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-import ddpm_lightning
 from ddpm_lightning.checkpoints.card import CARD_FORMAT
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.training.provenance import provenance
 from ddpm_lightning.training.settings import TrainSettings
+from ddpm_lightning.utils.version import __version__
 
 __all__ = ["make_card"]
 
@@ -34,6 +34,6 @@ def make_card(settings: TrainSettings, data: PairDataModule) -> dict[str, Any]:
         "pixel_size_um": data.pairs("train")[0].pixel_size,
         "config": config,
         "provenance": provenance(settings),
-        "versions": {"ddpm_lightning": ddpm_lightning.__version__, "torch": str(torch.__version__)}
+        "versions": {"ddpm_lightning": __version__, "torch": str(torch.__version__)}
         | {name: version(name) for name in ("lightning", "torchmetrics", "numpy")},
     }

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-import ddpm_lightning
 from ddpm_lightning.training.settings import TrainSettings
 from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.paths import expanded
+from ddpm_lightning.utils.version import __version__
 
 __all__ = ["data_hash", "provenance"]
 
@@ -51,8 +51,7 @@ def provenance(settings: TrainSettings) -> dict[str, Any]:
         **start,
         "seed": settings.seed,
         "commit": _commit(),
-        "versions": {"ddpm_lightning": ddpm_lightning.__version__, "python": platform.python_version()}
-        | _versions(),
+        "versions": {"ddpm_lightning": __version__, "python": platform.python_version()} | _versions(),
         "data": data_hash(settings.data),
         "machine": {
             "name": platform.node(),
@@ -101,7 +100,7 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
     """Returns the commit of the checkout that this program runs from, if it does; ``+`` marks uncommitted changes."""
-    root = Path(ddpm_lightning.__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ddpm_lightning
 from ddpm_lightning.utils.errors import unknown
 
 __all__ = ["choices", "config_folder", "merged", "read"]
@@ -20,7 +19,7 @@ __all__ = ["choices", "config_folder", "merged", "read"]
 
 def config_folder() -> Path:
     """Returns the folder of the configuration tree: inside an installed package, beside it in a checkout."""
-    package = Path(ddpm_lightning.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 

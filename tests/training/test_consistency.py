@@ -85,7 +85,7 @@ def test_groups_that_are_not_chosen_are_known(command, verb):
 def test_settings_of_other_choices_are_known(command, key):
     answer = command("train", "data=simulated_synapses", "model=care_small", f"{key}=5")
     assert answer.code == 2 and f"{key}: is not a setting with model=care_small" in answer.err
-    assert "leave it out" in answer.err and "model.sampler.steps is there" in answer.err
+    assert "leave it out" in answer.err and "model.sampler.steps exists" in answer.err
 
 
 def test_options_come_first(command):

@@ -180,6 +180,6 @@ def test_samplers_must_suit_the_model(train, command, tmp_path):
     assert train(*TINY, "trainer.max_steps=3", f"run_folder={tmp_path}/run").code == 0
     best = f"checkpoint={tmp_path}/run/checkpoints/best.ckpt"
     answer = command("evaluate", best, "sampler=ddim", f"output={tmp_path}/scores")
-    assert answer.code == 2 and "Euler steps, not by DDIM" in answer.err
+    assert answer.code == 2 and "Heun steps, not by DDIM" in answer.err
     answer = command("evaluate", best, "sampler.realism=2", f"output={tmp_path}/scores")
     assert answer.code == 2 and "sampler.realism: is 2" in answer.err
