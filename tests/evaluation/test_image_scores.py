@@ -135,7 +135,7 @@ def test_a_table_that_was_cut_off_is_refused(rows, tmp_path):
         (b"", "columns none"),
         (b"a,b\n1,2\n", "columns a, b"),
         (text.replace(b",range,", b",paper,", 1), "mixes the protocols"),
-        (b"II*\0\xff\xfe", "no text"),
+        (b"II*\0\xff\xfe", "a binary file"),
     ):
         path.write_bytes(part)
         with pytest.raises(UserError, match=word):
