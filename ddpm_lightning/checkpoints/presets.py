@@ -109,11 +109,13 @@ def _with_sampler(model: dict[str, Any], settings: Mapping[str, Any]) -> dict[st
 def _not_offered(name: str, model: dict[str, Any], offered: Mapping[str, Any]) -> UserError:
     names = [*offered, *([STORED] if "sampler" in model else [])]
     near = nearest(name, names)
-    kind = model["_target_"].rpartition(".")[2]
     meanings = "; ".join(f"{key} ({value.use})" for key, value in offered.items())
+    remedy = f"did you mean preset={near[0]}?" if near else "leave out preset=… for the first of these"
+    if name == "uncertainty":
+        remedy = f"{remedy}; for an uncertainty map, train a model of the posterior, such as residual_flow"
     return UserError(
         f"preset={name}",
-        f"is not offered by this model ({kind})",
+        "is not offered by this model",
         allowed=meanings + (f"; {STORED} (the sampler of the checkpoint)" if "sampler" in model else ""),
-        remedy=f"did you mean preset={near[0]}?" if near else "leave out preset=… for the first of these",
+        remedy=remedy,
     )

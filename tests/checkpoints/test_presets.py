@@ -83,10 +83,10 @@ def test_what_is_given_wins():
         (
             "ddpm_small",
             "meen",
-            r"not offered by this model \(DDPM\)(.|\n)*mean \(the least.*did you mean preset=mean",
+            r"not offered by this model(.|\n)*mean \(the least.*did you mean preset=mean",
         ),
         ("ddpm_small", "balanced", r"allowed: mean \(.*; stored \(the sampler of the checkpoint\)"),
-        ("pmrf_small", "uncertainty", r"not offered by this model \(PMRF\)"),
+        ("pmrf_small", "uncertainty", "not offered by this model.*train a model of the posterior"),
         ("regression_small", "paper", r"allowed: one_pass \(the only preset of this model\)\n"),
         ("regression_small", "stored", "not offered by this model"),
     ],
