@@ -203,7 +203,7 @@ def _train_first_stage(
     """Trains the method that this one builds on, and takes its weights."""
     if is_first():
         steps = first.trainer["max_steps"], run.module.card["training"]["steps"]
-        print("two stages: the regressor, {} steps, then the flow from its mean, {} steps".format(*steps))
+        print("two stages: the regressor, {} steps, then the second stage, {} steps".format(*steps))
     began = time.monotonic()
     two_stage.take_first(run.method, stage, train(first, run.trust, run.data).best, run.data, run.trust)
     if timer:
@@ -215,7 +215,7 @@ def _record_first_stage(run: _Prepared) -> None:
     run.module.card["training"]["regressor"] = record = two_stage.progress(run.folder, run.checkpoint)
     if run.checkpoint is not None and record.get("step", 0) < record.get("steps", 0) and is_first():
         at = "step {step} of {steps}".format(**record)
-        print(f"the regressor is kept as it was ({at}): only the flow is trained further")
+        print(f"the regressor is kept as it was ({at}): only the second stage is trained further")
 
 
 def _fit(trainer: lightning.Trainer, run: _Prepared) -> None:
@@ -245,7 +245,14 @@ def _explain_end(trainer: lightning.Trainer, ended: str, folder: Path, is_first_
     """Prints what ended a training before its last step, and how to resume it."""
     at = f"at step {trainer.global_step} of {trainer.max_steps}"
     if is_first_stage:
-        print(f"the regressor was stopped {at} by trainer.max_time, and the flow continues from it")
-        return
-    print(f"stopped {ended} {at}; resume with: {command_of('train', resume=folder)}")
-    print("the same limit holds then; trainer.max_time=DD:HH:MM:SS sets another, trainer.max_time=null none")
+        print(f"the regressor was stopped {at} by trainer.max_time, and the second stage starts from it")
+    else:
+        print(f"stopped {ended} {at}; resume with: {command_of('train', resume=folder)}")
+        print(
+            "the same limit holds then; trainer.max_time=DD:HH:MM:SS sets another, trainer.max_time=null none"
+        )
+    if trainer.global_step < trainer.max_steps // 2:
+        print(
+            "warning: this is less than half of the steps, at a learning rate that is still high; the model is far"
+        )
+        print("  from trained, and so is its uncertainty map: set trainer.max_steps to what the time allows")

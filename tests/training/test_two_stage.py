@@ -45,7 +45,7 @@ def test_both_stages_share_the_steps_and_leave_a_run_each(train, command, tmp_pa
     answer = train(*TINY, "trainer.max_steps=9", f"run_folder={tmp_path}/run")
     assert answer.code == 0, answer.err
     assert (steps(tmp_path / "run/mean"), steps(tmp_path / "run")) == (6, 3)
-    assert "the regressor, 6 steps, then the flow from its mean, 3 steps" in answer.out
+    assert "the regressor, 6 steps, then the second stage, 3 steps" in answer.out
     stored = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert stored["trainer"]["max_steps"] == 9 and stored["model"]["mean"] is None
     for folder in ("run", "run/mean"):
