@@ -1,4 +1,4 @@
-r"""Mean and spread of many samples, streamed: one sample in memory at a time.
+r"""Mean and standard deviation of many samples, streamed: one sample in memory at a time.
 
 The paper's DDPM-avg is the mean of N = 15 samples; its uncertainty maps are the population standard deviation over the
 samples and the entropy of their 8-bit values (arXiv 2409.12078, section 3.3).

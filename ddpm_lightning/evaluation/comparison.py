@@ -1,8 +1,8 @@
-"""Several evaluations of the same images side by side: which differences are significant, and which are not.
+"""Compares several evaluations of the same images and tests which differences are significant.
 
-Numbers of different protocols, images or targets do not belong in one table, and are refused with the reason. The
-statistics are those of ``statistics.py``. Each metric is tested separately; Holm's correction is for all pairs of
-methods in a metric.
+Scores with different protocols, images or targets are not comparable and are rejected, with the reason. The statistics
+are those of ``statistics.py``. Each metric is tested separately; Holm's correction covers all pairs of methods within a
+metric.
 """
 
 import json

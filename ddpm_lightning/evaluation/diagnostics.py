@@ -4,8 +4,8 @@
 - *Inconsistent samples*: what the samples disagree about is not what they get wrong.
 - *Poor generalisation*: the inputs are of a kind that the model was not trained on.
 
-arXiv 2409.12078 warns of these three. Titles and verdicts follow from the numbers. A verdict is a hint where to look;
-the figure and the numbers are what counts. The thresholds are conventions of this program.
+arXiv 2409.12078 warns of these three. Titles and verdicts are derived from the numbers. A verdict only shows where to
+look; rely on the figure and the numbers. The thresholds are conventions of this program.
 """
 
 from collections.abc import Sequence

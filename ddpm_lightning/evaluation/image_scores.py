@@ -1,8 +1,8 @@
 """Scores a trained method on images, each as a whole.
 
 Three estimators are compared: ``raw`` (the low image itself, on the scale of the target), ``single`` (the first sample)
-and ``average`` (the mean of all samples). An image that cannot be read, restored or scored has rows without numbers but
-with the reason, and the others are still scored.
+and ``average`` (the mean of all samples). If an image cannot be read, restored or scored, its rows contain the reason
+instead of scores, and the evaluation continues.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""All versions of an image that are scored: as recorded, one sample, and means of samples."""
+"""The versions of an image that are scored: the recorded image, one sample, and averages of samples."""
 
 from dataclasses import dataclass
 

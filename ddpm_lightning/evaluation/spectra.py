@@ -1,4 +1,4 @@
-"""Power of all versions of an image, and their agreement with the target, by spatial frequency."""
+"""Power spectrum of each version of an image, and its agreement with the target at each spatial frequency."""
 
 from dataclasses import dataclass
 

@@ -4,14 +4,14 @@ Images of one field of view are not independent: they share specimen, focus and 
 is therefore the field. The bootstrap resamples *fields* with replacement, each with all of its images; Wilcoxon's test
 takes one number for each field. An image of unknown field is a field of its own.
 
-A difference between two methods is *significant* if both tests of the paired differences are after Holm's correction
-for the number of comparisons: with the ordered p-values :math:`p_{(1)} \le \dots \le p_{(m)}`,
+A difference between two methods is *significant* if both paired tests reject equality after Holm's correction for the
+number of comparisons: with the ordered p-values :math:`p_{(1)} \le \dots \le p_{(m)}`,
 
 .. math:: \tilde p_{(i)} = \max_{j \le i} \min\{(m - j + 1)\, p_{(j)},\, 1\}
 
 The two tests complement each other: Wilcoxon's is exact for few fields, for which the bootstrap is overconfident; the
-bootstrap tests the mean difference, which a reader of the table sees. With fewer than six fields, no difference can be
-significant: by chance, all have the same sign in more than 5 % of cases.
+bootstrap tests the mean difference, which a reader of the table sees. With fewer than six fields no difference can be
+significant: even without a true difference, five paired differences all have the same sign in 6 % of cases.
 
 References:
     Efron. *Bootstrap methods: another look at the jackknife* (1979). Wilcoxon. *Individual comparisons by ranking

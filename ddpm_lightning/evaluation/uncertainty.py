@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.conformal import conformal_scores
-from ddpm_lightning.metrics.uncertainty import Uncertainty, judge_samples
+from ddpm_lightning.metrics.uncertainty import Uncertainty, assess_samples
 
 __all__ = ["EPSILON", "SampleUncertainty", "sample_uncertainty"]
 
@@ -75,7 +75,7 @@ def sample_uncertainty(
     unfitted = torch.from_numpy(samples).double()[:, None] / full_range
     fitted = fit[0] * unfitted + fit[1] / full_range
     truth = torch.from_numpy(target.astype(np.float64))[None] / full_range
-    uncertainty = judge_samples(samples=fitted[::together], target=truth, level=level)
+    uncertainty = assess_samples(samples=fitted[::together], target=truth, level=level)
     if antithetic:
         pairs = fitted[: len(samples) // 2 * 2].unflatten(0, (-1, 2)).mean(dim=1)
         uncertainty = replace(uncertainty, law=averaging_law(samples=pairs, target=truth))

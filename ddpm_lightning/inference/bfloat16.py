@@ -1,4 +1,4 @@
-"""Whether a processor supports bfloat16: without that, emulation is ten times slower than float32."""
+"""Checks whether a processor supports bfloat16 natively; otherwise emulation is ten times slower than float32."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Where networks compute."""
+"""Chooses the device on which networks run."""
 
 import torch
 

@@ -1,4 +1,4 @@
-r"""Precision of the mean of the samples, and when there are enough samples.
+r"""Estimates the precision of the mean of the samples, and decides when enough samples have been computed.
 
 The precision of an image is the median, over its foreground, of the standard error of the mean, as a fraction of the
 image's range. The foreground is the pixels above the mean intensity; the range is that from the 0.1 to the 99.9

@@ -1,4 +1,4 @@
-"""What a second job with the same output folder restores again, and its report on this."""
+"""Decides which files a repeated job must restore again, and reports why."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

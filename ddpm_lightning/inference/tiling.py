@@ -3,12 +3,12 @@ r"""Networks applied to a canvas tile by tile, without seams.
 The state of a sampler, its noise and every pointwise step belong to the whole canvas; only the *network* is applied to
 tiles, and its outputs are blended at once by a smooth window before anything else happens to them. So neighbouring
 tiles stay consistent, no texture is lost by averaging overlaps, and the sampler does not depend on the number of tiles
-(the idea of MultiDiffusion, arXiv 2302.08113, applied to the predicted image). A canvas that fits in one tile is
-processed as without tiles.
+(the idea of MultiDiffusion, arXiv 2302.08113, applied to the predicted image). A canvas that fits in one tile is not
+tiled.
 
 The window is 0 over the outermost quarter of an overlap, where a network sees the padding beyond its tile, rises along
-:math:`\sin^2` over the middle half, and is 1 from there on. A network whose receptive field reaches no further than
-that quarter gives the same image with any tiles.
+:math:`\sin^2` over the middle half, and is 1 from there on. If the receptive field of a network extends no further than
+that quarter, the result does not depend on the tiling.
 
 On CPUs every tile is computed separately by one thread, several of them in parallel: the result is the same to the last
 bit for any number of threads and any batch of samples. Overlaps are summed in float64, so that the order of summation

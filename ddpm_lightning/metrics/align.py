@@ -1,15 +1,14 @@
-r"""Undoing a shift of the prediction before it is scored.
+r"""Corrects a shift of the prediction before scoring.
 
-Some published data sets are registered to a fraction of a pixel only, and a network then learns the mean
-shift. The paper re-aligns the microtubule predictions of all models to the target before scoring; here this
-is an option, off by default, and shift and crop are written next to the numbers.
+The images of some published pairs are misaligned by a fraction of a pixel, and a network learns the mean shift. The
+paper re-aligns the microtubule predictions of all models to the target before scoring; here this is an option, off by
+default, and shift and crop are written next to the numbers.
 
-The shift is the maximum of the cross-correlation, refined to a tenth of a pixel by an up-sampled discrete
-Fourier transform. (Phase correlation, which gives all frequencies one weight, misses by half a pixel as soon
-as a smooth image carries a little noise.) The prediction is moved by cubic interpolation (not at all for a
-shift of zero, without interpolation for whole pixels), and the border that has no data is cut off both
-images. Interpolation also smooths a noisy prediction a little: compare aligned numbers with aligned ones
-only.
+The shift is the maximum of the cross-correlation, refined to a tenth of a pixel by an up-sampled discrete Fourier
+transform. (Phase correlation weights all frequencies equally and is off by half a pixel if a smooth image contains even
+a little noise.) The prediction is moved by cubic interpolation (not at all for a shift of zero, without interpolation
+for whole pixels), and the border that has no data is cut off both images. Interpolation also smooths a noisy prediction
+slightly, so compare aligned scores only with aligned scores.
 
 References:
     Efficient subpixel image registration algorithms (Guizar-Sicairos, Thurman and Fienup, 2008),

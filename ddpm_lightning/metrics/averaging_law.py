@@ -1,24 +1,23 @@
-r"""What averaging more samples still brings.
+r"""How much averaging more samples helps.
 
-With independent draws the error of their mean falls as
+For independent samples, the error of their mean falls as
 
 .. math:: \mathrm{MSE}(N) = a + b / N
 
-where :math:`a` is the error that no averaging removes (that of the posterior mean) and :math:`b` the variance
-of a sample. If the samples come from the true posterior, :math:`b = a`: one sample has twice the error of the
-posterior mean, averaging gains at most 3.01 dB, and 15 samples gain 2.73 dB of it. A ratio :math:`b / a` below
-1 means that the samples are too similar, above 1 that they scatter more than they should. No parameter is
-chosen in this test.
+where :math:`a` is the error that no averaging removes (that of the posterior mean) and :math:`b` the variance of a
+sample. If the samples come from the true posterior, :math:`b = a`: one sample has twice the error of the posterior
+mean, and averaging improves the PSNR by at most 3.01 dB, of which 15 samples achieve 2.73 dB. A ratio :math:`b / a`
+below 1 means that the samples are too similar, a ratio above 1 that they vary too much. The test has no free parameter.
 
-For :math:`n` given draws the average over all their subsets of size :math:`N` is known in closed form, with
-the mean :math:`m` and the unbiased variance :math:`u^2` of each pixel:
+For :math:`n` given samples, the average over all subsets of size :math:`N` has a closed form, in terms of the mean
+:math:`m` and the unbiased variance :math:`u^2` of each pixel:
 
 .. math:: \overline{\mathrm{MSE}}(N) = \overline{(m - y)^2} + \overline{u^2} \left( \frac{1}{N} - \frac{1}{n}
 \right)
 
-so :func:`averaging_law` reads :math:`a` and :math:`b` off without a fit and without bias.
-:func:`fit_averaging_law` fits errors that were measured, where clamping, rounding or dependent samples may
-break the law; its residual tells.
+so :func:`averaging_law` obtains :math:`a` and :math:`b` without a fit and without bias. :func:`fit_averaging_law` fits
+errors that were measured, where clamping, rounding or dependent samples may violate the law; the residual of the fit
+shows whether they do.
 """
 
 from collections.abc import Sequence

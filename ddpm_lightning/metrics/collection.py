@@ -1,9 +1,8 @@
-"""Every number of one image under one protocol, or the reason why there is none.
+"""Computes all metrics of one image under one protocol, or states why a metric is missing.
 
-:func:`score` never invents a number and never returns NaN as one: a metric that cannot be had (LPIPS without
-its backbone, MS-SSIM of a small crop, the correlation with a constant image) is in :attr:`Score.absent` with
-a reason for the reader of the table. Bad images do not raise: one of them among a thousand must not end an
-evaluation.
+:func:`score` never invents a number and never returns NaN as one: a metric that cannot be computed (LPIPS without its
+backbone, MS-SSIM of a small crop, the correlation with a constant image) is in :attr:`Score.absent` with a reason for
+the reader of the table. Bad images do not raise: one bad image among a thousand must not end an evaluation.
 """
 
 from collections.abc import Callable

@@ -1,11 +1,11 @@
-r"""Intervals with a stated coverage, from a standard deviation that need not be right.
+r"""Intervals with a guaranteed coverage, even if the standard deviation is wrong.
 
 Split-conformal calibration: on images that the model was not trained on, the error in units of the predicted
 standard deviation is :math:`e = |m - y| / (u + \epsilon)`, and the interval of a pixel is :math:`m \pm
 \lambda (u + \epsilon)`.
 
-Pixels of one image depend on each other; images can be exchanged. So the risk that is controlled is that of
-an image, the fraction of its pixels outside their intervals: :math:`\lambda` is the smallest with
+Pixels of one image are not independent, whereas images are exchangeable. The controlled risk is therefore defined per
+image: the fraction of its pixels outside their intervals. :math:`\lambda` is the smallest value for which
 
 .. math:: \frac{n}{n + 1} \hat R(\lambda) + \frac{1}{n + 1} \le \alpha
 

@@ -10,14 +10,14 @@ Structure raises :math:`d`, noise lowers it, and the curve peaks where structure
 amplitude of 0.05 is the cut-off :math:`k_c`, and the resolution is :math:`2 p / k_c` with the pixel size
 :math:`p`.
 
-Two things differ from the original. The first peak is found without the mean of the image, so that a camera's
-offset changes nothing (the golden values of the original hold either way); only the contrast, the amplitude
-of that peak, is read with the mean, as published contrasts are. And where no peak is valid, pure noise for
-one, there is no resolution rather than an infinite one.
+There are two differences from the original. First, the peak without a high-pass filter is located after the mean of the
+image has been subtracted, so that a camera offset has no effect (the reference values of the original are reproduced
+either way); only the contrast, the height of that peak, is computed with the mean, like published contrasts. Second, if
+no peak is valid, for example in pure noise, the resolution is missing rather than infinite.
 
-It reports the highest frequency with *any* structure, so sharp hallucinations improve it: read it beside a
-fidelity metric, and against the resolution of the target rather than "smaller is better". Two noise-free
-images, or images that were interpolated, have cut-offs of their own. For sparse points it is about 1.05 times
+The result is the highest frequency with *any* structure, so sharp hallucinations improve it: use it together with a
+fidelity metric, and compare it with the resolution of the target instead of assuming that smaller is better. In
+noise-free or interpolated images, the cut-off does not reflect the resolution. For sparse points it is about 1.05 times
 the full width at half maximum; crops of one noisy image differ by a few per cent, and one in ten by more.
 
 References:

@@ -8,13 +8,13 @@ The resolution is :math:`p / q_c` with the pixel size :math:`p` and the frequenc
 pixel) where the smoothed curve falls below a threshold: the constant 1/7, or the correlation expected of a
 signal-to-noise ratio (half-bit, one-bit) on a ring of :math:`n` pixels.
 
-Which two images makes four different statements:
+What FRC measures depends on which two images are compared:
 
 * :func:`frc_resolution`: two independent noisy images of one object, the resolution of the acquisition;
-* :func:`frc_against_target`: a restoration and the noise-free target, the band up to which the restoration is
+* :func:`frc_against_target`: a restoration and the noise-free target, the highest frequency at which the restoration is
   faithful;
-* :func:`frc_one_image`: sub-images of one raw image with noise independent from pixel to pixel. On the output
-  of a network it measures smoothness and nothing else;
+* :func:`frc_one_image`: sub-images of one raw image with noise independent from pixel to pixel. Applied to the output
+  of a network, it measures only smoothness;
 * :func:`frc_binomial`: two halves of the photons of one image, exact for photon counts.
 
 Between two samples of a diffusion model it measures agreement, not truth: shared hallucinations correlate.
@@ -65,7 +65,7 @@ class FrcResolution:
         cutoff: Frequency of the crossing in cycles per pixel; NaN where the curve starts below.
         at_nyquist: Whether the curve never falls below: the resolution is then two pixels, a bound and no
             estimate.
-        curve: The correlation that was judged.
+        curve: The correlation that was compared with the threshold.
         smoothed: Running mean of the correlation over three rings with shape (K,).
         threshold: Threshold at each ring with shape (K,).
     """

@@ -5,8 +5,8 @@ Least squares of the prediction on the target, and the ratio of their total inte
 .. math:: \hat y \approx s\, y + o, \quad s = \frac{\mathrm{cov}(\hat y, y)}{\mathrm{var}(y)}, \quad
     o = \bar{\hat y} - s \bar y, \quad t = \frac{\sum \hat y}{\sum y}
 
-A restoration fit for quantification has :math:`s = 1`, :math:`o = 0`, :math:`t = 1`. A slope below 1 is
-shrinkage: noise of the prediction does not lower it, because the target is the regressor.
+A restoration fit for quantification has :math:`s = 1`, :math:`o = 0`, :math:`t = 1`. A slope below 1 means that
+contrast is reduced. Noise in the prediction does not lower the slope, because the target is the independent variable.
 """
 
 from typing import NamedTuple

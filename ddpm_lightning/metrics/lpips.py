@@ -7,13 +7,12 @@ its norm, and non-negative weights :math:`w_l` learned from human judgements,
     \mathrm{LPIPS}(x, x_0) = \sum_l \frac{1}{H_l W_l} \sum_{h, w}
     w_l^\top \left( \hat f_l(x) - \hat f_l(x_0) \right)^2
 
-Inputs live in [-1, 1] and are clamped there. Grey images are repeated to three channels, which its authors
-call reasonable; the network has seen natural photographs only, so read it as a relative score. Below 64
-pixels the layers are too coarse to mean anything, and there is no number.
+Inputs are in [-1, 1]; values outside are clamped. Grey images are repeated to three channels, which the authors
+consider reasonable. The network was trained on photographs only, so use LPIPS to compare images, not as an absolute
+score. It is not computed below 64 pixels, where the deeper layers are too coarse.
 
-The backbone's weights are no part of any package: see ``backbone.py``. They must never enter a checkpoint or
-an EMA copy, so :class:`Lpips` is a plain object that holds its network, and no ``nn.Module`` that a model
-could register.
+The weights of the backbone are not included in any package: see ``backbone.py``. They must never enter a checkpoint or
+an EMA copy, so :class:`Lpips` is a plain object and not an ``nn.Module`` that a model would register.
 
 References:
     The unreasonable effectiveness of deep features as a perceptual metric (Zhang, Isola, Efros, Shechtman and

@@ -2,8 +2,8 @@ r"""Mean absolute error, in the unit of the images.
 
 .. math:: \mathrm{MAE} = \frac{1}{N} \sum_i |\hat y_i - y_i|
 
-It depends on the scale, so it means something only beside the name of its protocol; in sparse images it is
-dominated by the background.
+It depends on the intensity scale, so always state the protocol with it; in sparse images it is dominated by the
+background.
 """
 
 from torch import Tensor

@@ -2,7 +2,7 @@ r"""The noise level of an image, from its diagonal details.
 
 The diagonal detail of 2 x 2 pixels (that of the Haar wavelet) has a standard deviation of :math:`\sigma` under white
 noise of standard deviation :math:`\sigma`, and structure that the optics have blurred adds little to it. The estimate
-is its mean absolute value, which a few sharp edges hardly change, as a standard deviation:
+is its mean absolute value, converted to a standard deviation; a few sharp edges hardly change it:
 
 .. math:: \hat\sigma = \sqrt{\pi / 2}\; \langle |x_{00} - x_{01} - x_{10} + x_{11}| / 2 \rangle
 

@@ -1,4 +1,4 @@
-r"""Normalised root-mean-square error, with the denominator named.
+r"""Normalised root-mean-square error with a choice of denominators.
 
 .. math:: \mathrm{NRMSE} = \sqrt{\mathrm{MSE}} / D
 
@@ -11,8 +11,8 @@ euclidean  :math:`\|y\| / \sqrt N`                      scikit-image's default
 std        :math:`\sigma_y` (population)                our protocol ``affine``
 ========== ============================================ ============================================
 
-Four denominators are four metrics: a table without the name of its denominator cannot be compared with
-anything.
+These are four different metrics; values are comparable only if they have the same denominator, so every table must name
+it.
 """
 
 from collections.abc import Callable

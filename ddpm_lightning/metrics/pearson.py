@@ -4,8 +4,8 @@ r"""Pearson correlation of prediction and target over the pixels of an image.
     r = \frac{\sum (\hat y - \bar{\hat y})(y - \bar y)}
     {\sqrt{\sum (\hat y - \bar{\hat y})^2 \sum (y - \bar y)^2}}
 
-It is blind to gain and offset, and it is the same under every protocol that changes nothing else. Where
-either image is constant it is not defined: NaN, which the metric class skips and counts.
+It does not depend on gain or offset, so it is the same under every protocol that changes only these. If either image is
+constant, it is NaN; the metric class skips and counts such images.
 """
 
 import torch

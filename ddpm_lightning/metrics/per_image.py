@@ -1,7 +1,7 @@
 r"""What all metrics share: one value per image, computed in float64.
 
-Pooling squared errors over all pixels of a data set and averaging a metric over its images are different
-numbers; the literature on restoration means the second:
+Pooling squared errors over all pixels of a data set and averaging a metric over its images give different results. The
+restoration literature uses the average:
 
 .. math:: \bar m = \frac{1}{n} \sum_{i=1}^{n} m(\hat y_i, y_i)
 

@@ -1,7 +1,7 @@
 r"""Protocols: on which scale prediction and target are compared.
 
-The protocol changes published numbers more than the model does, so each has a name, and the name travels with
-every number.
+The choice of protocol often affects scores more than the choice of model, so each protocol has a name, which is stored
+with every score.
 
 ``paper``
     Both images are mapped from a declared full scale (0 to 255 for 8 bit, 0 to 65535 for 16 bit) to 0..255,
@@ -10,8 +10,8 @@ every number.
     Values as produced, neither clamped nor rounded. Data range :math:`R = y_{\max} - y_{\min}` of the target;
     NRMSE by that range.
 ``affine``
-    The prediction is first given the gain, not below 0, and the offset that fit the target best in the
-    least-squares sense, the same way for every method, because some return values in the unit of their input:
+    Gain (at least 0) and offset are first fitted to the target by least squares. All methods are fitted, because some
+    return values in the unit of their input:
 
     .. math::
         \hat y \leftarrow \alpha \hat y + \beta, \quad
@@ -19,8 +19,8 @@ every number.
         \beta = \bar y - \alpha \bar{\hat y}
 
     Data range: the 99.9 less the 0.1 percentile of the target. NRMSE by the standard deviation of the target,
-    and then :math:`\mathrm{NRMSE} = \sqrt{1 - \max(0, r)^2}` with the Pearson correlation :math:`r`: under such a
-    fit the two say the same where :math:`r > 0`.
+    and then :math:`\mathrm{NRMSE} = \sqrt{1 - \max(0, r)^2}` with the Pearson correlation :math:`r`: after
+    such a fit, the two are equivalent if :math:`r > 0`.
 
 MS-SSIM and LPIPS need a bounded scale: :meth:`Scored.unit` maps both images by the scale of the *target* to
 [0, 1] and clamps them there.

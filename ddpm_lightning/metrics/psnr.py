@@ -2,9 +2,9 @@ r"""Peak signal-to-noise ratio, in dB.
 
 .. math:: \mathrm{PSNR} = 10 \log_{10} \frac{R^2}{\mathrm{MSE}}
 
-The range :math:`R` is never guessed: a dim image would be judged on another scale than a bright one. It is
-255 under the protocol ``paper`` and max - min of the target under ``range``. A prediction that equals its
-target has an infinite PSNR.
+The range :math:`R` must be given by the caller, because values with different definitions of it are measured on
+different scales. It is 255 under the protocol ``paper`` and max - min of the target under ``range``. A prediction that
+equals its target has an infinite PSNR.
 
 The scale-invariant PSNR of a prediction whose gain and offset are arbitrary standardises the target and fits
 the gain of the centred prediction by least squares:
@@ -17,7 +17,7 @@ the gain of the centred prediction by least squares:
 
 References:
     Content-aware image restoration: pushing the limits of fluorescence microscopy (Weigert et al., 2018),
-    https://www.nature.com/articles/s41592-018-0216-7, whose evaluation fits gain and offset before comparing.
+    https://www.nature.com/articles/s41592-018-0216-7 (fits gain and offset before the comparison).
 """
 
 import torch
@@ -44,7 +44,7 @@ def psnr(*, prediction: Tensor, target: Tensor, data_range: float | Tensor) -> T
 def scale_invariant_psnr(*, prediction: Tensor, target: Tensor) -> Tensor:
     """Returns the PSNR in dB after the best gain and offset, shape (B,), in float64.
 
-    The gain is at least 0: an inverted image, like a constant one, is judged as the mean of the target. A constant
+    The gain is at least 0: an inverted image, like a constant one, is scored as the mean of the target. A constant
     target gives NaN.
 
     Args:

@@ -1,14 +1,14 @@
 r"""Is the uncertainty large where the error is large?
 
-Whether a map of uncertainty *ranks* pixels well says nothing about its size, and is judged apart from
-calibration. Removing the fraction :math:`f` of pixels with the largest uncertainty should lower the error of
-the rest as much as removing those with the largest error (the oracle):
+An uncertainty map may *rank* pixels correctly even if its values are too large or too small. Ranking is therefore
+measured separately from calibration. Removing the fraction :math:`f` of pixels with the largest uncertainty should
+lower the error of the rest as much as removing those with the largest error (the oracle):
 
 .. math:: \mathrm{AUSE} = \int_0^1 \frac{S_u(f) - S_o(f)}{S(0)}\, df, \qquad
     \mathrm{AURG} = \int_0^1 \left( 1 - \frac{S_u(f)}{S(0)} \right) df
 
-with the mean absolute error :math:`S(f)` of the pixels that are left. AUSE is 0 for a perfect ranking; AURG
-is the gain over removing pixels at random, and 0 or less when the map is of no use.
+with the mean absolute error :math:`S(f)` of the pixels that are left. AUSE is 0 for a perfect ranking; AURG is the gain
+over removing pixels at random; it is 0 or negative for a useless map.
 
 References:
     Uncertainty estimates and multi-hypotheses networks for optical flow (Ilg et al., 2018),

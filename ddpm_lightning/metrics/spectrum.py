@@ -1,12 +1,12 @@
 r"""Radial power spectrum, and how much high-frequency power a restoration keeps.
 
-With the Fourier transform :math:`F` of the image less its mean under a Hann window, and rings of equal width
+With the Fourier transform :math:`F` of the image, minus its mean, multiplied by a Hann window, and rings of equal width
 in :math:`q` (cycles per pixel, up to 0.5),
 
 .. math:: P(q) = \langle |F|^2 \rangle_{\mathrm{ring}(q)}, \qquad
     \rho = \frac{\sum_{|q| \ge q_c} |F_{\hat y}|^2}{\sum_{|q| \ge q_c} |F_y|^2}
 
-An over-smoothed restoration has :math:`\rho < 1`; one that leaves or invents fine grain has :math:`\rho > 1`.
+An over-smoothed restoration has :math:`\rho < 1`; one that retains noise or invents fine texture has :math:`\rho > 1`.
 Against a noisy target the ratio is below 1 even for a perfect restoration, because noise is power too.
 """
 

@@ -8,13 +8,14 @@ and RSP is the Pearson correlation of the blurred image with the reference. Gain
 linear regression for each :math:`\sigma`, and :math:`\sigma` from a one-dimensional search up to :math:`4 / 2.355`
 pixels of the reference.
 
-The search needs no blurred image. A symmetric kernel with the response :math:`h` is diagonal in the cosine transform
-of an image that is reflected at its borders, so with the transforms :math:`A, B` of both images less their means
+No image has to be blurred during the search: a symmetric kernel with the response :math:`h` acts as a multiplication in
+the cosine transform of an image that is reflected at its borders. So with the transforms :math:`A, B` of both images
+less their means
 
 .. math:: N\, \mathrm{RSE}^2(\sigma) = \sum B^2 - \max\left(0, \sum h A B \right)^2 \Big/ \sum h^2 A^2
 
-It needs no clean target, so it checks a restoration against its own input. A noisy reference bounds RSP from
-above by its own noise, and a :math:`\sigma` at the end of the search means that no blur fits.
+It needs no clean target, so it checks a restoration against its own input. Noise in the reference limits the RSP that
+can be reached. If :math:`\sigma` is at the end of the search range, no blur fits.
 
 References:
     Quantitative mapping and minimization of super-resolution optical imaging artifacts (Culley et al., 2018),

@@ -10,13 +10,13 @@ SSIM is the mean of :math:`l c` over pixels. MS-SSIM halves the images between s
 
 .. math:: \overline{l_M c_M}^{\,\beta_M} \prod_{j < M} \overline{c_j}^{\,\beta_j}
 
-The conventions are those of torchmetrics, so the numbers are too: images are reflected at their borders, SSIM
-averages all pixels and the contrast those whose window fits; a negative mean counts as zero, so that an
-anticorrelated image has MS-SSIM exactly 0 and never NaN (``normalize="relu"`` there). Written out it runs in
-float64 five times as fast.
+The conventions, and therefore the results, are those of torchmetrics: images are reflected at their borders; SSIM is
+averaged over all pixels, and the contrast term over those whose window is inside the image; a negative mean counts as
+zero, so the MS-SSIM of an anticorrelated image is exactly 0 and never NaN (``normalize="relu"`` there). This
+implementation is five times as fast in float64.
 
-Numbers of different exponents are different metrics: fewer scales for small images are an explicit choice,
-never a silent one. Images should be non-negative on a scale of width ``data_range``: the luminance is not
+MS-SSIM values with different exponents are not comparable, so the number of scales is never reduced silently for small
+images; this must be requested. Images should be non-negative on a scale of width ``data_range``: the luminance is not
 invariant to an offset.
 
 References:

@@ -1,9 +1,9 @@
-"""Everything about the spread of the samples of one image, in one call.
+"""Computes all measures of the standard deviation of the samples of one image.
 
-The measures live in files of their own: ``calibration.py`` (is the spread as large as the error?),
-``sparsification.py`` (is it large in the right places?), ``averaging_law.py`` (what does averaging bring?),
-``conformal.py`` (intervals with a stated coverage). The numbers of a data set are the means over its images;
-curves and histograms average as well.
+Each measure has its own file: ``calibration.py`` (is the standard deviation as large as the error?),
+``sparsification.py`` (is it large in the right places?), ``averaging_law.py`` (how much does averaging help?),
+``conformal.py`` (intervals with a guaranteed coverage). The numbers of a data set are the means over its images; curves
+and histograms average as well.
 """
 
 from dataclasses import dataclass
@@ -30,19 +30,19 @@ from ddpm_lightning.metrics.sparsification import Association, Sparsification, a
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """How good the spread of the samples of one image is.
+    """How good the standard deviation of the samples of one image is.
 
     Attributes:
         samples: Number of samples.
         level: Nominal coverage of the interval.
         interval: Coverage, width and score of that interval.
         coverage: Empirical coverage at the levels of ``calibration.LEVELS`` with shape (19,).
-        binned: Error against spread in bins of equal count, with UCE and ENCE.
+        binned: Error against standard deviation in bins of equal count, with UCE and ENCE.
         crps: Fair continuous ranked probability score, in the unit of the image.
         ranks: Rank histogram with shape (samples + 1,).
-        spread_skill: Spread and error of the whole image.
+        spread_skill: Standard deviation and error of the whole image.
         sparsification: Curves with AUSE and AURG.
-        association: Correlation of error and spread over the pixels.
+        association: Correlation of error and standard deviation over the pixels.
         law: Averaging law.
     """
 
@@ -83,8 +83,8 @@ class Uncertainty:
         }
 
 
-def judge_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Uncertainty:
-    """Judges the samples of one image by every measure.
+def assess_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Uncertainty:
+    """Assesses the samples of one image by every measure.
 
     Args:
         samples: Independent restorations of one image with shape (N, C, H, W), N at least 2, finite.

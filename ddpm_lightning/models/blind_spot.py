@@ -9,8 +9,9 @@ pixels is independent. The steps, each a function:
 2. Each hidden pixel takes the value of a random pixel of its (2 r + 1)² window (Noise2Void), or the median of the
    window without itself (N2V2). Windows are cut at the borders. Values come from the unmodified patch.
 3. If noise is correlated along lines, the pixels of a given structure around each hidden pixel are replaced by uniform
-   random numbers, up to two standard deviations of the patch from its mean (structN2V). Numbers from the full range of
-   a sparse image would mostly be brighter than the surroundings of any real pixel, which the network never sees again.
+   random numbers, up to two standard deviations of the patch from its mean (structN2V). If they covered the full
+   range of a sparse image, most would be far brighter than the surroundings of real pixels, and the network would be
+   trained on inputs that never occur in real images.
 
 All random numbers come from the given generator, on the generator's device: a CPU generator gives the same blind spots
 on any device of the images.

@@ -1,7 +1,7 @@
-"""Methods from descriptions: the group ``model`` of a configuration, or of a checkpoint's card.
+"""Builds methods from their descriptions: the group ``model`` of a configuration, or the card of a checkpoint.
 
-Such a group contains the settings of a method and of its training: ``optimizer``, ``lr_schedule`` and ``seed``. A
-method that is a setting of another one is described in the same way.
+Such a group contains the settings of a method and of its training: ``optimizer``, ``lr_schedule`` and ``seed``. Nested
+methods, such as the regressor of a flow, are described in the same way.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """Classical filters as reference methods, each with one parameter, its strength.
 
-The strength is chosen from a grid by the least error on the validation crops: the mean squared error after gain and
-offset are fitted, as in the protocol ``affine``. Like Noise2Void, a filter returns a denoised *low* image on the
+The strength is the value of a grid with the smallest error on the validation crops: the mean squared error after gain
+and offset are fitted, as in the protocol ``affine``. Like Noise2Void, a filter returns a denoised *low* image on the
 normalised scale of low images, which is mapped to intensities like the raw image.
 
 =====================  ==========================================================  ==================================

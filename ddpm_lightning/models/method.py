@@ -4,8 +4,9 @@ A method is a plain ``torch.nn.Module`` around its networks. It knows neither op
 trained by :class:`ddpm_lightning.training.module.LightningMethod` or by your own loop, and used without either.
 
 Deterministic and sampling methods have the same interface: a *sample* is one restored image. A regressor has one
-sample; a diffusion model has any number. Methods combine pixels of different places only within their networks, and
-apply networks only through the argument ``apply``. An image is therefore restored tile by tile by another ``apply``.
+sample; a diffusion model has any number. Only the networks of a method mix information between pixels, and networks are
+called only through the argument ``apply``. A different ``apply`` is therefore sufficient to restore an image tile by
+tile.
 
 Your own method must define :meth:`Method.loss` and :meth:`Method.sample`; everything else has a default.
 """

@@ -3,10 +3,11 @@
 Some pixels are hidden from the network, which must predict them from their surroundings. Noise that is independent from
 pixel to pixel cannot be predicted, so the network learns the signal.
 
-**The clean image is never used**, neither in training nor in the validation loss, which also compares with noisy
-pixels: it can be compared between epochs, but its minimum is not at the best PSNR. The output is therefore a denoised
-*low* image on the normalised scale of low images. Evaluation and restoration map it to intensities like the raw low
-image; a gain or offset between low and high images remains, and only the protocol ``affine`` removes it.
+**The clean image is never used**, neither in training nor in the validation loss, which is also computed from noisy
+pixels. That loss is comparable between epochs, but the epoch with the lowest loss is not the one with the best PSNR.
+The output is therefore a denoised *low* image on the normalised scale of low images. Evaluation and restoration map it
+to intensities like the raw low image; a gain or offset between low and high images remains, and only the protocol
+``affine`` removes it.
 
 References:
     Krull, Buchholz, Jug. *Noise2Void* (2019), https://arxiv.org/abs/1811.10980

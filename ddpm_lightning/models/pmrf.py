@@ -6,9 +6,9 @@ A frozen regressor gives :math:`\mu(x) ≈ E[y | x]`. A second network learns th
 =====================  ===============  ================================================================================
 condition              name             input of the flow, and meaning of its samples
 =====================  ===============  ================================================================================
-``none``               pmrf             its own state only: it maps the distribution of means to that of clean images
-                                        along short paths. Samples look realistic and have little additional error;
-                                        their standard deviation is *not* that of the posterior.
+``none``               pmrf             only the current state: it maps the distribution of means to that of clean
+                                        images along short paths. Samples look realistic and have little additional
+                                        error; their standard deviation is *not* that of the posterior.
 ``input_and_mean``     residual_flow    the low image and the mean as well: samples approximate posterior samples, and
                                         their standard deviation is an uncertainty.
 =====================  ===============  ================================================================================

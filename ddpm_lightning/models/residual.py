@@ -1,8 +1,9 @@
-r"""What methods share that sample about the estimate of a frozen regressor.
+r"""Code shared by the methods that draw samples around the estimate of a frozen regressor.
 
-The regressor gives :math:`\mu(x) ≈ E[y | x]`, once for each image, and a second network the samples about it. The unit
-of all residuals is :math:`\sigma`, the root mean square error of the regressor. It is measured on the validation crops
-before the first step (training crops would make it a fifth too small), and kept in the checkpoint beside both networks.
+The regressor gives :math:`\mu(x) ≈ E[y | x]`, once for each image; a second network generates samples around it. The
+unit of all residuals is :math:`\sigma`, the root mean square error of the regressor. It is measured on the validation
+crops before the first step (training crops would make it a fifth too small), and kept in the checkpoint beside both
+networks.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ __all__ = ["ResidualMethod"]
 
 
 class ResidualMethod(Method):
-    """Base of methods that sample about the estimate of a frozen regressor.
+    """Base of methods that draw samples around the estimate of a frozen regressor.
 
     Args:
         regression: The regressor. A new run gives it the weights of a trained one (``mean``), or trains it first.

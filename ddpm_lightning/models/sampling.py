@@ -1,7 +1,7 @@
 """Samples of one image of any size from any method, in batches and in all orientations.
 
-Test-time augmentation shows each sample the image in another orientation. The average of the samples is then an average
-over eight networks as well, and their standard deviation includes how far these disagree.
+With test-time augmentation, each sample is computed from the image in a different orientation. Averaging the samples
+then also averages over eight orientations, and their standard deviation includes the differences between orientations.
 """
 
 from collections.abc import Iterator, Sequence

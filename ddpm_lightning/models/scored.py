@@ -1,4 +1,4 @@
-r"""Posterior samples in one evaluation of a light network, learnt by a proper scoring rule.
+r"""Posterior samples from one evaluation of a small network, trained with a proper scoring rule.
 
 A frozen regressor gives :math:`\mu(x) ≈ E[y | x]`, once for each image. A second, smaller network sees the low image,
 the mean, and a map of white noise z, and makes a sample of it:
@@ -6,8 +6,8 @@ the mean, and a map of white noise z, and makes a sample of it:
 .. math:: s(x, z) = \mu(x) + \sigma f(x, \mu(x), z)
 
 It is trained with two independent samples of each crop by a proper scoring rule
-(:mod:`ddpm_lightning.models.scoring_rules`), which is smallest for samples of the posterior itself. Nothing has to be
-integrated, and the standard deviation of the samples needs no factor.
+(:mod:`ddpm_lightning.models.scoring_rules`), which is smallest for samples of the posterior itself. No differential
+equation has to be solved, and the standard deviation of the samples needs no correction factor.
 
 The two samples of a training step must be independent. The difference between antithetic samples is larger than that
 between independent ones, so the score would be smallest for samples that are much too far apart.

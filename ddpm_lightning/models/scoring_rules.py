@@ -6,12 +6,12 @@ For two independent samples with errors :math:`e_1, e_2` (sample minus truth), t
 
 The first two terms pull both samples towards the truth, the last one pushes them apart. With :math:`\alpha = 1` the
 expectation is the continuous ranked probability score (CRPS) of the distribution of the samples, without the bias of
-their small number ("fair"). But the truth then only has to lie between both samples, however far apart they are; a
-slightly smaller :math:`\alpha` prevents that.
+their small number ("fair"). However, the loss of a single pair then does not depend on how far apart the samples are,
+as long as the truth lies between them; a slightly smaller :math:`\alpha` prevents this.
 
 The score of single pixels ignores how pixels vary together: samples with the right distribution in each pixel may still
-be grainy. So averages over squares, differences between neighbouring pixels, and whole windows are scored as well; the
-score of a window has the Euclidean norm in place of the absolute value (energy score).
+look grainy. Therefore averages over squares, differences between neighbouring pixels, and whole windows are scored as
+well; the score of a window has the Euclidean norm in place of the absolute value (energy score).
 
 References:
     Gneiting, Raftery. *Strictly proper scoring rules, prediction, and estimation* (2007),

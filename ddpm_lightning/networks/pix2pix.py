@@ -162,11 +162,11 @@ class Pix2PixGenerator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN: judges for each 70 x 70 px patch (with three layers) whether the image is real.
+    """PatchGAN: classifies each 70 x 70 px patch (with three layers) of the image as real or generated.
 
     Args:
         condition_channels: Channels of the condition.
-        image_channels: Channels of the image that is judged.
+        image_channels: Channels of the image that is classified.
         filters: Filters of the first layer; they double with each further one, up to eight times.
         layers: Number of convolutions with stride 2.
 
@@ -201,7 +201,7 @@ class PatchDiscriminator(nn.Module):
         normal_init_(self)
 
     def forward(self, condition: Tensor, image: Tensor) -> Tensor:
-        """Judges images.
+        """Classifies images.
 
         Args:
             condition: What the generator saw, with shape (B, condition_channels, H, W).

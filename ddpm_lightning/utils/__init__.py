@@ -1,1 +1,1 @@
-"""The ground floor: atomic files, locks, errors, signals, progress. Standard library and torch only."""
+"""Utilities that import nothing else of this package: atomic files, locks, errors, settings, signals, progress."""

@@ -1,7 +1,7 @@
 """Errors that a user can fix.
 
-The command line prints a :class:`UserError` without a traceback and leaves with exit code 2. Its message names the
-file or the configuration key, what was found, what is allowed, and what to do.
+The command line prints a :class:`UserError` without a traceback and exits with code 2. Its message names the file or
+the configuration key, what was found, what is allowed, and what to do.
 """
 
 import re

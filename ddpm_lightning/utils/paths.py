@@ -1,4 +1,4 @@
-"""Names of files and folders as people type them, and commands that name them."""
+"""Interprets file and folder names as typed, and quotes them in suggested commands."""
 
 import os
 import shlex

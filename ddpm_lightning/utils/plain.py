@@ -1,4 +1,4 @@
-"""Checks trees of plain values from untrusted files, quickly however large, deep or malformed they are."""
+"""Checks trees of plain values from untrusted files; fast even if they are very large, deeply nested or malformed."""
 
 from collections.abc import Mapping
 from math import isfinite

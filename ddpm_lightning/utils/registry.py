@@ -1,4 +1,6 @@
-"""The classes that files may refer to: checkpoints, packed models and ``config.yaml`` of runs may come from anyone.
+"""The classes that a file may refer to.
+
+Checkpoints, exported models and the ``config.yaml`` of a run may come from anyone.
 
 A description names a class by its dotted path. In a *file*, only these paths are imported:
 
@@ -9,8 +11,8 @@ A description names a class by its dotted path. In a *file*, only these paths ar
 Each registered class has a kind, and each kind may only contain descriptions of certain kinds, so a data set cannot be
 used as a sampler.
 
-A configuration that the user wrote may name any class that can be imported. Which of both it is, is decided where it
-is read: code that builds from the user's own configuration passes :data:`OWN` as trust. No content of a file can.
+A configuration that the user wrote may name any class that can be imported. The code that reads a description decides
+which case applies: for the user's own configuration it passes :data:`OWN` as trust. Nothing in a file can change this.
 """
 
 import importlib

@@ -1,4 +1,6 @@
-"""Typed settings: one object per verb, whose fields state types and ranges, and an error that a user can act on.
+"""Typed settings: one class per command, with the type and range of each field.
+
+Error messages say what to change:
 
 >>> class Restore(Settings):
 ...     samples: Count | None = None

@@ -1,4 +1,4 @@
-"""Commands of this program that run in processes of their own, and are told when this one is told to stop."""
+"""Runs commands of this program in separate processes and forwards stop signals to them."""
 
 import os
 import signal

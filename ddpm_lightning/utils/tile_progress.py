@@ -1,4 +1,4 @@
-"""One progress bar for a job of many files or images, whose steps are single tiles that a network sees."""
+"""One progress bar for a job of many files or images; it counts the tiles that the network has processed."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Seconds of work, as far as another program on the same machine moves them little."""
+"""Measures computing time in a way that other programs on the same machine hardly affect."""
 
 import time
 

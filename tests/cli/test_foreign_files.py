@@ -1,4 +1,4 @@
-"""Files of strangers: whatever a checkpoint, a packed model or a run folder names, no verb runs or writes it."""
+"""Files of strangers: whatever a checkpoint, an exported model or a run folder names, no verb runs or writes it."""
 
 import json
 import os
@@ -170,7 +170,7 @@ def original(tmp_path_factory):
 
 
 def spoiled(original, place, node, path):
-    """Writes a checkpoint, or a packed model, with a description in some place of its card."""
+    """Writes a checkpoint, or an exported model, with a description in some place of its card."""
     content = {**original, "card": json.loads(json.dumps(original["card"]))}
     places(content["card"])[place](node)
     if path.suffix == ".safetensors":

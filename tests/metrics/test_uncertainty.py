@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddpm_lightning.metrics.calibration import crps, rank_histogram
-from ddpm_lightning.metrics.uncertainty import judge_samples
+from ddpm_lightning.metrics.uncertainty import assess_samples
 
 
 def posterior(number: int = 15, factor: float = 1.0) -> dict[str, torch.Tensor]:
@@ -22,7 +22,7 @@ def posterior(number: int = 15, factor: float = 1.0) -> dict[str, torch.Tensor]:
 
 
 def test_right_samples_pass_every_test() -> None:
-    values = judge_samples(**posterior()).values()
+    values = assess_samples(**posterior()).values()
     assert all(math.isfinite(value) for value in values.values())
     assert values["coverage"] == pytest.approx(0.9, abs=0.01)
     assert values["ece"] < 0.01
@@ -34,7 +34,7 @@ def test_right_samples_pass_every_test() -> None:
 
 
 def test_halved_samples_fail_every_test_of_calibration_and_none_of_ranking() -> None:
-    right, halved = judge_samples(**posterior()).values(), judge_samples(**posterior(factor=0.5)).values()
+    right, halved = assess_samples(**posterior()).values(), assess_samples(**posterior(factor=0.5)).values()
     assert halved["coverage"] < 0.7
     for name in ("ece", "uce", "ence", "rank_divergence"):
         assert halved[name] > 2 * right[name]
@@ -47,7 +47,7 @@ def test_halved_samples_fail_every_test_of_calibration_and_none_of_ranking() -> 
 
 def test_the_call_agrees_with_its_parts() -> None:
     images = posterior(5)
-    found = judge_samples(**images, level=0.5)
+    found = assess_samples(**images, level=0.5)
     assert (found.samples, found.level) == (5, 0.5)
     assert found.crps == crps(**images)
     torch.testing.assert_close(found.ranks, rank_histogram(**images))
@@ -55,7 +55,7 @@ def test_the_call_agrees_with_its_parts() -> None:
 
 
 def test_perfect_samples_without_deviation_have_no_number_where_none_is_defined() -> None:
-    values = judge_samples(samples=torch.ones(3, 1, 8, 8), target=torch.ones(1, 8, 8)).values()
+    values = assess_samples(samples=torch.ones(3, 1, 8, 8), target=torch.ones(1, 8, 8)).values()
     assert values["crps"] == 0.0 and values["coverage"] == 1.0
     for name in ("spread_skill", "ause", "spearman", "law_ratio", "ence"):
         assert math.isnan(values[name])
@@ -66,4 +66,4 @@ def test_pixels_that_are_no_numbers_are_refused(value: float) -> None:
     images = posterior(3)
     images["samples"][1, 0, 0, 0] = value
     with pytest.raises(ValueError, match="NaN or infinite"):
-        judge_samples(**images)
+        assess_samples(**images)
