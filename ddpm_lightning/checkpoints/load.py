@@ -20,10 +20,10 @@ from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limit
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.models.method import Method
+from ddpm_lightning.utils.allowed_classes import Trust, trusted_packages
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
 from ddpm_lightning.utils.paths import expanded
-from ddpm_lightning.utils.registry import Trust, trusted_packages
 from ddpm_lightning.utils.settings import Count, PathText, Settings, Text
 
 __all__ = ["CARD_FORMAT", "ModelSettings", "Trained", "load"]

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ddpm_lightning.models.build import build_method
+from ddpm_lightning.utils.allowed_classes import Trust
 from ddpm_lightning.utils.errors import UserError, nearest
-from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["Sampling", "choose", "costs"]
 

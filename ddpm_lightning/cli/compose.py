@@ -14,11 +14,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ddpm_lightning.cli import explain
+from ddpm_lightning.cli import unknown_keys
 from ddpm_lightning.cli.arguments import quoted
 from ddpm_lightning.cli.tree import comment, config_folder
+from ddpm_lightning.utils.allowed_classes import trusted_packages
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.registry import trusted_packages
 from ddpm_lightning.utils.settings import Settings
 
 __all__ = ["check", "compose", "listed", "plain", "settings", "some_settings"]
@@ -74,7 +74,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
     Raises:
         UserError: If an override names a key, a choice or a value that does not exist.
     """
-    explain.check_choices(overrides)
+    unknown_keys.check_choices(overrides)
     # Hydra allows one instance at a time; inside a running verb, that of the verb is set aside for a moment.
     holder = GlobalHydra.instance()
     running, holder.hydra = holder.hydra, None
@@ -82,7 +82,7 @@ def compose(verb: str, overrides: list[str]) -> DictConfig:
         with initialize_config_dir(str(config_folder()), version_base="1.3", job_name=verb):
             config = hydra_compose(config_name=verb, overrides=overrides)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise explain.explained(verb, overrides, str(error), _keys_with) from error
+        raise unknown_keys.explained(verb, overrides, str(error), _keys_with) from error
     finally:
         holder.hydra = running
     _check_groups(verb, config)
@@ -141,7 +141,7 @@ def _check_groups(verb: str, config: DictConfig) -> None:
         # Hydra's own settings are hidden from verbs; `in` would not find what must still be given (???).
         if name != "defaults" and not name.startswith("override ") and name not in config.keys():  # noqa: SIM118
             raise UserError(name, "was removed", allowed=comment(name, verb), remedy=f"leave out ~{name}")
-    for key in explain.keys_of(OmegaConf.to_container(usual)):
+    for key in unknown_keys.keys_of(OmegaConf.to_container(usual)):
         group = OmegaConf.select(usual, key)
         if not isinstance(group, DictConfig):
             continue  # a value, which may refer to something that is not there yet
@@ -153,4 +153,4 @@ def _check_groups(verb: str, config: DictConfig) -> None:
 
 def _keys_with(verb: str, overrides: list[str]) -> list[str]:
     """Returns all keys of a configuration."""
-    return explain.keys_of(OmegaConf.to_container(compose(verb, overrides)))
+    return unknown_keys.keys_of(OmegaConf.to_container(compose(verb, overrides)))

@@ -26,8 +26,8 @@ from ddpm_lightning.evaluation.tables import summary_markdown
 from ddpm_lightning.inference.restore_folder import RestoreSettings, restore_folder
 from ddpm_lightning.training.fit import TrainSettings, train
 from ddpm_lightning.training.run_folder import claim
+from ddpm_lightning.utils.allowed_classes import OWN
 from ddpm_lightning.utils.instantiate import build
-from ddpm_lightning.utils.registry import OWN
 from ddpm_lightning.utils.settings import Count, Settings
 
 __all__ = ["run"]

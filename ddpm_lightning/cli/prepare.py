@@ -21,9 +21,9 @@ from ddpm_lightning.cli.tree import choices
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.datasets.prepare import Prepared, PrepareSettings, prepare
 from ddpm_lightning.metrics.backbone import fetch_backbone
+from ddpm_lightning.utils.allowed_classes import OWN
 from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.instantiate import build
-from ddpm_lightning.utils.registry import OWN
 from ddpm_lightning.utils.settings import Seed
 from ddpm_lightning.utils.task_progress import task_progress
 

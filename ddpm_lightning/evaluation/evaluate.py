@@ -24,6 +24,7 @@ from ddpm_lightning.inference.intervals import stored_intervals
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.simulation.cache import without_new_cache
+from ddpm_lightning.utils.allowed_classes import OWN
 from ddpm_lightning.utils.distributed import (
     Shard,
     is_distributed,
@@ -33,7 +34,6 @@ from ddpm_lightning.utils.distributed import (
 )
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
-from ddpm_lightning.utils.registry import OWN
 from ddpm_lightning.utils.tile_progress import Meter
 from ddpm_lightning.utils.version import __version__
 

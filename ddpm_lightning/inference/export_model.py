@@ -13,10 +13,10 @@ from ddpm_lightning.inference.bioimage import About, sample_of, specification, w
 from ddpm_lightning.inference.export import check_trained, divisor
 from ddpm_lightning.io.tiff import read_image
 from ddpm_lightning.simulation.cache import without_new_cache
+from ddpm_lightning.utils.allowed_classes import trusted_packages
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.paths import expanded
-from ddpm_lightning.utils.registry import trusted_packages
 from ddpm_lightning.utils.settings import PathText, Seed, Text
 
 __all__ = ["ExportSettings", "export_model"]

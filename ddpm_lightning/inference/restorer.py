@@ -21,8 +21,8 @@ from ddpm_lightning.inference.plane_restorer import PlaneRestorer, RestorerSetti
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.notes import counted
+from ddpm_lightning.utils.allowed_classes import trusted_packages
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.registry import trusted_packages
 
 __all__ = ["PlaneNotes", "RestoredPlane", "Restorer", "RestorerSettings", "choose_device", "replaced_pixels"]
 

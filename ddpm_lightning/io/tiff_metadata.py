@@ -1,4 +1,4 @@
-"""Reads an :class:`~ddpm_lightning.io.image.ImageInfo` from the tags of a TIFF.
+"""Reads an :class:`~ddpm_lightning.io.image.ImageInfo` (axes, pixel size, times) from the tags of a TIFF.
 
 Lengths are in µm, times in s. A file states its sampling in one of three dialects: OME-XML (``PhysicalSizeX`` with its
 unit), ImageJ metadata (``unit``, ``spacing``, ``finterval``, with XResolution in pixels per ``unit``), or the bare TIFF

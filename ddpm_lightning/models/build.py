@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ddpm_lightning.models.method import Method
+from ddpm_lightning.utils.allowed_classes import Trust, kind_of
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build, check
-from ddpm_lightning.utils.registry import Trust, kind_of
 
 __all__ = ["TRAINING", "build_method", "check_method", "method_settings"]
 

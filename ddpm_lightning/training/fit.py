@@ -23,10 +23,10 @@ from ddpm_lightning.training.run_folder import begin, claim, hold_run
 from ddpm_lightning.training.settings import Run, TrainSettings
 from ddpm_lightning.training.trainer import lightning_method, make_trainer, trainer_arguments
 from ddpm_lightning.utils import signals
+from ddpm_lightning.utils.allowed_classes import OWN, Trust
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, printable
 from ddpm_lightning.utils.instantiate import build
 from ddpm_lightning.utils.paths import command_of
-from ddpm_lightning.utils.registry import OWN, Trust
 
 __all__ = ["Run", "TrainSettings", "resume", "start_run", "train"]
 

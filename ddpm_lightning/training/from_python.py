@@ -18,10 +18,10 @@ from ddpm_lightning.training import finetune
 from ddpm_lightning.training.fit import start_run
 from ddpm_lightning.training.run_folder import choose_folder
 from ddpm_lightning.training.settings import Run, TrainSettings
+from ddpm_lightning.utils.allowed_classes import OWN, trusted_packages
 from ddpm_lightning.utils.config_tree import merged, read
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build, check
-from ddpm_lightning.utils.registry import OWN, trusted_packages
 
 __all__ = ["DatasetDescription", "MethodDescription", "dataset", "finetuned", "fit", "method"]
 

@@ -8,10 +8,10 @@ from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.checkpoints.safetensors_file import shipped_models
 from ddpm_lightning.training import two_stage
 from ddpm_lightning.training.run_folder import state_of
+from ddpm_lightning.utils.allowed_classes import trusted_packages
 from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import expanded
-from ddpm_lightning.utils.registry import trusted_packages
 from ddpm_lightning.utils.settings import PathText, Settings, Text
 
 __all__ = ["ShowSettings", "model_card"]

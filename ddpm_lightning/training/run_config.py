@@ -14,9 +14,9 @@ import torch
 from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.training.settings import TrainSettings
+from ddpm_lightning.utils.allowed_classes import Trust
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import check
-from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["check_classes", "check_groups", "check_weights", "check_places"]
 

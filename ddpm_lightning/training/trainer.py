@@ -15,9 +15,9 @@ from ddpm_lightning.models.build import TRAINING, build_method
 from ddpm_lightning.training.module import LightningMethod
 from ddpm_lightning.training.processes import is_first
 from ddpm_lightning.training.settings import TrainSettings
+from ddpm_lightning.utils.allowed_classes import Trust
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
-from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["lightning_method", "make_trainer", "precision", "trainer_arguments"]
 

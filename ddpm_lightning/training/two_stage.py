@@ -14,9 +14,9 @@ from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.models.method import FirstStage, Method
 from ddpm_lightning.training.config_file import read_config
 from ddpm_lightning.training.settings import TrainSettings
+from ddpm_lightning.utils.allowed_classes import Trust
 from ddpm_lightning.utils.atomic import read_json
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.registry import Trust
 
 __all__ = ["FOLDER", "first_settings", "first_steps", "planned_steps", "progress", "relocated", "take_first"]
 

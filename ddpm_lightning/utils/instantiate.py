@@ -1,8 +1,8 @@
 """Builds objects from plain dictionaries: the part of Hydra's ``instantiate`` that is safe for untrusted files.
 
-A description names a class by ``_target_``: in a file, one that :mod:`ddpm_lightning.utils.registry` allows; in the
-user's own configuration, any. The other keys are its arguments, built first. ``_partial_: true`` makes an optimiser a
-factory that still takes the parameters. The whole tree is checked before the first object is created: every name, and
+A description names a class by ``_target_``: in a file, one that :mod:`ddpm_lightning.utils.allowed_classes` allows; in
+the user's own configuration, any. The other keys are its arguments, built first. ``_partial_: true`` makes an optimiser
+a factory that still takes the parameters. The whole tree is checked before the first object is created: every name, and
 whether each setting has a type and a range that its class accepts. If anything is rejected, nothing is built.
 """
 
@@ -10,8 +10,8 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ddpm_lightning.utils.allowed_classes import HOLDS, Trust, check_name, kind_of, registered_class
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory
-from ddpm_lightning.utils.registry import HOLDS, Trust, check_name, kind_of, registered_class
 from ddpm_lightning.utils.settings import described
 from ddpm_lightning.utils.signatures import invalid, unknown
 
@@ -36,10 +36,10 @@ def build(node: Any, kinds: Sequence[str] | None = None, trust: Trust = (), at: 
 
     Args:
         node: Nested dictionaries, lists and plain values.
-        kinds: Kinds of classes (keys of :data:`ddpm_lightning.utils.registry.REGISTER`) that the outermost
+        kinds: Kinds of classes (keys of :data:`ddpm_lightning.utils.allowed_classes.REGISTER`) that the outermost
             descriptions may name; by default all.
         trust: Top-level packages whose classes are also allowed, where the description comes from a file;
-            :data:`ddpm_lightning.utils.registry.OWN` where the user wrote it.
+            :data:`ddpm_lightning.utils.allowed_classes.OWN` where the user wrote it.
         at: Name of the description in the configuration, for errors: ``data``.
 
     Raises:

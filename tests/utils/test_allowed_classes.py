@@ -13,10 +13,8 @@ import yaml
 import ddpm_lightning
 from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.tree import config_folder
-from ddpm_lightning.utils import registry
-from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.instantiate import build, check
-from ddpm_lightning.utils.registry import (
+from ddpm_lightning.utils import allowed_classes
+from ddpm_lightning.utils.allowed_classes import (
     HOLDS,
     OWN,
     REGISTER,
@@ -24,6 +22,8 @@ from ddpm_lightning.utils.registry import (
     registered_class,
     trusted_packages,
 )
+from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.instantiate import build, check
 
 NAMES = {name for names in REGISTER.values() for name in names}
 BASES = {
@@ -55,7 +55,7 @@ def passes(name) -> bool:
 @pytest.fixture
 def quick(monkeypatch):
     """Refusals without a search for the name that was meant."""
-    monkeypatch.setattr(registry, "nearest", lambda *_, **__: [])
+    monkeypatch.setattr(allowed_classes, "nearest", lambda *_, **__: [])
 
 
 def test_of_all_names_of_the_package_only_registered_classes_pass(quick):
@@ -270,11 +270,11 @@ def install(mylab, tmp_path, monkeypatch):
         folder = where / "mylab-1.0.dist-info"
         folder.mkdir(parents=True)
         (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: mylab\nVersion: 1.0\n")
-        (folder / "entry_points.txt").write_text(f"[{registry.PLUGINS}]\nmylab = {value}\n")
-        registry._plugins.cache_clear()
+        (folder / "entry_points.txt").write_text(f"[{allowed_classes.PLUGINS}]\nmylab = {value}\n")
+        allowed_classes._plugins.cache_clear()
 
     yield install
-    registry._plugins.cache_clear()
+    allowed_classes._plugins.cache_clear()
 
 
 TINY_NODE = {"_target_": "mylab.nets.Tiny", "width": 4}
