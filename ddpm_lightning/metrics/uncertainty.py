@@ -1,9 +1,10 @@
 """Computes all measures of the standard deviation of the samples of one image.
 
 Each measure has its own file: ``calibration.py`` (is the standard deviation as large as the error?),
-``sparsification.py`` (is it large in the right places?), ``averaging_law.py`` (how much does averaging help?),
-``conformal.py`` (intervals with a guaranteed coverage). The numbers of a data set are the means over its images; curves
-and histograms average as well.
+``energy_score.py`` (do the pixels of a sample vary together as they should?), ``sparsification.py`` (is the standard
+deviation large in the right places?), ``averaging_law.py`` (how much does averaging help?), ``conformal.py``
+(intervals with a guaranteed coverage). The numbers of a data set are the means over its images; curves and histograms
+average as well.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ddpm_lightning.metrics.calibration import (
     rank_histogram,
     spread_skill,
 )
+from ddpm_lightning.metrics.energy_score import energy_score
 from ddpm_lightning.metrics.sparsification import Association, Sparsification, association, sparsification
 
 
@@ -39,6 +41,7 @@ class Uncertainty:
         coverage: Empirical coverage at the levels of ``calibration.LEVELS`` with shape (19,).
         binned: Error against standard deviation in bins of equal count, with UCE and ENCE.
         crps: Fair continuous ranked probability score, in the unit of the image.
+        energy_score: Fair energy score of windows, in the unit of the image.
         ranks: Rank histogram with shape (samples + 1,).
         spread_skill: Standard deviation and error of the whole image.
         sparsification: Curves with AUSE and AURG.
@@ -52,6 +55,7 @@ class Uncertainty:
     coverage: Tensor
     binned: BinnedCalibration
     crps: float
+    energy_score: float
     ranks: Tensor
     spread_skill: SpreadSkill
     sparsification: Sparsification
@@ -69,6 +73,7 @@ class Uncertainty:
             "uce": self.binned.uce,
             "ence": self.binned.ence,
             "crps": self.crps,
+            "energy_score": self.energy_score,
             "rank_divergence": rank_divergence(self.ranks),
             "spread": spread,
             "skill": skill,
@@ -103,6 +108,7 @@ def assess_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Un
         coverage=coverage_curve(samples=samples, target=target),
         binned=binned_calibration(samples=samples, target=target),
         crps=crps(**images),
+        energy_score=energy_score(samples=samples, target=target),
         ranks=rank_histogram(**images),
         spread_skill=spread_skill(**images),
         sparsification=sparsification(**maps),

@@ -46,6 +46,16 @@ def test_the_coverage_is_nominal_for_any_number_of_samples(number: int, level: f
     assert prediction_interval(**posterior(number), level=level).coverage == pytest.approx(level, abs=0.01)
 
 
+@pytest.mark.parametrize("name", ["exponential", "laplace", "uniform", "lognormal"])
+def test_the_coverage_of_other_shapes_is_close_and_that_of_sample_quantiles_is_not(name: str) -> None:
+    rng = np.random.default_rng(0)
+    samples, target = getattr(rng, name)(size=(15, 1, 300, 300)), getattr(rng, name)(size=(1, 300, 300))
+    found = prediction_interval(samples=torch.tensor(samples), target=torch.tensor(target), level=0.9)
+    assert found.coverage == pytest.approx(0.9, abs=0.045)
+    low, high = np.quantile(samples, (0.05, 0.95), axis=0)
+    assert ((low <= target) & (target <= high)).mean() < 0.82
+
+
 @pytest.mark.parametrize("number", [3, 15])
 def test_the_coverage_curve_is_the_diagonal(number: int) -> None:
     curve = coverage_curve(**posterior(number))
@@ -107,11 +117,17 @@ def test_crps_is_the_sum_written_out() -> None:
 
 
 @pytest.mark.parametrize("number", [2, 15])
-def test_crps_is_fair_and_equals_the_integral(number: int) -> None:
+def test_crps_is_fair_and_equals_closed_form_and_integral(number: int) -> None:
     generator = torch.Generator().manual_seed(0)
     samples = torch.randn(number, 1, 200, 200, generator=generator)
-    expected = quad(lambda x: (norm.cdf(x) - (x >= 0.7)) ** 2, -8, 8, points=[0.7])[0]
+    expected = 0.7 * (2 * norm.cdf(0.7) - 1) + 2 * norm.pdf(0.7) - 1 / np.sqrt(np.pi)
+    assert expected == pytest.approx(quad(lambda x: (norm.cdf(x) - (x >= 0.7)) ** 2, -8, 8, points=[0.7])[0])
     assert crps(samples=samples, target=torch.full((1, 200, 200), 0.7)) == pytest.approx(expected, abs=0.02)
+
+
+def test_the_crps_of_one_sample_is_its_mean_absolute_error() -> None:
+    images = posterior(1)
+    assert crps(**images) == pytest.approx((images["samples"][0] - images["target"]).abs().mean().item())
 
 
 def test_spread_and_skill_of_correct_samples_are_equal() -> None:

@@ -38,7 +38,7 @@ def test_halved_samples_fail_every_test_of_calibration_and_none_of_ranking() -> 
     assert halved["coverage"] < 0.7
     for name in ("ece", "uce", "ence", "rank_divergence"):
         assert halved[name] > 2 * right[name]
-    for name in ("crps", "interval_score"):
+    for name in ("crps", "energy_score", "interval_score"):
         assert halved[name] > 1.05 * right[name]
     assert halved["spread_skill"] < 0.6
     assert halved["law_ratio"] == pytest.approx(0.25, rel=0.1)
