@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.data.splits import SPLITS
-from ddpm_lightning.simulation.degradations import Degradation, degrade
+from ddpm_lightning.simulation.degradations import Degradation, degrade, expected
 from ddpm_lightning.simulation.lazy_pairs import LazyPairs
 from ddpm_lightning.simulation.specimens import SPECIMENS, expose
 from ddpm_lightning.utils.errors import UserError
@@ -45,7 +45,8 @@ class SimulatedPairs(LazyPairs):
         size: Side of the images in pixels.
         seed: Seed of the whole set.
         dose: Factor on the photons of the degraded image.
-        degradations: Degradations of the low image, in order; see ``simulation/degradations.py``.
+        degradations: Degradations of the low image, in order; the linear ones are applied to the high image
+            as well. See ``simulation/degradations``.
         cache: Folder that caches the pairs, or ``None``.
         extras: Whether to fill ``Pair.extra``; training does not need it.
     """
@@ -83,7 +84,9 @@ class SimulatedPairs(LazyPairs):
         }
         if self.extras:
             content["truth"] = exposure.truth
-            content["emitters"] = self.imaging.high.detector.expected(exposure.high).astype(np.float32)
+            photons = expected(exposure.high, self.degradations, "photons")
+            emitters = self.imaging.high.detector.expected(photons).astype(np.float32)
+            content["emitters"] = expected(emitters, self.degradations, "image")
             content["low_second"] = self._low(exposure.low, streams.low_second)
             content["high_second"] = self._high(exposure.high, streams.high_second)
             content["parameters"] = exposure.parameters
@@ -96,4 +99,6 @@ class SimulatedPairs(LazyPairs):
         return degrade(image, self.degradations, rng, "image")
 
     def _high(self, photons: np.ndarray, stream: np.random.SeedSequence) -> np.ndarray:
-        return self.imaging.high.detector(photons, np.random.default_rng(stream), self.imaging.high.frames)
+        photons = expected(photons, self.degradations, "photons")
+        image = self.imaging.high.detector(photons, np.random.default_rng(stream), self.imaging.high.frames)
+        return expected(image, self.degradations, "image")

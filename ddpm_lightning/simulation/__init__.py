@@ -1,5 +1,5 @@
 """Microscopy simulated from physics: structure, optics and detector as three separate parts.
 
 Read ``scene.py`` (the result of a structure), one structure such as ``filaments.py``, then ``optics.py``,
-``detector.py``, ``degradations.py``, and ``specimens.py``, which combines them into the four simulated data sets.
+``detector.py``, ``degradations/``, and ``specimens.py``, which combines them into the four simulated data sets.
 """

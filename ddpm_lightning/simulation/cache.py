@@ -88,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
 def source_hash() -> str:
     """Returns a hash of the source files of the simulation."""
     here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), *sorted(here.with_name("datasets").glob("simulated*.py"))]
+    files = [*sorted(here.rglob("*.py")), *sorted(here.with_name("datasets").glob("simulated*.py"))]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

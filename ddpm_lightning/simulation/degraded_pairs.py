@@ -1,4 +1,8 @@
-"""Any set of pairs with its noisy images degraded further."""
+"""Any set of pairs with its noisy images degraded further.
+
+Linear degradations such as zoom or binning are applied to the clean images as well, which remain comparable with the
+noisy ones.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +11,7 @@ import numpy as np
 
 from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.data.splits import SPLITS
-from ddpm_lightning.simulation.degradations import Degradation, degrade
+from ddpm_lightning.simulation.degradations import Degradation, degrade, expected
 
 __all__ = ["Degradations", "DegradedPairs", "degraded", "in_order"]
 
@@ -33,7 +37,8 @@ class DegradedPairs:
     def __getitem__(self, index: int) -> Pair:
         pair = self.source[index]
         rng = np.random.default_rng([self.seed, index % len(self)])
-        return replace(pair, low=degrade(pair.low, self.degradations, rng))
+        low = degrade(pair.low, self.degradations, rng)
+        return replace(pair, low=low, high=expected(pair.high, self.degradations))
 
 
 def in_order(degradations: Degradations) -> tuple[Degradation, ...]:

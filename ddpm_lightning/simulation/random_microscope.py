@@ -12,7 +12,9 @@ from typing import cast
 import numpy as np
 from scipy import ndimage
 
+from ddpm_lightning.simulation.degradations import degrade
 from ddpm_lightning.simulation.detector import Detector
+from ddpm_lightning.simulation.processing import Processing
 from ddpm_lightning.simulation.scene import log_uniform, smooth_field
 from ddpm_lightning.simulation.specimens import SPECIMENS, expose
 
@@ -51,28 +53,42 @@ class RandomMicroscope:
     excess: tuple[float, float] = (1.0, 1.5)
     bits: tuple[int, ...] = (8, 12, 16)
 
-    def __call__(self, specimen: str, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self,
+        specimen: str,
+        rng: np.random.Generator,
+        size: int,
+        processing: Processing | None = None,
+        processing_rng: np.random.Generator | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Generates a specimen and records it.
 
         Args:
             specimen: Name of a simulated specimen.
             rng: Source of randomness.
             size: Side of the images in pixels.
+            processing: What happens to the light before the sensor, and to the images after it.
+            processing_rng: Its source of randomness; by default the same as that of the microscope.
 
         Returns:
             A noisy image as integers, and its expectation, float32; both with shape (size, size).
         """
-        light = self._light(specimen, rng, size)
+        processing, other = processing or Processing(), processing_rng or rng
+        light = self._light(specimen, rng, processing.side(size))
+        light = degrade(light, processing.light, other)
+        detector = self._detector(light, rng)
+        low = detector(light, rng)
+        clean = np.clip(detector.expected(light), 0, 2**detector.bits - 1).astype(np.float32)
+        return processing(low, clean, detector, other, size)
+
+    def _detector(self, light: np.ndarray, rng: np.random.Generator) -> Detector:
         read_noise = float(log_uniform(rng, *self.read_noise))
         bits, excess = int(rng.choice(self.bits)), float(rng.uniform(*self.excess))
         offset = float(rng.uniform(2, 12)) * (1 if bits == 8 else 10)
         # The brightest structures use between a third and 110 % of the detector's range: some images are clipped.
         room = (2**bits - 1 - offset) * float(log_uniform(rng, 0.33, 1.1))
         gain = room / max(float(light.max()), 10 * read_noise)
-        detector = Detector(gain=gain, offset=offset, read_noise=read_noise, excess=excess, bits=bits)
-        low = detector(light, rng)
-        clean = np.clip(detector.expected(light), 0, 2**bits - 1)
-        return low, clean.astype(np.float32)
+        return Detector(gain=gain, offset=offset, read_noise=read_noise, excess=excess, bits=bits)
 
     def _light(self, specimen: str, rng: np.random.Generator, size: int) -> np.ndarray:
         """Returns the expected photons of a specimen."""
