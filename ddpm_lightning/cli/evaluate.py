@@ -5,6 +5,7 @@ Examples:
   ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=DIR split=test samples=15 protocol=affine
   ddpm-lightning evaluate checkpoint=CKPT also=[paper,affine] metrics.resolution=true processes=4
   ddpm-lightning evaluate checkpoint=CKPT split=val calibrate=true
+  ddpm-lightning evaluate checkpoint=CKPT data=simulated_zebrafish truth=clean
   ddpm-lightning evaluate checkpoint=CKPT realism=[0,0.25,0.5,0.75,1]
   ddpm-lightning evaluate checkpoint=CKPT preset=realistic output=evaluations/realistic
   ddpm-lightning evaluate checkpoint=CKPT sampler=ddim sampler.steps=10 output=evaluations/ddim

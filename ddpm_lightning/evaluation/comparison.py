@@ -23,7 +23,7 @@ from ddpm_lightning.evaluation.statistics import (
     holm,
 )
 from ddpm_lightning.evaluation.tables import read_rows
-from ddpm_lightning.metrics.collection import METRICS
+from ddpm_lightning.metrics.collection import METRICS, SAMPLE_METRICS
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.paths import expanded
 
@@ -53,6 +53,11 @@ class Method:
     def protocol(self) -> str:
         """Protocol of its numbers."""
         return next(iter(self.rows.values())).facts["protocol"]
+
+    @property
+    def truth(self) -> str:
+        """What its numbers were scored against: ``recorded`` or ``clean``."""
+        return next(iter(self.rows.values())).facts.get("truth", "recorded")
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,13 @@ def _check_alike(first: Method, second: Method) -> None:
             allowed="one protocol in a table",
             remedy="evaluate with also=[PROTOCOL], and compare the files metrics_PROTOCOL.csv",
         )
+    if first.truth != second.truth:
+        raise UserError(
+            both,
+            f"were scored against different truths, {first.truth} and {second.truth}",
+            allowed="one truth in a table",
+            remedy="evaluate both with the same truth=",
+        )
     if first.rows.keys() != second.rows.keys():
         alone = sorted(first.rows.keys() ^ second.rows.keys())
         some = ", ".join(alone[:3]) + (f" and {len(alone) - 3} more" if len(alone) > 3 else "")
@@ -214,7 +226,11 @@ def _check_alike(first: Method, second: Method) -> None:
                     f"have other targets: {fact} of image {image} is {row.facts[fact]} and {other.facts[fact]}",
                     remedy="evaluate all methods on the same data and split",
                 )
-        for fact, meaning in (("lpips_backbone", "LPIPS weights"), ("nrmse_by", "denominators of the NRMSE")):
+        for fact, meaning in (
+            ("lpips_backbone", "LPIPS weights"),
+            ("nrmse_by", "denominators of the NRMSE"),
+            ("level", "nominal levels of intervals"),
+        ):
             if fact in row.facts and fact in other.facts and row.facts[fact] != other.facts[fact]:
                 raise UserError(
                     both, f"were scored with different {meaning}", remedy="evaluate them with the same"
@@ -243,7 +259,7 @@ def compare(
 
     Args:
         methods: The methods.
-        metrics: Metrics to compare; by default those of the main table that any method has.
+        metrics: Metrics to compare; by default those of the main tables that any method has.
         reference: Name of a method: the others are compared with it, and not with each other.
 
     Raises:
@@ -252,7 +268,8 @@ def compare(
     known = list(
         dict.fromkeys(name for method in methods for row in method.rows.values() for name in row.values)
     )
-    chosen = list(metrics) if metrics is not None else [name for name in METRICS if name in known]
+    main = [name for name in (*METRICS, *SAMPLE_METRICS) if name in known]
+    chosen = list(metrics) if metrics is not None else main
     for metric in chosen:
         if metric not in known:
             near = nearest(str(metric), known)

@@ -12,6 +12,7 @@ from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.evaluation.clean_targets import CleanTargets
 from ddpm_lightning.evaluation.diagnostics import Diagnosis, diagnose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.image_scores import ImageScores, Scoring, score_images
@@ -145,6 +146,7 @@ class SplitEvaluator:
             settings.align,
             settings.metrics.squirrel,
             settings.level,
+            settings.truth,
             spectra=settings.spectra,
             preset=self.trained.preset,
             realism=tuple(sorted(set(settings.realism))),
@@ -193,6 +195,7 @@ class SplitEvaluator:
         trained, settings = self.trained, self.settings
         return {
             "protocol": self.scoring.protocol,
+            "truth": self.scoring.truth,
             "data": self.data_name,
             "split": settings.split,
             "center_crop": settings.center_crop,
@@ -273,4 +276,13 @@ def _source(data: PairDataModule, settings: EvaluateSettings) -> PairSource:
             f"has no clean images in its split {settings.split!r} to compare results with",
             remedy="name pairs by data=folder data.root=DIR, or inspect what `ddpm-lightning restore` makes",
         )
+    if settings.truth == "clean":
+        if "paper" in (settings.protocol, *settings.also):
+            raise UserError(
+                "truth=clean",
+                "cannot be scored under the protocol paper, which rounds images to 8 bits as if they were recorded",
+                allowed="the protocols range and affine",
+                remedy="leave out paper, or use truth=recorded",
+            )
+        source = CleanTargets(source)
     return source if settings.center_crop is None else CenterCrops(source, settings.center_crop)

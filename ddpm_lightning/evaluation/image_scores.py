@@ -19,10 +19,11 @@ from ddpm_lightning.data.normalise import without_offset
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.evaluation.distribution_shift import describe_input
 from ddpm_lightning.evaluation.restored_pair import Restored, full_scale, restore_pair
+from ddpm_lightning.evaluation.sample_metrics import SampleMetrics
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
-from ddpm_lightning.evaluation.uncertainty import SampleUncertainty, sample_uncertainty
+from ddpm_lightning.evaluation.uncertainty import SampleUncertainty
 from ddpm_lightning.inference.restorer import Restorer
-from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, Score, score
+from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, SAMPLE_METRICS, Score, score
 from ddpm_lightning.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Scoring:
         align: Whether a shift of the restored image is undone before it is scored.
         squirrel: Whether the restored image, blurred back, is compared with its input.
         level: Nominal coverage of intervals.
+        truth: What is scored against: ``recorded``, or the ``clean`` image without noise of a simulation.
         preset: Name of the sampler and number of samples, stored with the numbers.
         spectra: Whether power spectra and correlations by frequency are computed.
         realism: Values of λ at which mean + λ (sample - mean) is scored.
@@ -68,6 +70,7 @@ class Scoring:
     align: bool = False
     squirrel: bool = False
     level: float = 0.9
+    truth: str = "recorded"
     spectra: bool = True
     preset: str = ""
     realism: tuple[float, ...] = ()
@@ -90,7 +93,7 @@ class Row:
         estimator: ``raw``, ``single`` or ``average``.
         values: Numbers by metric.
         absent: Reasons by metric, where there is no number.
-        facts: Protocol, range, denominator, and what else belongs to the numbers.
+        facts: Protocol, truth, range, denominator, and what else belongs to the numbers.
     """
 
     image: str
@@ -196,11 +199,13 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
             **further,
         )
 
+    samples = SampleMetrics(restored, restorer.method.antithetic, scoring.level)
+
     def rows(protocol: str) -> list[Row]:
-        return [_row(restored, estimator, scoring, protocol, scored) for estimator in ESTIMATORS]
+        return [_row(restored, estimator, scoring, protocol, scored, samples) for estimator in ESTIMATORS]
 
     main = rows(scoring.protocol)
-    uncertainty, no_uncertainty = _uncertainty(restored, scoring, restorer, granted(main))
+    uncertainty = samples.uncertainty(granted(main))
     versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": target}
     normalised = restorer.normalisation.input.scale(restored.low).normalise(restored.low)
     low, high = restorer.normalisation.input_bounds
@@ -209,8 +214,7 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
         main,
         {protocol: rows(protocol) for protocol in scoring.also},
         _against_number(restored, main, lambda image: scored(image, scoring.protocol).values),
-        uncertainty,
-        no_uncertainty,
+        *((None, uncertainty) if isinstance(uncertainty, str) else (uncertainty, "")),
         spectra_of(versions) if scoring.spectra else None,
         describe_input(normalised),
         float(((normalised < low) | (normalised > high)).mean()),
@@ -221,7 +225,12 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
 
 
 def _row(
-    restored: Restored, estimator: str, scoring: Scoring, protocol: str, scored: Callable[..., Score]
+    restored: Restored,
+    estimator: str,
+    scoring: Scoring,
+    protocol: str,
+    scored: Callable[..., Score],
+    samples: SampleMetrics,
 ) -> Row:
     """Scores one estimator under one protocol."""
     reference = None
@@ -232,8 +241,11 @@ def _row(
     absent = found.absent
     if scoring.squirrel and estimator == "raw":
         absent = absent | dict.fromkeys(REFERENCE_METRICS, "it is itself what others are compared with")
-    facts = {**found.facts, "preset": scoring.preset} if scoring.preset else found.facts
-    return Row(restored.pair.name, restored.pair.field, estimator, found.values, absent, facts)
+    values, without = samples.of(estimator, _fit(found.facts))
+    facts = {**found.facts, "truth": scoring.truth, "level": scoring.level}
+    facts |= {"preset": scoring.preset} if scoring.preset else {}
+    values, absent = found.values | values, absent | without
+    return Row(restored.pair.name, restored.pair.field, estimator, values, absent, facts)
 
 
 def _against_number(
@@ -261,28 +273,12 @@ def _against_realism(
     }
 
 
-def _uncertainty(
-    restored: Restored, scoring: Scoring, restorer: Restorer, fit: tuple[float, float]
-) -> tuple[SampleUncertainty | None, str]:
-    """Returns how well the samples predict their error, or the reason why that cannot be said."""
-    try:
-        found = sample_uncertainty(
-            samples=restored.thinned,
-            target=restored.high[:: restored.stride, :: restored.stride],
-            antithetic=restorer.method.antithetic,
-            level=scoring.level,
-            gain=restored.gain,
-            full_range=float(restored.pair.high.max()) - float(restored.pair.high.min()),
-            fit=fit,
-        )
-    except ValueError as error:
-        return None, str(error)
-    return found, ""
-
-
 def granted(rows: Sequence[Row]) -> tuple[float, float]:
     """Returns the gain and the offset that the protocol grants the average: 1 and 0 where it grants none."""
-    facts = next(row.facts for row in rows if row.estimator == "average")
+    return _fit(next(row.facts for row in rows if row.estimator == "average"))
+
+
+def _fit(facts: dict[str, Any]) -> tuple[float, float]:
     return float(facts.get("alpha", 1.0)), float(facts.get("beta", 0.0))
 
 
@@ -304,8 +300,9 @@ def _posterior_mean(restorer: Restorer, restored: Restored) -> np.ndarray:
 
 def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> ImageScores:
     def rows(protocol: str) -> list[Row]:
-        absent: dict[str, str] = {metric: reason for metric in METRICS}
-        return [Row(image, field, estimator, {}, absent, {"protocol": protocol}) for estimator in ESTIMATORS]
+        absent: dict[str, str] = dict.fromkeys((*METRICS, *SAMPLE_METRICS), reason)
+        facts = {"protocol": protocol, "truth": scoring.truth}
+        return [Row(image, field, estimator, {}, absent, facts) for estimator in ESTIMATORS]
 
     return ImageScores(
         index,

@@ -10,12 +10,13 @@ from ddpm_lightning.data.normalise import PairNormalisation, without_offset
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.metrics.energy_score import WINDOW
 
-__all__ = ["Restored", "full_scale", "raw_on_target_scale", "restore_pair"]
+__all__ = ["Restored", "full_scale", "raw_on_target_scale", "restore_pair", "windows_of"]
 
 #: Samples that are kept for panels.
 SHOWN = 3
-#: Pixels of each sample that are kept to compare their standard deviation with their error; larger images are thinned
+#: Pixels of each sample that are kept to compare their standard deviation with their error; of larger images, windows
 #: on a regular grid.
 KEPT_PIXELS = 2**18
 
@@ -35,8 +36,8 @@ class Restored:
         std: Population standard deviation over all samples.
         samples: Number of samples.
         shown: The first few samples.
-        thinned: All samples on a regular grid of pixels, with shape (N, h, w).
-        stride: Distance of the pixels of that grid.
+        kept: The part of all samples that is compared with their error, with shape (N, h, w): all pixels, or of large
+            images the windows of :func:`windows_of`.
         gain: Intensities for each unit of the normalised scale.
     """
 
@@ -49,8 +50,7 @@ class Restored:
     std: np.ndarray
     samples: int
     shown: list[np.ndarray]
-    thinned: np.ndarray
-    stride: int
+    kept: np.ndarray
     gain: float
 
     @property
@@ -75,8 +75,7 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
     prepared = restorer.prepared(pair.low)
     low = prepared.plane
     high, offset = without_offset(pair.high)
-    ensemble, means, shown, thinned = Ensemble(), {}, [], []
-    stride = int(np.ceil(np.sqrt(pair.low.size / KEPT_PIXELS)))
+    ensemble, means, shown, kept = Ensemble(), {}, [], []
     for sample in restorer.samples(prepared, numbers[-1], pair.name):
         sample = (sample - offset).astype(np.float32)
         ensemble.update(torch.from_numpy(sample))
@@ -84,7 +83,7 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
             means[ensemble.count] = ensemble.mean.float().numpy()
         if len(shown) < SHOWN:
             shown.append(sample)
-        thinned.append(sample[::stride, ::stride])
+        kept.append(windows_of(sample))
     scale = restorer.input_scale(low)
     raw = raw_on_target_scale(restorer, pair, low)
     return Restored(
@@ -97,10 +96,20 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         ensemble.std.float().numpy(),
         ensemble.count,
         shown,
-        np.stack(thinned),
-        stride,
+        np.stack(kept),
         restorer.normalisation.output_scale(scale).gain,
     )
+
+
+def windows_of(image: np.ndarray) -> np.ndarray:
+    """Returns an image of at most about ``KEPT_PIXELS`` pixels as it is, of a larger one windows on a regular grid.
+
+    Args:
+        image: Image with shape (H, W).
+    """
+    stride = int(np.ceil(np.sqrt(image.size / KEPT_PIXELS)))
+    rows, columns = (np.flatnonzero(np.arange(side) // WINDOW % stride == 0) for side in image.shape)
+    return image if stride == 1 else image[np.ix_(rows, columns)]
 
 
 def raw_on_target_scale(restorer: Restorer, pair: Pair, low: np.ndarray | None = None) -> np.ndarray:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 
 from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch, Text
 
-__all__ = ["EvaluateSettings", "FileName", "MetricSettings", "Protocol", "Texts"]
+__all__ = ["EvaluateSettings", "FileName", "MetricSettings", "Protocol", "Texts", "Truth"]
 
 
 def _as_text(value: Any) -> Any:
@@ -24,6 +24,8 @@ FileName = Annotated[Text, BeforeValidator(_as_text)]
 Texts = Annotated[list[Text], BeforeValidator(_as_list)]
 #: Name of a protocol of :mod:`ddpm_lightning.metrics.protocol`.
 Protocol = Literal["paper", "range", "affine"]
+#: What restored images are scored against; see :class:`EvaluateSettings`.
+Truth = Literal["recorded", "clean"]
 
 
 class LpipsSettings(Settings):
@@ -62,7 +64,9 @@ class EvaluateSettings(Settings):
         seed: Seed of the samples.
         protocol: ``paper`` (8 bit), ``range`` (range of the target) or ``affine`` (gain and offset fitted).
         also: Further protocols, each with a table of its own.
-        align: Whether to undo a shift of restored images before scoring.
+        truth: What to score against: the clean image as it was ``recorded``, or the ``clean`` image without noise,
+            which simulated sets know for their test images.
+        align: Whether to undo a shift of restored images before scoring; the metrics of samples are computed without.
         realism: Values of λ from 0 to 1 at which mean + λ (sample - mean) is scored as well.
         calibrate: Whether to store the factor of calibrated intervals beside the checkpoint; needs ``split="val"``.
         level: Share of the pixels that intervals should contain.
@@ -89,6 +93,7 @@ class EvaluateSettings(Settings):
     seed: Seed = 0
     protocol: Protocol = "range"
     also: Annotated[list[Protocol], BeforeValidator(_as_list)] = []
+    truth: Truth = "recorded"
     align: bool = False
     realism: Annotated[list[Annotated[float, Field(ge=0, le=1)]], BeforeValidator(_as_list)] = []
     calibrate: bool = False

@@ -10,7 +10,9 @@ from ddpm_lightning.evaluation.diagnostics import Diagnosis
 from ddpm_lightning.evaluation.image_scores import ImageScores, Row
 from ddpm_lightning.evaluation.statistics import difference, fields_of
 from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
+from ddpm_lightning.metrics.collection import SAMPLE_METRICS
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.metrics.energy_score import WINDOW
 
 __all__ = ["realism", "split_summary"]
 
@@ -35,6 +37,7 @@ def split_summary(
         conformal_split: The split that they were calibrated on.
     """
     rows = [row for found in scores for row in found.rows]
+    also = {name: [row for found in scores for row in found.also[name]] for name in scores[0].also}
     calibrated = calibration(scores)
     stored = None
     if conformal is not None and calibrated is not None:
@@ -51,8 +54,14 @@ def split_summary(
             (row.facts["lpips_backbone"] for row in rows if "lpips_backbone" in row.facts), None
         ),
         "estimators": summarise(rows),
-        "also": {
-            name: summarise([row for found in scores for row in found.also[name]]) for name in scores[0].also
+        "also": {name: summarise(chosen) for name, chosen in also.items()},
+        "sample_metrics": {
+            "unit": "range of the target",
+            "window": WINDOW,
+            "samples": calibrated["samples"] if calibrated else 1,
+            "level": calibrated["level"] if calibrated else None,
+            "estimators": summarise(rows, SAMPLE_METRICS),
+            "also": {name: summarise(chosen, SAMPLE_METRICS) for name, chosen in also.items()},
         },
         "gain": _gains(rows, "single"),
         "gain_over_raw": _gains(rows, "raw"),

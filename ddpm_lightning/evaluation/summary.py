@@ -13,7 +13,7 @@ from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of,
 from ddpm_lightning.evaluation.uncertainty import EPSILON
 from ddpm_lightning.metrics.averaging_law import AveragingLaw
 from ddpm_lightning.metrics.calibration import LEVELS
-from ddpm_lightning.metrics.collection import METRICS
+from ddpm_lightning.metrics.collection import METRICS, SAMPLE_METRICS
 from ddpm_lightning.metrics.conformal import Conformal, calibrate
 from ddpm_lightning.metrics.sparsification import association
 
@@ -66,21 +66,27 @@ def by_place(scores: Sequence[ImageScores]) -> list[ImageScores]:
     ]
 
 
-def summarise(rows: list[Row]) -> dict[str, Any]:
+def summarise(rows: list[Row], metrics: Sequence[str] | None = None) -> dict[str, Any]:
     """Returns median, mean and their 95 % intervals by estimator and metric, over the images that have the number.
 
     A metric that no image has is ``None``, with the reasons beside it under ``absent``; so is an interval, with the
     reason under ``no_interval``.
+
+    Args:
+        rows: A row for each image and estimator.
+        metrics: Metrics to summarise; by default all but those of ``SAMPLE_METRICS``.
     """
     estimators: dict[str, Any] = {}
-    further = sorted({name for row in rows for name in row.values} - set(METRICS))
+    if metrics is None:
+        further = {name for row in rows for name in row.values}.difference(METRICS, SAMPLE_METRICS)
+        metrics = (*METRICS, *sorted(further))
     for estimator in ESTIMATORS:
         chosen = [row for row in rows if row.estimator == estimator]
         # An image that could not be restored lacks all metrics; that is reported for the image itself.
         scored = [row for row in chosen if row.values] or chosen
         numbers: dict[str, Any] = {}
         reasons: dict[str, str] = {}
-        for metric in (*METRICS, *further):
+        for metric in metrics:
             having = [row for row in chosen if metric in row.values]
             numbers[metric] = _described(having, [row.values[metric] for row in having]) if having else None
             if missing := sorted({row.absent[metric] for row in scored if metric in row.absent}):

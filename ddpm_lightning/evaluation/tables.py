@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, ImageScores, Row
-from ddpm_lightning.metrics.collection import EXTRA_METRICS, METRICS, REFERENCE_METRICS, RESOLUTION_METRICS
+from ddpm_lightning.metrics.collection import (
+    EXTRA_METRICS,
+    METRICS,
+    REFERENCE_METRICS,
+    RESOLUTION_METRICS,
+    SAMPLE_METRICS,
+)
 from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 
 __all__ = [
     "ARROWS",
+    "SAMPLE_MEANINGS",
     "UNITS",
     "absent_in_words",
     "cell",
@@ -42,6 +49,9 @@ ARROWS = {
     "resolution_frc": "↓",
     "rsp": "↑",
     "rse": "↓",
+    "crps": "↓",
+    "energy_score": "↓",
+    "rank_divergence": "↓",
 }
 UNITS = {"psnr": "dB", "si_psnr": "dB"}
 #: Metrics in the unit of the resolution.
@@ -59,14 +69,26 @@ MEANINGS = {
     "rsp": "correlation with the low image after blurring back to it; its noise sets the limit",
     "rse": "error of that fit, in intensities of the low image; its noise sets the limit",
 }
-NUMBERS = {*METRICS, *RESOLUTION_METRICS, *EXTRA_METRICS, *REFERENCE_METRICS}
+#: What the metrics of samples mean, for the pages that show them.
+SAMPLE_MEANINGS = {
+    "crps": "continuous ranked probability score of pixels, in units of the target's range; that of an image without "
+    "samples is its mean absolute error",
+    "energy_score": "the same for windows of 8 x 8 pixels, as a root mean square",
+    "spread_skill": "spread–skill ratio √(mean of (1 + 1/N) s²) / RMSE of the mean, for N samples with standard "
+    "deviation s; ideal 1",
+    "coverage": "share of pixels in their interval mean ± t s √(1 + 1/N), t from Student's distribution; ideal the "
+    "nominal level",
+    "rank_divergence": "Kullback–Leibler divergence of the rank histogram from a flat one, in nats; ideal 0",
+}
+NUMBERS = {*METRICS, *SAMPLE_METRICS, *RESOLUTION_METRICS, *EXTRA_METRICS, *REFERENCE_METRICS}
 FIRST = ("image", "field", "estimator", "protocol")
 
 
 def write_rows(rows: list[Row], path: Path) -> None:
     """Writes ``metrics.csv``: image, field, estimator, protocol, metrics, range; absent numbers are empty."""
     facts = sorted({fact for row in rows for fact in row.facts} - {"protocol"})
-    metrics = [*METRICS, *sorted({name for row in rows for name in row.values} - set(METRICS))]
+    further = {name for row in rows for name in row.values}.difference(METRICS, SAMPLE_METRICS)
+    metrics = [*METRICS, *SAMPLE_METRICS, *sorted(further)]
     lines: list[list[Any]] = [[*FIRST, *metrics, *facts, "absent"]]
     for row in rows:
         numbers = [row.values.get(metric, "") for metric in metrics]
@@ -185,14 +207,17 @@ def heading(metric: str, length: str = "") -> str:
     return f"{metric}{f' ({unit})' if unit else ''} {ARROWS.get(metric, '')}".strip()
 
 
-def estimator_table(estimators: dict[str, Any], length: str = "") -> list[str]:
-    """Returns the main metrics in Markdown: median over images and its 95 % interval, if any estimator has them.
+def estimator_table(
+    estimators: dict[str, Any], length: str = "", metrics: Sequence[str] = METRICS
+) -> list[str]:
+    """Returns metrics in Markdown: median over images and its 95 % interval, if any estimator has them.
 
     Args:
         estimators: Result of :func:`ddpm_lightning.evaluation.summary.summarise`.
         length: Unit of the resolution.
+        metrics: Metrics to show.
     """
-    shown = [metric for metric in METRICS if any(estimators[name].get(metric) for name in estimators)]
+    shown = [metric for metric in metrics if any(estimators[name].get(metric) for name in estimators)]
     lines = [
         "| estimator | " + " | ".join(heading(metric, length) for metric in shown) + " |",
         "| --- |" + " --- |" * len(shown),
@@ -202,14 +227,17 @@ def estimator_table(estimators: dict[str, Any], length: str = "") -> list[str]:
     return lines
 
 
-def further_table(estimators: dict[str, Any], length: str = "") -> list[str]:
-    """Returns all other metrics in Markdown, a row for each with its meaning; empty if there are none.
+def further_table(
+    estimators: dict[str, Any], length: str = "", meanings: Mapping[str, str] = MEANINGS
+) -> list[str]:
+    """Returns further metrics in Markdown, a row for each with its meaning; empty if there are none.
 
     Args:
         estimators: Result of :func:`ddpm_lightning.evaluation.summary.summarise`.
         length: Unit of the resolution.
+        meanings: Meanings of the metrics to show.
     """
-    shown = [metric for metric in MEANINGS if any(estimators[name].get(metric) for name in estimators)]
+    shown = [metric for metric in meanings if any(estimators[name].get(metric) for name in estimators)]
     if not shown:
         return []
     lines = [
@@ -218,7 +246,7 @@ def further_table(estimators: dict[str, Any], length: str = "") -> list[str]:
     ]
     for metric in shown:
         cells = " | ".join(cell(numbers.get(metric)) for numbers in estimators.values())
-        lines.append(f"| {heading(metric, length)} | {cells} | {MEANINGS[metric]} |")
+        lines.append(f"| {heading(metric, length)} | {cells} | {meanings[metric]} |")
     return lines
 
 
@@ -236,9 +264,10 @@ def absent_in_words(summary: dict[str, Any]) -> dict[str, str]:
     """Returns why numbers are absent, each reason once; with the estimators where not all of them lack a metric."""
     estimators = summary["estimators"]
     lacking: dict[tuple[str, str], list[str]] = {}
-    for name, numbers in estimators.items():
-        for metric, text in numbers["absent"].items():
-            lacking.setdefault((metric, text), []).append(name)
+    for table in (estimators, summary["sample_metrics"]["estimators"]):
+        for name, numbers in table.items():
+            for metric, text in numbers["absent"].items():
+                lacking.setdefault((metric, text), []).append(name)
     named = {
         metric if len(names) == len(estimators) else f"{metric} ({', '.join(names)})": text
         for (metric, text), names in lacking.items()
@@ -262,14 +291,17 @@ def sampled_by(summary: dict[str, Any]) -> str:
 
 def summary_markdown(summary: dict[str, Any]) -> str:
     """Returns the short form of a summary for the terminal: what was measured, how, and the table of medians."""
-    estimators = summary["estimators"]
     lines = [
         f"# {summary['data']}, split {summary['split']}",
         "",
         f"{summary['images']} images, {summary['samples']} samples each ({sampled_by(summary)}), protocol "
-        f"`{summary['protocol']}`. Median over images and its 95 % interval.",
+        f"`{summary['protocol']}`, truth: {summary['truth']}. Median over images and its 95 % interval.",
         "",
-        *estimator_table(estimators, summary.get("resolution_unit", "")),
+        *estimator_table(summary["estimators"], summary.get("resolution_unit", "")),
+        "",
+        "As predictions of a distribution, in units of the target's range:",
+        "",
+        *estimator_table(summary["sample_metrics"]["estimators"], metrics=SAMPLE_METRICS),
     ]
     if reasons := absent_in_words(summary):
         lines += ["", "Absent:", "", *(f"- {metric}: {text}" for metric, text in reasons.items())]

@@ -17,10 +17,11 @@ from ddpm_lightning.metrics.averaging_law import averaging_law
 from ddpm_lightning.metrics.conformal import conformal_scores
 from ddpm_lightning.metrics.uncertainty import Uncertainty, assess_samples
 
-__all__ = ["EPSILON", "SampleUncertainty", "sample_uncertainty"]
+__all__ = ["CONSTANT", "EPSILON", "SampleUncertainty", "sample_uncertainty"]
 
 #: Added to standard deviations on the normalised scale, a thousandth of [-1, 1]: no interval has width zero.
 EPSILON = 0.002
+CONSTANT = "the target is constant: there is no range to measure in"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def sample_uncertainty(
         ValueError: If the comparison is not possible; the message says why.
     """
     if not full_range > 0:
-        raise ValueError("the target is constant: there is no range to measure in")
+        raise ValueError(CONSTANT)
     together = 2 if antithetic else 1
     if len(samples) < 2 * together:
         raise ValueError(f"at least {2 * together} samples are needed, got {len(samples)}")

@@ -34,6 +34,8 @@ METRICS = ("mae", "psnr", "ms_ssim", "lpips", "nrmse", "pearson", "resolution")
 RESOLUTION_METRICS = ("resolution_target", "resolution_ratio", "resolution_frc")
 EXTRA_METRICS = ("si_psnr", "ssim", "slope", "intercept", "total_intensity_ratio", "high_frequency_ratio")
 REFERENCE_METRICS = ("rsp", "rse")
+#: Metrics of samples as a distribution; see ``uncertainty.py``. :func:`score` has only one image, and lacks them.
+SAMPLE_METRICS = ("crps", "energy_score", "spread_skill", "coverage", "rank_divergence")
 
 NO_BACKBONE = "no backbone: run `ddpm-lightning prepare lpips` or pass metrics.lpips.backbone=FILE"
 NO_PACKAGE = "its package is not installed: run `pip install lpips`"

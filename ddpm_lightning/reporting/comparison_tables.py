@@ -7,7 +7,7 @@ from math import floor, log2
 
 from ddpm_lightning.evaluation.comparison import Comparison, Pairing
 from ddpm_lightning.evaluation.statistics import ALPHA, Estimate
-from ddpm_lightning.evaluation.tables import ARROWS, UNITS, heading
+from ddpm_lightning.evaluation.tables import ARROWS, SAMPLE_MEANINGS, UNITS, heading
 
 __all__ = [
     "comparison_csv",
@@ -112,7 +112,8 @@ def comparison_markdown(comparison: Comparison) -> str:
         "",
         *([f"**{few}**", ""] if few else []),
         f"{comparison.images} images of {comparison.fields} fields of view, protocol "
-        f"`{comparison.methods[0].protocol}`. Median over images [95 % interval]; bold: best median.",
+        f"`{comparison.methods[0].protocol}`, truth: {comparison.methods[0].truth}. Median over images [95 % "
+        "interval]; bold: best median.",
         "",
         "| method | estimator | " + " | ".join(map(heading, metrics)) + " |",
         "| --- | --- |" + " --- |" * len(metrics),
@@ -133,6 +134,8 @@ def comparison_markdown(comparison: Comparison) -> str:
         "A difference is significant if the p-values of the paired bootstrap of its mean and of Wilcoxon's signed-rank "
         f"test are both below 5 % after Holm's correction for {comparison.pairs} pairs of methods. Fields of view are "
         "resampled, not images. Mood's median test, which the paper uses, is in differences.csv.",
+        "",
+        *(f"- {name}: {text}." for name, text in SAMPLE_MEANINGS.items() if name in metrics),
         "",
         *(f"- {method.name}: `{method.path}`" for method in comparison.methods),
     ]

@@ -17,7 +17,7 @@ from typing import Any
 
 from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
 from ddpm_lightning.evaluation.statistics import Estimate
-from ddpm_lightning.evaluation.tables import ARROWS
+from ddpm_lightning.evaluation.tables import ARROWS, SAMPLE_MEANINGS
 from ddpm_lightning.reporting.comparison_tables import in_words, too_few_fields
 from ddpm_lightning.reporting.viewer_images import rescaled
 from ddpm_lightning.utils.atomic import read_text
@@ -213,11 +213,14 @@ def _table(comparison: Comparison, caption: str) -> str:
         lines.append(f'<tr><th scope="row">{html.escape(method.name)}</th>{"".join(cells)}</tr>')
     about = (
         f"{html.escape(caption)} {comparison.images} images of {comparison.fields} fields of view, protocol "
-        f"{html.escape(comparison.methods[0].protocol)}: median [95 % interval]"
+        f"{html.escape(comparison.methods[0].protocol)}, truth: {html.escape(comparison.methods[0].truth)}: median "
+        "[95 % interval]"
     )
+    meanings = [f"{name}: {text}" for name, text in SAMPLE_MEANINGS.items() if name in metrics]
+    note = f'<p class="note">{html.escape("; ".join(meanings))}.</p>' if meanings else ""
     return (
         f'<div class="wide"><table><caption>{about}</caption><thead><tr><th></th>{heads}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>{note}"
     )
 
 
@@ -285,6 +288,7 @@ def _how(evaluation: Evaluation) -> str:
         "model": (summary["checkpoint"].get("names") or {}).get("model") or "unknown",
         "data": f"{summary['data']}, split {summary['split']}, {summary['images']} images",
         "protocol": summary["protocol"],
+        "truth": summary.get("truth", "recorded"),
         "samples": f"{summary['samples']}, {summary['preset']}, "
         f"{summary['nfe_per_sample']} network evaluations each",
         "seed": summary["seed"],

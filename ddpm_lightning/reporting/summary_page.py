@@ -6,6 +6,7 @@ from typing import Any
 from ddpm_lightning.evaluation.diagnostics import Diagnosis
 from ddpm_lightning.evaluation.tables import (
     ARROWS,
+    SAMPLE_MEANINGS,
     absent_in_words,
     cell,
     estimator_table,
@@ -13,6 +14,7 @@ from ddpm_lightning.evaluation.tables import (
     heading,
     sampled_by,
 )
+from ddpm_lightning.metrics.collection import SAMPLE_METRICS
 from ddpm_lightning.reporting.perception_distortion import realism_table
 from ddpm_lightning.reporting.sentences import averaging_in_words, calibration_in_words
 
@@ -23,6 +25,10 @@ PROTOCOLS = {
     "range": "neither clamped nor rounded; data range = maximum − minimum of the target; NRMSE = RMSE / data range",
     "affine": "gain and offset of each restored image are fitted to its target first; data range = 0.1 to 99.9 "
     "percentile of the target; NRMSE = RMSE / standard deviation of the target",
+}
+TRUTHS = {
+    "recorded": "the clean image as it was recorded; its own noise counts as an error",
+    "clean": "the expected image without noise, which only a simulation knows",
 }
 #: Relative difference from which a metric counts as worse than its best value.
 WORSE = 0.01
@@ -79,8 +85,19 @@ def _numbers(summary: dict[str, Any]) -> list[str]:
     ]
     if further := further_table(estimators, length):
         lines += ["", *further]
+    samples = summary["sample_metrics"]
+    lines += [
+        "",
+        "As predictions of a distribution: `average` by its "
+        + (f"{samples['samples']} independent samples" if samples["samples"] > 1 else "only image")
+        + ", the others as single images."
+        + (f" Nominal level of the intervals: {samples['level']:.0%}." if samples["level"] else ""),
+        "",
+        *further_table(samples["estimators"], meanings=SAMPLE_MEANINGS),
+    ]
     for protocol, others in summary["also"].items():
         lines += ["", f"Protocol `{protocol}`: {PROTOCOLS[protocol]}.", "", *estimator_table(others, length)]
+        lines += ["", *estimator_table(samples["also"][protocol], metrics=SAMPLE_METRICS)]
     return lines
 
 
@@ -145,22 +162,19 @@ def _worse_by_averaging(metrics: dict[str, dict[int, float]]) -> str:
 def _calibration(summary: dict[str, Any], figures: Sequence[str]) -> list[str]:
     calibration = summary["calibration"]
     explained = {
-        "coverage": f"share of pixels in their {calibration['level']:.0%} interval; ideal {calibration['level']:g}",
         "ece": "expected calibration error: mean difference of observed and nominal coverage; ideal 0",
         "ence": "expected normalised calibration error: relative difference of standard deviation and error in bins; "
         "ideal 0, larger for few samples",
-        "spread_skill": "spread–skill ratio: standard deviation / error; ideal 1, below 1 is overconfident",
         "spearman": "rank correlation of standard deviation and error over pixels; ideal 1",
         "ause": "area under the sparsification error; ideal 0",
-        "rank_divergence": "divergence of the rank histogram from a flat one, in nats; ideal 0",
-        "crps": "continuous ranked probability score, in units of the target's range; smaller is better",
     }
     numbers = calibration["numbers"]
     lines = [
         "## Is the uncertainty calibrated?",
         "",
         calibration_in_words(calibration, summary["conformal"]),
-        f"Measured on {calibration['samples']} samples of each image.",
+        f"Measured on {calibration['samples']} independent samples of each image. Coverage, spread–skill ratio and "
+        "rank histogram are among the numbers above.",
         "",
         "| measure | median [95 % interval] | meaning |",
         "| --- | --- | --- |",
@@ -213,6 +227,7 @@ def _how(summary: dict[str, Any]) -> list[str]:
         "samples": f"{summary['samples']} of each image: {sampled_by(summary)}, "
         f"{summary['nfe_per_sample']} network evaluations each, seed {summary['seed']}"
         + (", in bfloat16" if summary["bfloat16"] else ""),
+        "truth": TRUTHS[summary["truth"]],
         "alignment": "shifts corrected before scoring" if summary["align"] else "none",
         "LPIPS": f"AlexNet backbone `{summary['lpips_backbone'][:16]}…`, grey repeated to three channels, clamped"
         if summary["lpips_backbone"]

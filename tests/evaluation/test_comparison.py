@@ -11,6 +11,7 @@ from scipy import stats
 from ddpm_lightning.evaluation.comparison import compare, read_methods
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
+from ddpm_lightning.metrics.collection import SAMPLE_METRICS
 from ddpm_lightning.reporting.comparison_tables import (
     comparison_csv,
     comparison_latex,
@@ -19,6 +20,7 @@ from ddpm_lightning.reporting.comparison_tables import (
     in_words,
 )
 from ddpm_lightning.utils.errors import UserError
+from tests.evaluation.gaussian import gaussian_scores
 
 rng = np.random.default_rng(0)
 BASE = rng.normal(30, 2, 12)
@@ -135,6 +137,8 @@ def test_latex_survives_any_name(files):
         ({"lpips_backbone": "f"}, ""),
         ({"fields": [f"f{k}" for k in range(12)]}, "field of view"),
         ({"shift": "[1, 0]"}, "align"),
+        ({"truth": "clean"}, "truths, recorded and clean"),
+        ({"level": 0.5}, ""),
         ({"nrmse_by": "std"}, ""),
     ],
 )
@@ -151,6 +155,30 @@ def test_other_lpips_weights_are_refused(tmp_path):
     files = [table(tmp_path / name, BASE, lpips_backbone=name * 8) for name in "ab"]
     with pytest.raises(UserError, match="LPIPS weights"):
         read_methods(files, "average")
+
+
+def test_other_levels_are_refused(tmp_path):
+    files = [table(tmp_path / str(level), BASE, level=level) for level in (0.5, 0.9)]
+    with pytest.raises(UserError, match="nominal levels"):
+        read_methods(files, "average")
+
+
+def test_samples_and_single_images_are_compared_by_their_crps(tmp_path):
+    """Those of one method have all metrics of samples, those of the other none but the scores of an image."""
+    for name, samples in (("many", 15), ("one", 1)):
+        (tmp_path / name).mkdir()
+        scores = gaussian_scores(images=6, samples=samples, side=32)
+        write_rows([row for image in scores for row in image.rows], tmp_path / name / "metrics.csv")
+    found = compare(read_methods([str(tmp_path / name) for name in ("many", "one")], "average"))
+    assert found.metrics[-5:] == list(SAMPLE_METRICS)
+    (crps,) = [pairing for pairing in found.pairings if pairing.metric == "crps"]
+    # The CRPS of a Gaussian is 1/√π, and the mean distance between its two samples 2/√π.
+    assert crps.difference.mean < 0
+    many, one = (found.estimates[name, "crps"].mean for name in ("many", "one"))
+    assert one / many == pytest.approx(2, rel=0.05)
+    assert found.estimates["one", "coverage"] is None
+    page = comparison_markdown(found)
+    assert "truth: recorded" in page and "- crps: continuous ranked probability score" in page
 
 
 def test_a_table_cut_off_between_images_is_noticed(files, tmp_path):

@@ -12,6 +12,7 @@ from ddpm_lightning.evaluation.restored_pair import raw_on_target_scale
 from ddpm_lightning.evaluation.summary import finite, summarise
 from ddpm_lightning.evaluation.tables import read_rows, summary_markdown, write_rows
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.metrics.collection import SAMPLE_METRICS
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
@@ -178,7 +179,9 @@ def test_the_page_describes_what_was_measured_and_how(rows):
             "samples": 3,
             "preset": "ddim with 3 of 200 steps",
             "protocol": "range",
+            "truth": "recorded",
             "estimators": summarise(rows),
+            "sample_metrics": {"estimators": summarise(rows, SAMPLE_METRICS)},
         }
     )
     for words in (
@@ -188,6 +191,8 @@ def test_the_page_describes_what_was_measured_and_how(rows):
         "ddim with 3",
         "| average |",
         "lpips: no backbone",
+        "| crps ↓ | energy_score ↓ | spread_skill | coverage | rank_divergence ↓ |",
+        "truth: recorded",
     ):
         assert words in page
 

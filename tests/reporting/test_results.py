@@ -29,6 +29,7 @@ from tests.evaluation.gaussian import Posterior, gaussian_scores
 
 ABOUT = {
     "protocol": "range",
+    "truth": "recorded",
     "data": "gaussian",
     "split": "test",
     "samples": 15,
@@ -70,6 +71,13 @@ def test_the_summary_holds_everything_and_is_json(summary, scores):
     values = [image.rows[2].values["psnr"] - image.rows[1].values["psnr"] for image in scores]
     assert gain["mean"] == pytest.approx(np.mean(values)) and gain["wilcoxon"] == pytest.approx(2 / 2**9)
     assert content["averaging"]["ratio"] == pytest.approx(1, rel=0.05)
+    samples = content["sample_metrics"]
+    assert (samples["samples"], samples["level"], samples["window"]) == (15, 0.9, 8)
+    for name in ("crps", "coverage", "spread_skill", "energy_score", "rank_divergence"):
+        assert samples["estimators"]["average"][name] == content["calibration"]["numbers"][name], name
+        assert name not in content["estimators"]["average"]
+    assert samples["estimators"]["raw"]["coverage"] is None
+    assert "standard deviation" in samples["estimators"]["single"]["absent"]["coverage"]
     assert 0.8 < content["conformal"]["coverage"] < 1 and content["conformal"]["split"] == "val"
     assert [entry["title"] for entry in content["diagnostics"]] == [
         "Fine structure",
@@ -100,6 +108,14 @@ def test_the_page_can_be_read_alone(summary, scores, reference):
         "![Image 000](figures/image_000.png)",
         "figures/averaging.png",
         "- lpips: no backbone",
+        "`average` by its 15 independent samples",
+        "| crps ↓ | 0.",
+        "| energy_score ↓ | 0.",
+        "| coverage | absent | absent | 0.",
+        "| spread_skill | absent | absent | ",
+        "| rank_divergence ↓ | absent | absent | ",
+        "(raw, single): one image has no standard deviation",
+        "- truth: the clean image as it was recorded",
     ):
         assert words in page, words
     assert "figures/frc.png" not in page, "it was not drawn"
@@ -124,6 +140,9 @@ def test_one_image_and_one_sample_are_enough(tmp_path):
     scores = gaussian_scores(images=1, samples=1, side=32)
     summary = summary_of(scores, {**ABOUT, "samples": 1}, diagnose(scores, None, "none is here"))
     page = summary_page(summary, diagnose(scores, None, "none is here"), [])
+    numbers = summary["sample_metrics"]["estimators"]
+    assert "`average` by its only image" in page and numbers["average"]["crps"] == numbers["single"]["crps"]
+    assert "at least 2 samples are needed" in numbers["average"]["absent"]["coverage"]
     assert "- intervals: one image only" in page and "Unknown: at least 2 samples are needed" in page
     assert set(plot_all(scores, summary, None, None, tmp_path)) == {"scores.png", "spectrum.png", "frc.png"}
     write_tables(scores, tmp_path)
