@@ -1,5 +1,6 @@
 """Estimates the cost of a job before it starts: network evaluations, seconds, memory."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,10 +35,11 @@ class Plan:
         files: Files to be restored.
         planes: Planes in them.
         evaluations: Tiles that networks process.
-        tile: Side of the tiles in pixels, or ``None`` for whole planes.
+        pixels: Pixels of all of these tiles, including their overlaps and the margins of planes.
+        tile: Height and width of the largest tile in pixels.
         samples: Samples of each plane.
         steps: Network evaluations of each sample.
-        seconds_per_evaluation: Seconds for each tile, measured with all threads busy.
+        seconds_per_pixel: Seconds for each pixel of a tile, measured with all threads busy.
         memory: Bytes for networks and the largest canvas.
         free: Bytes that are free.
         presets: For each preset of the model, its network evaluations for an image, and what it is good for.
@@ -46,10 +48,11 @@ class Plan:
     files: int
     planes: int
     evaluations: int
-    tile: int | None
+    pixels: int
+    tile: tuple[int, int]
     samples: int
     steps: int
-    seconds_per_evaluation: float
+    seconds_per_pixel: float
     memory: int
     free: int
     presets: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -57,7 +60,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Expected duration of the job."""
-        return self.evaluations * self.seconds_per_evaluation
+        return self.pixels * self.seconds_per_pixel
 
     def cheaper(self) -> dict[str, tuple[float, str]]:
         """Returns cheaper settings, the most expensive first: their seconds, and what they are good for."""
@@ -69,11 +72,10 @@ class Plan:
         return dict(sorted(less.items(), key=lambda item: -item[1][0]))
 
     def __str__(self) -> str:
-        tiles = f"tiles of {self.tile} pixels" if self.tile else "whole planes"
         lines = [
             f"{self.files} files, {self.planes} planes, {self.samples} samples of {self.steps} steps: "
-            f"{self.evaluations} network evaluations on {tiles}",
-            f"  time    {_duration(self.seconds)} at {self.seconds_per_evaluation:.3g} s each",
+            f"{self.evaluations} network evaluations on tiles of up to {self.tile[0]} x {self.tile[1]} pixels",
+            f"  time    {_duration(self.seconds)} at {self.seconds_per_pixel * 1e6:.3g} s for a million pixels",
             f"  memory  {self.memory / 1e9:.2g} GB of {self.free / 1e9:.3g} GB that are free",
         ]
         if cheaper := self.cheaper():
@@ -93,34 +95,34 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
         samples: Samples of each plane.
     """
     restorer.fit_memory()
-    largest = max((info.plane_shape for info in infos), key=lambda shape: shape[0] * shape[1])
-    side = restorer.tiler.tile or max(largest)
-    shape = [
-        -(-min(side, length) // restorer.method.size_divisor) * restorer.method.size_divisor
-        for length in largest
-    ]
-    tiles = sum(plane_cost(restorer, info, samples) * info.plane_count for info in infos)
+    canvases = [restorer.canvas(*info.plane_shape) for info in infos]
+    sizes = [restorer.tiler.size(*canvas) for canvas in canvases]
+    tiles = [plane_cost(restorer, info, samples) * info.plane_count for info in infos]
+    largest = max(sizes, key=math.prod)
+    at_once = restorer.tiler.at_once(largest, restorer.device)
     return Plan(
         len(infos),
         sum(info.plane_count for info in infos),
-        tiles,
-        restorer.tiler.tile,
+        sum(tiles),
+        sum(count * math.prod(size) for count, size in zip(tiles, sizes, strict=True)),
+        largest,
         1 if restorer.method.deterministic else samples,
         restorer.method.evaluations,
-        _seconds(restorer, *shape),
-        restorer.tile_bytes * restorer.tiler.at_once(restorer.device)
-        + CANVAS_BYTES * largest[0] * largest[1],
+        _seconds(restorer, largest, at_once) / (at_once * math.prod(largest)),
+        int(restorer.bytes_per_pixel * at_once * math.prod(largest))
+        + CANVAS_BYTES * max(map(math.prod, canvases)),
         available_bytes(restorer.device),
         costs(restorer.trained.card["model"], restorer.trained.trust),
     )
 
 
-def _seconds(restorer: Restorer, height: int, width: int) -> float:
-    """Returns the seconds that a network takes for one tile when as many as possible are processed together."""
-    count = restorer.tiler.at_once(restorer.device)
+def _seconds(restorer: Restorer, size: tuple[int, int], count: int) -> float:
+    """Returns the seconds that a network takes for so many tiles of a size at the same time."""
     taken: list[float] = []
 
     def apply(network: Any, *inputs: Tensor) -> Tensor:
+        # The first network may be one that is applied only once for all samples.
+        inputs = tuple(each[:1].expand(count, *each.shape[1:]) for each in inputs)
         for _ in range(2):  # the first one is slower
             began = time.perf_counter()
             result = restorer.apply(network, *inputs)
@@ -128,12 +130,12 @@ def _seconds(restorer: Restorer, height: int, width: int) -> float:
             taken.append(time.perf_counter() - began)
         raise _Enough
 
-    low = torch.zeros(1, 1, height, width, device=restorer.device)
+    low = torch.zeros(1, 1, *size, device=restorer.device)
     try:
-        next(samples_of(restorer.method, low, "", range(count), apply=apply, batch=count))
+        next(samples_of(restorer.method, low, "", [0], apply=apply))
     except _Enough:
         pass
-    return min(taken) / count
+    return min(taken)
 
 
 class _Enough(Exception):

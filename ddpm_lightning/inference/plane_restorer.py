@@ -1,7 +1,9 @@
 """Single planes restored by a trained model: prepared, normalised, sampled, averaged, and put back into intensities."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,15 +20,15 @@ from ddpm_lightning.inference.folded_weights import FoldedNetworks
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
 from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.restoration import Restoration
-from ddpm_lightning.inference.tiling import SMALLEST_TILE, Tiler
+from ddpm_lightning.inference.tiling import PIXELS_AT_ONCE, SMALLEST_TILE, Tiler
 from ddpm_lightning.models.sampling import samples_of
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch
 
 __all__ = ["PlaneRestorer", "Prepared", "RestorerSettings"]
 
-#: Most pixels that a GPU computes at the same time.
-PIXELS_AT_ONCE = 2**20
+#: Longest side of tiles in pixels, if ``auto``.
+TILE_ON_CPU, TILE_ON_GPU = 512, 1024
 #: Share of the free memory that networks may use; images and other programs need some, too.
 MEMORY_SHARE = 0.5
 
@@ -37,7 +39,9 @@ class RestorerSettings(Settings):
     """How a trained model is applied to planes.
 
     Attributes:
-        tile: Side in pixels of the tiles that networks see, halved if memory is short; ``None`` for whole planes.
+        tile: Longest side in pixels of the tiles that networks see, halved if memory is short; ``auto`` is 512 on a CPU
+            and 1024 on a GPU, ``None`` is for whole planes. Up to that limit, each plane has the tiles with which
+            networks process the fewest pixels.
         overlap: Pixels that neighbouring tiles share.
         margin: Reflected pixels around a plane; without them, samples disagree too much at its border.
         seed: Seed of the samples.
@@ -57,7 +61,7 @@ class RestorerSettings(Settings):
             depend on it.
     """
 
-    tile: Side | None = 256
+    tile: Side | Literal["auto"] | None = "auto"
     overlap: FromZero = 32
     margin: FromZero = 16
     seed: Seed = 0
@@ -110,15 +114,16 @@ class PlaneRestorer:
         self.device = next(self.method.parameters()).device
         self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
         self.networks = FoldedNetworks(self.bfloat16, settings.compiled)
+        on_cpu = self.device.type == "cpu"
         self.tiler = Tiler(
-            settings.tile,
+            (TILE_ON_CPU if on_cpu else TILE_ON_GPU) if settings.tile == "auto" else settings.tile,
             settings.overlap,
             self.method.size_divisor,
-            batch=max(1, PIXELS_AT_ONCE // (settings.tile or SMALLEST_TILE) ** 2),
+            pixels=sys.maxsize if on_cpu else PIXELS_AT_ONCE,
             threads=settings.workers or torch.get_num_threads(),
             say=log.warning,
         )
-        self._bytes_per_pixel: float | None = None
+        self._fits_memory = False
 
     def input_scale(self, plane: np.ndarray) -> Scale:
         """Returns the map of a prepared plane with shape (H, W) to the scale that the network sees."""
@@ -243,40 +248,45 @@ class PlaneRestorer:
         std = zero if count > 1 else None
         return Restoration(mean, std, count, gain, std if entropy else None, kept)
 
-    def tiles(self, height: int, width: int) -> int:
-        """Returns the number of tiles of a plane that a network sees at each of its evaluations.
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Returns height and width of the canvas of a plane: with its margin, and padded to what networks accept.
 
         Args:
             height: Height of the plane in pixels.
             width: Width of the plane in pixels.
         """
-        margin = min(self.margin, height - 1, width - 1)
-        padded = (
-            -(-(n + 2 * margin) // self.method.size_divisor) * self.method.size_divisor
-            for n in (height, width)
-        )
-        return self.tiler.count(*padded)
+        margin, divisor = min(self.margin, height - 1, width - 1), self.method.size_divisor
+        return -(-(height + 2 * margin) // divisor) * divisor, -(-(width + 2 * margin) // divisor) * divisor
+
+    def tiles(self, height: int, width: int) -> int:
+        """Returns the number of tiles of a plane that a network processes at each of its evaluations.
+
+        Args:
+            height: Height of the plane in pixels.
+            width: Width of the plane in pixels.
+        """
+        return self.tiler.count(*self.canvas(height, width))
+
+    @cached_property
+    def bytes_per_pixel(self) -> float:
+        """Memory that a network needs for each pixel of a tile, in bytes."""
+        return bytes_per_pixel(self.method, self.device)
 
     def fit_memory(self) -> None:
-        """Reduces batch, threads and tiles to what the free memory allows."""
+        """Reduces tiles, and how many of them are computed at the same time, to what the free memory allows."""
+        self._fits_memory = True
         tiler, wanted = self.tiler, self.tiler.tile
         if tiler.tile is None:
             return
-        self._bytes_per_pixel = bytes_per_pixel(self.method, self.device)
         budget = MEMORY_SHARE * available_bytes(self.device)
-        while self.tile_bytes > budget and tiler.tile // 2 >= max(SMALLEST_TILE, self.method.size_divisor):
+        pixels = int(budget / self.bytes_per_pixel)
+        while tiler.tile**2 > pixels and tiler.tile // 2 >= max(SMALLEST_TILE, self.method.size_divisor):
             tiler.shrink_tile(tiler.tile)
         if tiler.tile != wanted:
             tiler.say(
-                f"{budget / 1e9:.2g} GB of memory are free: tiles of {tiler.tile} pixels instead of {wanted}"
+                f"{budget / 1e9:.2g} GB of memory are free: tiles of at most {tiler.tile} pixels instead of {wanted}"
             )
-        at_once = max(1, int(budget / self.tile_bytes))
-        tiler.batch, tiler.threads = min(tiler.batch, at_once), min(tiler.threads, at_once)
-
-    @property
-    def tile_bytes(self) -> int:
-        """Memory that a network needs for one tile, in bytes; 0 before :meth:`fit_memory`."""
-        return int((self._bytes_per_pixel or 0) * (self.tiler.tile or 0) ** 2)
+        tiler.pixels = min(tiler.pixels, pixels)
 
     def apply(self, network: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
         """Applies a network with folded weights tile by tile, in bfloat16 if requested.
@@ -296,7 +306,7 @@ class PlaneRestorer:
         samples = self.trained.samples if samples is None else samples
         if samples < 1:
             raise UserError("samples", f"is {samples}", allowed="a whole number of at least 1")
-        if self._bytes_per_pixel is None:
+        if not self._fits_memory:
             self.fit_memory()
         low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
         return samples_of(

@@ -4,7 +4,7 @@ The state of a sampler, its noise and every pointwise step belong to the whole c
 tiles, and its outputs are blended at once by a smooth window before anything else happens to them. So neighbouring
 tiles stay consistent, no texture is lost by averaging overlaps, and the sampler does not depend on the number of tiles
 (the idea of MultiDiffusion, arXiv 2302.08113, applied to the predicted image). A canvas that fits in one tile is not
-tiled.
+tiled; for all others, the side of the tiles is chosen so that a network processes as few pixels as possible.
 
 The window is 0 over the outermost quarter of an overlap, where a network sees the padding beyond its tile, rises along
 :math:`\sin^2` over the middle half, and is 1 from there on. If the receptive field of a network extends no further than
@@ -29,6 +29,8 @@ __all__ = ["Tiler"]
 
 #: Tiles are not made smaller than this when memory is short.
 SMALLEST_TILE = 64
+#: Most pixels that a GPU computes at the same time.
+PIXELS_AT_ONCE = 2**20
 
 Network = Callable[..., Tensor]
 Place = tuple[int, int, int]
@@ -38,11 +40,11 @@ class Tiler:
     """Applies a network to overlapping tiles of a canvas and blends its outputs.
 
     Args:
-        tile: Side of the tiles in pixels; canvases up to this side are not cut. ``None`` for no tiles.
+        tile: Longest side of the tiles in pixels; canvases up to this side are not cut. ``None`` for no tiles.
         overlap: Least number of pixels that neighbouring tiles share.
         size_divisor: Tiles start at, and their side is, a multiple of this: the network's ``size_divisor``.
-        batch: Tiles that a GPU computes together.
-        threads: Tiles that a CPU computes in parallel.
+        pixels: Most pixels that are computed at the same time, unless a single tile has more.
+        threads: Most tiles that a CPU computes in parallel.
         on_tiles: Called with the number of tiles whenever some were computed.
         say: Called with a line whenever memory was too short and something was made smaller.
 
@@ -55,7 +57,7 @@ class Tiler:
         tile: int | None,
         overlap: int,
         size_divisor: int = 1,
-        batch: int = 8,
+        pixels: int = PIXELS_AT_ONCE,
         threads: int = 1,
         on_tiles: Callable[[int], None] = lambda tiles: None,
         say: Callable[[str], None] = lambda line: None,
@@ -64,7 +66,7 @@ class Tiler:
             raise UserError(
                 "tile", f"is {tile} with an overlap of {overlap}", allowed="a tile above twice the overlap"
             )
-        self.overlap, self.size_divisor, self.batch, self.threads = overlap, size_divisor, batch, threads
+        self.overlap, self.size_divisor, self.pixels, self.threads = overlap, size_divisor, pixels, threads
         self.on_tiles, self.say = on_tiles, say
         self.tile = None if tile is None else self._rounded(tile)
         self._pool: ThreadPoolExecutor | None = None
@@ -74,14 +76,30 @@ class Tiler:
         return -(-max(tile, self.overlap + self.size_divisor) // self.size_divisor) * self.size_divisor
 
     def side(self, length: int) -> int:
-        """Returns the side of tiles along a side of a canvas."""
-        return length if self.tile is None else min(self.tile, length)
+        """Returns the side of tiles along a side of a canvas: that with which the tiles have the fewest pixels.
+
+        Of equally good sides it is the longest. Sides below half of the longest allowed one are not considered: with
+        hardly any overlap, a great many tiny tiles could save a few pixels.
+        """
+        if self.tile is None or length <= self.tile:
+            return length
+        shortest = max(self.tile // 2, self.overlap + self.size_divisor)
+        sides = range(self.tile, shortest - 1, -self.size_divisor)
+        return min(sides, key=lambda side: side * self._count(length, side))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Returns height and width of the tiles of a canvas."""
+        return self.side(height), self.side(width)
+
+    def _count(self, length: int, side: int) -> int:
+        """Returns how many tiles of a side cover a side of a canvas."""
+        stride = (side - self.overlap) // self.size_divisor * self.size_divisor
+        return 1 + (-(-(length - side) // stride) if length > side else 0)
 
     def starts(self, length: int) -> list[int]:
         """Returns where tiles start along a side: evenly distributed multiples of ``size_divisor``."""
-        last = length - self.side(length)
-        stride = (self.side(length) - self.overlap) // self.size_divisor * self.size_divisor
-        count = 1 + (-(-last // stride) if last else 0)
+        side = self.side(length)
+        last, count = length - side, self._count(length, side)
         return [
             round(last * k / max(count - 1, 1) / self.size_divisor) * self.size_divisor for k in range(count)
         ]
@@ -100,23 +118,23 @@ class Tiler:
         Raises:
             UserError: If memory does not suffice for the smallest tile.
         """
+        canvas = next(value for value in inputs if value.ndim == 4)
         while True:
             try:
-                return self._apply(network, inputs)
+                return self._apply(network, inputs, canvas)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside of the handler, which keeps the tensors of the failed attempt.
-            self._shrink(max(next(value for value in inputs if value.ndim == 4).shape[-2:]))
+            self._shrink(canvas)
             release()
 
-    def _shrink(self, length: int) -> None:
-        """Makes the batch, the number of threads or the tile smaller."""
-        side = self.side(length)
-        if self.batch > 1:
-            self.batch //= 2
-        elif self.threads > 1:
-            self.threads //= 2
+    def _shrink(self, canvas: Tensor) -> None:
+        """Makes the number of tiles that are computed at the same time smaller, or the tiles themselves."""
+        height, width = size = self.size(*canvas.shape[-2:])
+        count, side = self.at_once(size, canvas.device), max(size)
+        if count > 1:
+            self.pixels = count // 2 * height * width
         elif side > max(SMALLEST_TILE, self.size_divisor):
             self.shrink_tile(side)
         else:
@@ -125,9 +143,9 @@ class Tiler:
                 f"does not suffice for one tile of {side} pixels",
                 remedy="close other programs, use device=cpu, bfloat16=true or a smaller model",
             )
-        self.say(
-            f"out of memory: continuing with tiles of {self.side(length)} pixels, {self.batch * self.threads} at a time"
-        )
+        size = self.size(*canvas.shape[-2:])
+        count = self.at_once(size, canvas.device)
+        self.say(f"out of memory: continuing with tiles of {max(size)} pixels, {count} at a time")
 
     def shrink_tile(self, side: int) -> None:
         """Halves the side of tiles, and reduces their overlap if it would leave too little of them.
@@ -136,12 +154,11 @@ class Tiler:
             side: The side of the tiles so far, in pixels.
         """
         self.overlap = min(self.overlap, side // 8)
-        self.tile = self._rounded(side // 2)
+        self.tile = self._rounded(max(side // 2, SMALLEST_TILE))
 
-    def _apply(self, network: Network, inputs: Sequence[Tensor]) -> Tensor:
-        canvas = next(value for value in inputs if value.ndim == 4)
+    def _apply(self, network: Network, inputs: Sequence[Tensor], canvas: Tensor) -> Tensor:
         height, width = canvas.shape[-2:]
-        size = self.side(height), self.side(width)
+        size = self.size(height, width)
         ys, xs = self.starts(height), self.starts(width)
         places = [(n, y, x) for n in range(len(canvas)) for y in ys for x in xs]
         computed = self._computed(network, inputs, places, size)
@@ -168,8 +185,9 @@ class Tiler:
         self, network: Network, inputs: Sequence[Tensor], places: list[Place], size: tuple[int, int]
     ) -> Iterator[tuple[list[Place], Tensor]]:
         """Yields places and the network's outputs there, in order."""
-        on_cpu = inputs[0].device.type == "cpu"
-        step = 1 if on_cpu else self._together(size)
+        device = inputs[0].device
+        on_cpu, at_once = device.type == "cpu", self.at_once(size, device)
+        step = 1 if on_cpu else at_once
         groups = [places[first : first + step] for first in range(0, len(places), step)]
         modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
@@ -178,31 +196,27 @@ class Tiler:
             with torch.inference_mode(modes[0]), torch.set_grad_enabled(modes[1]):
                 return network(*(_cut(value, group, *size) for value in inputs)).to(inputs[0].dtype)
 
-        results = self._side_by_side(compute, groups) if on_cpu else map(compute, groups)
+        results = self._side_by_side(compute, groups, at_once) if on_cpu else map(compute, groups)
         for group, outputs in zip(groups, results, strict=True):
             self.on_tiles(len(group))
             yield group, outputs
 
-    def _together(self, size: tuple[int, int]) -> int:
-        """Returns how many images of a size make as many pixels as a batch of tiles."""
-        side = self.tile or max(size)
-        return max(1, self.batch * side**2 // (size[0] * size[1]))
-
-    def at_once(self, device: torch.device) -> int:
-        """Returns how many tiles are computed at the same time."""
-        return self.threads if device.type == "cpu" else self.batch
+    def at_once(self, size: tuple[int, int], device: torch.device) -> int:
+        """Returns how many tiles with a height and a width are computed at the same time."""
+        count = max(1, self.pixels // (size[0] * size[1]))
+        return min(count, self.threads) if device.type == "cpu" else count
 
     def _side_by_side(
-        self, compute: Callable[[list[Place]], Tensor], groups: list[list[Place]]
+        self, compute: Callable[[list[Place]], Tensor], groups: list[list[Place]], threads: int
     ) -> Iterator[Tensor]:
         """Yields results in order, computed a few ahead: an interruption waits only for these few."""
-        if self._pool is None or self._pool._max_workers != self.threads:
-            self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        if self._pool is None or self._pool._max_workers != threads:
+            self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         waiting: deque[Future] = deque()
         try:
             for group in groups:
                 waiting.append(self._pool.submit(compute, group))
-                if len(waiting) > self.threads:
+                if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from ddpm_lightning.cli import compose
+from ddpm_lightning.inference import plane_restorer
 from ddpm_lightning.inference.memory import training_bytes
+from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.models.build import build_method
 from ddpm_lightning.models.method import LossKey
 from ddpm_lightning.training import consistency
+from tests.trained import write_checkpoint
 
 BATCH, CROP = 4, 128
 
@@ -52,3 +55,17 @@ def test_a_training_that_memory_hardly_holds_is_warned_of(monkeypatch):
         text = consistency.memory_warning(method, BATCH * CROP**2)
         assert bool(text) == warned
     assert f"{needed / 1e9:.1f} GB" in text and "data.batch_size" in text
+
+
+def test_tiles_fit_in_half_of_the_free_memory(monkeypatch, tmp_path):
+    restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu", workers=8)
+    said, pixels = [], 300**2
+    restorer.tiler.say = said.append
+    monkeypatch.setattr(
+        plane_restorer, "available_bytes", lambda device: 2 * restorer.bytes_per_pixel * (pixels + 1)
+    )
+    restorer.fit_memory()
+    assert restorer.tiler.tile == 256 and "256 pixels instead of 512" in said[-1]
+    assert restorer.tiler.at_once((256, 256), restorer.device) == 1
+    assert restorer.tiler.at_once((128, 128), restorer.device) == pixels // 128**2 < 8
+    assert restorer.tiler.at_once((64, 64), restorer.device) == 8

@@ -43,6 +43,16 @@ def test_tiles_hardly_matter(checkpoint):
     assert np.abs(tiled.mean - whole.mean).mean() < 0.05 * whole.mean.std()
 
 
+@pytest.mark.parametrize("other", [{"batch": 1}, {"batch": 3, "workers": 3}])
+def test_batch_and_workers_do_not_change_a_tiled_plane(checkpoint, other):
+    plane = np.random.default_rng(0).poisson(30, (90, 70))
+    expected, found = (
+        Restorer.load(checkpoint, "cpu", tile=64, overlap=8, **settings).restore(plane, 4, "a")
+        for settings in ({"workers": 1}, other)
+    )
+    assert np.array_equal(found.mean, expected.mean) and np.array_equal(found.std, expected.std)
+
+
 def test_bfloat16_is_close(checkpoint, plane):
     exact = Restorer.load(checkpoint, "cpu").restore(plane, 3, "a").mean
     rounded = Restorer.load(checkpoint, "cpu", bfloat16=True).restore(plane, 3, "a").mean

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -49,7 +51,8 @@ class Reversed(Tiler):
 
 
 @pytest.mark.parametrize(
-    "other", [{"batch": 1}, {"batch": 3}, {"threads": 2}, {"order": Reversed, "threads": 3}]
+    "other",
+    [{"pixels": 1}, {"threads": 2}, {"pixels": 2 * 32**2, "threads": 3}, {"order": Reversed, "threads": 3}],
 )
 def test_order_batch_and_threads_do_not_matter(other):
     network, x, label = Local().eval(), torch.randn(2, 2, 80, 80), torch.tensor([1.0, 2.0])
@@ -76,8 +79,8 @@ class Greedy(nn.Module):
         self.most, self.tried = most, []
 
     def forward(self, x):
-        self.tried.append(x.shape[-1])
-        if x.shape[-1] > self.most:
+        self.tried.append(max(x.shape[-2:]))
+        if self.tried[-1] > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return x
 
@@ -85,9 +88,10 @@ class Greedy(nn.Module):
 @pytest.mark.parametrize("tile", [256, None])
 def test_low_memory_leads_to_smaller_tiles_and_a_message(tile):
     x, said, network = torch.randn(1, 1, 256, 320), [], Greedy(128)
-    tiler = Tiler(tile, 32, size_divisor=8, batch=1, say=said.append)
+    tiler = Tiler(tile, 32, size_divisor=8, say=said.append)
     torch.testing.assert_close(tiler(network, x), x, rtol=1e-5, atol=1e-6)
-    assert tiler.tile <= 128 and "out of memory" in said[-1] and f"tiles of {tiler.tile} pixels" in said[-1]
+    assert network.tried[-1] == max(tiler.size(256, 320)) <= 128
+    assert "out of memory" in said[-1] and f"tiles of {network.tried[-1]} pixels" in said[-1]
 
 
 def test_memory_that_is_short_for_the_smallest_tile_is_an_error():
@@ -117,16 +121,35 @@ def test_small_canvases_are_not_cut():
 
 
 @pytest.mark.parametrize(
-    ("length", "tile", "overlap"), [(100, 32, 8), (256, 64, 32 - 1), (65, 64, 8), (1000, 96, 40)]
+    ("tile", "overlap", "divisor"), [(32, 8, 4), (64, 31, 4), (96, 40, 8), (128, 32, 1), (512, 32, 16)]
 )
-def test_tiles_cover_a_side_and_share_the_overlap(length, tile, overlap):
-    length -= length % 4
-    tiler = Tiler(tile, overlap, size_divisor=4)
-    starts = tiler.starts(length)
-    assert starts[0] == 0 and starts[-1] + tiler.tile >= length and starts[-1] <= max(length - tiler.tile, 0)
-    assert all(start % 4 == 0 for start in starts)
-    gaps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
-    assert all(0 < gap <= tiler.tile - overlap for gap in gaps)
+def test_tiles_cover_a_side_with_the_fewest_pixels(tile, overlap, divisor):
+    tiler = Tiler(tile, overlap, divisor)
+    for length in range(divisor, 5 * tile, divisor):
+        starts, side = tiler.starts(length), tiler.side(length)
+        assert starts[0] == 0 and starts[-1] + side == length and side <= tile
+        assert all(start % divisor == 0 for start in starts)
+        assert all(0 < b - a <= side - overlap for a, b in pairwise(starts))
+        if length <= tile:
+            assert side == length
+            continue
+        others = range(tile, max(tile // 2, overlap + divisor) - 1, -divisor)
+        assert side * len(starts) == min(other * fewest(length, other, overlap, divisor) for other in others)
+
+
+def fewest(length, side, overlap, divisor):
+    """Lays tiles of a side one after another, each as far from the last as their overlap and the divisor allow."""
+    count, start = 1, 0
+    while start + side < length:
+        start, count = start + (side - overlap) // divisor * divisor, count + 1
+    return count
+
+
+def test_canvases_of_common_sizes_have_few_pixels_to_compute():
+    """Planes of 256, 512 and 1024 pixels with the default margin."""
+    tiler = Tiler(512, 32, 8)
+    assert [tiler.size(side, side) for side in (288, 544, 1056)] == [(288, 288), (288, 288), (376, 376)]
+    assert [tiler.count(side, side) for side in (288, 544, 1056)] == [1, 4, 9]
 
 
 def test_tiles_must_exceed_their_overlaps():
