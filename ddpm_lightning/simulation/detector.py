@@ -141,10 +141,13 @@ def digitise(values: np.ndarray, bits: int) -> np.ndarray:
 def _electrons(expected: np.ndarray, rng: np.random.Generator, frames: int, excess: float) -> np.ndarray:
     """Samples the mean electrons of some frames; a sum of Poisson variables is a Poisson variable."""
     counts = rng.poisson(frames * expected)
-    if excess > 1:
-        shape = (counts / (excess - 1)).astype(np.float32)
-        counts = (excess - 1) * rng.standard_gamma(shape, dtype=np.float32)
-    return counts / frames
+    return (multiplied(counts, excess, rng) if excess > 1 else counts) / frames
+
+
+def multiplied(counts: np.ndarray, excess: float, rng: np.random.Generator) -> np.ndarray:
+    """Samples what leaves a multiplier of gain 1 with the excess noise factor F² > 1; the mean is ``counts``."""
+    shape = (counts / (excess - 1)).astype(np.float32)
+    return (excess - 1) * rng.standard_gamma(shape, dtype=np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -17,10 +17,22 @@ import numpy as np
 from ddpm_lightning.simulation.degradations.base import Degradation
 from ddpm_lightning.simulation.degradations.camera_filter import CameraFilter, expected_median
 from ddpm_lightning.simulation.degradations.correlated_noise import correlated
+from ddpm_lightning.simulation.degradations.electronics import CameraPattern, HotPixels
+from ddpm_lightning.simulation.degradations.file_format import Jpeg, Quantisation
 from ddpm_lightning.simulation.degradations.resampling import binned, resampled
-from ddpm_lightning.simulation.detector import Detector, digitise
+from ddpm_lightning.simulation.detector import Detector, Scmos, digitise
 
-__all__ = ["Binned", "Correlated", "Median", "Processing", "Resized", "SameForBoth", "Step"]
+__all__ = [
+    "Binned",
+    "Correlated",
+    "FileFormat",
+    "Median",
+    "Processing",
+    "Resized",
+    "SameForBoth",
+    "Step",
+    "UnequalPixels",
+]
 
 Images = tuple[np.ndarray, np.ndarray]
 
@@ -136,16 +148,103 @@ class Binned:
 
 
 @dataclass(frozen=True)
+class UnequalPixels:
+    """Pixels of an sCMOS camera in the noisy image: gain, offset and read noise differ, and some are defective.
+
+    Attributes:
+        serial: Serial number of the camera.
+        gain_sd: Relative standard deviation of the gain.
+        offset_sd: Standard deviation of the offset in electrons.
+        read_noise: Median of the additional read noise in electrons.
+        hot: Fraction of hot pixels.
+        dead: Fraction of dead pixels.
+        level: Mean of what is added to hot pixels, relative to the range of the clean image.
+    """
+
+    serial: int
+    gain_sd: float = 0.0
+    offset_sd: float = 0.0
+    read_noise: float = 0.0
+    hot: float = 0.0
+    dead: float = 0.0
+    level: float = 1.0
+
+    def __call__(
+        self, low: np.ndarray, clean: np.ndarray, detector: Detector, rng: np.random.Generator
+    ) -> Images:
+        """Degrades the noisy image."""
+        maps = Scmos(
+            self.serial,
+            detector.gain,
+            self.gain_sd,
+            0,
+            detector.gain * self.offset_sd,
+            self.read_noise,
+            hot=0,
+        )
+        low = CameraPattern(maps)(low - detector.offset, rng) + detector.offset
+        defects = HotPixels(self.hot, self.dead, self.level * float(np.ptp(clean)), black=detector.offset)
+        return defects(low, rng), clean
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """How the images are stored.
+
+    Attributes:
+        bits: Depth of the file, or ``None`` for that of the detector.
+        limits: Quantiles of the noisy image that become black and white, or ``None`` for the scale of the detector.
+            Values beyond are lost in both images.
+        effective_bits: Number of bits in which the noisy image differs, or ``None`` for all.
+        quality: Quality of JPEG compression of the noisy image, which needs 8 bits, or ``None`` for none.
+    """
+
+    bits: int | None = None
+    limits: tuple[float, float] | None = None
+    effective_bits: float | None = None
+    quality: int | None = None
+
+    def __call__(
+        self, low: np.ndarray, clean: np.ndarray, detector: Detector, rng: np.random.Generator
+    ) -> Images:
+        """Stores both images: the noisy one as integers, the clean one as float32."""
+        bits = self.bits or detector.bits
+        top = 2**bits - 1
+        black, white = self._limits(low, detector)
+        low, clean = ((image - black) * (top / (white - black)) for image in (low, clean))
+        if self.effective_bits is not None:
+            step = max(float(np.ptp(np.clip(low, 0, top))) / 2**self.effective_bits, 1e-6)
+            low = Quantisation(step)(low, rng)
+        low = digitise(low, bits)
+        if self.quality is not None:
+            low = Jpeg(self.quality)(low, rng)
+        return low, np.clip(clean, 0, top).astype(np.float32)
+
+    def _limits(self, low: np.ndarray, detector: Detector) -> tuple[float, float]:
+        if self.limits is None:
+            return 0.0, 2.0**detector.bits - 1
+        darkest, black, white, brightest = map(float, np.quantile(low, (0, *self.limits, 1)))
+        # Sparse structures would be lost if most pixels had the same value.
+        if white - black < 0.1 * (brightest - darkest):
+            black, white = darkest, brightest
+        return black, max(white, black + 1)
+
+
+@dataclass(frozen=True)
 class Processing:
     """Everything between the specimen and the file, apart from the microscope itself.
 
     Attributes:
         light: Degradations of the light, which are part of both images.
+        excess: Excess noise factor F² of the detector, or ``None`` for that of the microscope.
         steps: Steps after the detector, in order.
+        file: How the images are stored.
     """
 
     light: tuple[Degradation, ...] = ()
+    excess: float | None = None
     steps: tuple[Step, ...] = ()
+    file: FileFormat = FileFormat()
 
     def side(self, side: int) -> int:
         """Returns the side of the sensor for an image with the given side."""
@@ -169,10 +268,7 @@ class Processing:
         Returns:
             The noisy image as integers, and its expectation, float32; both with shape (side, side).
         """
-        if not self.steps:
-            return low, clean
         low = low.astype(np.float32)
         for step in self.steps:
             low, clean = step(low, clean, detector, rng)
-        low, clean = low[:side, :side], clean[:side, :side]
-        return digitise(low, detector.bits), np.clip(clean, 0, 2**detector.bits - 1).astype(np.float32)
+        return self.file(low[:side, :side], clean[:side, :side], detector, rng)

@@ -5,7 +5,7 @@ to image, and the two images of a pair differ only in noise: a model learns to r
 sharpen, because an image does not show how much its own optics have blurred it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import cast
 
@@ -77,6 +77,8 @@ class RandomMicroscope:
         light = self._light(specimen, rng, processing.side(size))
         light = degrade(light, processing.light, other)
         detector = self._detector(light, rng)
+        if processing.excess is not None:
+            detector = replace(detector, excess=processing.excess)
         low = detector(light, rng)
         clean = np.clip(detector.expected(light), 0, 2**detector.bits - 1).astype(np.float32)
         return processing(low, clean, detector, other, size)

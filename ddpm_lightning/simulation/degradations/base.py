@@ -33,8 +33,8 @@ def degrade(
     return image
 
 
-class Linear:
-    """Base of degradations that move, mix or scale the values of an image, without noise of their own.
+class Shared:
+    """Base of degradations that both images of a pair share: they move, mix, scale or clip values and add no noise.
 
     The clean image of a pair is the expectation of the noisy one, so it undergoes the same operation: a network that
     learns from such pairs neither sharpens nor shifts anything.
@@ -52,7 +52,7 @@ class Linear:
 
 
 def expected(image: np.ndarray, degradations: Sequence[Degradation], stage: str | None = None) -> np.ndarray:
-    """Applies to the clean image of a pair the linear ones of the degradations of the noisy image.
+    """Applies to the clean image of a pair those degradations of the noisy image that both share.
 
     Args:
         image: Clean image with shape (H, W), or its expected photons.
@@ -63,7 +63,7 @@ def expected(image: np.ndarray, degradations: Sequence[Degradation], stage: str 
         Image with the same shape and type.
     """
     for degradation in degradations:
-        if isinstance(degradation, Linear) and stage in (None, degradation.stage):
+        if isinstance(degradation, Shared) and stage in (None, degradation.stage):
             image = like(image, degradation.expected(image))
     return image
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ddpm_lightning.simulation.degradations.base import Linear, require
+from ddpm_lightning.simulation.degradations.base import Shared, require
 
 _SMOOTHING = 9
 
 
 @dataclass(frozen=True)
-class CameraFilter(Linear):
+class CameraFilter(Shared):
     """The mean or the median of each pixel and its eight neighbours.
 
     The mean leaves 1/9 of the variance of independent noise, and correlations of 2/3 along rows and columns. The median

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage, signal
 
 from ddpm_lightning.simulation.degradations.base import like, require
-from ddpm_lightning.simulation.detector import Scmos
+from ddpm_lightning.simulation.detector import Scmos, multiplied
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,66 @@ class Afterpulsing:
         counts = np.maximum((image.astype(np.float64) - self.offset) / self.gain, 0)
         extra = rng.poisson(self.probability * _trail(counts, self.length))
         return like(image, image + self.gain * extra)
+
+
+@dataclass(frozen=True)
+class ExcessNoise:
+    """The noise of multiplication in an EMCCD or a photomultiplier, for an image of a detector that only counts.
+
+    The variance of a mean of n counts rises from n to F² n.
+
+    Attributes:
+        excess: Excess noise factor F²: 2 for EMCCDs, 1.2 to 1.5 for photomultipliers.
+        gain: Grey values of one count.
+        offset: Grey value without light.
+
+    References:
+        The noise performance of electron multiplying charge-coupled devices (Robbins and Hadwen, 2003), IEEE Trans.
+        Electron Devices 50, 1227.
+    """
+
+    excess: float = 2.0
+    gain: float = 1.0
+    offset: float = 0.0
+    stage: ClassVar[str] = "image"
+
+    def __post_init__(self) -> None:
+        require(
+            self.excess > 1 and self.gain > 0, "excess and gain", (self.excess, self.gain), "above 1 and 0"
+        )
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Multiplies the counts."""
+        counts = np.maximum((image.astype(np.float32) - self.offset) / self.gain, 0)
+        return like(image, image + self.gain * (multiplied(counts, self.excess, rng) - counts))
+
+
+@dataclass(frozen=True)
+class HotPixels:
+    """Pixels with a high dark current, and pixels that record nothing.
+
+    Attributes:
+        hot: Fraction of hot pixels.
+        dead: Fraction of dead pixels.
+        level: Mean of what is added to hot pixels in grey values; it is distributed exponentially.
+        black: Grey value of dead pixels.
+    """
+
+    hot: float = 0.001
+    dead: float = 0.0005
+    level: float = 100.0
+    black: float = 0.0
+    stage: ClassVar[str] = "image"
+
+    def __post_init__(self) -> None:
+        parts = (self.hot, self.dead)
+        require(min(parts) >= 0 and sum(parts) <= 1, "fractions of pixels", parts, "0 or more, 1 together")
+
+    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Replaces the values of these pixels."""
+        place = rng.random(image.shape)
+        glowing = image + self.level * rng.exponential(1.0, image.shape) * (place < self.hot)
+        return like(image, np.where(place > 1 - self.dead, self.black, glowing))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from ddpm_lightning.simulation.degradations.base import Linear, require
+from ddpm_lightning.simulation.degradations.base import Shared, require
 
 #: First row and column, within blocks of 2 x 2 pixels, of the pixels of each colour: the Bayer pattern RGGB.
 PIXELS = {"red": ((0, 0),), "green": ((0, 1), (1, 0)), "blue": ((1, 1),)}
@@ -16,7 +16,7 @@ _CROSS = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]], np.float32)
 
 
 @dataclass(frozen=True)
-class ColourMosaic(Linear):
+class ColourMosaic(Shared):
     """A grey image recorded through a Bayer pattern and interpolated bilinearly.
 
     Each pixel records one colour; the others are the mean of the two or four nearest pixels that record them. For

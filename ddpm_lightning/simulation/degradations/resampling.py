@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddpm_lightning.simulation.degradations.base import Linear, require
+from ddpm_lightning.simulation.degradations.base import Shared, require
 
 #: Names of interpolations, and their reach in pixels.
 REACH = {"linear": 1, "cubic": 2}
 
 
 @dataclass(frozen=True)
-class DriftCorrection(Linear):
+class DriftCorrection(Shared):
     """A shift by a fraction of a pixel, as software does to register frames.
 
     Attributes:
@@ -44,7 +44,7 @@ class DriftCorrection(Linear):
 
 
 @dataclass(frozen=True)
-class Zoom(Linear):
+class Zoom(Shared):
     """An image that was enlarged or reduced by software, and brought back to its own size in the same way.
 
     Attributes:
@@ -69,7 +69,7 @@ class Zoom(Linear):
 
 
 @dataclass(frozen=True)
-class Binning(Linear):
+class Binning(Shared):
     """Blocks of pixels that are averaged, and the image enlarged to its own size by linear interpolation.
 
     Attributes:
