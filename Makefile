@@ -49,6 +49,8 @@ default-model: $(VENV)/.made  ## train the shipped model again, in about two hou
 	  output=ddpm_lightning/shipped/default.safetensors half=true authors='[the authors of ddpm_lightning]' \
 	  description='Removes noise of any strength from single planes. Trained on simulated images only'
 
+reproduce-correlated-noise: EXPERIMENT_PAIRS = $(wildcard ../shared/data/fmd-confocal-clean)
+
 reproduce-%: $(VENV)/.made  ## repeat an experiment: make reproduce-averaging; SIZE=full on a GPU
 	$(BIN)/python -m experiments.$(subst -,_,$*).run --size $(SIZE) --pairs $(EXPERIMENT_PAIRS) $(if $(LPIPS),--lpips $(LPIPS))
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from ddpm_lightning.cli import compose
 from ddpm_lightning.data.center_crop import CenterCrops
@@ -27,6 +28,8 @@ from ddpm_lightning.datasets.simulated import SimulatedPairs
 from ddpm_lightning.evaluation.statistics import describe, fields_of
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import perceptual_metric, score
+from ddpm_lightning.metrics.protocol import PROTOCOLS
+from ddpm_lightning.metrics.psnr import psnr
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build
 
@@ -34,6 +37,8 @@ SPECIMENS = ("microtubules", "mitochondria", "synapses", "zebrafish")
 #: Seed of simulated pairs that no model was trained on: shipped models and the benchmark use other seeds.
 DATASET_SEED = 1000
 METRICS = ("psnr", "ms_ssim", "lpips")
+#: Gaussian blurs in pixels, of which the best one is chosen for each image by its target: no user has this filter.
+BLURS = (0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
 #: How missing models are trained; the same for all experiments, which use the same models. Experiments compute their
 #: scores themselves, so the evaluation by the benchmark is kept short.
 TRAINING = {
@@ -238,6 +243,21 @@ def scores_of(image: np.ndarray, pair: Pair, lpips: Any) -> dict[str, Any]:
     )
     values = score(prediction, target, "affine", lpips=lpips).values
     return {metric: values.get(metric, "") for metric in METRICS}
+
+
+def psnr_of(image: np.ndarray, high: np.ndarray) -> float:
+    """Returns the PSNR of a restored image (H, W), protocol ``affine``, without the cost of other metrics."""
+    prediction, target = (
+        torch.from_numpy(np.asarray(plane, np.float32))[None, None] for plane in (image, high)
+    )
+    pair = PROTOCOLS["affine"].apply(prediction, target)
+    return psnr(prediction=pair.prediction, target=pair.target, data_range=pair.width()).item()
+
+
+def blurred(image: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields an image (H, W) blurred by each of :data:`BLURS`, float32."""
+    for sigma in BLURS:
+        yield ndimage.gaussian_filter(image.astype(np.float32), sigma)
 
 
 def loaded(options: Options, checkpoint: str | Path, method: str = "") -> Restorer:

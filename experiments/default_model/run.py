@@ -3,12 +3,11 @@
 python -m experiments.default_model.run --size small --pairs DIR…
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from scipy import ndimage
 
 matplotlib.use("Agg")
 from matplotlib import pyplot  # noqa: E402  (the backend is chosen first: there may be no screen)
@@ -18,8 +17,6 @@ from ddpm_lightning.inference.restorer import Restorer  # noqa: E402
 from experiments import common  # noqa: E402
 
 CLASSICAL = ("gaussian", "median", "non_local_means", "total_variation", "wavelet")
-#: Blurs of which the best one is chosen for each image by its target: no user has this filter.
-SIGMAS = (0.5, 0.7, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0, 4.0)
 METHODS = ("raw", *CLASSICAL, "best blur", "default", "default, one sample")
 METRICS = {"psnr": 2, "ms_ssim": 3, "lpips": 3}
 SIZES = {"small": {"images": 5, "seconds": 1}, "full": {"images": 1000, "seconds": 1}}
@@ -48,7 +45,7 @@ def measure(options: common.Options) -> None:
                 restored = model.restore_plane(pair.low, image=pair.name)
                 found = {
                     "raw": common.scores_of(pair.low, pair, options.lpips),
-                    "best blur": max(blurred(pair), key=lambda values: values["psnr"]),
+                    "best blur": best_blur(pair),
                     "default": common.scores_of(restored.mean, pair, options.lpips),
                     "default, one sample": common.scores_of(
                         sharp.restore_plane(pair.low, image=pair.name).mean, pair, options.lpips
@@ -66,10 +63,10 @@ def measure(options: common.Options) -> None:
                 )
 
 
-def blurred(pair: Pair) -> Iterator[dict]:
-    """Yields the numbers of blurred images, without LPIPS."""
-    for sigma in SIGMAS:
-        yield common.scores_of(ndimage.gaussian_filter(pair.low.astype(np.float32), sigma), pair, None)
+def best_blur(pair: Pair) -> dict:
+    """Returns the scores of the blur with the highest PSNR, without LPIPS."""
+    found = (common.scores_of(image, pair, None) for image in common.blurred(pair.low))
+    return max(found, key=lambda values: values["psnr"])
 
 
 def report(folder: Path) -> Mapping[str, str]:

@@ -72,6 +72,9 @@ def report(folder: Path) -> Mapping[str, str]:
         rows = [row for row in common.read(results / f"{file}.csv") if row["estimator"] == estimator]
         lines.append((title, rows))
     lines.insert(1, (f"Gaussian blur, sigma {sigma:g}", of_blur))
+    others = common.read(results / "networks.csv") if (results / "networks.csv").is_file() else []
+    for network in dict.fromkeys(row["network"] for row in others):
+        lines.append((network, [row for row in others if row["network"] == network]))
     _draw(results, folder / "curve.png")
     metrics = (("psnr", 2), ("ms_ssim", 3), ("lpips", 3))
     return {
