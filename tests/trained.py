@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from ddpm_lightning.checkpoints.calibration import Calibration
+from ddpm_lightning.checkpoints.load import Trained
+from ddpm_lightning.checkpoints.store_calibration import store_calibration
 from ddpm_lightning.cli import compose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.models.build import build_method
@@ -49,3 +53,16 @@ def write_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": built.state_dict(), "card": card}, path)
     return path
+
+
+def a_calibration(**values: Any) -> Calibration:
+    """Returns a calibration with values of no importance, unless they are given."""
+    plain = {"sampling": "exact", "sampler": "", "samples": 2, "std_factor": 2.0, "ideal_factor": 1.73}
+    plain |= {"coverage": 0.7, "images": 12, "data": "pairs", "split": "val"}
+    return Calibration.of(plain | values)
+
+
+def store(trained: Trained, **values: Any) -> None:
+    """Stores a calibration for a model in its file, for the very way that it makes samples."""
+    own = {"sampling": trained.sampling, "sampler": trained.sampler, "samples": trained.samples}
+    store_calibration(trained, a_calibration(**own, **values))

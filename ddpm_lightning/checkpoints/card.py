@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ddpm_lightning.checkpoints.calibration import calibrations_of
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.plain import check_plain
 
@@ -81,6 +82,7 @@ def _check_parts(card: dict[str, Any]) -> None:
     _wanted(isinstance(card.get("data_name", ""), str), "data_name", "a name")
     size = card.get("pixel_size_um")
     _wanted(size is None or (_is_number(size) and size > 0), "pixel_size_um", "a number above 0, or null")
+    calibrations_of(card)
     if "inputs" in card:
         _check_inputs(_named(card, "inputs"))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ddpm_lightning.checkpoints.calibration import Calibration, calibrations_of
 from ddpm_lightning.checkpoints.card import CARD_FORMAT, checked_card
 from ddpm_lightning.checkpoints.presets import choose
 from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, read_safetensors, shipped_models
@@ -109,6 +110,24 @@ class Trained:
         """How samples are made, in words: the sampler, and whether test-time augmentation is used."""
         tta = self.tta and not self.method.deterministic
         return self.method.preset + (", test-time augmentation" if tta else "")
+
+    @property
+    def sampler(self) -> str:
+        """The sampler with all of its settings, of which ``sampling`` leaves out some; empty if there is none."""
+        sampler = getattr(self.method, "sampler", None)
+        if sampler is None:
+            return ""
+        settings = (f"{name}={value!r}" for name, value in sorted(vars(sampler).items()))
+        return f"{type(sampler).__name__}({', '.join(settings)})"
+
+    def calibration(self, samples: int) -> Calibration | None:
+        """Returns the calibration for samples that are made as by this model, and so many; ``None`` if there is none.
+
+        Args:
+            samples: Number of samples.
+        """
+        key = self.sampling, self.sampler, samples
+        return next((one for one in calibrations_of(self.card) if one.key == key), None)
 
 
 def load(

@@ -15,7 +15,15 @@ from safetensors.torch import save
 from ddpm_lightning.utils.atomic import write_bytes
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory
 
-__all__ = ["SHIPPED", "SUFFIX", "write_safetensors", "portable", "read_safetensors", "shipped_models"]
+__all__ = [
+    "SHIPPED",
+    "SUFFIX",
+    "portable",
+    "read_safetensors",
+    "replace_card",
+    "shipped_models",
+    "write_safetensors",
+]
 
 SUFFIX = ".safetensors"
 #: Maximum length of a card in characters; ours have ten thousand.
@@ -44,6 +52,13 @@ def write_safetensors(content: dict[str, Any], path: Path, dtype: torch.dtype = 
     }
     # As bytes: the library's own files can be read by their owner alone.
     write_bytes(path, save(weights, metadata={"card": json.dumps(card)}))
+
+
+def replace_card(path: Path, card: dict[str, Any]) -> None:
+    """Replaces the card of a safetensors file; the weights keep their precision."""
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    write_bytes(path, save(weights, metadata={"card": json.dumps(portable(card))}))
 
 
 def portable(card: dict[str, Any]) -> dict[str, Any]:

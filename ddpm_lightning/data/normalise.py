@@ -265,9 +265,13 @@ class PairNormalisation:
     def scales(self, low: np.ndarray, high: np.ndarray) -> tuple[Scale, Scale]:
         """Returns the maps of both images of a pair, each with shape (H, W)."""
         scale = self.input.scale(low)
+        return scale, self.target_scale(scale, low, high)
+
+    def target_scale(self, scale: Scale, low: np.ndarray, high: np.ndarray) -> Scale:
+        """Returns the map of a high image with shape (H, W), whose low image has a given map and the same shape."""
         if self.target is not None:
-            return scale, self.target.scale(high)
-        return scale, matching(scale, low, high) if self.matched else scale
+            return self.target.scale(high)
+        return matching(scale, low, high) if self.matched else scale
 
     def output_scale(self, input_scale: Scale) -> Scale:
         """Returns the map back to intensities of a restored image.

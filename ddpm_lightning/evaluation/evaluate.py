@@ -12,16 +12,15 @@ from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.data.datamodule import PairDataModule
 from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.evaluation.calibrate import calibrate, check_calibration
 from ddpm_lightning.evaluation.clean_targets import CleanTargets
 from ddpm_lightning.evaluation.diagnostics import Diagnosis, diagnose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.image_scores import ImageScores, Scoring, score_images
-from ddpm_lightning.evaluation.intervals import calibrate_intervals, check_calibration
 from ddpm_lightning.evaluation.restored_pair import Restored
 from ddpm_lightning.evaluation.settings import EvaluateSettings
 from ddpm_lightning.evaluation.split_summary import split_summary
 from ddpm_lightning.evaluation.summary import by_place
-from ddpm_lightning.inference.intervals import stored_intervals
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
 from ddpm_lightning.simulation.cache import without_new_cache
@@ -68,7 +67,7 @@ def evaluate(model: Model, data: Data = None, settings: EvaluateSettings | None 
     """Scores a trained model on a split of a data set.
 
     Three estimators are scored: the input itself (``raw``), the first sample (``single``) and the mean of all samples
-    (``average``). The model is not changed.
+    (``average``). The model is not changed, except that ``calibrate`` writes the calibration into its file.
 
     Args:
         model: A checkpoint file, the name of a shipped model, or a loaded model. The settings ``preset``, ``sampler``,
@@ -172,7 +171,7 @@ class SplitEvaluator:
         """Summarises the scores of all processes.
 
         Raises:
-            UserError: If no image could be scored, or intervals cannot be calibrated.
+            UserError: If no image could be scored, or the model cannot be calibrated.
         """
         ordered = by_place(sorted(scores, key=lambda image: image.index))
         if all(image.failed for image in ordered):
@@ -181,13 +180,9 @@ class SplitEvaluator:
         reference, no_reference = input_reference(self.trained)
         diagnoses = diagnose(ordered, reference, no_reference)
         if settings.calibrate:
-            intervals = calibrate_intervals(
-                ordered, self.trained, settings.level, samples, self.data_name, settings.split
-            )
-            summary = split_summary(ordered, self._about(), diagnoses, intervals, settings.split)
-        else:
-            intervals, split = stored_intervals(self.trained, samples)
-            summary = split_summary(ordered, self._about(), diagnoses, intervals, split)
+            calibrate(ordered, self.trained, settings.level, samples, self.data_name, settings.split)
+        calibration = self.trained.calibration(samples)
+        summary = split_summary(ordered, self._about(), diagnoses, calibration)
         return Evaluation(ordered, summary, diagnoses, reference)
 
     def _about(self) -> dict[str, Any]:

@@ -18,12 +18,13 @@ import torch
 from ddpm_lightning.data.normalise import without_offset
 from ddpm_lightning.data.pairs import PairSource
 from ddpm_lightning.evaluation.distribution_shift import describe_input
-from ddpm_lightning.evaluation.restored_pair import Restored, full_scale, restore_pair
+from ddpm_lightning.evaluation.restored_pair import Restored, full_scale, restore_pair, std_moments_of
 from ddpm_lightning.evaluation.sample_metrics import SampleMetrics
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
 from ddpm_lightning.evaluation.uncertainty import SampleUncertainty
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, SAMPLE_METRICS, Score, score
+from ddpm_lightning.metrics.std_factor import StdMoments
 from ddpm_lightning.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ class ImageScores:
         against_realism: Numbers of mean + λ (sample - mean), by λ.
         failed: Why the image could not be restored; empty where it could.
         target: Hash of the clean image: equal ones show the same place.
+        std_moments: How large the standard deviation and the error of the average are; ``None`` for one sample.
     """
 
     index: int
@@ -137,6 +139,7 @@ class ImageScores:
     against_realism: dict[float, dict[str, float]] = dataclasses.field(default_factory=dict)
     failed: str = ""
     target: str = ""
+    std_moments: StdMoments | None = None
 
 
 def with_uncertainty(scores: Sequence[ImageScores]) -> list[tuple[ImageScores, SampleUncertainty]]:
@@ -221,6 +224,7 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
         pair.pixel_size,
         _against_realism(restorer, restored, scoring, lambda image: scored(image, scoring.protocol).values),
         target=sha256(np.ascontiguousarray(pair.high).tobytes()).hexdigest(),
+        std_moments=std_moments_of(restorer, restored) if restored.samples > 1 else None,
     )
 
 

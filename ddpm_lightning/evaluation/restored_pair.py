@@ -11,8 +11,16 @@ from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.diffusion.ensemble import Ensemble
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.energy_score import WINDOW
+from ddpm_lightning.metrics.std_factor import StdMoments, std_moments
 
-__all__ = ["Restored", "full_scale", "raw_on_target_scale", "restore_pair", "windows_of"]
+__all__ = [
+    "Restored",
+    "full_scale",
+    "raw_on_target_scale",
+    "restore_pair",
+    "std_moments_of",
+    "windows_of",
+]
 
 #: Samples that are kept for panels.
 SHOWN = 3
@@ -110,6 +118,22 @@ def windows_of(image: np.ndarray) -> np.ndarray:
     stride = int(np.ceil(np.sqrt(image.size / KEPT_PIXELS)))
     rows, columns = (np.flatnonzero(np.arange(side) // WINDOW % stride == 0) for side in image.shape)
     return image if stride == 1 else image[np.ix_(rows, columns)]
+
+
+def std_moments_of(restorer: Restorer, restored: Restored) -> StdMoments:
+    """Compares the standard deviation of an image with the error of its mean, on the normalised scale.
+
+    The clean image is normalised as in training: if it was fitted there to the brightness of its noisy partner, so it
+    is here, because a restored image has that brightness.
+    """
+    normalisation, low, high = restorer.normalisation, restored.low, restored.pair.high
+    scale = restorer.input_scale(low)
+    mean = restored.average + np.float64(restored.offset) if restored.offset else restored.average
+    return std_moments(
+        mean=torch.from_numpy(normalisation.output_scale(scale).normalise(mean)),
+        std=torch.from_numpy(restored.std / np.float32(restored.gain)),
+        target=torch.from_numpy(normalisation.target_scale(scale, low, high).normalise(high)),
+    )
 
 
 def raw_on_target_scale(restorer: Restorer, pair: Pair, low: np.ndarray | None = None) -> np.ndarray:

@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from ddpm_lightning.checkpoints.calibration import Calibration
 from ddpm_lightning.evaluation.diagnostics import Diagnosis
 from ddpm_lightning.evaluation.image_scores import ImageScores, Row
 from ddpm_lightning.evaluation.statistics import difference, fields_of
-from ddpm_lightning.evaluation.summary import averaging, calibration, conformal_coverage, summarise
+from ddpm_lightning.evaluation.summary import (
+    averaging,
+    calibration,
+    conformal_coverage,
+    std_map,
+    summarise,
+)
 from ddpm_lightning.metrics.collection import SAMPLE_METRICS
-from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.metrics.energy_score import WINDOW
 
 __all__ = ["realism", "split_summary"]
@@ -24,8 +30,7 @@ def split_summary(
     scores: Sequence[ImageScores],
     about: dict[str, Any],
     diagnoses: Sequence[Diagnosis],
-    conformal: Conformal | None = None,
-    conformal_split: str = "",
+    stored: Calibration | None = None,
 ) -> dict[str, Any]:
     """Returns the content of ``summary.json``.
 
@@ -33,16 +38,19 @@ def split_summary(
         scores: Scores of each image, by index.
         about: What was evaluated, and how.
         diagnoses: Signs of failure.
-        conformal: Calibrated intervals, or ``None``.
-        conformal_split: The split that they were calibrated on.
+        stored: Calibration of the model for these samples, or ``None``.
     """
     rows = [row for found in scores for row in found.rows]
     also = {name: [row for found in scores for row in found.also[name]] for name in scores[0].also}
     calibrated = calibration(scores)
-    stored = None
-    if conformal is not None and calibrated is not None:
-        covered = conformal_coverage(scores, conformal)
-        stored = {**conformal.to_dict(), "split": conformal_split, "coverage": float(np.mean(covered))}
+    conformal = None
+    if stored is not None and stored.intervals is not None and calibrated is not None:
+        covered = conformal_coverage(scores, stored.intervals)
+        conformal = {
+            **stored.intervals.model_dump(),
+            "split": stored.split,
+            "coverage": float(np.mean(covered)),
+        }
     return {
         **about,
         "images": len(scores),
@@ -69,7 +77,8 @@ def split_summary(
         "realism": realism(scores),
         "calibration": calibrated,
         "no_calibration": next((found.no_uncertainty for found in scores if found.no_uncertainty), ""),
-        "conformal": stored,
+        "conformal": conformal,
+        "std_map": std_map(scores, stored),
         "diagnostics": [asdict(diagnosis) for diagnosis in diagnoses],
         "out_of_range": {image.rows[0].image: image.out_of_range for image in scores if not image.failed},
         "failed": {image.rows[0].image: image.failed for image in scores if image.failed},

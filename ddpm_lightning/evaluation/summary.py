@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ddpm_lightning.checkpoints.calibration import Calibration
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, ImageScores, Row, with_uncertainty
 from ddpm_lightning.evaluation.statistics import bootstrap, describe, fields_of, interval
 from ddpm_lightning.evaluation.uncertainty import EPSILON
@@ -16,6 +17,7 @@ from ddpm_lightning.metrics.calibration import LEVELS
 from ddpm_lightning.metrics.collection import METRICS, SAMPLE_METRICS
 from ddpm_lightning.metrics.conformal import Conformal, calibrate
 from ddpm_lightning.metrics.sparsification import association
+from ddpm_lightning.metrics.std_factor import std_coverage, std_factor
 
 __all__ = [
     "averaging",
@@ -24,6 +26,7 @@ __all__ = [
     "conformal_coverage",
     "conformal_of",
     "finite",
+    "std_map",
     "summarise",
 ]
 
@@ -235,3 +238,30 @@ def conformal_coverage(scores: Sequence[ImageScores], conformal: Conformal) -> l
     return [
         (found.scores <= conformal.factor).double().mean().item() for _, found in with_uncertainty(scores)
     ]
+
+
+def std_map(scores: Sequence[ImageScores], stored: Calibration | None) -> dict[str, Any] | None:
+    """Returns how large the standard deviation that ``restore`` writes is, compared with the error of its image.
+
+    Args:
+        scores: Scores of the images.
+        stored: Calibration of the model for these samples, or ``None``: ``restore`` then writes the standard deviation
+            of the samples as it is.
+
+    Returns:
+        The stored factor and its origin (``None`` if there is no factor), the root mean square of the map divided by
+        that of the error (``ratio``), and the share of the pixels in the Gaussian 90 % interval (``coverage``); or
+        ``None`` if it cannot be said.
+    """
+    moments = [image.std_moments for image in scores if image.std_moments is not None]
+    try:
+        wanted = std_factor(moments)
+    except ValueError:
+        return None
+    factor = stored.std_factor if stored else 1.0
+    return {
+        "factor": stored.std_factor if stored else None,
+        "from": stored.origin if stored else None,
+        "ratio": factor / wanted,
+        "coverage": std_coverage(moments, factor),
+    }

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from ddpm_lightning.checkpoints.calibration import Calibration
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import Scale, without_offset
@@ -214,16 +215,29 @@ class PlaneRestorer:
             raise UserError("image", "was restored to NaN or infinite values", remedy="check its intensities")
         # A single sample has no standard deviation: 0 would claim that the model is certain.
         several = ensemble.count > 1
+        calibration = self.calibration(ensemble.count)
+        std = ensemble.std.float().numpy() * np.float32(output.gain) if several else None
         return Restoration(
             output.restore(ensemble.mean.float().numpy()),
-            ensemble.std.float().numpy() * np.float32(output.gain) if several else None,
+            std if std is None or calibration is None else std * np.float32(calibration.std_factor),
             ensemble.count,
             output.gain,
             ensemble.entropy.float().numpy() if entropy and several else None,
             np.stack(kept) if keep_samples else None,
             precision=None if self.method.deterministic else precision.record(),
             replaced=prepared.replaced,
+            calibration=calibration,
         )
+
+    def calibration(self, samples: int | None = None) -> Calibration | None:
+        """Returns the calibration by which standard deviations are scaled; ``None`` if there is none.
+
+        A calibration is for a fixed number of samples, so there is none if a tolerance ends sampling early.
+
+        Args:
+            samples: Number of samples, by default that of the preset.
+        """
+        return self.trained.calibration(samples or self.trained.samples) if self.tolerance is None else None
 
     def unchanged(
         self, plane: np.ndarray, samples: int | None, *, entropy: bool = False, keep_samples: bool = False
@@ -246,7 +260,8 @@ class PlaneRestorer:
         gain = self.normalisation.output_scale(self.input_scale(plane)).gain
         kept = np.repeat(mean[None], count, axis=0) if keep_samples else None
         std = zero if count > 1 else None
-        return Restoration(mean, std, count, gain, std if entropy else None, kept)
+        entropies = std if entropy else None
+        return Restoration(mean, std, count, gain, entropies, kept, calibration=self.calibration(count))
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
         """Returns height and width of the canvas of a plane: with its margin, and padded to what networks accept.

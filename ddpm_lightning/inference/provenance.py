@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ddpm_lightning.checkpoints.card import training_of
-from ddpm_lightning.inference.plane_restorer import RestorerSettings
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.result_files import FileSettings
 from ddpm_lightning.metrics.conformal import Conformal
 from ddpm_lightning.utils.version import __version__
 
@@ -30,7 +30,7 @@ DECISIVE = (
 
 
 def job_record(
-    restorer: Restorer, settings: RestorerSettings, intervals: Conformal | None
+    restorer: Restorer, settings: FileSettings, intervals: Conformal | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns model, settings and versions of a job, and those of them that affect pixels."""
     trained, values = restorer.trained, settings.model_dump(mode="json")
@@ -39,9 +39,12 @@ def job_record(
         "bfloat16": restorer.bfloat16,
         "model": trained.sha256,
         "preset": trained.sampling,
-        "intervals": intervals.to_dict() if intervals else None,
+        "intervals": intervals.model_dump() if intervals else None,
         "device": restorer.device.type,
     }
+    calibration = restorer.calibration(settings.sample_count)
+    if calibration is not None:  # without one, results of earlier versions are those of this one
+        decisive["std_factor"] = calibration.std_factor
     about = {
         "model": {
             "file": str(trained.path),
@@ -73,4 +76,4 @@ def changed_settings(before: dict[str, Any], about: dict[str, Any]) -> list[str]
     pairs += [("sampler", before.get("sampler"), about["sampler"])] if "sampler" in before else []
     found = [f"{name}: {then} before, {now} now" for name, then, now in pairs if then != now]
     other = before.get("model", {}).get("sha256") not in (None, about["model"]["sha256"])
-    return (["another model"] if other else []) + found
+    return (["another model, or another calibration of it"] if other else []) + found

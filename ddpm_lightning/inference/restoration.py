@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm_lightning.checkpoints.calibration import Calibration
 from ddpm_lightning.inference.precision import least_precise
 
 __all__ = ["Restoration"]
@@ -18,7 +19,8 @@ class Restoration:
     Attributes:
         mean: Mean of the samples with the shape of the input, float32; float64 if float32 cannot represent contrast
             and offset together, such as 800 grey levels on 10^9.
-        std: Population standard deviation over the samples, float32; ``None`` for a single sample, which has none.
+        std: Standard deviation, float32: the population standard deviation over the samples, multiplied by
+            ``calibration.std_factor`` where there is a calibration. ``None`` for a single sample, which has none.
             Constant planes of a stack are returned unchanged, with 0.
         sample_count: Number of samples; of a stack, that of its last plane.
         gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
@@ -32,6 +34,9 @@ class Restoration:
         precision: Standard error of the mean, and the gain that more samples would bring; of a stack, those of
             the least precise plane.
         replaced: Number of hot and dead pixels that were replaced before the network saw the image.
+        calibration: By which factor ``std`` was scaled to the size of the error, and on which images that factor was
+            measured. ``None`` if the model was not calibrated for these samples: ``std`` then ranks pixels by
+            uncertainty, and its size means little.
     """
 
     mean: np.ndarray
@@ -46,6 +51,14 @@ class Restoration:
     pixel_size: tuple[float, float] | None = None
     precision: dict[str, float | None] | None = None
     replaced: int = 0
+    calibration: Calibration | None = None
+
+    @property
+    def std_of_samples(self) -> np.ndarray | None:
+        """Population standard deviation over the samples, without calibration; ``None`` for a single sample."""
+        if self.std is None or self.calibration is None:
+            return self.std
+        return self.std / np.float32(self.calibration.std_factor)
 
     @classmethod
     def of_planes(
@@ -75,5 +88,6 @@ class Restoration:
             if_known("samples", axis=1),
             precision=least_precise(plane.precision for plane in planes),
             replaced=sum(plane.replaced for plane in planes),
+            calibration=planes[-1].calibration,
             **described,
         )

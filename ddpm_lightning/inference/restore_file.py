@@ -241,8 +241,9 @@ def _map(part: str, restored: Restoration, intervals: Conformal | None) -> np.nd
     """Returns one of the float32 maps of a plane with shape (H, W), in intensities (the entropy in nats)."""
     if not part.startswith("interval"):
         return getattr(restored, part)
-    if intervals is None or restored.std is None:
+    std = restored.std_of_samples
+    if intervals is None or std is None:
         raise ValueError("intervals need a calibration and several samples")
     # What the calibration adds to the standard deviation is a number of the model's scale.
-    half = intervals.factor * (restored.std + np.float32(intervals.epsilon * restored.gain))
+    half = intervals.factor * (std + np.float32(intervals.epsilon * restored.gain))
     return (restored.mean + (half if part == "interval_high" else -half)).astype(np.float32)

@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 
 from ddpm_lightning.checkpoints.load import ModelSettings
+from ddpm_lightning.inference.calibration import required_intervals, std_map_in_words, std_map_record
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.device import choose_device
-from ddpm_lightning.inference.intervals import required_intervals
 from ddpm_lightning.inference.plane_restorer import RestorerSettings
 from ddpm_lightning.inference.provenance import changed_settings, job_record
 from ddpm_lightning.inference.records import Records, tracked_results
@@ -97,7 +97,10 @@ class RestoredFolder:
         return [record for record in self.records if "error" in record]
 
     def __str__(self) -> str:
-        """Lists the notes on the input, then says how many files are restored and what was done without a request."""
+        """Lists the notes on the input, then says how many files are restored and what was done without a request.
+
+        What is said of the standard deviation maps is on the last line if they are calibrated, else above it.
+        """
         failed = len(self.failed)
         warned = sum(bool(record.get("warnings")) for record in self.records)
         notes = [
@@ -111,7 +114,13 @@ class RestoredFolder:
             what, done = KINDS[kind]
             parts.append(f"{counted(count, what)} {done}")
         details = f"; details in {self.folder / 'restore.json'}" if len(parts) > 2 or warned else ""
-        return printable("\n".join([*(note.text for note in self.notes), ", ".join(parts) + details]))
+        maps = [record["std_map"] for record in self.records if "std_map" in record]
+        calibrated, ranking = (
+            list(dict.fromkeys(std_map_in_words(one) for one in maps if one["calibrated"] is known))
+            for known in (True, False)
+        )
+        above = [*(note.text for note in self.notes), *ranking]
+        return printable("\n".join([*above, "; ".join([", ".join(parts), *calibrated]) + details]))
 
 
 def restore_folder(settings: RestoreSettings | None = None, /, **values: Any) -> RestoredFolder:
@@ -234,6 +243,7 @@ class _Job:
         self.restorer, self.settings, self.folder, self.shard = restorer, settings, folder, shard
         self.found, self.files, self.counters = found, found.sources, counters
         self.intervals = required_intervals(restorer.trained, settings) if settings.intervals else None
+        self.std_map = std_map_record(restorer, settings, settings.sample_count)
         self.results = {
             source: [*results_of(source, settings), *[preview_name(source)] * settings.preview]
             for source in self.files
@@ -330,6 +340,8 @@ class _Job:
                 record = restore_file(
                     self.restorer, source, self.folder, self.settings, self.intervals, on_plane
                 )
+            if "std" in self.settings.maps:
+                record["std_map"] = self.std_map
             for line in _remarks(source, record):
                 meter.say(line)
             record = self.records.keep(made, record, self.results[source])

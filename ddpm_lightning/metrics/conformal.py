@@ -20,18 +20,17 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from math import ceil, floor
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ddpm_lightning.utils.settings import Count, Fraction, NonNegative, Settings
+
 QUANTILES = 10_000
 
 
-@dataclass(frozen=True)
-class Conformal:
+class Conformal(Settings):
     """Factor that turns a standard deviation into an interval.
 
     Attributes:
@@ -41,10 +40,10 @@ class Conformal:
         images: Number of calibration images.
     """
 
-    factor: float
-    level: float
-    epsilon: float
-    images: int
+    factor: NonNegative
+    level: Fraction
+    epsilon: NonNegative
+    images: Count
 
     def interval(self, *, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """Returns lower and upper bound of every pixel.
@@ -66,10 +65,6 @@ class Conformal:
         """
         low, high = self.interval(mean=mean, std=std)
         return ((low <= target) & (target <= high)).double().mean().item()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain numbers that a checkpoint can hold; ``Conformal(**numbers)`` reads them back."""
-        return asdict(self)
 
 
 def conformal_scores(*, mean: Tensor, std: Tensor, target: Tensor, epsilon: float = 0.0) -> Tensor:
@@ -113,4 +108,5 @@ def calibrate(scores: Sequence[Tensor], *, level: float = 0.9, epsilon: float = 
     pooled = torch.cat(list(scores)).sort().values
     allowed = max(0.0, ((images + 1) * alpha - 1) / images)
     outside = floor(allowed * len(pooled) + 1e-9)
-    return Conformal(pooled[len(pooled) - 1 - outside].item(), level, epsilon, images)
+    factor = pooled[len(pooled) - 1 - outside].item()
+    return Conformal(factor=factor, level=level, epsilon=epsilon, images=images)

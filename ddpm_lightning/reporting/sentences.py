@@ -11,6 +11,7 @@ __all__ = [
     "gain_in_words",
     "range_in_words",
     "sentences",
+    "std_map_in_words",
 ]
 
 #: Ratio b / a below which samples are too similar, and above which they vary too much.
@@ -39,6 +40,7 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         # Averaging also helps samples that are worse than the input: to say so would sound like praise.
         "" if useless else averaging_in_words(summary["averaging"]),
         calibration_in_words(summary["calibration"], summary["conformal"]),
+        std_map_in_words(summary["std_map"]),
         range_in_words(summary["out_of_range"]),
         *(
             f"{one['title']}: {one['sentence']}"
@@ -134,6 +136,16 @@ def calibration_in_words(calibration: dict[str, Any] | None, conformal: dict[str
     elif verdict != "well calibrated":
         text += " `evaluate` with split=val calibrate=true finds the factor that corrects them."
     return text
+
+
+def std_map_in_words(found: dict[str, Any] | None) -> str:
+    """Says how large the standard deviation that ``restore`` writes is; empty if the model has no factor for it."""
+    if found is None or found["factor"] is None:
+        return ""
+    return (
+        f"`restore` multiplies the standard deviation by {found['factor']:.2f} (measured on {found['from']}): here it "
+        f"is then {found['ratio']:.2f} times the error, and the 90 % intervals from it contain {found['coverage']:.1%}."
+    )
 
 
 def range_in_words(out_of_range: dict[str, float]) -> str:

@@ -21,6 +21,7 @@ from ddpm_lightning.training.resume import intact_checkpoint, resumed_settings, 
 from ddpm_lightning.training.run_config import check_classes, check_places, check_weights
 from ddpm_lightning.training.run_folder import begin, claim, hold_run
 from ddpm_lightning.training.settings import Run, TrainSettings
+from ddpm_lightning.training.std_calibration import calibrate_default_preset
 from ddpm_lightning.training.trainer import lightning_method, make_trainer, trainer_arguments
 from ddpm_lightning.utils import signals
 from ddpm_lightning.utils.allowed_classes import OWN, Trust
@@ -137,12 +138,16 @@ def train(settings: TrainSettings, trust: Trust, data: PairDataModule | None = N
         _record_first_stage(run)
     for logger in trainer.loggers:
         logger.log_hyperparams(settings.model_dump())
+    began = time.monotonic()
     _fit(trainer, run)
+    seconds = time.monotonic() - began
     if (ended := ended_by(trainer)) and is_first():
         _explain_end(trainer, ended, run.folder, is_first_stage=data is not None)
     best, last = (run.folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
     reached = settings.trainer["max_steps"] if trainer.global_step >= trainer.max_steps else None
-    return Run(settings, best if best.is_file() else last, last, run.data.paired("val"), reached)
+    finished = Run(settings, best if best.is_file() else last, last, run.data.paired("val"), reached)
+    _calibrate(trainer, run, finished, seconds)
+    return finished
 
 
 def _prepared(settings: TrainSettings, trust: Trust, built: PairDataModule | None) -> _Prepared:
@@ -239,6 +244,16 @@ def _fit(trainer: lightning.Trainer, run: _Prepared) -> None:
             f"contains no state from which this run can be resumed: {found}",
             remedy="restore the file from a backup, or start the run again",
         ) from error
+
+
+def _calibrate(trainer: lightning.Trainer, run: _Prepared, finished: Run, seconds: float) -> None:
+    """Calibrates the standard deviation of the best checkpoint in the first process; the others wait for it."""
+    try:
+        if trainer.is_global_zero and finished.best.is_file():
+            device = trainer.strategy.root_device
+            calibrate_default_preset(finished.best, run.method, run.data, device, seconds, run.trust)
+    finally:
+        trainer.strategy.barrier()
 
 
 def _explain_end(trainer: lightning.Trainer, ended: str, folder: Path, is_first_stage: bool) -> None:

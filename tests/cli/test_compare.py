@@ -14,7 +14,6 @@ from ddpm_lightning.cli.compare import spelled_out
 from ddpm_lightning.cli.train import new_settings
 from ddpm_lightning.evaluation.evaluate import input_reference
 from ddpm_lightning.evaluation.tables import read_rows
-from ddpm_lightning.inference.intervals import intervals_file
 from ddpm_lightning.training.card import make_card
 from ddpm_lightning.utils.instantiate import build
 from tests.conftest import write_pairs
@@ -125,20 +124,20 @@ def test_intervals_are_calibrated_on_val_and_checked_on_test(scored):
             tifffile.imwrite(scored.pairs / "val" / role / f"more{number}.tif", image.astype(np.uint16))
     answer, folder = scored("val", "split=val", "calibrate=true", "level=0.8")
     assert answer.code == 0, answer.err
-    stored = json.loads(intervals_file(scored.checkpoint).read_text())
-    assert stored["level"] == 0.8 and stored["images"] == 14 and stored["samples"] == 2
+    (stored,) = torch.load(scored.checkpoint, weights_only=True)["card"]["calibrations"]
+    assert stored["intervals"]["level"] == 0.8 and stored["images"] == 14 and stored["samples"] == 2
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["conformal"]["coverage"] == pytest.approx(0.8, abs=0.08)
+    assert summary["std_map"]["ratio"] == pytest.approx(1, abs=1e-6)
+    assert summary["checkpoint"]["sha256"] == load(scored.checkpoint).sha256
     _, test = scored("test")
     conformal = json.loads((test / "summary.json").read_text())["conformal"]
-    assert conformal["factor"] == stored["factor"] and 0 < conformal["coverage"] <= 1
+    assert conformal["factor"] == stored["intervals"]["factor"] and 0 < conformal["coverage"] <= 1
     assert "factor calibrated for 80%" in (test / "summary.md").read_text()
     _, other = scored("other", "samples=3")
     assert json.loads((other / "summary.json").read_text())["conformal"] is None, (
         "for another number of samples"
     )
-    intervals_file(scored.checkpoint).write_text("{")
-    assert scored("damaged")[0].code == 2
 
 
 def test_calibration_that_would_mean_nothing_is_refused(scored):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import ddpm_lightning
-from ddpm_lightning.inference import intervals
+from ddpm_lightning.inference.calibration import required_intervals
 from ddpm_lightning.inference.restore_folder import RestoreSettings
 from ddpm_lightning.training import fit
 from ddpm_lightning.utils.errors import UserError
@@ -50,7 +50,9 @@ def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are
     """The images of the training are often those of another machine."""
     path = tmp_path / "runs" / "mine a" / "best.ckpt"
     card = {"data": {"root": str(tmp_path if there else tmp_path / "gone")}}
-    trained = SimpleNamespace(path=path, card=card, sha256="0", sampling="ddim with 10 steps")
+    trained = SimpleNamespace(
+        path=path, card=card, sampling="ddim with 10 steps", calibration=lambda samples: None
+    )
     settings = RestoreSettings(
         checkpoint="x",
         input="y",
@@ -60,7 +62,7 @@ def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are
         samples=7,
     )
     with pytest.raises(UserError, match="not calibrated for 7 samples by ddim") as raised:
-        intervals.required_intervals(trained, settings)
+        required_intervals(trained, settings)
     typed = shlex.split(raised.value.remedy)
     same = {
         "preset=fast",

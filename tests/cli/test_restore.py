@@ -1,5 +1,6 @@
 """The verb restore: its results, warnings and errors, and that a resumed job writes the same bytes."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import tifffile
 
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.inference import restore_folder as jobs
-from tests.trained import TINY, write_checkpoint
+from ddpm_lightning.metrics.conformal import Conformal
+from tests.trained import TINY, store, write_checkpoint
 
 #: Few and small evaluations: three steps, planes of four tiles.
 SMALL = ["preset=stored", "samples=2", "tile=32", "overlap=8", "margin=0"]
@@ -215,24 +217,43 @@ def test_intervals_need_a_calibration_and_use_it(do, model, noisy, tmp_path):
         and "preset=stored" in answer.err
         and not images
     )
-    trained = load(model, preset="stored")
-    calibration = {
-        "factor": 2.0,
-        "level": 0.9,
-        "epsilon": 0.001,
-        "images": 20,
-        "samples": 2,
-        "preset": trained.sampling,
-        "split": "val",
-        "checkpoint_sha256": trained.sha256,
-    }
-    model.with_suffix(".intervals.json").write_text(json.dumps(calibration))
+    intervals = Conformal(factor=2.0, level=0.9, epsilon=0.001, images=20)
+    store(load(model, preset="stored", samples=2), std_factor=3.0, intervals=intervals)
     do("intervals=true")
     low, high, std = (
         tifffile.imread(tmp_path / "out" / f"a_{part}.tif")
         for part in ("interval_low", "interval_high", "std")
     )
-    np.testing.assert_allclose(high - low, 4 * (std + 0.001 * 50), rtol=1e-3, atol=1e-4)
+    # The factor of the map is not applied to the intervals, which have their own.
+    np.testing.assert_allclose(high - low, 4 * (std / 3 + 0.001 * 50), rtol=1e-3, atol=1e-4)
+
+
+def test_the_map_is_multiplied_by_the_factor_and_says_so(do, model, tmp_path):
+    answer, before, record = do("entropy=true")
+    assert "ranks pixels" in answer.out and "calibrate=true" in answer.out and "preset=stored" in answer.out
+    assert all(file["std_map"]["calibrated"] is False for file in record["files"])
+    store(load(model, preset="stored", samples=2), std_factor=2.75, images=21, data="beads")
+    answer, after, record = do("entropy=true")
+    assert "4 files were restored before with other settings" in answer.out
+    assert "scaled by 2.75" in answer.out.splitlines()[-1] and "21 images of beads" in answer.out
+    for file in record["files"]:
+        found = file["std_map"]
+        assert (found["std_factor"], found["images"], found["data"]) == (2.75, 21, "beads")
+        assert found["split"] == "val" and found["samples"] == 2
+    for name in before:
+        if name.endswith("_std.tif"):
+            old, new = (tifffile.imread(io.BytesIO(images[name])) for images in (before, after))
+            assert np.array_equal(new, np.float32(2.75) * old), name
+        else:
+            assert before[name] == after[name], name
+    again, *_ = do("entropy=true")
+    assert "4 of 4 files were finished before" in again.out and "scaled by 2.75" in again.out
+    # Made in another way: not applied.
+    for number, other in enumerate(("samples=4", "sampler.antithetic=true", "tta=false", "tolerance=0.5")):
+        answer, _, record = do(other, f"input={tmp_path}/noisy/a.tif", output=f"other {number}")
+        assert record["files"][0]["std_map"]["calibrated"] is False and "ranks pixels" in answer.out
+    answer, _, record = do("std=false", output="without")
+    assert "std_map" not in record["files"][0] and "standard deviation" not in answer.out
 
 
 def test_a_method_of_one_sample_has_no_standard_deviation(do, tmp_path, noisy):

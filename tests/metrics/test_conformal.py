@@ -56,7 +56,7 @@ def test_the_factor_is_the_least_that_controls_the_risk() -> None:
     conformal = calibrate([conformal_scores(**one) for one in images], level=0.9)
 
     def bound(factor: float) -> float:
-        wider = Conformal(factor, 0.9, 0.0, 30)
+        wider = Conformal(factor=factor, level=0.9, epsilon=0.0, images=30)
         risk = np.mean([1 - wider.coverage(**one) for one in images])
         return 30 / 31 * risk + 1 / 31
 
@@ -95,7 +95,7 @@ def test_pixels_without_standard_deviation() -> None:
 
 def test_it_is_stored_as_plain_numbers() -> None:
     conformal = fitted(1.0, 0.9, count=20, epsilon=0.1)
-    read = Conformal(**json.loads(json.dumps(conformal.to_dict())))
+    read = Conformal(**json.loads(json.dumps(conformal.model_dump())))
     assert read == conformal
     low, high = read.interval(mean=torch.tensor([1.0]), std=torch.tensor([2.0]))
     assert (high - low).item() == pytest.approx(2 * conformal.factor * 2.1)

@@ -26,6 +26,7 @@ from ddpm_lightning.reporting.sentences import (
 from ddpm_lightning.reporting.summary_page import summary_page
 from ddpm_lightning.reporting.zoom import zoom_in
 from tests.evaluation.gaussian import Posterior, gaussian_scores
+from tests.trained import a_calibration
 
 ABOUT = {
     "protocol": "range",
@@ -61,7 +62,8 @@ def reference(scores):
 @pytest.fixture(scope="module")
 def summary(scores, reference):
     conformal = Conformal(factor=1.8, level=0.9, epsilon=0.002, images=20)
-    return summary_of(scores, ABOUT, diagnose(scores, reference), conformal, "val")
+    stored = a_calibration(std_factor=1.25, samples=15, images=20, intervals=conformal)
+    return summary_of(scores, ABOUT, diagnose(scores, reference), stored)
 
 
 def test_the_summary_holds_everything_and_is_json(summary, scores):
@@ -79,6 +81,9 @@ def test_the_summary_holds_everything_and_is_json(summary, scores):
     assert samples["estimators"]["raw"]["coverage"] is None
     assert "standard deviation" in samples["estimators"]["single"]["absent"]["coverage"]
     assert 0.8 < content["conformal"]["coverage"] < 1 and content["conformal"]["split"] == "val"
+    # Samples of the posterior itself: without a factor, the map would be sqrt(14 / 16) of the error.
+    assert content["std_map"]["ratio"] == pytest.approx(1.25 * (14 / 16) ** 0.5, rel=0.02)
+    assert content["std_map"]["factor"] == 1.25 and 0.85 < content["std_map"]["coverage"] < 0.97
     assert [entry["title"] for entry in content["diagnostics"]] == [
         "Fine structure",
         "Disagreement in the wrong places",
