@@ -18,8 +18,9 @@ sampler=ancestral, ddim, dpm_solver, one_step, euler, midpoint, heun or stored (
 precedence.
 
 Leaves in the output folder: summary.md (to read), summary.json, metrics.csv (a row for each image and estimator),
-metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true writes CKPT.intervals.json
-beside the checkpoint; later evaluations of that checkpoint with as many samples report the coverage of its intervals.
+metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true measures how large the error
+is in standard deviations of the samples, and writes the factor, and that of intervals, into the checkpoint itself:
+restore uses both for samples that are made in the same way, and later evaluations report how well they hold.
 Images that cannot be scored are listed, and the exit code is then 3.
 """
 

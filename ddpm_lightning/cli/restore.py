@@ -17,9 +17,10 @@ sampler=ancestral, ddim, dpm_solver, one_step, euler, midpoint, heun or stored (
 precedence.
 
 Leaves in the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
-of two or more samples, in units of the image; restore.json with the model, the settings, and for each file the clipped
-pixels, the blank planes, and a warning if it is unlike the training images. On request also NAME_entropy.tif,
-NAME_interval_low.tif and _high.tif (for a calibrated model), NAME_sample_01.tif and so on, and preview/NAME.png.
+of two or more samples, in units of the image, scaled to the size of the error if the model is calibrated; restore.json
+with the model, the settings, and for each file the clipped pixels, the blank planes, and a warning if it is unlike the
+training images. On request also NAME_entropy.tif, NAME_interval_low.tif and _high.tif (for a calibrated model),
+NAME_sample_01.tif and so on, and preview/NAME.png.
 
 To resume an interrupted job, repeat the command. A file that cannot be restored is reported and skipped, and the exit
 code is then 3; with on_error=stop, the job stops there.

@@ -68,7 +68,8 @@ class EvaluateSettings(Settings):
             which simulated sets know for their test images.
         align: Whether to undo a shift of restored images before scoring; the metrics of samples are computed without.
         realism: Values of λ from 0 to 1 at which mean + λ (sample - mean) is scored as well.
-        calibrate: Whether to store the factor of calibrated intervals beside the checkpoint; needs ``split="val"``.
+        calibrate: Whether to measure the factors of the standard deviation and of calibrated intervals, and to store
+            them in the checkpoint; needs ``split="val"``.
         level: Share of the pixels that intervals should contain.
         limit: Score only so many images, the first of the split.
         center_crop: Side in pixels of the central square of each image that is scored; by default all of the image.

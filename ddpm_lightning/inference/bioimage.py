@@ -162,7 +162,7 @@ def _description(trained: Trained, restoration: RestorationModule, about: About,
     if restoration.samples > 1:
         meanings = {
             "restored": f"mean of {restoration.samples} samples, in intensities",
-            "std": "standard deviation over the samples, in intensities",
+            "std": f"standard deviation of the samples, in intensities; {_size_of_std(restoration)}",
         }
     outputs = [
         spec.OutputTensorDescr(
@@ -226,12 +226,20 @@ def _cover(images: dict[str, np.ndarray], path: Path) -> None:
     pyplot.close(figure)
 
 
+def _size_of_std(restoration: RestorationModule) -> str:
+    """Says whether the size of the standard deviation is calibrated."""
+    if (found := restoration.calibration) is None:
+        return "it ranks pixels by uncertainty, but its size is not calibrated"
+    return f"it is multiplied by {found.std_factor:.3g}, the factor measured on {found.origin}"
+
+
 def _documentation(trained: Trained, restoration: RestorationModule, about: About) -> str:
     names, method = trained.card["names"], trained.method
     pixel_size = trained.card.get("pixel_size_um")
     seen = f"a pixel size of {pixel_size:g} µm" if pixel_size else "a pixel size that was not recorded"
     output = (
-        f"the mean of {restoration.samples} samples ({method.preset}), and their standard deviation"
+        f"the mean of {restoration.samples} samples ({method.preset}), and their standard deviation "
+        f"({_size_of_std(restoration)})"
         if restoration.samples > 1
         else f"a single result ({method.preset}), which has no standard deviation"
     )

@@ -58,6 +58,7 @@ class RestorationModule(nn.Module):
 
     Attributes:
         size_divisor: Sides of images must be divisible by it.
+        calibration: By which the standard deviation is scaled, or ``None``.
     """
 
     def __init__(self, trained: Trained, samples: int, seed: int = 0, margin: int = 16) -> None:
@@ -68,6 +69,7 @@ class RestorationModule(nn.Module):
         self._method, self._normalisation = [method], [trained.normalisation]
         self.most_noise, self.tta = trained.most_noise, trained.tta
         self.samples, self.seed = 1 if method.deterministic else samples, seed
+        self.calibration = trained.calibration(self.samples)
         self.size_divisor: int = divisor(method)
         self.margin = -(-margin // self.size_divisor) * self.size_divisor
 
@@ -79,8 +81,9 @@ class RestorationModule(nn.Module):
                 larger than ``margin``.
 
         Returns:
-            Mean and population standard deviation over the samples with shape (1, 1, H, W), in intensities; a single
-            sample has no standard deviation, and is returned alone.
+            Mean and standard deviation of the samples with shape (1, 1, H, W), in intensities, the latter multiplied by
+            the factor of the model's calibration for these samples if there is one; a single sample has no standard
+            deviation, and is returned alone.
         """
         (method,), (normalisation,) = self._method, self._normalisation
         low, high = scale_of(normalisation.input, image, self.most_noise)
@@ -100,7 +103,7 @@ class RestorationModule(nn.Module):
         if self.samples == 1:
             return restored
         std = (samples - mean).square().mean(0, keepdim=True).sqrt()
-        return restored, (std * gain).float()
+        return restored, (std * gain * (self.calibration.std_factor if self.calibration else 1)).float()
 
 
 def divisor(method: nn.Module) -> int:

@@ -1,8 +1,9 @@
 """Names of the files that are written for an image.
 
-For each ``NAME.tif`` there is ``NAME_std.tif``, the standard deviation over the samples in the units of the image
-(float32), if there are two or more samples. On request there are also ``NAME_entropy.tif``, ``NAME_interval_low.tif``,
-``NAME_interval_high.tif`` and ``NAME_sample_01.tif`` and so on.
+For each ``NAME.tif`` there is ``NAME_std.tif``, the standard deviation of the samples in the units of the image
+(float32), scaled to the size of the error if the model is calibrated, if there are two or more samples. On request
+there are also ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_interval_high.tif``, ``NAME_sample_01.tif`` and
+so on.
 """
 
 from collections.abc import Mapping, Sequence

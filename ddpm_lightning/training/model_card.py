@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from ddpm_lightning.checkpoints.calibration import calibrations_of
 from ddpm_lightning.checkpoints.load import Trained, load
 from ddpm_lightning.checkpoints.safetensors_file import shipped_models
 from ddpm_lightning.training import two_stage
@@ -86,6 +87,10 @@ def _made(trained: Trained) -> list[str]:
         f"  model          {card['names']['model']} ({parameters:,} parameters)",
         f"  samples        {method.preset}",
         f"  trained on     {card.get('data_name', card['names']['data'])}{_where(card['data'])}",
+    ]
+    lines += [
+        f"  std factor     {one.std_factor:.2f} for {one.samples} samples ({one.sampling}), from {one.origin}"
+        for one in calibrations_of(card)
     ]
     if trainer := config.get("trainer"):
         data = card["data"]

@@ -11,7 +11,7 @@ from ddpm_lightning.inference.bioimage import sample_of
 from ddpm_lightning.inference.export import RestorationModule, save, scale_of, traced
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.utils.errors import UserError
-from tests.trained import write_checkpoint
+from tests.trained import a_calibration, write_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning"),
@@ -35,6 +35,8 @@ def test_the_file_does_what_the_restorer_does_at_any_size(tmp_path, model, per_i
     trained = load(path, preset="stored")
     if model:
         trained.method.sigma.fill_(0.2)  # which training would have measured
+        own = {"sampling": trained.sampling, "sampler": trained.sampler, "samples": 3}
+        trained.card["calibrations"] = [a_calibration(**own, std_factor=2.5).model_dump()]
     module = traced(RestorationModule(trained, samples=3, seed=4), torch.from_numpy(noisy(1, 1, 48, 64)))
     save(module, tmp_path / "weights.pt")
     loaded = torch.jit.load(str(tmp_path / "weights.pt"))
