@@ -75,7 +75,10 @@ def entries_of(records: Sequence[dict[str, Any]]) -> list[Entry]:
         name = record["method"] + (f", average of {samples}" if samples > 1 else "")
         # One sample that takes several network evaluations is a sample, not a mean.
         kind = "single" if samples == 1 and each > 1 else "average"
-        common = (record["method"], kind, place, each * samples, record["seconds_per_sample"] * samples)
+        nfe = summary.get("nfe", each * samples)
+        first = record["seconds_per_sample"]
+        taken = first + (samples - 1) * record.get("seconds_per_further_sample", first)
+        common = (record["method"], kind, place, nfe, taken)
         averages.append(Entry(name, *common))
         if samples > 1:
             one = (record["method"], "single", place, each, record["seconds_per_sample"])

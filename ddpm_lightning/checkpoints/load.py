@@ -15,12 +15,13 @@ import torch
 
 from ddpm_lightning.checkpoints.calibration import Calibration, calibrations_of
 from ddpm_lightning.checkpoints.card import CARD_FORMAT, checked_card
-from ddpm_lightning.checkpoints.presets import choose
+from ddpm_lightning.checkpoints.presets import choose, costs
 from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, read_safetensors, shipped_models
 from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.models.method import Method
+from ddpm_lightning.models.sampling import evaluations_of
 from ddpm_lightning.utils.allowed_classes import Trust, trusted_packages
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
@@ -81,6 +82,7 @@ class Trained:
         preset: Name of the preset, for results; ``custom`` if a sampler was given.
         samples: Samples of each image, unless another number is given when it is restored.
         tta: Test-time augmentation: whether each sample sees the image in another orientation.
+        mean: What the restored image is: ``average`` of the samples or output of the posterior-mean ``network``.
         trust: Packages whose classes the file may name.
         step: Optimiser steps that the weights were trained for, in a flow those of the flow; ``None`` if unknown.
     """
@@ -93,6 +95,7 @@ class Trained:
     preset: str = "custom"
     samples: int = 15
     tta: bool = False
+    mean: str = "average"
     trust: Trust = ()
     step: int | None = None
 
@@ -128,6 +131,19 @@ class Trained:
         """
         key = self.sampling, self.sampler, samples
         return next((one for one in calibrations_of(self.card) if one.key == key), None)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether the model was trained on augmented images, as test-time augmentation requires."""
+        return bool(self.card["data"].get("augment"))
+
+    def presets(self) -> dict[str, tuple[int, str]]:
+        """Returns for each preset its network evaluations for an image, and what it is good for."""
+        return costs(self.card["model"], self.augmented, self.trust)
+
+    def evaluations(self, samples: int) -> int:
+        """Returns the network evaluations for an image that is restored from so many samples."""
+        return evaluations_of(self.method, samples, self.tta)
 
 
 def load(
@@ -189,6 +205,7 @@ def load(
         preset=chosen.preset,
         samples=chosen.samples,
         tta=bool(card["data"].get("augment")) and chosen.tta if tta is None else tta,
+        mean=chosen.mean,
         trust=trust,
         step=step if isinstance(step, int) else None,
     )

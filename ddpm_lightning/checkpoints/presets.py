@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ddpm_lightning.models.build import build_method
+from ddpm_lightning.models.sampling import evaluations_of
 from ddpm_lightning.utils.allowed_classes import Trust
 from ddpm_lightning.utils.errors import UserError, nearest
 
@@ -31,12 +32,14 @@ class Sampling:
         samples: Number of samples.
         model: Description of the model with its sampler.
         tta: Whether test-time augmentation is used, if the model was trained on augmented images.
+        mean: What the restored image is: ``average`` of the samples or output of the posterior-mean ``network``.
     """
 
     preset: str
     samples: int
     model: dict[str, Any]
     tta: bool = True
+    mean: str = "average"
 
 
 def choose(
@@ -73,29 +76,34 @@ def choose(
     with torch.device("meta"):  # without memory for weights
         offered = build_method(model, trust).presets
     name = preset or next(iter(offered))
+    mean = "average"
     if name == STORED and "sampler" in model:
         count, tta = samples or SAMPLES, True
     elif name in offered:
-        count, tta = samples or offered[name].samples, offered[name].tta
+        count, tta, mean = samples or offered[name].samples, offered[name].tta, offered[name].mean
         model = _with_sampler(model, offered[name].sampler)
         name += f" (samples={count})" if count != offered[name].samples else ""
     else:
         raise _not_offered(name, model, offered)
     if given:
-        return Sampling("custom", count, _with_sampler(model, given), tta)
-    return Sampling(name, count, model, tta)
+        return Sampling("custom", count, _with_sampler(model, given), tta, mean)
+    return Sampling(name, count, model, tta, mean)
 
 
-def costs(model: dict[str, Any], trust: Trust = ()) -> dict[str, tuple[int, str]]:
-    """Returns for each preset of a model its network evaluations for an image, and what it is good for."""
+def costs(model: dict[str, Any], augmented: bool, trust: Trust = ()) -> dict[str, tuple[int, str]]:
+    """Returns for each preset of a model its network evaluations for an image, and what it is good for.
+
+    Args:
+        model: Description of the model.
+        augmented: Whether it was trained on augmented images.
+        trust: Packages whose classes the model may name.
+    """
+    found = {}
     with torch.device("meta"):
-        return {
-            name: (
-                preset.samples * build_method(_with_sampler(model, preset.sampler), trust).evaluations,
-                preset.use,
-            )
-            for name, preset in build_method(model, trust).presets.items()
-        }
+        for name, preset in build_method(model, trust).presets.items():
+            method = build_method(_with_sampler(model, preset.sampler), trust)
+            found[name] = evaluations_of(method, preset.samples, augmented and preset.tta), preset.use
+    return found
 
 
 def _with_sampler(model: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -197,7 +197,9 @@ class SplitEvaluator:
             "samples": self.scoring.samples,
             "preset": trained.preset,
             "sampler": trained.sampling,
-            "nfe_per_sample": trained.method.evaluations,
+            "mean": trained.mean,
+            "nfe": trained.evaluations(self.scoring.samples),
+            "nfe_per_sample": trained.evaluations(1),
             "seed": settings.seed,
             "bfloat16": self._restorer.bfloat16,
             "align": settings.align,
@@ -215,7 +217,7 @@ class SplitEvaluator:
             with suppress(UserError):
                 height, width = self._source[index].low.shape
                 tiles = self._restorer.tiles(height, width)
-                return tiles * self.scoring.samples * self.trained.method.evaluations
+                return tiles * self.trained.evaluations(self.scoring.samples)
         return 1
 
 

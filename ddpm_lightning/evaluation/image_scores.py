@@ -7,7 +7,6 @@ instead of scores, and the evaluation continues.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -222,7 +221,7 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
         describe_input(normalised),
         float(((normalised < low) | (normalised > high)).mean()),
         pair.pixel_size,
-        _against_realism(restorer, restored, scoring, lambda image: scored(image, scoring.protocol).values),
+        _against_realism(restored, scoring, lambda image: scored(image, scoring.protocol).values),
         target=sha256(np.ascontiguousarray(pair.high).tobytes()).hexdigest(),
         std_moments=std_moments_of(restorer, restored) if restored.samples > 1 else None,
     )
@@ -256,14 +255,15 @@ def _against_number(
     restored: Restored, main: Sequence[Row], values: Callable[[np.ndarray], dict[str, float]]
 ) -> dict[int, dict[str, float]]:
     """Returns the numbers of the mean of the first N samples, by N."""
-    found = {1: dict(main[1].values), restored.samples: dict(main[2].values)}
+    found = {1: dict(main[1].values)}
+    if restored.average is restored.means[restored.samples]:
+        found[restored.samples] = dict(main[2].values)
     for number in restored.means.keys() - found.keys():
         found[number] = values(restored.means[number])
     return dict(sorted(found.items()))
 
 
 def _against_realism(
-    restorer: Restorer,
     restored: Restored,
     scoring: Scoring,
     values: Callable[[np.ndarray], dict[str, float]],
@@ -271,7 +271,7 @@ def _against_realism(
     """Returns the numbers of mean + λ (sample - mean), by λ."""
     if not scoring.realism or restored.samples < 2:
         return {}
-    mean = _posterior_mean(restorer, restored)
+    mean = restored.average if restored.posterior_mean is None else restored.posterior_mean
     return {
         weight: values(mean + np.float32(weight) * (restored.single - mean)) for weight in scoring.realism
     }
@@ -284,22 +284,6 @@ def granted(rows: Sequence[Row]) -> tuple[float, float]:
 
 def _fit(facts: dict[str, Any]) -> tuple[float, float]:
     return float(facts.get("alpha", 1.0)), float(facts.get("beta", 0.0))
-
-
-def _posterior_mean(restorer: Restorer, restored: Restored) -> np.ndarray:
-    """Returns the mean that samples of an image scatter around.
-
-    It is the output of the posterior-mean network where the method has one, else the average of all samples.
-    """
-    sampler: Any = getattr(restorer.method, "sampler", None)
-    if not hasattr(sampler, "realism"):
-        return restored.average
-    # Copies that share the weights: the model itself stays as it is.
-    sampler, at_mean = copy(sampler), copy(restorer)
-    method: Any = copy(restorer.method)
-    sampler.realism, method.sampler, at_mean.method = 0.0, sampler, method
-    mean = next(at_mean.samples(restored.pair.low, 1, restored.pair.name))
-    return (mean - restored.offset).astype(np.float32)
 
 
 def _failed(index: int, image: str, field: str, scoring: Scoring, reason: str) -> ImageScores:

@@ -40,6 +40,9 @@ class Restored:
         offset: What was subtracted from all others but ``pair`` and ``low``, because float32 could not hold it with
             their contrast; 0 for nearly all images.
         raw: The low image.
+        average: The restored image, as ``restore`` writes it: the mean of all samples or, if the preset says so, the
+            output of the posterior-mean network.
+        posterior_mean: The output of the posterior-mean network, or ``None`` if the method has none.
         means: Mean of the first N samples, by N.
         std: Population standard deviation over all samples.
         samples: Number of samples.
@@ -54,6 +57,8 @@ class Restored:
     high: np.ndarray
     offset: float
     raw: np.ndarray
+    average: np.ndarray
+    posterior_mean: np.ndarray | None
     means: dict[int, np.ndarray]
     std: np.ndarray
     samples: int
@@ -65,11 +70,6 @@ class Restored:
     def single(self) -> np.ndarray:
         """The first sample."""
         return self.means[1]
-
-    @property
-    def average(self) -> np.ndarray:
-        """The mean of all samples."""
-        return self.means[self.samples]
 
 
 def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored:
@@ -84,15 +84,22 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
     low = prepared.plane
     high, offset = without_offset(pair.high)
     ensemble, means, shown, kept = Ensemble(), {}, [], []
-    for sample in restorer.samples(prepared, numbers[-1], pair.name):
-        sample = (sample - offset).astype(np.float32)
+    scale = restorer.input_scale(low)
+    output = restorer.normalisation.output_scale(scale)
+    sampler = restorer.sampler(low, scale, pair.name)
+
+    def on_target_scale(image: torch.Tensor) -> np.ndarray:
+        return (output.restore(image[0, 0].cpu().numpy()) - offset).astype(np.float32)
+
+    for sample in map(on_target_scale, sampler.samples(restorer.numbers(numbers[-1]), restorer.batch)):
         ensemble.update(torch.from_numpy(sample))
         if ensemble.count in numbers or restorer.method.deterministic:
             means[ensemble.count] = ensemble.mean.float().numpy()
         if len(shown) < SHOWN:
             shown.append(sample)
         kept.append(windows_of(sample))
-    scale = restorer.input_scale(low)
+    average, mean = means[ensemble.count], sampler.mean()
+    posterior_mean = None if mean is None else on_target_scale(mean)
     raw = raw_on_target_scale(restorer, pair, low)
     return Restored(
         pair,
@@ -100,12 +107,14 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         high,
         offset,
         (raw - offset).astype(np.float32),
+        posterior_mean if posterior_mean is not None and restorer.trained.mean == "network" else average,
+        posterior_mean,
         means,
         ensemble.std.float().numpy(),
         ensemble.count,
         shown,
         np.stack(kept),
-        restorer.normalisation.output_scale(scale).gain,
+        output.gain,
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddpm_lightning.checkpoints.presets import costs
 from ddpm_lightning.inference.memory import available_bytes
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.io.image import ImageInfo
@@ -23,8 +22,7 @@ CANVAS_BYTES = 100
 
 def plane_cost(restorer: Restorer, info: ImageInfo, samples: int) -> int:
     """Returns the number of tiles that networks process for one plane of a file."""
-    count = 1 if restorer.method.deterministic else samples
-    return restorer.tiles(*info.plane_shape) * count * restorer.method.evaluations
+    return restorer.tiles(*info.plane_shape) * restorer.trained.evaluations(samples)
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
         int(restorer.bytes_per_pixel * at_once * math.prod(largest))
         + CANVAS_BYTES * max(map(math.prod, canvases)),
         available_bytes(restorer.device),
-        costs(restorer.trained.card["model"], restorer.trained.trust),
+        restorer.trained.presets(),
     )
 
 

@@ -22,7 +22,7 @@ from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is
 from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import PIXELS_AT_ONCE, SMALLEST_TILE, Tiler
-from ddpm_lightning.models.sampling import samples_of
+from ddpm_lightning.models.sampling import ImageSampler
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch
 
@@ -111,6 +111,12 @@ class PlaneRestorer:
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
         self.seed, self.batch, self.margin = settings.seed, settings.batch, settings.margin
         self.tolerance, self.hot_pixels = settings.tolerance, settings.hot_pixels
+        if self.tolerance is not None and trained.mean == "network":
+            raise UserError(
+                f"tolerance={self.tolerance}",
+                "has no effect: with this preset, the restored image is not an average of samples",
+                remedy="leave it out",
+            )
         self.shift_check = DistributionShiftCheck(trained)
         self.device = next(self.method.parameters()).device
         self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
@@ -161,8 +167,8 @@ class PlaneRestorer:
             UserError: If the plane cannot be restored.
         """
         low = self.prepared(plane).plane
-        scale = self.input_scale(low)
-        for sample in self._normalised(low, scale, samples, image):
+        numbers, scale = self.numbers(samples), self.input_scale(low)
+        for sample in self.sampler(low, scale, image).samples(numbers, self.batch):
             yield self.normalisation.output_scale(scale).restore(sample[0, 0].cpu().numpy())
 
     def restore_plane(
@@ -175,7 +181,7 @@ class PlaneRestorer:
         keep_samples: bool = False,
         on_sample: Callable[[int, np.ndarray], None] | None = None,
     ) -> Restoration:
-        """Restores a plane by the mean of samples, one of which at a time is in memory.
+        """Restores a plane by the mean of samples, one of which at a time is in memory, or as the preset says.
 
         Args:
             plane: Low image with shape (H, W), finite, of any real dtype; or the result of :meth:`prepared`.
@@ -188,13 +194,15 @@ class PlaneRestorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
-        prepared = self.prepared(plane)
+        prepared, numbers = self.prepared(plane), self.numbers(samples)
         scale = self.input_scale(prepared.plane)
         output = self.normalisation.output_scale(scale)
+        sampler = self.sampler(prepared.plane, scale, image)
         ensemble, kept = Ensemble(self.normalisation.target_bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
         try:
-            for number, sample in enumerate(self._normalised(prepared.plane, scale, samples, image)):
+            mean = sampler.mean() if self.trained.mean == "network" else None
+            for number, sample in enumerate(sampler.samples(numbers, self.batch)):
                 precision.update(sample[0, 0].cpu())
                 if on_sample or keep_samples:
                     pixels = output.restore(sample[0, 0].cpu().numpy())
@@ -211,20 +219,22 @@ class PlaneRestorer:
             found = f"does not suffice for a plane of {height} x {width} pixels"
             remedy = "close other programs, set batch=1, use device=cpu, or crop the image"
             raise UserError("memory", found, remedy=remedy) from error
-        if ensemble.mean is None or not ensemble.mean.isfinite().all():
+        averaged = mean is None
+        mean = ensemble.mean if mean is None else mean[0, 0].cpu()
+        if mean is None or not mean.isfinite().all():
             raise UserError("image", "was restored to NaN or infinite values", remedy="check its intensities")
         # A single sample has no standard deviation: 0 would claim that the model is certain.
         several = ensemble.count > 1
         calibration = self.calibration(ensemble.count)
         std = ensemble.std.float().numpy() * np.float32(output.gain) if several else None
         return Restoration(
-            output.restore(ensemble.mean.float().numpy()),
+            output.restore(mean.float().numpy()),
             std if std is None or calibration is None else std * np.float32(calibration.std_factor),
             ensemble.count,
             output.gain,
             ensemble.entropy.float().numpy() if entropy and several else None,
             np.stack(kept) if keep_samples else None,
-            precision=None if self.method.deterministic else precision.record(),
+            precision=precision.record() if averaged and not self.method.deterministic else None,
             replaced=prepared.replaced,
             calibration=calibration,
         )
@@ -315,23 +325,26 @@ class PlaneRestorer:
         """
         return self.tiler(self.networks(network), *inputs)
 
-    def _normalised(
-        self, plane: np.ndarray, scale: Scale, samples: int | None, image: str
-    ) -> Iterator[torch.Tensor]:
-        samples = self.trained.samples if samples is None else samples
-        if samples < 1:
-            raise UserError("samples", f"is {samples}", allowed="a whole number of at least 1")
+    def sampler(self, plane: np.ndarray, scale: Scale, image: str) -> ImageSampler:
+        """Returns what makes samples of a prepared plane with shape (H, W) on its normalised scale.
+
+        Args:
+            plane: The plane, in intensities.
+            scale: Its map to the scale that the network sees (:meth:`input_scale`).
+            image: Name of the plane, from which noise is derived.
+        """
         if not self._fits_memory:
             self.fit_memory()
         low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
-        return samples_of(
-            self.method,
-            low,
-            image,
-            range(samples),
-            self.seed,
-            self.apply,
-            self.batch,
-            self.margin,
-            self.trained.tta,
-        )
+        return ImageSampler(self.method, low, image, self.seed, self.apply, self.margin, self.trained.tta)
+
+    def numbers(self, samples: int | None) -> range:
+        """Returns the numbers of the samples, by default as many as the preset says.
+
+        Raises:
+            UserError: If there are none.
+        """
+        samples = self.trained.samples if samples is None else samples
+        if samples < 1:
+            raise UserError("samples", f"is {samples}", allowed="a whole number of at least 1")
+        return range(samples)

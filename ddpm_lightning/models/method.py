@@ -144,8 +144,13 @@ class Method(nn.Module, ABC):
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one sample."""
+        """Network evaluations of one sample, without those of :meth:`posterior_mean`."""
         return 1
+
+    @property
+    def mean_evaluations(self) -> int:
+        """Network evaluations of :meth:`posterior_mean`; 0 for a method that has none."""
+        return 0
 
     @property
     def preset(self) -> str:
@@ -174,6 +179,31 @@ class Method(nn.Module, ABC):
         Returns:
             Restored images with shape (B, 1, H, W), normalised.
         """
+
+    def posterior_mean(self, low: Tensor, apply: Apply = apply_directly) -> Tensor | None:
+        """Returns the estimate of a network for the posterior mean, which all samples of an image share.
+
+        Args:
+            low: Low images with shape (B, 1, H, W), normalised; sides divisible by ``size_divisor``.
+            apply: How networks are applied.
+
+        Returns:
+            Images with the same shape, normalised, or ``None`` for a method without such a network.
+        """
+        return None
+
+    def sample_around(
+        self, mean: Tensor, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly
+    ) -> Tensor:
+        """Restores images once, given the result of :meth:`posterior_mean`; otherwise as :meth:`sample`.
+
+        Args:
+            mean: Estimates of the posterior mean with shape (B, 1, H, W), normalised.
+            low: Low images with the same shape, normalised.
+            noise: Source of noise with one row for each image.
+            apply: How networks are applied.
+        """
+        return self.sample(low, noise, apply)
 
     @abstractmethod
     def loss(self, batch: Batch, key: LossKey) -> Tensor:

@@ -87,8 +87,8 @@ class PMRF(ResidualMethod):
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one sample: the mean, and the steps of the flow."""
-        return 1 + self.sampler.evaluations(self.process)
+        """Network evaluations of one sample: the steps of the flow."""
+        return self.sampler.evaluations(self.process)
 
     @property
     def presets(self) -> dict[str, Preset]:
@@ -124,9 +124,10 @@ class PMRF(ResidualMethod):
         velocity = self.velocity(interpolate(start, high, t), t, low, mean)
         return ((velocity - (high - start)) / self.sigma).square().mean()
 
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
-        """Restores images; see :meth:`Method.sample`."""
-        mean = self.estimate(low, apply)
+    def sample_around(
+        self, mean: Tensor, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly
+    ) -> Tensor:
+        """Restores images; see :meth:`Method.sample_around`."""
 
         def velocity(state: Tensor, t: Tensor) -> Tensor:
             return self.velocity(state, t, low, mean, apply)

@@ -22,20 +22,24 @@ class Preset:
         use: What it is good for, in a few words.
         sampler: Description of the sampler, or settings that replace those of the checkpoint's sampler.
         tta: Whether test-time augmentation is used, if the model was trained on augmented images.
+        mean: What the restored image is: the ``average`` of the samples, or the output of the posterior-mean
+            ``network``, which has no sampling error and does not improve with more samples.
     """
 
     samples: int
     use: str
     sampler: Mapping[str, Any] = field(default_factory=dict)
     tta: bool = True
+    mean: str = "average"
 
 
 #: The presets of a deterministic method.
 ONE_PASS = {"one_pass": Preset(1, "the only preset of this model")}
 #: Presets of a model that makes a posterior sample in one network evaluation; it has no sampler.
 SCORED = {
-    "uncertainty": Preset(15, "samples of the posterior, in one evaluation each", tta=False),
-    "realistic": Preset(1, "one sample: texture instead of the smallest error", tta=False),
+    "mean": Preset(8, "the least error, and a standard deviation from 8 samples", mean="network"),
+    "uncertainty": Preset(15, "posterior samples: a standard deviation with less noise", mean="network"),
+    "realistic": Preset(1, "one sample: texture instead of the least error", tta=False),
 }
 
 
@@ -83,10 +87,10 @@ def of_flow(conditional: bool) -> dict[str, Preset]:
 
     presets = {
         "mean": Preset(2, "the least error: two antithetic samples of 3 steps", euler(3)),
-        "realistic": Preset(1, "one sample: texture instead of the least error", euler(5)),
-        "balanced": Preset(1, "halfway from the mean to a sample", euler(3, realism=0.5)),
-        "fast": Preset(1, "one sample of 3 steps", euler(3)),
-        "one_step": Preset(1, "the regressor alone", euler(3, realism=0.0)),
+        "realistic": Preset(1, "one sample: texture instead of the least error", euler(5), tta=False),
+        "balanced": Preset(1, "halfway from the mean to a sample", euler(3, realism=0.5), tta=False),
+        "fast": Preset(1, "one sample of 3 steps", euler(3), tta=False),
+        "one_step": Preset(1, "the regressor alone", euler(3, realism=0.0), tta=False),
     }
     if conditional:
         presets["uncertainty"] = Preset(15, "posterior samples", euler(10, antithetic=False))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.models.method import (
     Apply,
     Batch,
@@ -83,8 +84,15 @@ class ResidualMethod(Method):
         """Lets sigma be measured again."""
         self.sigma.zero_()
 
-    def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
-        """Returns the regressor's estimates for low images (B, 1, H, W), computed once for samples of one image."""
-        # Samples of one image share its memory (stride 0).
-        rows = low[:1] if low.stride(0) == 0 else low
-        return self.regression.estimate(rows, apply).expand_as(low)
+    @property
+    def mean_evaluations(self) -> int:
+        """Network evaluations of the posterior mean."""
+        return self.regression.evaluations
+
+    def posterior_mean(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
+        """Returns the regressor's estimates for low images (B, 1, H, W)."""
+        return self.regression.estimate(low, apply)
+
+    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
+        """Restores images; see :meth:`Method.sample`."""
+        return self.sample_around(self.posterior_mean(low, apply), low, noise, apply)

@@ -5,6 +5,8 @@ then also averages over eight orientations, and their standard deviation include
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,26 +16,17 @@ from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.symmetry import turn, turn_back
 from ddpm_lightning.models.method import Apply, Method, apply_directly
 
-__all__ = ["ORIENTATIONS", "pad_to_multiple", "samples_of"]
+__all__ = ["ORIENTATIONS", "ImageSampler", "evaluations_of", "pad_to_multiple", "samples_of"]
 
 #: Orientations of the image for successive samples (:func:`ddpm_lightning.diffusion.symmetry.turn`), unchanged first;
 #: successive ones differ much.
 ORIENTATIONS = (0, 6, 1, 7, 2, 4, 3, 5)
+#: Orientations that a posterior-mean network sees with test-time augmentation; two have most of the gain of eight.
+MEAN_ORIENTATIONS = 2
 
 
-@torch.inference_mode()
-def samples_of(
-    method: Method,
-    low: Tensor,
-    image: str,
-    samples: Sequence[int],
-    seed: int = 0,
-    apply: Apply = apply_directly,
-    batch: int | None = None,
-    margin: int = 0,
-    tta: bool = False,
-) -> Iterator[Tensor]:
-    """Yields samples of one image of any size.
+class ImageSampler:
+    """Makes samples of one image of any size.
 
     The canvas is padded by reflection to a size that the networks accept, and cropped again. At the border, networks
     see zeros instead of neighbouring pixels, and samples disagree up to twice as much as inside; a margin of reflected
@@ -43,45 +36,114 @@ def samples_of(
         method: A trained method.
         low: The low image with shape (1, 1, H, W), normalised, on the device of the method.
         image: Identity of the image.
-        samples: Numbers of the samples, from 0; a deterministic method makes only the first.
         seed: Seed of the noise.
         apply: How networks are applied.
-        batch: Samples that are computed together; by default as many as fit into a million pixels.
         margin: Reflected pixels on all sides, fewer than the shorter side has.
-        tta: Whether each sample sees the image in another orientation; for methods trained on augmented images.
-
-    Yields:
-        Samples with shape (1, 1, H, W), in order.
+        tta: Whether samples see the image in different orientations, for methods trained on augmented images. A
+            posterior-mean network then sees the first two of them, and all samples share the average.
     """
-    height, width = low.shape[-2:]
-    margin = min(margin, height - 1, width - 1)
-    canvas = functional.pad(low, (margin,) * 4, mode="reflect") if margin else low
-    canvas = pad_to_multiple(canvas, method.size_divisor)
-    samples = list(samples)[:1] if method.deterministic else list(samples)
-    batch = batch or max(1, 2**20 // (canvas.shape[-1] * canvas.shape[-2]))
-    inside = (..., slice(margin, margin + height), slice(margin, margin + width))
-    for first in range(0, len(samples), batch):
-        for restored in _together(method, canvas, image, samples[first : first + batch], seed, apply, tta):
-            yield restored[inside]
+
+    def __init__(
+        self,
+        method: Method,
+        low: Tensor,
+        image: str,
+        seed: int = 0,
+        apply: Apply = apply_directly,
+        margin: int = 0,
+        tta: bool = False,
+    ) -> None:
+        self.method, self.image, self.seed, self.apply, self.tta = method, image, seed, apply, tta
+        height, width = low.shape[-2:]
+        margin = min(margin, height - 1, width - 1)
+        canvas = functional.pad(low, (margin,) * 4, mode="reflect") if margin else low
+        self.canvas = pad_to_multiple(canvas, method.size_divisor)
+        self._inside = (..., slice(margin, margin + height), slice(margin, margin + width))
+
+    @torch.inference_mode()
+    def mean(self) -> Tensor | None:
+        """Returns the output of the method's posterior-mean network with shape (1, 1, H, W); ``None`` without one."""
+        mean = self._mean
+        return None if mean is None else mean[self._inside]
+
+    @torch.inference_mode()
+    def samples(self, numbers: Sequence[int], batch: int | None = None) -> Iterator[Tensor]:
+        """Yields samples with shape (1, 1, H, W), in order.
+
+        Args:
+            numbers: Numbers of the samples, from 0; a deterministic method makes only the first.
+            batch: Samples that are computed together; by default as many as fit into a million pixels.
+        """
+        numbers = list(numbers)[:1] if self.method.deterministic else list(numbers)
+        batch = batch or max(1, 2**20 // (self.canvas.shape[-1] * self.canvas.shape[-2]))
+        for first in range(0, len(numbers), batch):
+            for restored in self._together(numbers[first : first + batch]):
+                yield restored[self._inside]
+
+    @cached_property
+    def _mean(self) -> Tensor | None:
+        """The posterior mean on the canvas, computed once."""
+        orientations = ORIENTATIONS[: _mean_orientations(self.tta)]
+        total: Tensor | None = None
+        for symmetry in orientations:
+            mean = self.method.posterior_mean(turn(self.canvas, symmetry), self.apply)
+            if mean is None:
+                return None
+            mean = turn_back(mean, symmetry)
+            total = mean if total is None else total + mean
+        return None if total is None else total / len(orientations)
+
+    def _together(self, numbers: Sequence[int]) -> list[Tensor]:
+        """Returns samples that are computed together, those whose canvases have the same shape in one batch."""
+        which = [ORIENTATIONS[number % len(ORIENTATIONS)] if self.tta else 0 for number in numbers]
+        mean, made = self._mean, {}
+        for odd in (0, 1):
+            rows = [row for row, symmetry in enumerate(which) if symmetry % 2 == odd]
+            if not rows:
+                continue
+            turns = [which[row] for row in rows]
+            noise = KeyedNoise(self.seed, [self.image] * len(rows), [numbers[row] for row in rows])
+            noise, low = noise.oriented(turns), _in_orientations(self.canvas, turns)
+            if mean is None:
+                restored = self.method.sample(low, noise, self.apply)
+            else:
+                restored = self.method.sample_around(_in_orientations(mean, turns), low, noise, self.apply)
+            made |= {row: turn_back(restored[k : k + 1], turns[k]) for k, row in enumerate(rows)}
+        return [made[row] for row in range(len(numbers))]
 
 
-def _together(
-    method: Method, canvas: Tensor, image: str, samples: Sequence[int], seed: int, apply: Apply, tta: bool
-) -> list[Tensor]:
-    """Returns samples that are computed together, those whose canvases have the same shape in one batch."""
-    which = [ORIENTATIONS[sample % len(ORIENTATIONS)] if tta else 0 for sample in samples]
-    made: dict[int, Tensor] = {}
-    for odd in (0, 1):
-        rows = [row for row, symmetry in enumerate(which) if symmetry % 2 == odd]
-        if not rows:
-            continue
-        turns = [which[row] for row in rows]
-        noise = KeyedNoise(seed, [image] * len(rows), [samples[row] for row in rows]).oriented(turns)
-        # Samples of an unturned image share its memory, which tells a method to compute what they share only once.
-        low = torch.cat([turn(canvas, symmetry) for symmetry in turns]) if any(turns) else canvas
-        restored = method.sample(low.expand(len(rows), -1, -1, -1), noise, apply).split(1)
-        made |= {row: turn_back(restored[k], turns[k]) for k, row in enumerate(rows)}
-    return [made[row] for row in range(len(samples))]
+def evaluations_of(method: Method, samples: int, tta: bool) -> int:
+    """Returns the network evaluations for an image: those of its posterior mean, and those of its samples.
+
+    Args:
+        method: The method.
+        samples: Number of samples; a deterministic method makes one.
+        tta: Whether test-time augmentation is used.
+    """
+    count = 1 if method.deterministic else samples
+    return method.mean_evaluations * _mean_orientations(tta) + count * method.evaluations
+
+
+def _mean_orientations(tta: bool) -> int:
+    return MEAN_ORIENTATIONS if tta else 1
+
+
+def samples_of(
+    method: Method,
+    low: Tensor,
+    image: str,
+    samples: Sequence[int],
+    *,
+    batch: int | None = None,
+    **settings: Any,
+) -> Iterator[Tensor]:
+    """Yields samples of one image: :meth:`ImageSampler.samples` with its settings."""
+    return ImageSampler(method, low, image, **settings).samples(samples, batch)
+
+
+def _in_orientations(image: Tensor, turns: Sequence[int]) -> Tensor:
+    """Returns an image (1, C, H, W) in several orientations, as (B, C, H, W)."""
+    return torch.cat([turn(image, symmetry) for symmetry in turns])
 
 
 def pad_to_multiple(image: Tensor, size_divisor: int) -> Tensor:

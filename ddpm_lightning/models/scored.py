@@ -75,8 +75,8 @@ class Scored(ResidualMethod):
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one sample: the mean, and the light network."""
-        return 2
+        """Evaluations of the light network for one sample."""
+        return 1
 
     @property
     def presets(self) -> dict[str, Preset]:
@@ -103,7 +103,8 @@ class Scored(ResidualMethod):
         first, second = (residual - ((high - mean) / self.sigma).repeat(2, 1, 1, 1)).chunk(2)
         return multiscale_score(first, second, self.scales, self.window)
 
-    def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
-        """Restores images; see :meth:`Method.sample`."""
-        mean = self.estimate(low, apply)
+    def sample_around(
+        self, mean: Tensor, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly
+    ) -> Tensor:
+        """Restores images; see :meth:`Method.sample_around`."""
         return mean + self.sigma * self.residual(low, mean, noise(FIRST, low.shape[1:], low.device), apply)

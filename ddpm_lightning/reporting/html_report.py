@@ -290,7 +290,7 @@ def _how(evaluation: Evaluation) -> str:
         "protocol": summary["protocol"],
         "truth": summary.get("truth", "recorded"),
         "samples": f"{summary['samples']}, {summary['preset']}, "
-        f"{summary['nfe_per_sample']} network evaluations each",
+        f"{summary.get('nfe', summary['samples'] * summary['nfe_per_sample'])} network evaluations",
         "seed": summary["seed"],
         "checkpoint": f"{summary['checkpoint']['file']}, sha256 {summary['checkpoint']['sha256'][:16]}…",
         "LPIPS backbone": summary.get("lpips_backbone") or "absent",

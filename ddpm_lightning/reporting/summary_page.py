@@ -225,7 +225,7 @@ def _how(summary: dict[str, Any]) -> list[str]:
         "trained on": checkpoint["names"].get("data") or "unknown",
         "scored on": f"{summary['data']}, split {summary['split']}, {summary['images']} images{part}",
         "samples": f"{summary['samples']} of each image: {sampled_by(summary)}, "
-        f"{summary['nfe_per_sample']} network evaluations each, seed {summary['seed']}"
+        f"{summary['nfe']} network evaluations in all, seed {summary['seed']}"
         + (", in bfloat16" if summary["bfloat16"] else ""),
         "truth": TRUTHS[summary["truth"]],
         "alignment": "shifts corrected before scoring" if summary["align"] else "none",

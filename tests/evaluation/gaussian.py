@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation
@@ -39,6 +40,7 @@ class GaussianRestorer:
 
     def __init__(self, width=1.0, blur=0.0, antithetic=False, seed=1, gain=1.0, offset=0.0):
         self.width, self.blur, self.seed, self.gain, self.offset = width, blur, seed, gain, offset
+        self.batch, self.trained = None, SimpleNamespace(mean="average")
         self.method = SimpleNamespace(antithetic=antithetic, deterministic=False)
         self.normalisation = PairNormalisation(FixedRange(0, 200), FixedRange(0, 200))
 
@@ -48,8 +50,17 @@ class GaussianRestorer:
     def prepared(self, plane):
         return Prepared(plane, 0)
 
+    def numbers(self, samples):
+        return range(samples)
+
+    def sampler(self, plane, scale, image):
+        def samples(numbers, batch=None):
+            for sample in self.samples(plane, len(numbers), image):
+                yield torch.from_numpy(scale.normalise(sample))[None, None]
+
+        return SimpleNamespace(samples=samples, mean=lambda: None)
+
     def samples(self, plane, samples, image):
-        plane = plane.plane if isinstance(plane, Prepared) else plane
         rng = np.random.default_rng((self.seed, int(image)))
         noise = np.zeros_like(plane)
         for number in range(samples):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from ddpm_lightning.models.method import apply_directly
-from ddpm_lightning.models.sampling import ORIENTATIONS, samples_of
+from ddpm_lightning.models.sampling import ORIENTATIONS, ImageSampler, evaluations_of, samples_of
 
 ROUND = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
 ASKEW = torch.tensor([[0.0, 1, 0], [0, 2, 3], [0, 0, 0]])[None, None] / 6
@@ -18,6 +18,9 @@ class Filter:
 
     def __init__(self, kernel):
         self.kernel = kernel
+
+    def posterior_mean(self, low, apply=apply_directly):
+        return None
 
     def sample(self, low, noise, apply=apply_directly):
         state = low + noise.antithetic()(7, low.shape[1:], low.device)
@@ -63,3 +66,36 @@ class Quiet(Filter):
 
     def sample(self, low, noise, apply=apply_directly):
         return apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), low)
+
+
+class Around(Filter):
+    """Samples around the output of a posterior-mean network, which is counted."""
+
+    mean_evaluations = 1
+    calls = 0
+
+    def posterior_mean(self, low, apply=apply_directly):
+        self.calls += 1
+        return apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), low)
+
+    def sample_around(self, mean, low, noise, apply=apply_directly):
+        return mean + noise(7, low.shape[1:], low.device)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_samples_share_one_posterior_mean(low, tta):
+    method = Around(ASKEW)
+    sampler = ImageSampler(method, low, "a", margin=2, tta=tta)
+    mean, found = sampler.mean(), torch.cat(list(sampler.samples(range(8), batch=3)))
+    assert method.calls == (2 if tta else 1)
+    assert evaluations_of(method, 8, tta) == 8 + method.calls
+
+    # The filter applied to the image by hand, with reflected borders; with augmentation also to the second orientation.
+    by_hand = [functional.conv2d(functional.pad(low, (1,) * 4, mode="reflect"), ASKEW)]
+    if tta:
+        rotated = ASKEW.flip(-1).rot90(-(ORIENTATIONS[1] % 4), (-2, -1)) if ORIENTATIONS[1] >= 4 else ASKEW
+        by_hand.append(functional.conv2d(functional.pad(low, (1,) * 4, mode="reflect"), rotated))
+    assert torch.allclose(mean, sum(by_hand) / len(by_hand), atol=1e-6)
+    # Noise is keyed by the sample alone, so what samples add to the mean is the same with and without augmentation.
+    noise = torch.cat(list(samples_of(Around(ASKEW), low, "a", range(8), margin=2))) - by_hand[0]
+    assert torch.allclose(found - mean, noise, atol=1e-5)
