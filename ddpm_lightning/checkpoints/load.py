@@ -21,7 +21,7 @@ from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limit
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.models.method import Method
-from ddpm_lightning.models.sampling import evaluations_of
+from ddpm_lightning.models.sampling import Evaluations, evaluations_of
 from ddpm_lightning.utils.allowed_classes import Trust, trusted_packages
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
@@ -137,11 +137,11 @@ class Trained:
         """Whether the model was trained on augmented images, as test-time augmentation requires."""
         return bool(self.card["data"].get("augment"))
 
-    def presets(self) -> dict[str, tuple[int, str]]:
+    def presets(self) -> dict[str, tuple[Evaluations, str]]:
         """Returns for each preset its network evaluations for an image, and what it is good for."""
         return costs(self.card["model"], self.augmented, self.trust)
 
-    def evaluations(self, samples: int) -> int:
+    def evaluations(self, samples: int) -> Evaluations:
         """Returns the network evaluations for an image that is restored from so many samples."""
         return evaluations_of(self.method, samples, self.tta)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ddpm_lightning.models.build import build_method
-from ddpm_lightning.models.sampling import evaluations_of
+from ddpm_lightning.models.sampling import Evaluations, evaluations_of
 from ddpm_lightning.utils.allowed_classes import Trust
 from ddpm_lightning.utils.errors import UserError, nearest
 
@@ -90,7 +90,7 @@ def choose(
     return Sampling(name, count, model, tta, mean)
 
 
-def costs(model: dict[str, Any], augmented: bool, trust: Trust = ()) -> dict[str, tuple[int, str]]:
+def costs(model: dict[str, Any], augmented: bool, trust: Trust = ()) -> dict[str, tuple[Evaluations, str]]:
     """Returns for each preset of a model its network evaluations for an image, and what it is good for.
 
     Args:

@@ -198,8 +198,8 @@ class SplitEvaluator:
             "preset": trained.preset,
             "sampler": trained.sampling,
             "mean": trained.mean,
-            "nfe": trained.evaluations(self.scoring.samples),
-            "nfe_per_sample": trained.evaluations(1),
+            "nfe": trained.evaluations(self.scoring.samples).total,
+            "nfe_per_sample": trained.evaluations(1).total,
             "seed": settings.seed,
             "bfloat16": self._restorer.bfloat16,
             "align": settings.align,
@@ -217,7 +217,7 @@ class SplitEvaluator:
             with suppress(UserError):
                 height, width = self._source[index].low.shape
                 tiles = self._restorer.tiles(height, width)
-                return tiles * self.trained.evaluations(self.scoring.samples)
+                return tiles * self.trained.evaluations(self.scoring.samples).total
         return 1
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ddpm_lightning.inference.memory import available_bytes
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.io.image import ImageInfo
-from ddpm_lightning.models.sampling import samples_of
+from ddpm_lightning.models.sampling import Evaluations, ImageSampler
 
 __all__ = ["Plan", "plan", "plane_cost"]
 
@@ -22,7 +23,7 @@ CANVAS_BYTES = 100
 
 def plane_cost(restorer: Restorer, info: ImageInfo, samples: int) -> int:
     """Returns the number of tiles that networks process for one plane of a file."""
-    return restorer.tiles(*info.plane_shape) * restorer.trained.evaluations(samples)
+    return restorer.tiles(*info.plane_shape) * restorer.trained.evaluations(samples).total
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class Plan:
     Attributes:
         files: Files to be restored.
         planes: Planes in them.
-        evaluations: Tiles that networks process.
+        tiles: Tiles of all planes, each of which networks process several times.
         pixels: Pixels of all of these tiles, including their overlaps and the margins of planes.
         tile: Height and width of the largest tile in pixels.
         samples: Samples of each plane.
-        steps: Network evaluations of each sample.
-        seconds_per_pixel: Seconds for each pixel of a tile, measured with all threads busy.
+        evaluations: Network evaluations for a plane.
+        speed: Seconds for each pixel in one evaluation of the posterior-mean network (0 if there is none), and in one
+            of the network that makes samples, measured with all threads busy.
         memory: Bytes for networks and the largest canvas.
         free: Bytes that are free.
         presets: For each preset of the model, its network evaluations for an image, and what it is good for.
@@ -45,35 +47,42 @@ class Plan:
 
     files: int
     planes: int
-    evaluations: int
+    tiles: int
     pixels: int
     tile: tuple[int, int]
     samples: int
-    steps: int
-    seconds_per_pixel: float
+    evaluations: Evaluations
+    speed: tuple[float, float]
     memory: int
     free: int
-    presets: dict[str, tuple[int, str]] = field(default_factory=dict)
+    presets: dict[str, tuple[Evaluations, str]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """Expected duration of the job."""
-        return self.pixels * self.seconds_per_pixel
+        return self.seconds_of(self.evaluations)
+
+    def seconds_of(self, evaluations: Evaluations) -> float:
+        """Returns the expected duration of the job with so many network evaluations for each plane."""
+        of_mean, of_sample = self.speed
+        return self.pixels * (evaluations.mean * of_mean + evaluations.samples * of_sample)
 
     def cheaper(self) -> dict[str, tuple[float, str]]:
         """Returns cheaper settings, the most expensive first: their seconds, and what they are good for."""
-        each = self.samples * self.steps
-        found = {f"preset={name}": cost for name, cost in self.presets.items()}
-        fewer = [samples for samples in (8, 5, 1) if samples < self.samples]
-        found |= {f"samples={samples}": (samples * self.steps, "a noisier mean and std") for samples in fewer}
-        less = {name: (self.seconds * n / each, use) for name, (n, use) in found.items() if n < each}
+        found = {f"preset={name}": (self.seconds_of(cost), use) for name, (cost, use) in self.presets.items()}
+        for count in (8, 5, 1):
+            if count < self.samples:
+                fewer = self.evaluations._replace(samples=self.evaluations.samples * count // self.samples)
+                found[f"samples={count}"] = self.seconds_of(fewer), "a noisier mean and std"
+        less = {name: (seconds, use) for name, (seconds, use) in found.items() if seconds < self.seconds}
         return dict(sorted(less.items(), key=lambda item: -item[1][0]))
 
     def __str__(self) -> str:
         lines = [
-            f"{self.files} files, {self.planes} planes, {self.samples} samples of {self.steps} steps: "
-            f"{self.evaluations} network evaluations on tiles of up to {self.tile[0]} x {self.tile[1]} pixels",
-            f"  time    {_duration(self.seconds)} at {self.seconds_per_pixel * 1e6:.3g} s for a million pixels",
+            f"{self.files} files, {self.planes} planes, {self.samples} samples: "
+            f"{self.tiles * self.evaluations.total} network evaluations on tiles of up to "
+            f"{self.tile[0]} x {self.tile[1]} pixels",
+            f"  time    {_duration(self.seconds)} at {self.speed[1] * 1e6:.3g} s for a million pixels",
             f"  memory  {self.memory / 1e9:.2g} GB of {self.free / 1e9:.3g} GB that are free",
         ]
         if cheaper := self.cheaper():
@@ -85,7 +94,7 @@ class Plan:
 
 
 def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
-    """Measures one network evaluation, and estimates the cost of all files.
+    """Measures one evaluation of each network, and estimates the cost of all files.
 
     Args:
         restorer: A loaded model.
@@ -95,7 +104,7 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
     restorer.fit_memory()
     canvases = [restorer.canvas(*info.plane_shape) for info in infos]
     sizes = [restorer.tiler.size(*canvas) for canvas in canvases]
-    tiles = [plane_cost(restorer, info, samples) * info.plane_count for info in infos]
+    tiles = [restorer.tiles(*info.plane_shape) * info.plane_count for info in infos]
     largest = max(sizes, key=math.prod)
     at_once = restorer.tiler.at_once(largest, restorer.device)
     return Plan(
@@ -105,8 +114,8 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
         sum(count * math.prod(size) for count, size in zip(tiles, sizes, strict=True)),
         largest,
         1 if restorer.method.deterministic else samples,
-        restorer.method.evaluations,
-        _seconds(restorer, largest, at_once) / (at_once * math.prod(largest)),
+        restorer.trained.evaluations(samples),
+        _speed(restorer, largest, at_once),
         int(restorer.bytes_per_pixel * at_once * math.prod(largest))
         + CANVAS_BYTES * max(map(math.prod, canvases)),
         available_bytes(restorer.device),
@@ -114,26 +123,30 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
     )
 
 
-def _seconds(restorer: Restorer, size: tuple[int, int], count: int) -> float:
-    """Returns the seconds that a network takes for so many tiles of a size at the same time."""
+def _speed(restorer: Restorer, size: tuple[int, int], count: int) -> tuple[float, float]:
+    """Measures the networks on so many tiles of a size at the same time; see :attr:`Plan.speed`."""
     taken: list[float] = []
 
     def apply(network: Any, *inputs: Tensor) -> Tensor:
-        # The first network may be one that is applied only once for all samples.
         inputs = tuple(each[:1].expand(count, *each.shape[1:]) for each in inputs)
-        for _ in range(2):  # the first one is slower
-            began = time.perf_counter()
-            result = restorer.apply(network, *inputs)
-            result.sum().item()  # waits for a GPU
-            taken.append(time.perf_counter() - began)
-        raise _Enough
+        restorer.apply(network, *inputs).sum().item()  # the first one is slower
+        began = time.perf_counter()
+        result = restorer.apply(network, *inputs)
+        result.sum().item()  # waits for a GPU
+        taken.append((time.perf_counter() - began) / (count * math.prod(size)))
+        if sampling:
+            raise _Enough
+        return result[:1]
 
-    low = torch.zeros(1, 1, *size, device=restorer.device)
-    try:
-        next(samples_of(restorer.method, low, "", [0], apply=apply))
-    except _Enough:
-        pass
-    return min(taken)
+    sampling = False
+    sampler = ImageSampler(restorer.method, torch.zeros(1, 1, *size, device=restorer.device), "", apply=apply)
+    sampler.mean()
+    of_mean = min(taken, default=0.0)
+    taken.clear()
+    sampling = True
+    with suppress(_Enough):
+        next(sampler.samples([0]))
+    return of_mean, min(taken, default=0.0)
 
 
 class _Enough(Exception):

@@ -92,7 +92,7 @@ class RestorationModule(nn.Module):
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
         numbers = range(self.samples)
         made = torch.cat(
-            list(samples_of(method, padded, "", numbers, self.seed, batch=self.samples, tta=self.tta))
+            list(samples_of(method, padded, "", numbers, seed=self.seed, batch=self.samples, tta=self.tta))
         )
         samples = functional.pad(made, (-self.margin,) * 4).double()
         if normalisation.target is not None and not normalisation.target.per_image:

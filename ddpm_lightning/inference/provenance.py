@@ -55,7 +55,7 @@ def job_record(
         },
         "preset": trained.preset,
         "sampler": trained.sampling,
-        "evaluations_per_sample": trained.evaluations(1),
+        "evaluations_per_sample": trained.evaluations(1).total,
         "mean": trained.mean,
         "checked_against_training": restorer.shift_check.checks,
         "settings": values,

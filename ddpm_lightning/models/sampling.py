@@ -6,7 +6,7 @@ then also averages over eight orientations, and their standard deviation include
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.symmetry import turn, turn_back
 from ddpm_lightning.models.method import Apply, Method, apply_directly
 
-__all__ = ["ORIENTATIONS", "ImageSampler", "evaluations_of", "pad_to_multiple", "samples_of"]
+__all__ = ["ORIENTATIONS", "Evaluations", "ImageSampler", "evaluations_of", "pad_to_multiple", "samples_of"]
 
 #: Orientations of the image for successive samples (:func:`ddpm_lightning.diffusion.symmetry.turn`), unchanged first;
 #: successive ones differ much.
@@ -112,8 +112,25 @@ class ImageSampler:
         return [made[row] for row in range(len(numbers))]
 
 
-def evaluations_of(method: Method, samples: int, tta: bool) -> int:
-    """Returns the network evaluations for an image: those of its posterior mean, and those of its samples.
+class Evaluations(NamedTuple):
+    """Network evaluations for an image.
+
+    Attributes:
+        mean: Those of its posterior mean.
+        samples: Those of all its samples.
+    """
+
+    mean: int
+    samples: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.mean + self.samples
+
+
+def evaluations_of(method: Method, samples: int, tta: bool) -> Evaluations:
+    """Returns the network evaluations for an image.
 
     Args:
         method: The method.
@@ -121,7 +138,7 @@ def evaluations_of(method: Method, samples: int, tta: bool) -> int:
         tta: Whether test-time augmentation is used.
     """
     count = 1 if method.deterministic else samples
-    return method.mean_evaluations * _mean_orientations(tta) + count * method.evaluations
+    return Evaluations(method.mean_evaluations * _mean_orientations(tta), count * method.evaluations)
 
 
 def _mean_orientations(tta: bool) -> int:
