@@ -110,9 +110,14 @@ class Trained:
 
     @property
     def sampling(self) -> str:
-        """How samples are made, in words: the sampler, and whether test-time augmentation is used."""
+        """How images are restored, in words: the sampler, test-time augmentation, and what the restored image is."""
         tta = self.tta and not self.method.deterministic
-        return self.method.preset + (", test-time augmentation" if tta else "")
+        network = self.mean == "network"
+        return (
+            self.method.preset
+            + (", test-time augmentation" if tta else "")
+            + (", restored by the posterior-mean network" if network else "")
+        )
 
     @property
     def sampler(self) -> str:

@@ -94,7 +94,7 @@ def calibrate_std(
         ValueError: If there is no factor, or it is too large or too small for a trained model.
         UserError: If the file cannot be written.
     """
-    fitted = fit_std_factor(moments, samples, trained.method.antithetic)
+    fitted = fit_std_factor(moments, samples, trained.method.antithetic, trained.mean == "network")
     if not SMALLEST <= fitted.factor <= LARGEST:
         raise ValueError(
             f"the error is {fitted.factor:.2g} times the standard deviation of the samples, which is not that of a "

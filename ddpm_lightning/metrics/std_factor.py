@@ -11,9 +11,10 @@ where both means are over the pixels of all calibration images. The map :math:`f
 **Finite ensembles.** Even samples of the true posterior, with variance :math:`\sigma^2`, need a factor. For K
 independent samples, :math:`\mathbb{E}\,(m - y)^2 = (1 + 1/K)\,\sigma^2` and :math:`\mathbb{E}\,s^2 = (1 - 1/K)\,
 \sigma^2`, so the ideal factor is :math:`\sqrt{(K + 1) / (K - 1)}`: 1.73 for 2 samples, 1.07 for 15. The deviations of
-an antithetic pair cancel in its mean, and both expectations are :math:`\sigma^2`: the ideal factor is 1. The fitted
-factor contains this correction; fitted over ideal factor is how many times too small the standard deviation of the
-samples is.
+an antithetic pair cancel in its mean, and both expectations are :math:`\sigma^2`: the ideal factor is 1. If the
+restored image is the output of a posterior-mean network, its error does not depend on K, and the ideal factor is
+:math:`\sqrt{K / (K - 1)}`. The fitted factor contains this correction; fitted over ideal factor is how many times too
+small the standard deviation of the samples is.
 
 A factor corrects the size on average, not the shape of the distribution: with two samples, the standard deviation of a
 single pixel is itself uncertain, and Gaussian intervals contain fewer pixels than their nominal level. The coverage is
@@ -92,14 +93,17 @@ def std_moments(*, mean: Tensor, std: Tensor, target: Tensor) -> StdMoments:
     return StdMoments(mean.numel(), error, std.double().square().mean().item(), scores)
 
 
-def ideal_factor(samples: int, antithetic: bool) -> float:
+def ideal_factor(samples: int, antithetic: bool, network: bool = False) -> float:
     """Returns the factor of samples of the true posterior.
 
     Args:
         samples: Number of samples, at least 2.
         antithetic: Whether they come in antithetic pairs.
+        network: Whether the restored image is the output of a posterior-mean network instead of their average.
     """
-    return 1.0 if antithetic else sqrt((samples + 1) / (samples - 1))
+    if antithetic:
+        return 1.0
+    return sqrt((samples if network else samples + 1) / (samples - 1))
 
 
 def std_factor(moments: Sequence[StdMoments]) -> float:
@@ -129,16 +133,20 @@ def std_coverage(moments: Sequence[StdMoments], factor: float) -> float:
     return float(np.mean([(image.scores <= half).double().mean().item() for image in moments]))
 
 
-def fit_std_factor(moments: Sequence[StdMoments], samples: int, antithetic: bool) -> StdFactor:
+def fit_std_factor(
+    moments: Sequence[StdMoments], samples: int, antithetic: bool, network: bool = False
+) -> StdFactor:
     """Fits the factor to calibration images.
 
     Args:
         moments: Result of :func:`std_moments` for each image, all on one scale.
         samples: Number of samples of each image, at least 2.
         antithetic: Whether they come in antithetic pairs.
+        network: Whether the restored image is the output of a posterior-mean network instead of their average.
 
     Raises:
         ValueError: If there is no factor; see :func:`std_factor`.
     """
     factor = std_factor(moments)
-    return StdFactor(factor, ideal_factor(samples, antithetic), std_coverage(moments, factor), len(moments))
+    ideal = ideal_factor(samples, antithetic, network)
+    return StdFactor(factor, ideal, std_coverage(moments, factor), len(moments))

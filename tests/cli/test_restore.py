@@ -270,9 +270,7 @@ def test_a_method_of_one_sample_has_no_standard_deviation(do, tmp_path, noisy):
 def test_a_plan_says_what_the_job_costs_and_does_nothing(do, tmp_path):
     answer, images, _ = do("plan=true", "samples=10")
     tiles = (3 * 2 * 2 + 3) * 10 * 3  # three planes of 40 x 36 pixels, and three that fit in a tile
-    assert (
-        f"10 samples: {tiles} network evaluations on tiles of up to 24 x 24 pixels" in answer.out
-    )
+    assert f"10 samples: {tiles} network evaluations on tiles of up to 24 x 24 pixels" in answer.out
     assert "samples=5" in answer.out and "GB that are free" in answer.out
     assert not (tmp_path / "out").exists()
 

@@ -99,3 +99,9 @@ def test_without_samples_that_differ_there_is_no_factor():
 def test_the_ideal_factor_is_that_of_few_samples():
     assert ideal_factor(2, False) == pytest.approx(1.732, abs=1e-3)
     assert ideal_factor(15, False) == pytest.approx(1.069, abs=1e-3)
+    samples = torch.randn(4, 200_000, generator=torch.Generator().manual_seed(0)).double()
+    target = torch.randn(200_000, generator=torch.Generator().manual_seed(1)).double()
+    std = samples.std(dim=0, correction=0)
+    for network, mean in ((False, samples.mean(dim=0)), (True, torch.zeros(200_000).double())):
+        found = std_factor([std_moments(mean=mean, std=std, target=target)])
+        assert found == pytest.approx(ideal_factor(4, False, network), rel=0.01)
