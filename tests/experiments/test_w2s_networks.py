@@ -67,6 +67,7 @@ def test_the_settings_of_a_training_exist(network):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_they_are_trained_scored_and_shown(tmp_path, monkeypatch):
     pairs = write_pairs(tmp_path / run.SET)
     monkeypatch.setattr(networks, "TRAININGS", {name: networks.TRAININGS[name] for name in SMALL})
@@ -79,7 +80,12 @@ def test_they_are_trained_scored_and_shown(tmp_path, monkeypatch):
         None,
         tmp_path / "work",
         tmp_path,
-        ['evaluate=["samples=1","limit=1"]', 'train=["trainer=cpu","data.crop=32"]', "center_crop=32"],
+        [
+            'evaluate=["samples=1","limit=1"]',
+            "budget.steps=2",
+            'train=["trainer=cpu","data.crop=32"]',
+            "center_crop=32",
+        ],
     )
     networks.measure(options)
     rows = common.read(tmp_path / "work" / "networks.csv")
