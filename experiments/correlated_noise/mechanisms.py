@@ -13,8 +13,7 @@ r"""Four reasons why the noise of neighbouring pixels correlates, each with a st
 
 The strength for a correlation :math:`\rho` is found on independent noise. All operations are linear, and the noise is
 scaled to its former standard deviation: what is compared are images with equally strong noise. (An interpolated image
-of the same specimen has weaker noise, so the scaled one corresponds to a recording with less light.) They are written
-for this test, and share nothing with those that models are trained on.
+of the same specimen has weaker noise, so the scaled one corresponds to a recording with less light.)
 """
 
 from collections.abc import Callable
@@ -23,11 +22,12 @@ from functools import cache
 import numpy as np
 from scipy import ndimage, optimize
 
+from ddpm_lightning.simulation.degradations.mosaic import ColourMosaic
+from ddpm_lightning.simulation.degradations.resampling import DriftCorrection, resized
+
 __all__ = ["MECHANISMS", "correlation", "degraded"]
 
 _FIELD = 384
-_CROSS = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]])
-_TENT = np.array([[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]])
 Operation = Callable[[np.ndarray, float], np.ndarray]
 
 
@@ -36,21 +36,21 @@ def _filtered(image: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _shifted(image: np.ndarray, strength: float) -> np.ndarray:
-    once = ndimage.shift(image, min(strength, 0.5), order=1, mode="nearest")
-    return ndimage.shift(once, strength - 0.5, order=1, mode="nearest") if strength > 0.5 else once
+    for shift in (min(strength, 0.5), strength - 0.5):
+        image = DriftCorrection((shift, shift)).expected(image) if shift > 0 else image
+    return image
 
 
 def _zoomed(image: np.ndarray, strength: float) -> np.ndarray:
-    return np.asarray(ndimage.zoom(image, 0.6 + 2 * strength, order=1, mode="nearest", grid_mode=True))
+    side = round((0.6 + 2 * strength) * len(image))
+    return resized(image, (side, side), "linear", smooth=False)
 
 
 def _mosaic(image: np.ndarray, strength: float) -> np.ndarray:
-    rows, columns = np.indices(image.shape)
-    green = ndimage.correlate(image * ((rows + columns) % 2), _CROSS, mode="mirror")
+    green = ColourMosaic("green").expected(image)
     if strength <= 0.5:
         return image + 2 * strength * (green - image)
-    red = ndimage.correlate(image * ((rows % 2 == 0) & (columns % 2 == 0)), _TENT, mode="mirror")
-    return green + (2 * strength - 1) * (red - green)
+    return green + (2 * strength - 1) * (ColourMosaic("red").expected(image) - green)
 
 
 MECHANISMS: dict[str, Operation] = {

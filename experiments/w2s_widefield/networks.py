@@ -57,7 +57,9 @@ def measure(options: common.Options) -> None:
     settings = {**options.size, "benchmark": methods}
     chosen = replace(options, size=settings, training=[budget, *options.training])
     found = common.checkpoints(chosen, {SET.replace("-", "_"): data}, list(names))
-    rows = common.Rows(options.work / "networks.csv", {"methods": methods, "training": chosen.training}, ("network",))
+    rows = common.Rows(
+        options.work / "networks.csv", {"methods": methods, "training": chosen.training}, ("network",)
+    )
     for (_, key), checkpoint in found.items():
         network = title(*names[key])
         if not rows.has(network=network):
