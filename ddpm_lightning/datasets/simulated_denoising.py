@@ -12,6 +12,7 @@ from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.simulation.lazy_pairs import LazyPairs
 from ddpm_lightning.simulation.random_microscope import RandomMicroscope
 from ddpm_lightning.simulation.random_processing import RandomProcessing
+from ddpm_lightning.simulation.simple_structures import SIMPLE_STRUCTURES
 from ddpm_lightning.simulation.specimens import SPECIMENS
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, FromZero, SimulatedSide, Text
@@ -28,7 +29,7 @@ class RandomMicroscopePairs(LazyPairs):
     Every pair has its own seed sequence (dataset seed, split, index).
 
     Args:
-        specimens: Names of simulated specimens.
+        specimens: Names of simulated specimens or simple structures.
         split: ``train``, ``val`` or ``test``; the splits share no image.
         count: Number of pairs.
         size: Side of the images in pixels.
@@ -50,8 +51,8 @@ class RandomMicroscopePairs(LazyPairs):
         processing: RandomProcessing | None = None,
     ) -> None:
         for specimen in specimens:
-            if specimen not in SPECIMENS:
-                raise UserError("data.specimens", f"{specimen!r}", ", ".join(SPECIMENS), "choose among them")
+            if specimen not in (known := [*SPECIMENS, *SIMPLE_STRUCTURES]):
+                raise UserError("data.specimens", f"{specimen!r}", ", ".join(known), "choose among them")
         self.specimens, self.microscope = list(specimens), microscope or RandomMicroscope()
         self.processing = processing
         how = (asdict(self.microscope), processing and asdict(processing))
@@ -71,7 +72,7 @@ class SimulatedDenoising(PairDataModule):
     """:class:`RandomMicroscopePairs` as a data module. Intensities are unrelated: use the normalisation ``image``.
 
     Args:
-        specimens: Names of simulated sets.
+        specimens: Names of simulated specimens or simple structures.
         counts: Number of pairs of each split.
         size: Side of the images in pixels.
         microscope: Settings of :class:`RandomMicroscope`.

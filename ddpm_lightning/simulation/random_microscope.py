@@ -16,6 +16,7 @@ from ddpm_lightning.simulation.degradations import degrade
 from ddpm_lightning.simulation.detector import Detector
 from ddpm_lightning.simulation.processing import Processing
 from ddpm_lightning.simulation.scene import log_uniform, smooth_field
+from ddpm_lightning.simulation.simple_structures import SIMPLE_STRUCTURES
 from ddpm_lightning.simulation.specimens import SPECIMENS, expose
 
 __all__ = ["RandomMicroscope"]
@@ -112,7 +113,10 @@ class RandomMicroscope:
         """Returns a field of the specimen with margins; the brightest structures are about 1."""
         zoom = float(log_uniform(rng, *self.zoom))
         side = int(np.ceil((size + 2 * MARGIN) / zoom))
-        image = expose(SPECIMENS[specimen], rng, max(side, 32), truth=False).high.astype(np.float32)
+        if specimen in SIMPLE_STRUCTURES:
+            image = SIMPLE_STRUCTURES[specimen](rng, max(side, 32)).astype(np.float32)
+        else:
+            image = expose(SPECIMENS[specimen], rng, max(side, 32), truth=False).high.astype(np.float32)
         if zoom < 1:  # avoids aliasing
             image = ndimage.gaussian_filter(image, 0.5 / zoom)
         image = cast("np.ndarray", ndimage.zoom(image, zoom, order=3, mode="reflect", grid_mode=True))

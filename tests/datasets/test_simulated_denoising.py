@@ -98,8 +98,8 @@ def test_the_module_keeps_pairs_and_loads_batches(tmp_path):
 
 
 def test_an_unknown_specimen_is_refused():
-    with pytest.raises(UserError, match="nuclei"):
-        RandomMicroscopePairs(["nuclei"], "train", 1)
+    with pytest.raises(UserError, match="yeast"):
+        RandomMicroscopePairs(["yeast"], "train", 1)
 
 
 @pytest.mark.parametrize(
