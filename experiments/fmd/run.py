@@ -3,12 +3,12 @@
 python -m experiments.fmd.run --pairs DIR
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.inference.restorer import Restorer
@@ -116,11 +116,11 @@ def _copy(frame: Frame, folder: Path) -> None:
     The reference is there because ``evaluate`` asks for it; neither the loss nor the choice of the checkpoint uses it.
     """
     for split in SPLITS:
-        for part, path in (("low", frame.low_path), ("high", frame.high_path)):
-            target = folder / split / part / f"{frame.name}{path.suffix}"
+        for part, plane in (("low", frame.low), ("high", frame.high)):
+            target = folder / split / part / f"{frame.name}.tif"
             if not target.is_file():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target)
+                tifffile.imwrite(target, plane)
 
 
 def report(folder: Path) -> Mapping[str, str]:
