@@ -19,7 +19,7 @@ from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.normalise import NO_FLOOR, Normaliser, Percentile
 from ddpm_lightning.metrics.noise_level import noise_level
 from ddpm_lightning.models.method import Method
-from ddpm_lightning.models.sampling import samples_of
+from ddpm_lightning.models.sampling import ImageSampler
 from ddpm_lightning.utils.atomic import atomic_write
 from ddpm_lightning.utils.errors import UserError
 
@@ -48,7 +48,7 @@ def check_trained(method: nn.Module) -> None:
 
 
 class RestorationModule(nn.Module):
-    """Mean and standard deviation of samples as a function of an image; of a single sample, the sample alone.
+    """Restored image and standard deviation as a function of an image; of a single sample, the sample alone.
 
     Args:
         trained: A trained method.
@@ -68,6 +68,7 @@ class RestorationModule(nn.Module):
         self.parts = nn.ModuleList(_networks(method))
         self._method, self._normalisation = [method], [trained.normalisation]
         self.most_noise, self.tta = trained.most_noise, trained.tta
+        self.by_network = trained.mean == "network"
         self.samples, self.seed = 1 if method.deterministic else samples, seed
         self.calibration = trained.calibration(self.samples)
         self.size_divisor: int = divisor(method)
@@ -81,28 +82,29 @@ class RestorationModule(nn.Module):
                 larger than ``margin``.
 
         Returns:
-            Mean and standard deviation of the samples with shape (1, 1, H, W), in intensities, the latter multiplied by
-            the factor of the model's calibration for these samples if there is one; a single sample has no standard
-            deviation, and is returned alone.
+            Restored image and standard deviation of the samples with shape (1, 1, H, W), in intensities, the latter
+            multiplied by the factor of the model's calibration for these samples if there is one; a single sample has
+            no standard deviation, and is returned alone.
         """
         (method,), (normalisation,) = self._method, self._normalisation
         low, high = scale_of(normalisation.input, image, self.most_noise)
         normalised = (image - low) * (2 / (high - low)) - 1
         # Padded here by a fixed number of pixels, because a trace cannot depend on the size of the image.
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
-        numbers = range(self.samples)
-        made = torch.cat(
-            list(samples_of(method, padded, "", numbers, seed=self.seed, batch=self.samples, tta=self.tta))
+        sampler = ImageSampler(method, padded, "", self.seed, tta=self.tta)
+        made = torch.cat(list(sampler.samples(range(self.samples), batch=self.samples)))
+        average, network = made.double().mean(0, keepdim=True), sampler.mean() if self.by_network else None
+        mean, samples, average = (
+            functional.pad(each, (-self.margin,) * 4).double()
+            for each in (average if network is None else network, made, average)
         )
-        samples = functional.pad(made, (-self.margin,) * 4).double()
         if normalisation.target is not None and not normalisation.target.per_image:
             low, high = scale_of(normalisation.target, image)
         gain = (high - low) / 2
-        mean = samples.mean(0, keepdim=True)
         restored = ((mean + 1) * gain + low).float()
         if self.samples == 1:
             return restored
-        std = (samples - mean).square().mean(0, keepdim=True).sqrt()
+        std = (samples - average).square().mean(0, keepdim=True).sqrt()
         return restored, (std * gain * (self.calibration.std_factor if self.calibration else 1)).float()
 
 
