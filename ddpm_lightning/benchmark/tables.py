@@ -23,7 +23,10 @@ from ddpm_lightning.utils.atomic import atomic_write, write_text
 
 __all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
 
+#: Metrics of the rank.
 METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
+#: Metrics of the tables: rows of samples are scored as a distribution, all others as a prediction of one value.
+SHOWN = (*METRICS, "crps", "energy_score")
 REFERENCE = "pmrf"
 #: The method that single samples are compared with in LPIPS.
 PERCEPTUAL_REFERENCE = "pmrf_realistic"
@@ -33,8 +36,10 @@ UNCERTAINTY = {
     "coverage": ("coverage of 90 % intervals", "0.9"),
     "ece": ("expected calibration error", "0"),
     "ence": ("ENCE", "0"),
-    "spread_skill": ("standard deviation / error", "1"),
+    "spread_skill": ("spread–skill ratio", "1"),
+    "rank_divergence": ("divergence of the rank histogram", "0"),
     "crps": ("CRPS, share of the range", "least"),
+    "energy_score": ("energy score, share of the range", "least"),
     "ause": ("AUSE", "0"),
     "spearman": ("rank correlation of standard deviation and error", "most"),
 }
@@ -110,7 +115,7 @@ def write_benchmark(
         pages, scores = [], []
         for name, rows in entries.items():
             average, sample = _references(rows)
-            comparison = _compared(rows, protocol, protocols, average, METRICS)
+            comparison = _compared(rows, protocol, protocols, average, SHOWN)
             ranked = ranks(comparison)
             pages += _section(name, rows, comparison, ranked, average)
             tests += _tests(name, comparison, average)
@@ -130,7 +135,7 @@ def write_benchmark(
         page = [*_head(protocol, about), *_methods(records), *pages]
         file = "table.md" if protocol == protocols[0] else f"table_{protocol}.md"
         write_text(output / file, "\n".join(page) + "\n")
-        _csv(output / f"scores_{protocol}.csv", ["set", "row", "image", "field", *METRICS], scores)
+        _csv(output / f"scores_{protocol}.csv", ["set", "row", "image", "field", *SHOWN], scores)
     head = ["set", "row", "protocol", "metric", "median", "low", "high", "mean", "images", "fields", "rank"]
     _csv(output / "table.csv", [*head, "nfe", "seconds"], numbers)
     head = ["set", "protocol", "metric", "row", "reference", "difference", "low", "high", "p", "significant"]
@@ -156,9 +161,9 @@ def _references(rows: Sequence[Entry]) -> tuple[str, str | None]:
 
 
 def ranks(comparison: Comparison) -> dict[str, float]:
-    """Returns the mean rank of each method over images and metrics, 1 the best."""
+    """Returns the mean rank of each method over images and the five metrics, 1 the best."""
     places: dict[str, list[float]] = {method.name: [] for method in comparison.methods}
-    for metric in comparison.metrics:
+    for metric in (metric for metric in comparison.metrics if metric in METRICS):
         for image in comparison.methods[0].rows:
             values = [method.rows[image].values.get(metric) for method in comparison.methods]
             if None in values:
@@ -175,7 +180,9 @@ def _head(protocol: str, about: Sequence[str]) -> list[str]:
         "",
         "Written by `ddpm-lightning benchmark`. Median over images [95 % interval, by field of view]. ▲ and ▼: "
         f"significantly better and worse than the average of `{REFERENCE}` (paired bootstrap and Wilcoxon, Holm's "
-        "correction, 5 %). Rank: mean place over images and the five metrics. NFE: network evaluations for an image.",
+        "correction, 5 %). Rank: mean place over images and the five metrics PSNR, MS-SSIM, NRMSE, Pearson correlation "
+        "and LPIPS. CRPS and energy score are shares of the target's range: of an average, those of its samples; of a "
+        "single image, its mean absolute error and that of its windows. NFE: network evaluations for an image.",
         "",
         *(f"- {sentence}" for sentence in about),
         "",
@@ -314,7 +321,7 @@ def _tests(name: str, comparison: Comparison, reference: str) -> list[list[Any]]
 
 def _scores(name: str, comparison: Comparison) -> list[list[Any]]:
     return [
-        [name, method.name, image, row.field, *(row.values.get(metric, "") for metric in METRICS)]
+        [name, method.name, image, row.field, *(row.values.get(metric, "") for metric in SHOWN)]
         for method in comparison.methods
         for image, row in method.rows.items()
     ]

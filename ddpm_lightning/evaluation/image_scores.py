@@ -201,22 +201,21 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
             **further,
         )
 
-    samples = SampleMetrics(restored, restorer.method.antithetic, scoring.level)
-
     def rows(protocol: str) -> list[Row]:
-        return [_row(restored, estimator, scoring, protocol, scored, samples) for estimator in ESTIMATORS]
+        return [_row(restored, estimator, scoring, protocol, scored) for estimator in ESTIMATORS]
 
     main = rows(scoring.protocol)
-    uncertainty = samples.uncertainty(granted(main))
+    samples = SampleMetrics(restored, restorer.method.antithetic, scoring.level, granted(main))
     versions = {**{name: getattr(restored, name) for name in ESTIMATORS}, "target": target}
     normalised = restorer.normalisation.input.scale(restored.low).normalise(restored.low)
     low, high = restorer.normalisation.input_bounds
     return ImageScores(
         index,
-        main,
-        {protocol: rows(protocol) for protocol in scoring.also},
+        _with_samples(main, samples),
+        {protocol: _with_samples(rows(protocol), samples) for protocol in scoring.also},
         _against_number(restored, main, lambda image: scored(image, scoring.protocol).values),
-        *((None, uncertainty) if isinstance(uncertainty, str) else (uncertainty, "")),
+        samples.uncertainty,
+        samples.no_uncertainty,
         spectra_of(versions) if scoring.spectra else None,
         describe_input(normalised),
         float(((normalised < low) | (normalised > high)).mean()),
@@ -228,12 +227,7 @@ def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Rest
 
 
 def _row(
-    restored: Restored,
-    estimator: str,
-    scoring: Scoring,
-    protocol: str,
-    scored: Callable[..., Score],
-    samples: SampleMetrics,
+    restored: Restored, estimator: str, scoring: Scoring, protocol: str, scored: Callable[..., Score]
 ) -> Row:
     """Scores one estimator under one protocol."""
     reference = None
@@ -244,11 +238,18 @@ def _row(
     absent = found.absent
     if scoring.squirrel and estimator == "raw":
         absent = absent | dict.fromkeys(REFERENCE_METRICS, "it is itself what others are compared with")
-    values, without = samples.of(estimator, _fit(found.facts))
     facts = {**found.facts, "truth": scoring.truth, "level": scoring.level}
     facts |= {"preset": scoring.preset} if scoring.preset else {}
-    values, absent = found.values | values, absent | without
-    return Row(restored.pair.name, restored.pair.field, estimator, values, absent, facts)
+    return Row(restored.pair.name, restored.pair.field, estimator, found.values, absent, facts)
+
+
+def _with_samples(rows: Sequence[Row], samples: SampleMetrics) -> list[Row]:
+    """Returns the rows with the metrics of samples, after the gain and offset that the protocol grants each."""
+    found = [samples.of(row.estimator, _fit(row.facts)) for row in rows]
+    return [
+        replace(row, values=row.values | values, absent=row.absent | absent)
+        for row, (values, absent) in zip(rows, found, strict=True)
+    ]
 
 
 def _against_number(

@@ -5,16 +5,14 @@ single value, so that methods with and without samples can be compared: its CRPS
 units of the target's range, neither clamped nor rounded, after the gain and offset that the protocol grants.
 """
 
-from math import isfinite
+from math import isfinite, nan
 
-import numpy as np
 import torch
 
 from ddpm_lightning.evaluation.restored_pair import Restored, windows_of
 from ddpm_lightning.evaluation.uncertainty import CONSTANT, SampleUncertainty, sample_uncertainty
-from ddpm_lightning.metrics.calibration import crps
 from ddpm_lightning.metrics.collection import SAMPLE_METRICS
-from ddpm_lightning.metrics.energy_score import energy_score
+from ddpm_lightning.metrics.uncertainty import sample_metrics
 
 __all__ = ["SampleMetrics"]
 
@@ -33,34 +31,33 @@ class SampleMetrics:
         restored: All versions of the image.
         antithetic: Whether samples 2k and 2k + 1 come from antithetic noise.
         level: Nominal coverage of intervals.
+        fit: Gain and offset that the main protocol grants the samples.
+
+    Attributes:
+        uncertainty: How well the samples predict their error under the main protocol, or ``None``.
+        no_uncertainty: Why it is ``None``.
     """
 
-    def __init__(self, restored: Restored, antithetic: bool, level: float) -> None:
+    def __init__(self, restored: Restored, antithetic: bool, level: float, fit: Fit) -> None:
         self.restored, self.antithetic, self.level = restored, antithetic, level
         self._target = windows_of(restored.high)
         self._range = float(restored.pair.high.max()) - float(restored.pair.high.min())
-        self._known: dict[Fit, SampleUncertainty | str] = {}
-
-    def uncertainty(self, fit: Fit) -> SampleUncertainty | str:
-        """Returns how well the samples predict their error, or the reason why that cannot be said.
-
-        Args:
-            fit: Gain and offset that the protocol grants the samples.
-        """
-        if fit not in self._known:
-            try:
-                self._known[fit] = sample_uncertainty(
-                    samples=self.restored.kept,
-                    target=self._target,
-                    antithetic=self.antithetic,
-                    level=self.level,
-                    gain=self.restored.gain,
-                    full_range=self._range,
-                    fit=fit,
-                )
-            except ValueError as error:
-                self._known[fit] = str(error)
-        return self._known[fit]
+        self._known: dict[tuple[str, Fit], dict[str, float]] = {}
+        self.uncertainty: SampleUncertainty | None = None
+        self.no_uncertainty = ""
+        try:
+            self.uncertainty = sample_uncertainty(
+                samples=restored.kept,
+                target=self._target,
+                antithetic=antithetic,
+                level=level,
+                gain=restored.gain,
+                full_range=self._range,
+                fit=fit,
+            )
+            self._known["average", fit] = self.uncertainty.measures.values()
+        except ValueError as error:
+            self.no_uncertainty = str(error)
 
     def of(self, estimator: str, fit: Fit) -> tuple[dict[str, float], dict[str, str]]:
         """Returns the numbers by metric, and reasons by metric where there is none.
@@ -69,22 +66,25 @@ class SampleMetrics:
             estimator: ``raw``, ``single`` or ``average``.
             fit: Gain and offset that the protocol grants the estimator.
         """
-        found = self.uncertainty(fit) if estimator == "average" else ONE_IMAGE
-        if isinstance(found, str):
-            values, reason = self._of_image(getattr(self.restored, estimator), fit), found
-        else:
-            values, reason = found.measures.values(), NO_ERROR
-        values = {name: values[name] for name in SAMPLE_METRICS if isfinite(values.get(name, np.nan))}
+        if not self._range > 0:
+            return {}, dict.fromkeys(SAMPLE_METRICS, CONSTANT)
+        if (estimator, fit) not in self._known:
+            self._known[estimator, fit] = self._computed(estimator, fit)
+        known = self._known[estimator, fit]
+        values = {name: known[name] for name in SAMPLE_METRICS if isfinite(known.get(name, nan))}
         if "crps" not in values:
-            reason = NOT_FINITE if self._range > 0 else CONSTANT
+            reason = NOT_FINITE
+        elif estimator != "average":
+            reason = ONE_IMAGE
+        else:
+            reason = self.no_uncertainty or NO_ERROR
         return values, {name: reason for name in SAMPLE_METRICS if name not in values}
 
-    def _of_image(self, image: np.ndarray, fit: Fit) -> dict[str, float]:
-        if not self._range > 0:
-            return {}
-        prediction, target = (
-            torch.from_numpy(plane.astype(np.float64))[None] for plane in (windows_of(image), self._target)
-        )
-        samples = fit[0] * prediction[None] + fit[1]
-        scores = {"crps": crps, "energy_score": energy_score}
-        return {name: score(samples=samples, target=target) / self._range for name, score in scores.items()}
+    def _computed(self, estimator: str, fit: Fit) -> dict[str, float]:
+        if estimator == "average" and not self.no_uncertainty:
+            samples = self.restored.kept[:: 2 if self.antithetic else 1]
+        else:
+            samples = windows_of(getattr(self.restored, estimator))[None]
+        scaled = (fit[0] * torch.from_numpy(samples).double() + fit[1]) / self._range
+        target = torch.from_numpy(self._target).double() / self._range
+        return sample_metrics(samples=scaled[:, None], target=target[None], level=self.level)

@@ -30,6 +30,7 @@ References:
 from math import sqrt
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.stats import t as student
 from torch import Tensor
@@ -79,6 +80,11 @@ class SpreadSkill(NamedTuple):
 
     spread: float
     skill: float
+
+    @property
+    def ratio(self) -> float:
+        """Spread–skill ratio, ideally 1; NaN without an error."""
+        return self.spread / self.skill if self.skill > 0 else float("nan")
 
 
 def check_samples(samples: Tensor, target: Tensor, least: int = 2) -> None:
@@ -198,7 +204,9 @@ def crps(*, samples: Tensor, target: Tensor) -> float:
     distance = (samples - truth).abs().mean()
     # The sum over pairs of sorted values is a weighted sum of the values.
     ranks = torch.arange(1, number + 1, dtype=torch.float64, device=samples.device)
-    pairs = ((2 * ranks - number - 1)[:, None] * samples.sort(dim=0).values).sum(dim=0).mean()
+    # NumPy sorts many short columns several times faster than torch.
+    in_order = torch.from_numpy(np.sort(samples.cpu().numpy(), axis=0)).to(samples.device)
+    pairs = ((2 * ranks - number - 1)[:, None] * in_order).sum(dim=0).mean()
     return (distance - pairs / (number * max(1, number - 1))).item()
 
 

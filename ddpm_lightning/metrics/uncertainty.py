@@ -64,7 +64,6 @@ class Uncertainty:
 
     def values(self) -> dict[str, float]:
         """Returns the single numbers by their names in a table; NaN where one is not defined."""
-        spread, skill = self.spread_skill
         return {
             "coverage": self.interval.coverage,
             "interval_width": self.interval.width,
@@ -75,9 +74,9 @@ class Uncertainty:
             "crps": self.crps,
             "energy_score": self.energy_score,
             "rank_divergence": rank_divergence(self.ranks),
-            "spread": spread,
-            "skill": skill,
-            "spread_skill": spread / skill if skill > 0 else float("nan"),
+            "spread": self.spread_skill.spread,
+            "skill": self.spread_skill.skill,
+            "spread_skill": self.spread_skill.ratio,
             "ause": self.sparsification.ause,
             "aurg": self.sparsification.aurg,
             "spearman": self.association.spearman,
@@ -86,6 +85,27 @@ class Uncertainty:
             "law_b": self.law.b,
             "law_ratio": self.law.ratio,
         }
+
+
+def sample_metrics(*, samples: Tensor, target: Tensor, level: float = 0.9) -> dict[str, float]:
+    """Returns the metrics of ``SAMPLE_METRICS``; of a single sample only CRPS and energy score.
+
+    Args:
+        samples: Independent restorations of one image with shape (N, C, H, W).
+        target: The clean image with shape (C, H, W), in the unit of the samples.
+        level: Nominal coverage of the interval.
+    """
+    found = {
+        "crps": crps(samples=samples, target=target),
+        "energy_score": energy_score(samples=samples, target=target),
+    }
+    if len(samples) > 1:
+        found |= {
+            "spread_skill": spread_skill(samples=samples, target=target).ratio,
+            "coverage": prediction_interval(samples=samples, target=target, level=level).coverage,
+            "rank_divergence": rank_divergence(rank_histogram(samples=samples, target=target)),
+        }
+    return found
 
 
 def assess_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Uncertainty:

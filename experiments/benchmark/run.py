@@ -12,9 +12,21 @@ PROTOCOL = "affine"
 #: Metrics of fidelity; 1 if higher is better, else -1.
 FIDELITY = {"psnr": 1, "ms_ssim": 1, "nrmse": -1, "pearson": 1}
 #: Metrics in the first table, and in that of the project's README.
-SHOWN, SHOWN_IN_FRONT = ("psnr", "ms_ssim", "lpips"), ("psnr", "lpips")
+SHOWN, SHOWN_IN_FRONT = ("psnr", "ms_ssim", "lpips", "crps"), ("psnr", "lpips", "crps")
+#: Measures of the samples as a distribution, with their ideal values.
+MEASURES = {
+    "crps": "CRPS (least)",
+    "energy_score": "energy score (least)",
+    "spread_skill": "spread–skill ratio (1)",
+    "ratio": "√(b/a) (1)",
+    "coverage": "coverage of 90 % intervals (0.9)",
+    "rank_divergence": "divergence of the rank histogram (0)",
+    "ece": "ECE (0)",
+}
 #: Rows that the project's README leaves out.
 BEHIND = ("ddpm_pair", "pmrf, one sample", "median", "non_local_means", "total_variation", "wavelet")
+
+DIGITS = {"psnr": 2, "crps": 4}
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -55,6 +67,7 @@ def _coverage(uncertainty: Rows, sets: Sequence[str]) -> str:
 def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) -> str:
     """Medians of each row on each set, its rank over all sets, and what it costs."""
     known = {(row["row"], row["set"], row["metric"]): row for row in numbers}
+    shown = [metric for metric in shown if any(row["metric"] == metric for row in numbers)]
     names = list(dict.fromkeys(row["row"] for row in numbers))
     lines = []
     for name in names:
@@ -69,7 +82,7 @@ def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) 
 
 
 def _short(row: Mapping[str, str] | None, metric: str) -> str:
-    return "–" if row is None else f"{float(row['median']):.{2 if metric == 'psnr' else 3}f}"
+    return "–" if row is None else f"{float(row['median']):.{DIGITS.get(metric, 3)}f}"
 
 
 def _fidelity(tests: Rows, sets: Sequence[str]) -> str:
@@ -133,18 +146,15 @@ def _looks(numbers: Rows, tests: Rows, sets: Sequence[str]) -> str:
 
 
 def _calibration(uncertainty: Rows, sets: Sequence[str]) -> str:
-    """Coverage of 90 % intervals, their calibration error, and the ratio of their standard deviation to the error."""
-    names = list(dict.fromkeys(row["row"] for row in uncertainty))
-    known = {(row["row"], row["set"]): row for row in uncertainty}
-    lines = []
-    for name in names:
-        cells = []
-        for one in sets:
-            row = known.get((name, one))
-            values = [] if row is None else [row["coverage"], row["ece"], row["ratio"]]
-            cells.append(" / ".join(f"{float(value):.3f}" if value else "–" for value in values) or "–")
-        lines.append([name, *cells])
-    return common.table(["coverage (0.9) / ECE (0) / std / error (1)", *sets], lines)
+    """The measures of each method that samples, on each set; measures that the results lack are left out."""
+    shown = [name for name in MEASURES if any(row.get(name) for row in uncertainty)]
+    lines = [
+        [row["set"], row["row"], *(f"{float(row[name]):.3g}" if row[name] else "–" for name in shown)]
+        for one in sets
+        for row in uncertainty
+        if row["set"] == one
+    ]
+    return common.table(["set", "", *(MEASURES[name] for name in shown)], lines)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ddpm_lightning.benchmark.tables import entries_of, ranks, write_benchmark
+from ddpm_lightning.benchmark.tables import METRICS, entries_of, ranks, write_benchmark
 from ddpm_lightning.evaluation.comparison import compare, read_methods
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
@@ -36,6 +36,7 @@ def make_cell(folder, data, method, samples):
                     "ms_ssim": psnr / 40 + rng.normal(0, 1e-4),
                     "nrmse": 1 / psnr + rng.normal(0, 1e-4),
                     "pearson": 1 - 1 / psnr + rng.normal(0, 1e-4),
+                    "crps": 1 / psnr**2 + rng.normal(0, 1e-6),
                 }
                 rows.append(
                     Row(f"{image:02}", f"field {image}", estimator, values, {}, {"protocol": protocol})
@@ -96,6 +97,9 @@ def test_ranks_count_places(cells):
         [f"{row.folder}/metrics.csv:{row.estimator}" for row in rows], "average", [r.name for r in rows]
     )
     found = ranks(compare(methods, ["psnr"], "pmrf, average of 2"))
+    assert found == ranks(compare(methods, ["psnr", "crps"], "pmrf, average of 2")), (
+        "five metrics make the rank"
+    )
     # PSNR 29 is always first, 20 always last; 27 is shared by two rows, which are second and third in turn.
     assert found["pmrf, average of 2"] == 1
     assert found["raw"] == 6
@@ -117,6 +121,9 @@ def test_tables_hold_the_numbers_of_the_evaluations(cells, tmp_path):
         assert float(row["low"]) < float(row["median"]) < float(row["high"])
     page = (output / "table.md").read_text(encoding="utf-8")
     assert "Made by a test." in page and "## fish" in page and "## worms" in page
+    header = next(line for line in page.splitlines() if "| psnr ↑ |" in line)
+    assert "| crps ↓ | rank |" in header, "of the scores of samples, only this one was evaluated"
+    assert {r["metric"] for r in rows} == {*METRICS, "crps"} and float(scores[0]["crps"]) > 0
     # The blur is significantly worse than the reference in PSNR, and one sample of the reference better in LPIPS.
     blur = next(line for line in page.splitlines() if line.startswith("| blur | 25"))
     assert "▼" in blur and "▲" not in blur
