@@ -161,9 +161,10 @@ class MPAttention(nn.Module):
             heads=self.heads,
         )
         y = functional.scaled_dot_product_attention(q, k, v)
-        y = rearrange(y, "b heads (h w) features -> b (heads features) h w", h=x.shape[-2])
+        # By way of channels-last, in which the other activations are stored as well.
+        y = rearrange(y, "b heads (h w) features -> b h w (heads features)", h=x.shape[-2])
         keep, share = sum_factors(self.balance)
-        return torch.add(self.project(y, gain=share), x, alpha=keep)
+        return torch.add(self.project(rearrange(y, "b h w c -> b c h w"), gain=share), x, alpha=keep)
 
 
 def force_unit_weights(module: nn.Module) -> None:

@@ -148,3 +148,38 @@ def test_only_float16_is_clipped(dtype):
     block = MPBlock(8, 8, 16, encoder=False, clip=0.5).to(dtype)
     reached = block(torch.randn(2, 8, 8, 8, dtype=dtype), torch.randn(2, 16, dtype=dtype)).abs().max()
     assert (reached <= 0.5) == (dtype == torch.float16)
+
+
+def channels_last(x):
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+@pytest.mark.parametrize("attention", [[], [1]])
+def test_channels_last_changes_neither_outputs_nor_gradients(attention):
+    torch.manual_seed(0)
+    network = open_gains(MPUNet(**SMALL, attention_levels=attention, bottleneck_attention=False)).train()
+    x, label, stored = torch.randn(2, 2, 16, 24), torch.tensor([0.5, -1.0]), []
+    for layer in network.modules():
+        if isinstance(layer, MPConv) and layer.weight.ndim == 4:
+            layer.register_forward_hook(lambda layer, inputs, output: stored.append(channels_last(output)))
+
+    def results():
+        stored.clear()
+        output = network(x, label)
+        return output, *torch.autograd.grad(output.square().sum(), network.parameters())
+
+    found = results()
+    # A single channel, that of the last layer, has no order.
+    assert len(stored) > 20 and all(stored[:-1])
+    for layer in network.modules():
+        if isinstance(layer, MPConv):
+            layer.register_forward_pre_hook(lambda layer, inputs: tuple(each.contiguous() for each in inputs))
+    expected = results()
+    assert not any(stored)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_and_their_gradients_are_stored_as_usual():
+    network = open_gains(MPUNet(**SMALL))
+    network(torch.randn(1, 2, 16, 16), torch.zeros(1)).sum().backward()
+    assert all(p.is_contiguous() and p.grad.stride() == p.stride() for p in network.parameters())
