@@ -93,5 +93,7 @@ def of_flow(conditional: bool) -> dict[str, Preset]:
         "one_step": Preset(1, "the regressor alone", euler(3, realism=0.0), tta=False),
     }
     if conditional:
-        presets["uncertainty"] = Preset(15, "posterior samples", euler(10, antithetic=False))
+        # As many evaluations as ten Euler steps, which leave only 0.86 of the exact standard deviation.
+        midpoint = {**euler(5, antithetic=False), "_target_": "ddpm_lightning.diffusion.flow.Midpoint"}
+        presets["uncertainty"] = Preset(15, "posterior samples", midpoint)
     return presets
