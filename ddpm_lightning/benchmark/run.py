@@ -180,8 +180,8 @@ def _about(settings: BenchmarkSettings) -> list[str]:
     )
     scored = f"the central {side} x {side} pixels of each test image" if side else "whole test images"
     return [
-        f"Budget of each training: {budget}. `pmrf` and `residual_flow` start from the checkpoint of `regression` and "
-        "have a budget of their own in addition.",
+        f"Budget of each training: {budget}. `pmrf`, `residual_flow` and `scored` start from the checkpoint "
+        "of `regression` and have a budget of their own in addition.",
         f"Scored: {scored}.",
         f"One training per job, seed {settings.seed}: intervals cover the images, not repeated trainings.",
         f"Further settings: `{' '.join([*settings.train, *settings.evaluate])}`.",

@@ -15,7 +15,7 @@ from tests.command import call
 
 #: Seconds that a step of each method takes on the machine of these tests.
 PACE = {"noise2void": 0.1, "care": 0.2, "unet_rcan": 0.4, "pix2pix": 0.1, "regression": 0.05, "ddpm": 0.08}
-PACE |= {"pmrf": 0.07, "residual_flow": 0.07}
+PACE |= {"pmrf": 0.07, "residual_flow": 0.07, "scored": 0.03}
 
 
 class Commands:
@@ -38,7 +38,11 @@ class Commands:
             (job.folder / "run" / "status.json").write_text('{"state": "finished"}')
         else:
             samples = (
-                15 if job.method in ("ddpm", "residual_flow", "pix2pix") else 2 if job.method == "pmrf" else 1
+                15
+                if job.method in ("ddpm", "residual_flow", "scored", "pix2pix")
+                else 2
+                if job.method == "pmrf"
+                else 1
             )
             self.evaluate(job.folder / "evaluation", samples)
 
