@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cached_property
 
 import pytest
 
@@ -24,7 +25,7 @@ def functions():
             others = [base for base in value.__mro__ if not base.__module__.startswith("ddpm_lightning")]
             for member, function in inspect.getmembers(value, inspect.isroutine):
                 hook = any(hasattr(base, member) for base in others)  # of Lightning, which describes it
-                if not member.startswith("_") and not hook:
+                if not member.startswith("_") and not hook and not isinstance(function, cached_property):
                     yield f"{name}.{member}", function
 
 

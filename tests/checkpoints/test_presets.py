@@ -13,6 +13,7 @@ from ddpm_lightning.cli.tree import config_folder
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.models.build import build_method
 from ddpm_lightning.models.presets import ONE_PASS, SCORED, of_diffusion, of_flow
+from ddpm_lightning.models.sampling import evaluations_of
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
@@ -23,9 +24,9 @@ def description(model: str, *overrides: str) -> dict:
     return compose.plain(config)["model"]
 
 
-def evaluations(drawing) -> int:
+def evaluations(sampling) -> int:
     with torch.device("meta"):
-        return build_method(drawing.model).evaluations * drawing.samples
+        return evaluations_of(build_method(sampling.model), sampling.samples, sampling.tta).total
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,10 @@ def evaluations(drawing) -> int:
         ),
         ("ddpm", {"paper": 3000, "mean": 75, "uncertainty": 225, "realistic": 5, "fast": 10, "one_step": 1}),
         ("pmrf_small", {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1}),
+        ("scored_small", {"mean": 10, "uncertainty": 17, "realistic": 2}),
         (
             "residual_flow_small",
-            {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1, "uncertainty": 165},
+            {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1, "uncertainty": 152},
         ),
         ("regression_small", {"one_pass": 1}),
         ("care_probabilistic_small", {"one_pass": 15}),

@@ -36,6 +36,12 @@ class Jumps(torch.nn.Module):
         if sampler is not None:
             self.sampler = sampler
 
+    def posterior_mean(self, low, apply):
+        return low if hasattr(self, "sampler") else None
+
+    def sample_around(self, mean, low, noise, apply):
+        return self.sample(low, noise, apply)
+
     def sample(self, low, noise, apply):
         share = self.sampler.realism if hasattr(self, "sampler") else 1.0
         return low + 0.1 * share * noise(0, low.shape[1:], low.device)
@@ -47,7 +53,9 @@ def scores(method):
     low = high + rng.normal(0, 3, high.shape).astype(np.float32)
     normalisation = PairNormalisation(FixedRange(0, 100), FixedRange(0, 100))
     restorer = Restorer(
-        SimpleNamespace(method=method, normalisation=normalisation, card={}, most_noise=None, tta=False),
+        SimpleNamespace(
+            method=method, normalisation=normalisation, card={}, most_noise=None, tta=False, mean="average"
+        ),
         tile=None,
     )
     restored = restore_pair(restorer, Pair(low, high, "one", "field"), [1, 4])

@@ -35,6 +35,7 @@ ABOUT = {
     "split": "test",
     "samples": 15,
     "preset": "exact",
+    "nfe": 15,
     "nfe_per_sample": 1,
     "seed": 0,
     "bfloat16": False,

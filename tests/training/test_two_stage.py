@@ -68,7 +68,7 @@ def test_both_stages_share_the_steps_and_leave_a_run_each(train, command, tmp_pa
     record = json.loads((tmp_path / "out/restore.json").read_text())
     sampling = "mean, then 2 steps, realism 0.5, test-time augmentation"
     assert (record["preset"], record["sampler"]) == ("custom", sampling)
-    assert record["evaluations_per_sample"] == 3
+    assert record["evaluations_per_sample"] == 4  # the mean in two orientations, and two steps
 
 
 @pytest.mark.slow
