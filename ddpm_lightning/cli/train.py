@@ -92,7 +92,9 @@ def new_settings(
     start, trained = compose.some_settings(config, StartSettings), None
     if start.finetune is not None:
         trained = finetune.loaded(start.finetune, start.trust)
-        names = {**names, "model": trained.card["names"]["model"]}
+        same = config.model["_target_"] == trained.card["model"]["_target_"]
+        if same or not any(one.startswith("model=") for one in overrides):
+            names = {**names, "model": trained.card["names"]["model"]}
     folder = choose_folder(start.run_folder, names)
     config.run_folder = escaped(str(folder))
     settings = {

@@ -12,6 +12,9 @@ from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["inherit", "inherited_model", "inherited_normalisation", "loaded", "take_weights"]
 
+#: Setting, and attribute, of the first stage of methods that have one.
+REGRESSOR = "regression"
+
 
 def loaded(checkpoint: Any, trust: Sequence[str] = ()) -> Trained:
     """Returns the trained model that a run starts from.
@@ -44,27 +47,30 @@ def inherit(
     chosen_model: str | None = None,
     own_normalisation: bool = False,
 ) -> dict[str, Any]:
-    """Returns the settings of a run with the model and the normalisation of a trained model.
+    """Returns the settings of a run with the model, or its regressor, and the normalisation of a trained model.
 
     Args:
         settings: Settings of the run.
         trained: The trained model.
         changes: Settings of the model, nested as they are, that replace those of the trained model.
-        chosen_model: Name of the model of the run, if one was chosen; it must be of the same kind.
+        chosen_model: Name of the model of the run, if one was chosen. It may be of another kind if both have the same
+            first stage, or one is the first stage of the other; only that is then inherited.
         own_normalisation: Whether to keep the normalisation of the settings.
 
     Raises:
         UserError: If the chosen model or a change does not suit the trained model.
     """
-    origin = trained.card
-    if chosen_model and settings["model"]["_target_"] != origin["model"]["_target_"]:
-        raise UserError(
-            f"model={chosen_model}",
-            f"but finetune={settings['finetune']} is a {origin['names']['model']}",
-            remedy="leave out model=NAME: the model is that of the checkpoint",
-        )
-    model = inherited_model(trained, changes, settings["seed"])
-    data = settings["data"]
+    origin, data, seed = trained.card, settings["data"], settings["seed"]
+    if not chosen_model or _kind(settings["model"]) == _kind(origin["model"]):
+        model = inherited_model(trained, changes, seed)
+    else:
+        model = _with_shared_stage(settings["model"], origin["model"], trained, changes, seed)
+        if model is None:
+            raise UserError(
+                f"model={chosen_model}",
+                f"but finetune={settings['finetune']} is a {origin['names']['model']}",
+                remedy="leave out model=NAME: the model is that of the checkpoint",
+            )
     return {
         **settings,
         "model": model,
@@ -90,6 +96,28 @@ def inherited_model(trained: Trained, changes: Mapping[str, Any], seed: int) -> 
     if stage:
         model[stage.part] = {**model[stage.part], "seed": seed}
     return model
+
+
+def _with_shared_stage(
+    model: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    trained: Trained,
+    changes: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any] | None:
+    """Returns the description of a model with the regressor of a trained model of another kind, if both have one."""
+    own, its = model.get(REGRESSOR), origin.get(REGRESSOR)
+    if its and _kind(model) == _kind(its):
+        return {**_merged(its, changes, str(trained.path)), "seed": seed}
+    stage = its or origin
+    if own and _kind(own) == _kind(stage):
+        stage = _merged(stage, changes.get(REGRESSOR, {}), str(trained.path), f"model.{REGRESSOR}")
+        return {**model, REGRESSOR: {**stage, "seed": seed}}
+    return None
+
+
+def _kind(model: Mapping[str, Any]) -> str:
+    return model["_target_"]
 
 
 def inherited_normalisation(data: Mapping[str, Any], trained: Trained) -> dict[str, Any]:
@@ -119,7 +147,7 @@ def _merged(
 
 
 def take_weights(method: Method, checkpoint: str, trust: Sequence[str] = ()) -> dict[str, str]:
-    """Gives a method the weights of a trained one, or of the first stage of a trained one.
+    """Gives a method the weights of a trained one; if the two differ, those of the stage that they have in common.
 
     Args:
         method: A new method.
@@ -133,11 +161,11 @@ def take_weights(method: Method, checkpoint: str, trust: Sequence[str] = ()) -> 
         UserError: If the networks differ.
     """
     trained = loaded(checkpoint, trust)
-    source = trained.method
-    if source.first_stage and type(first := getattr(source, source.first_stage.part)) is type(method):
-        source = first
+    source, target = trained.method, method
+    if type(source) is not type(target):
+        source, target = getattr(source, REGRESSOR, source), getattr(target, REGRESSOR, target)
     try:
-        method.load_state_dict(source.state_dict())
+        target.load_state_dict(source.state_dict())
     except RuntimeError as error:
         raise UserError(
             f"finetune={checkpoint}",

@@ -98,6 +98,37 @@ def test_both_stages_of_a_flow_start_from_those_of_the_trained_one(train, tmp_pa
     assert again["network.output_gain"].item() == pytest.approx(gains[1].item(), abs=1e-3)
 
 
+@pytest.mark.slow
+def test_a_model_of_another_kind_takes_the_regressor_that_both_have(train, tmp_path):
+    origin = write_checkpoint(tmp_path / "origin.ckpt", *FLOW)
+    before = load(origin).method.state_dict()
+    small = ["model.network.base=8", "model.regression.optimizer.lr=1e-7", "trainer.max_steps=3"]
+    answer = train("model=scored_small", f"finetune={origin}", *small)
+    assert answer.code == 0, answer.err
+    run = tmp_path / "run"
+    found = load(run / "checkpoints/last.ckpt")
+    assert found.card["names"]["model"] == "scored_small" and type(found.method).__name__ == "Scored"
+    stage = regressor(before)
+    assert largest_change(stage, regressor(found.method.state_dict())) < 1e-3
+    assert (run / "mean/checkpoints/best.ckpt").is_file()
+
+    # Its regressor alone goes the same way, and a regressor may be given in place of a model that has one.
+    alone = ["model.optimizer.lr=1e-7", "trainer.max_steps=1", f"run_folder={tmp_path}/alone"]
+    answer = train("model=regression_small", f"finetune={origin}", *alone)
+    assert answer.code == 0, answer.err
+    best = tmp_path / "alone/checkpoints/best.ckpt"
+    assert largest_change(load(best).method.state_dict(), stage) < 1e-3
+    answer = train("model=scored_small", f"finetune={best}", *small, f"run_folder={tmp_path}/again")
+    assert answer.code == 0, answer.err
+    again = load(tmp_path / "again/checkpoints/last.ckpt").method.state_dict()
+    assert largest_change(stage, regressor(again)) < 1e-3
+
+
+def regressor(weights):
+    part = "regression."
+    return {name.removeprefix(part): weights[name] for name in weights if name.startswith(part)}
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
