@@ -26,7 +26,7 @@ TYPED = re.compile(r"^ddpm-lightning (.*?)(?:  +#.*)?$", re.MULTILINE)
 #: Trainings shrink to a few steps of a tiny network, evaluations to one sample.
 SMALLER = {
     "train": [*TINY, "trainer.max_steps=2", "data.batch_size=2", "data.fit_images=2", "~callbacks.images"],
-    "evaluate": ["samples=2", "sampler.steps=2", "limit=2", "figures=1"],
+    "evaluate": ["samples=2", "sampler.steps=2", "limit=2", "figures=1", "level=0.5"],
     "restore": ["samples=2"],
 }
 
