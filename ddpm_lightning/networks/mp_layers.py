@@ -30,6 +30,7 @@ __all__ = [
     "pixel_norm",
 ]
 
+#: Added to root mean squares, of activations and of weights, before they divide.
 EPSILON = 1e-4
 #: Root mean square of the output of SiLU for normal input (equation 81).
 SILU = 0.596
@@ -115,7 +116,7 @@ class MPConv(nn.Module):
         The gradient passes through the division, so that it has no part along the weight.
         """
         length = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
-        return self.weight * (gain / (length + EPSILON))
+        return self.weight * (gain / (length + EPSILON * math.sqrt(self.weight[0].numel())))
 
     @torch.no_grad()
     def normalise_(self) -> None:

@@ -38,7 +38,8 @@ class PlainConv(MPConv):
         if self.training:
             self.normalise_()
         length = torch.linalg.vector_norm(self.weight, dim=tuple(range(1, self.weight.ndim)), keepdim=True)
-        weight = (self.weight / (length + EPSILON) * gain).to(x.dtype)
+        inputs = math.sqrt(self.weight[0].numel())
+        weight = (self.weight / (length / inputs + EPSILON) * (gain / inputs)).to(x.dtype)
         if weight.ndim == 2:
             return functional.linear(x, weight)
         return functional.conv2d(x, weight, padding=self.padding)

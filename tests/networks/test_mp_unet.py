@@ -122,7 +122,8 @@ def test_forward_is_pure_and_forced_weights_change_nothing():
     output = network(x, label)
     assert all(torch.equal(before[name], p) for name, p in network.named_parameters())
     force_unit_weights(network)
-    torch.testing.assert_close(network(x, label), output, rtol=1e-3, atol=1e-4)
+    # Up to the epsilon, which a weight of another length meets in another proportion, in each of 12 layers.
+    torch.testing.assert_close(network(x, label), output, rtol=0, atol=2e-3 * output.abs().max().item())
     for layer in network.modules():
         if isinstance(layer, MPConv):
             assert layer.weight.flatten(1).square().mean(1).sqrt().sub(1).abs().max() < 1e-3
@@ -176,7 +177,8 @@ def test_channels_last_changes_neither_outputs_nor_gradients(attention):
             layer.register_forward_pre_hook(lambda layer, inputs: tuple(each.contiguous() for each in inputs))
     expected = results()
     assert not any(stored)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for ours, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, other, rtol=0, atol=1e-5 * other.abs().max().item())
 
 
 def test_weights_and_their_gradients_are_stored_as_usual():
