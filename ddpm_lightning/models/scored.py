@@ -17,8 +17,6 @@ References:
     Alet et al. *Skillful joint probabilistic weather forecasting from marginals* (2025), arXiv 2506.10772.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +25,7 @@ from ddpm_lightning.models.method import Apply, Batch, LossKey, apply_directly
 from ddpm_lightning.models.presets import SCORED, Preset
 from ddpm_lightning.models.regression import Regression, scale_input
 from ddpm_lightning.models.residual import ResidualMethod
-from ddpm_lightning.models.scoring_rules import multiscale_score
+from ddpm_lightning.models.scoring_rules import score_of_pair
 from ddpm_lightning.utils.settings import Count, Fraction
 
 __all__ = ["Scored"]
@@ -43,8 +41,7 @@ class Scored(ResidualMethod):
         regression: The regressor. A new run gives it the weights of a trained one (``mean``), or trains it first.
         network: Maps low image, mean and noise (B, 3, H, W), and labels (B,) that are 0, to residuals (B, 1, H, W) in
             units of sigma.
-        scales: Sides in pixels of the squares whose averages are scored.
-        window: Side in pixels of the windows that are scored as a whole.
+        window: Side in pixels of the windows whose Fourier coefficients are scored.
         mean: Checkpoint of a trained regressor that a new run starts from; ``None`` trains one. Not used later.
         mean_share: Share of a run's steps that train the regressor if the run trains one, in (0, 1).
 
@@ -56,17 +53,12 @@ class Scored(ResidualMethod):
         self,
         regression: Regression,
         network: nn.Module,
-        scales: Sequence[Count] = (1, 2, 4, 8),
-        window: Count = 8,
+        window: Count = 16,
         mean: str | None = None,
         mean_share: Fraction = 2 / 3,
     ) -> None:
         super().__init__(regression, network, mean, mean_share)
-        if not scales or min(scales) < 1:
-            raise ValueError(
-                f"model.scales is {list(scales)}; allowed: whole numbers of at least 1, at least one"
-            )
-        self.scales, self.window = tuple(scales), window
+        self.window = window
 
     @property
     def deterministic(self) -> bool:
@@ -101,7 +93,7 @@ class Scored(ResidualMethod):
         z = torch.cat([noise(step, low.shape[1:], low.device) for step in (FIRST, SECOND)])
         residual = self.residual(low.repeat(2, 1, 1, 1), mean.repeat(2, 1, 1, 1), z)
         first, second = (residual - ((high - mean) / self.sigma).repeat(2, 1, 1, 1)).chunk(2)
-        return multiscale_score(first, second, self.scales, self.window)
+        return score_of_pair(first, second, self.window, key.generator())
 
     def sample_around(
         self, mean: Tensor, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly

@@ -10,8 +10,9 @@ their small number ("fair"). However, the loss of a single pair then does not de
 as long as the truth lies between them; a slightly smaller :math:`\alpha` prevents this.
 
 The score of single pixels ignores how pixels vary together: samples with the right distribution in each pixel may still
-look grainy. Therefore averages over squares, differences between neighbouring pixels, and whole windows are scored as
-well; the score of a window has the Euclidean norm in place of the absolute value (energy score).
+look grainy. Therefore the Fourier coefficients of square windows are scored as well. Where the errors of a restoration
+are stationary, the variances of these coefficients are its power spectrum, hence its covariance between pixels. (A
+cosine transform would not do: it cannot tell a diagonal from its mirror image.)
 
 References:
     Gneiting, Raftery. *Strictly proper scoring rules, prediction, and estimation* (2007),
@@ -19,19 +20,14 @@ References:
     Lang et al. *AIFS-CRPS* (2024), arXiv 2412.15832 (almost fair).
 """
 
-from collections.abc import Iterator, Sequence
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-__all__ = ["almost_fair", "multiscale_score"]
+__all__ = ["almost_fair", "score_of_pair"]
 
 #: Share α of the fair score in the almost fair one. For a Gaussian it makes the standard deviation of the samples 1 %
 #: too small; 0.95, as in AIFS-CRPS, 5 %.
 ALPHA = 0.99
-#: Smallest squared norm of a window, so that the norm has a gradient at 0.
-SMALLEST = 1e-8
 
 
 def almost_fair(first: Tensor, second: Tensor, apart: Tensor, alpha: float = ALPHA) -> Tensor:
@@ -46,36 +42,29 @@ def almost_fair(first: Tensor, second: Tensor, apart: Tensor, alpha: float = ALP
     return (first + second - (1 - (1 - alpha) / 2) * apart) / 2
 
 
-def multiscale_score(first: Tensor, second: Tensor, scales: Sequence[int], window: int) -> Tensor:
-    """Returns the mean of the scores of averages, differences and windows, a scalar.
+def score_of_pair(first: Tensor, second: Tensor, window: int, generator: torch.Generator) -> Tensor:
+    """Returns the mean of the scores of pixels and of the Fourier coefficients of windows, a scalar.
 
     Args:
         first: Errors of one sample of each image with shape (B, C, H, W).
         second: Errors of another, independent sample with the same shape.
-        scales: Sides in pixels of the squares over which errors are averaged; 1 for single pixels. Squares larger than
-            the images are left out.
-        window: Side in pixels of the windows of the energy score.
+        window: Side of the windows in pixels. Smaller images are scored as one window.
+        generator: Where the grid of windows starts, so that no pixel is always at the border of a window.
     """
-    scores = list(_scores(first, second, scales, window))
-    return torch.stack(scores).mean()
-
-
-def _scores(first: Tensor, second: Tensor, scales: Sequence[int], window: int) -> Iterator[Tensor]:
-    fits = min(first.shape[-2:])
-    for scale in scales:
-        if scale <= fits:
-            yield _crps(functional.avg_pool2d(first, scale), functional.avg_pool2d(second, scale))
-    yield (
-        _crps(first.diff(dim=-1), second.diff(dim=-1)) + _crps(first.diff(dim=-2), second.diff(dim=-2))
-    ) / 2
-    if window <= fits:
-        yield almost_fair(_norm(first, window), _norm(second, window), _norm(first - second, window)).mean()
+    side = min(window, *first.shape[-2:])
+    # A start beyond `spare` would leave no window in images of less than two windows.
+    spare = [min(side, length - side + 1) for length in first.shape[-2:]]
+    row, column = (int(torch.randint(limit, (), generator=generator)) for limit in spare)
+    pixels = _crps(first, second)
+    spectra = [_spectra(errors[..., row:, column:], side) for errors in (first, second)]
+    return (pixels + _crps(*spectra)) / 2
 
 
 def _crps(first: Tensor, second: Tensor) -> Tensor:
     return almost_fair(first.abs(), second.abs(), (first - second).abs()).mean()
 
 
-def _norm(error: Tensor, window: int) -> Tensor:
-    """Returns the root mean square of each window with shape (B, C, H / window, W / window)."""
-    return (functional.avg_pool2d(error.square(), window) + SMALLEST).sqrt()
+def _spectra(errors: Tensor, side: int) -> Tensor:
+    """Returns real and imaginary parts of the Fourier coefficients of adjacent windows."""
+    windows = errors.unfold(-2, side, side).unfold(-2, side, side)
+    return torch.view_as_real(torch.fft.rfft2(windows.float(), norm="ortho"))

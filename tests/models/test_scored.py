@@ -12,7 +12,7 @@ from ddpm_lightning.metrics.calibration import crps
 from ddpm_lightning.models.method import LossKey
 from ddpm_lightning.models.regression import Regression
 from ddpm_lightning.models.scored import Scored
-from ddpm_lightning.models.scoring_rules import almost_fair, multiscale_score
+from ddpm_lightning.models.scoring_rules import almost_fair, score_of_pair
 
 SIDE, NOISE = 16, 0.5
 
@@ -39,12 +39,22 @@ def test_the_almost_fair_score_is_never_negative(alpha):
     assert (almost_fair(first.abs(), second.abs(), (first - second).abs(), alpha) >= 0).all()
 
 
-def test_terms_that_do_not_fit_into_a_small_image_are_left_out():
-    first, second = torch.randn(2, 3, 1, 4, 6)
-    assert multiscale_score(first, second, (1, 2, 4, 8, 16), 8).isfinite()
-    torch.testing.assert_close(
-        multiscale_score(first, second, (1, 2, 4, 8), 8), multiscale_score(first, second, (1, 2, 4), 16)
+def test_the_score_of_a_pair_is_that_of_its_pixels_and_of_its_spectrum():
+    first, second = torch.randn(2, 3, 1, 8, 8)
+    spectra = [np.fft.rfft2(errors.numpy(), norm="ortho") for errors in (first, second)]
+    fourier = torch.from_numpy(np.stack([(each.real, each.imag) for each in spectra]))
+    expected = sum(
+        almost_fair(a.abs(), b.abs(), (a - b).abs()).mean() / 2 for a, b in ((first, second), fourier)
     )
+    torch.testing.assert_close(score_of_pair(first, second, 8, torch.Generator()), expected)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (8, 15), (16, 17), (40, 33)])
+def test_images_of_any_size_are_scored_and_the_windows_move(size):
+    first, second = torch.randn(2, 3, 1, *size)
+    scores = {score_of_pair(first, second, 8, torch.Generator().manual_seed(k)).item() for k in range(20)}
+    assert np.isfinite(list(scores)).all()
+    assert len(scores) > 1
 
 
 def frequency() -> torch.Tensor:
@@ -90,12 +100,12 @@ def batch(generator: torch.Generator, count: int):
     return {"low": low, "high": high, "name": [str(k) for k in range(count)]}
 
 
-def test_samples_of_a_linear_gaussian_problem_have_mean_and_local_covariance_of_the_posterior():
+def test_samples_of_a_linear_gaussian_problem_have_the_mean_and_covariance_of_the_posterior():
     generator = torch.Generator().manual_seed(0)
     method = Scored(Wiener(), Filter())
-    method.calibrate([batch(generator, 256)], lambda total, how: total)
-    steps = 300
-    optimiser = torch.optim.Adam(method.network.parameters(), lr=0.01)
+    method.calibrate([batch(generator, 1024)], lambda total, how: total)
+    steps = 600
+    optimiser = torch.optim.Adam(method.network.parameters(), lr=0.02, betas=(0.9, 0.99))
     fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
         optimiser.zero_grad()
@@ -116,11 +126,8 @@ def test_samples_of_a_linear_gaussian_problem_have_mean_and_local_covariance_of_
     assert residual.mean(dim=0).abs().max() < 5 / count**0.5 * method.sigma
     power = torch.fft.fft2(residual).abs().square().mean(dim=(0, 1)) / SIDE**2
     covariance = torch.fft.ifft2(power).real
-    # Farther apart, the score depends so little on the covariance that it takes far longer to learn.
-    for place in [(0, 0), (0, 1), (1, 0), (1, 1)]:
-        assert covariance[place].item() == pytest.approx(
-            expected[place].item(), abs=0.05 * expected[0, 0].item()
-        )
+    # Errors at all distances, in units of the variance.
+    assert ((covariance - expected).abs().max() / expected[0, 0]).item() < 0.03
 
 
 def test_samples_are_keyed_and_share_the_mean():
@@ -150,7 +157,6 @@ def test_the_two_samples_of_a_training_step_are_independent():
     assert abs(np.corrcoef(first.flatten(), second.flatten())[0, 1]) < 0.02
 
 
-@pytest.mark.parametrize("more", [{"scales": []}, {"scales": [0]}, {"mean_share": 1.0}])
-def test_impossible_settings(more):
-    with pytest.raises(ValueError, match="model."):
-        Scored(Wiener(), Filter(), **more)
+def test_an_impossible_share_of_the_mean_is_refused():
+    with pytest.raises(ValueError, match="model.mean_share"):
+        Scored(Wiener(), Filter(), mean_share=1.0)
