@@ -45,6 +45,7 @@ NAMES = {
     "dark": "dark end of the intensities",
     "bright": "bright end of the intensities",
     "noise": "noise level",
+    "correlation": "correlation of the noise of neighbouring pixels",
 }
 
 

@@ -5,7 +5,7 @@ in intensities, noise level, pixel size and spectrum. The checkpoint contains st
 (:mod:`ddpm_lightning.metrics.input_statistics`); here images are compared with them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.metrics.input_statistics import BANDS, SeenInputs, describe_input
 from ddpm_lightning.metrics.noise_level import noise_level
 
-__all__ = ["DistributionShiftCheck", "structure"]
+__all__ = ["DistributionShiftCheck", "center", "of_planes", "structure"]
 
 #: Only the centre of an image is compared, up to this side in pixels: more costs memory and changes little.
 SIDE = 1024
@@ -50,9 +50,8 @@ class DistributionShiftCheck:
 
     def describe(self, plane: np.ndarray) -> dict[str, float]:
         """Returns the features of a plane with shape (H, W), in intensities, on the model's scale."""
-        middle = tuple(slice(max(0, (n - SIDE) // 2), max(0, (n - SIDE) // 2) + SIDE) for n in plane.shape)
         # Scaled as in training: not to the wider range that keeps the noise of a noisy image low.
-        image = self.normaliser.scale(plane).normalise(plane[middle])
+        image = self.normaliser.scale(plane).normalise(center(plane))
         empty = {"structure": structure(image)}
         if self.seen:
             return describe_input(image) | empty
@@ -68,20 +67,15 @@ class DistributionShiftCheck:
             pixel_size: Size of a pixel in µm as (y, x), if it is known.
         """
         described = list(described)
-        found = [sentences for features in described if (sentences := self._of_plane(features))]
-        lines = {}
-        for kind in dict.fromkeys(kind for sentences in found for kind in sentences):
-            said = [sentences[kind] for sentences in found if kind in sentences]
-            some = f" (in {len(said)} of {len(described)} planes)" if len(described) > 1 else ""
-            lines[kind] = f"{kind}: {said[0]}{some}"
+        lines = of_planes([self._of_plane(features) for features in described])
         if pixel_size and self.pixel_size:
             ratio = float(np.sqrt(pixel_size[0] * pixel_size[1])) / self.pixel_size
             if not 1 / PIXEL_SIZE_RATIO < ratio < PIXEL_SIZE_RATIO:
-                lines["pixel size"] = (
+                lines.append(
                     f"pixel size: {pixel_size[0]:.4g} x {pixel_size[1]:.4g} µm, training images had "
                     f"{self.pixel_size:.4g} µm: structures are {1 / ratio:.2g} times as large in pixels"
                 )
-        return list(lines.values())
+        return lines
 
     def _of_plane(self, features: dict[str, float]) -> dict[str, str]:
         """Returns a sentence for each of intensity, noise and spectrum that differs from training, and for blanks."""
@@ -131,6 +125,26 @@ class DistributionShiftCheck:
         """Returns the least and the greatest value of a feature in training."""
         values = self.seen.features[name] if self.seen else []
         return min(values), max(values)
+
+
+def center(plane: np.ndarray) -> np.ndarray:
+    """Returns the part of a plane with shape (H, W) that is compared."""
+    rows, columns = (max(0, (length - SIDE) // 2) for length in plane.shape)
+    return plane[rows : rows + SIDE, columns : columns + SIDE]
+
+
+def of_planes(found: Sequence[dict[str, str]]) -> list[str]:
+    """Returns a warning for each kind of sentence, with the number of planes that it is about.
+
+    Args:
+        found: Sentences about each of the compared planes, by kind.
+    """
+    lines = []
+    for kind in dict.fromkeys(kind for sentences in found for kind in sentences):
+        said = [sentences[kind] for sentences in found if kind in sentences]
+        some = f" (in {len(said)} of {len(found)} planes)" if len(found) > 1 else ""
+        lines.append(f"{kind}: {said[0]}{some}")
+    return lines
 
 
 def structure(image: np.ndarray) -> float:

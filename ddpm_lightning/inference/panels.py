@@ -26,9 +26,12 @@ TITLES = {
     "target": "target",
     "error": "|restored − target|",
     "std": "std over samples",
+    "residual": "removed (−3 to 3 σ of the noise)",
 }
 #: Versions that are errors: they share a colour map that is even in lightness, so that colour-blind people can read it.
 ERRORS = ("error", "std")
+#: Range of ``residual``, in standard deviations of the noise.
+RESIDUALS = 3.0
 
 
 def panel(
@@ -43,6 +46,7 @@ def panel(
 
     ``single``, ``average`` and ``target`` share the grey scale of the target, so that brightness can be compared;
     ``low`` has its own. ``error`` and ``std`` share theirs: where the samples know their error, the two look alike.
+    ``residual`` is the low image minus the restored one in units of the noise: structure in it was taken for noise.
 
     Args:
         rows: For each image its versions with shape (H, W), by the names in ``TITLES``.
@@ -93,6 +97,8 @@ def _styles(images: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         styles[name] = {"cmap": "gray", "vmin": low, "vmax": high}
         if name in ERRORS:
             styles[name] = {"cmap": "cividis", "vmin": 0, "vmax": max(largest, 1e-6)}
+        elif name == "residual":
+            styles[name] = {"cmap": "gray", "vmin": -RESIDUALS, "vmax": RESIDUALS}
     return styles
 
 

@@ -20,6 +20,7 @@ from ddpm_lightning.inference.distribution_shift import DistributionShiftCheck
 from ddpm_lightning.inference.folded_weights import FoldedNetworks
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
 from ddpm_lightning.inference.precision import Precision
+from ddpm_lightning.inference.residual_check import ResidualCheck
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.tiling import PIXELS_AT_ONCE, SMALLEST_TILE, Tiler
 from ddpm_lightning.models.sampling import ImageSampler
@@ -100,6 +101,7 @@ class PlaneRestorer:
         normalisation: Fitted maps of low and high images.
         tiler: Applies networks tile by tile; its ``on_tiles`` and ``say`` may be set.
         shift_check: Compares images with those of the training.
+        residual_check: Compares images with their restorations.
 
     Raises:
         UserError: If a setting is unknown or out of range.
@@ -118,6 +120,7 @@ class PlaneRestorer:
                 remedy="leave it out",
             )
         self.shift_check = DistributionShiftCheck(trained)
+        self.residual_check = ResidualCheck(trained)
         self.device = next(self.method.parameters()).device
         self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
         self.networks = FoldedNetworks(self.bfloat16, settings.compiled)

@@ -174,14 +174,16 @@ def _outcome(restorer: Restorer, stack: PlaneReader, outputs: _Outputs, planes: 
     notes += _clipped(below, above, outputs.clipped_samples, outputs.info)
     notes += _rounded(np.array(outputs.levels), stack.info, outputs.info)
     unlike = restorer.shift_check.warnings(planes.features, stack.info.pixel_size)
+    residual = restorer.residual_check.warnings(planes.residuals)
     return {
         "clipped_below": below,
         "clipped_above": above,
         "replaced_pixels": planes.replaced,
         "blank_planes": planes.blank,
         "unlike_training": unlike,
+        "residual": residual,
         "notes": as_records(notes),
-        "warnings": [*unlike, *dict.fromkeys(note.text for note in notes)],
+        "warnings": [*unlike, *residual, *dict.fromkeys(note.text for note in notes)],
     }
 
 

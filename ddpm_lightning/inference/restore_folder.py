@@ -368,6 +368,7 @@ def _remarks(source: Source, record: Mapping[str, Any]) -> list[str]:
     lines = []
     if record["unlike_training"]:
         lines.append(f"{source.name} is unlike the training images: {'; '.join(record['unlike_training'])}")
+    lines += [f"{source.name}: {sentence}" for sentence in record["residual"]]
     lines += [f"{source.name}: {note['text']}" for note in record["notes"]]
     if record["blank_planes"]:
         planes = counted(len(record["blank_planes"]), "plane is", "planes are")

@@ -21,6 +21,7 @@ from ddpm_lightning.inference.plane_restorer import PlaneRestorer, RestorerSetti
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.notes import counted
+from ddpm_lightning.metrics.residual_tests import ResidualTests
 from ddpm_lightning.utils.allowed_classes import trusted_packages
 from ddpm_lightning.utils.errors import UserError
 
@@ -41,6 +42,7 @@ class RestoredPlane:
         restored: Its restoration.
         blank: Whether the plane is constant; it was then left unchanged.
         features: Features that are compared with those of the training images, or ``None`` if they are not compared.
+        residual: What its comparison with the plane shows, or ``None`` if they are not compared.
     """
 
     number: int
@@ -49,6 +51,7 @@ class RestoredPlane:
     restored: Restoration
     blank: bool
     features: dict[str, float] | None
+    residual: ResidualTests | None = None
 
 
 @dataclass
@@ -59,12 +62,14 @@ class PlaneNotes:
         blank: Names of planes that are constant.
         constant: Intensity of the last constant plane.
         features: Features of the planes that are compared with the training images.
+        residuals: What the comparison of these planes with their restorations shows.
         replaced: Number of hot and dead pixels that were replaced.
     """
 
     blank: list[str] = field(default_factory=list)
     constant: float = 0.0
     features: list[dict[str, float]] = field(default_factory=list)
+    residuals: list[ResidualTests] = field(default_factory=list)
     replaced: int = 0
 
     def add(self, plane: RestoredPlane) -> None:
@@ -75,6 +80,8 @@ class PlaneNotes:
             self.constant = float(plane.restored.mean.flat[0])
         if plane.features is not None:
             self.features.append(plane.features)
+        if plane.residual is not None:
+            self.residuals.append(plane.residual)
 
 
 class Restorer(PlaneRestorer):
@@ -172,6 +179,7 @@ class Restorer(PlaneRestorer):
             planes.append(plane.restored)
             notes.add(plane)
         warnings = self.shift_check.warnings(notes.features, size)
+        warnings += self.residual_check.warnings(notes.residuals)
         if notes.blank:
             count = counted(len(planes), "plane is", "planes are")
             warnings.append(f"{len(notes.blank)} of {count} constant and left unchanged")
@@ -218,7 +226,7 @@ class Restorer(PlaneRestorer):
         """
         compared = np.linspace(0, info.plane_count - 1, min(COMPARED, info.plane_count)).round().astype(int)
         for place, low in zip(info.planes(), planes, strict=True):
-            features, blank = None, is_blank(low)
+            features, residual, blank = None, None, is_blank(low)
             try:
                 if blank:
                     restored = self.unchanged(low, samples, entropy=entropy, keep_samples=keep_samples)
@@ -234,11 +242,12 @@ class Restorer(PlaneRestorer):
                     )
                     if place.number in compared:
                         features = self.shift_check.describe(prepared.plane)
+                        residual = self.residual_check.test(prepared.plane, restored.mean)
             except UserError as error:
                 about = error.subject if subject is None else subject
                 where = f"{about} ({place.label})" if place.label else about
                 raise type(error)(where, error.found, error.allowed, error.remedy) from error
-            yield RestoredPlane(place.number, place.label, low, restored, blank, features)
+            yield RestoredPlane(place.number, place.label, low, restored, blank, features, residual)
 
 
 def replaced_pixels(count: int) -> str:

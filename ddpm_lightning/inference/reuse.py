@@ -11,6 +11,7 @@ from ddpm_lightning.inference.result_files import FileSettings, result_name
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.io.notes import counted
 from ddpm_lightning.io.stacks import open_stack, stem
+from ddpm_lightning.metrics.residual_tests import standardised_residual
 
 __all__ = ["lacks_only_previews", "plot_preview", "plot_preview_of_results", "preview_name", "reuse_lines"]
 
@@ -89,10 +90,22 @@ def plot_preview(
     pixel_size: Sequence[float] | None,
     path: Path,
 ) -> None:
-    """Plots the low image, the restored one, and the standard deviation if there is one, each with shape (H, W)."""
+    """Plots the low image, the restored one, their difference, and the standard deviation if there is one.
+
+    Args:
+        low: The plane as recorded, with shape (H, W).
+        mean: Its restoration with the same shape.
+        std: Standard deviation of its samples with the same shape, or ``None``.
+        pixel_size: Size of a pixel in µm as (y, x), or ``None``.
+        path: File to write (PNG).
+    """
     from ddpm_lightning.inference.panels import panel  # imported here because matplotlib is slow to load
 
-    images = {"low": low, "restored": mean} if std is None else {"low": low, "average": mean, "std": std}
+    images = {"low": low, "restored" if std is None else "average": mean}
+    if (residual := standardised_residual(low, mean)) is not None:
+        images["residual"] = residual
+    if std is not None:
+        images["std"] = std
     panel([images], path, pixel_size=pixel_size[1] if pixel_size else None, title=path.stem)
 
 

@@ -2,9 +2,10 @@ r"""Does an input look like those that the model was trained on?
 
 A network says nothing reliable about images of a kind that it has not seen, and does not say so. Here each low image,
 on the normalised scale that the network sees, is described by a few numbers: its mean, the means of its darkest and
-brightest hundredth, its noise level, and its power in eight bands of spatial frequency. An image is outside of the
-training distribution if one of them leaves the range of the training images, widened by half on either side (noise and
-power on a logarithmic scale): for 32 images of a normal distribution that is about four standard deviations.
+brightest hundredth, its noise level, the correlation of the noise of neighbouring pixels, and its power in eight bands
+of spatial frequency. An image is outside of the training distribution if one of them leaves the range of the training
+images, widened by half on either side (noise and power on a logarithmic scale): for 32 images of a normal distribution
+that is about four standard deviations.
 
 Another kind of structure with the same brightness, noise and spectrum is not noticed.
 """
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from ddpm_lightning.metrics.noise_level import noise_level
+from ddpm_lightning.metrics.noise_model import noise_correlation
 from ddpm_lightning.metrics.spectrum import radial_power_spectrum
 
 __all__ = ["BANDS", "SeenInputs", "describe_input"]
@@ -41,6 +43,7 @@ def describe_input(image: np.ndarray) -> dict[str, float]:
         "dark": float(ordered[:few].mean()),
         "bright": float(ordered[-few:].mean()),
         "noise": noise_level(image),
+        "correlation": noise_correlation(image),
     }
     spectrum = radial_power_spectrum(torch.from_numpy(image)[None, None])
     frequency, power = spectrum.frequency.numpy(), spectrum.power[0].numpy()
