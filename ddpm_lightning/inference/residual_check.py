@@ -1,8 +1,7 @@
 """Warnings about what a restoration left in an image, or removed from it.
 
 Each compared plane is tested against its restoration (:mod:`ddpm_lightning.metrics.residual_tests`): no clean image and
-no knowledge of the training is needed. The limits were chosen on images whose clean version is known, and tested on
-others: see ``experiments/residual_tests``.
+no knowledge of the training is needed. The limits were chosen on images whose clean version is known: see ``experiments/residual_tests``.
 """
 
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from ddpm_lightning.inference.distribution_shift import center, of_planes
 from ddpm_lightning.metrics.input_statistics import SeenInputs
 from ddpm_lightning.metrics.residual_tests import ResidualTests, examine_residual
 
-__all__ = ["ResidualCheck"]
+__all__ = ["ResidualCheck", "sentences_of"]
 
 #: Share of the noise that is left, above which a restoration has failed whatever the noise is like.
 MOST_LEFT = 0.45
@@ -53,39 +52,47 @@ class ResidualCheck:
 
     def warnings(self, tested: Iterable[ResidualTests]) -> list[str]:
         """Returns a sentence for each kind of failure in some planes of a file."""
-        return of_planes([self._of_plane(found) for found in tested])
+        return of_planes([sentences_of(found, self.most_correlation) for found in tested])
 
-    def _of_plane(self, found: ResidualTests) -> dict[str, str]:
-        sentences = {}
-        correlated = found.measurable and found.correlation > LEAST_CORRELATION
-        if correlated and found.excess > MOST_EXCESS and found.noise_left > LEAST_LEFT:
-            sentences["noise left"] = self._correlated(found)
-        elif found.noise_left > MOST_LEFT:
-            sentences["noise left"] = (
-                f"about {found.noise_left:.0%} of the noise is still in the restored image; "
-                "train or fine-tune a model on images with such noise"
-            )
-        if found.measurable and found.spots >= FEWEST_SPOTS:
-            sentences["structure removed"] = (
-                f"{found.spots} spots in the difference of image and restored image are brighter than noise can be; "
-                "look at them with preview=true, and do not count or measure small structures in the restored image"
-            )
-        elif found.measurable and found.residual_correlation > found.correlation + MOST_STRUCTURE:
-            sentences["structure removed"] = (
-                f"neighbouring pixels of the difference of image and restored image correlate by "
-                f"{found.residual_correlation:.2f}, those of the noise by {found.correlation:.2f}; look at it with "
-                "preview=true"
-            )
-        return sentences
 
-    def _correlated(self, found: ResidualTests) -> str:
-        """Describes noise that was taken for structure because it correlates."""
-        unlike = ""
-        if found.correlation > self.most_correlation:
-            unlike = f" (at most {self.most_correlation:.2f} in training)"
-        return (
-            f"the noise of neighbouring pixels correlates by {found.correlation:.2f}{unlike}, and about "
-            f"{found.noise_left:.0%} of it is still in the restored image: a Gaussian blur of {found.blur:.1f} pixels "
-            "may be closer to the truth. Use images without interpolation, drift correction and JPEG, bin them 2 x 2, "
-            "or fine-tune the model on such images"
+def sentences_of(found: ResidualTests, most_correlation: float = INDEPENDENT) -> dict[str, str]:
+    """Returns a sentence for each kind of failure of a plane, by kind.
+
+    Args:
+        found: What the comparison of the plane with its restoration shows.
+        most_correlation: Most correlation of the noise of neighbouring pixels in training.
+    """
+    sentences = {}
+    correlated = found.measurable and found.correlation > LEAST_CORRELATION
+    if correlated and found.excess > MOST_EXCESS and found.noise_left > LEAST_LEFT:
+        sentences["noise left"] = _correlated(found, most_correlation)
+    elif found.noise_left > MOST_LEFT:
+        sentences["noise left"] = (
+            f"about {found.noise_left:.0%} of the noise is still in the restored image; "
+            "train or fine-tune a model on images with such noise"
         )
+    if found.measurable and found.spots >= FEWEST_SPOTS:
+        sentences["structure removed"] = (
+            f"{found.spots} spots in the difference of image and restored image are brighter than noise can be; "
+            "look at them with preview=true, and do not count or measure small structures in the restored image"
+        )
+    elif found.measurable and found.residual_correlation > found.correlation + MOST_STRUCTURE:
+        sentences["structure removed"] = (
+            f"neighbouring pixels of the difference of image and restored image correlate by "
+            f"{found.residual_correlation:.2f}, those of the noise by {found.correlation:.2f}; look at it with "
+            "preview=true"
+        )
+    return sentences
+
+
+def _correlated(found: ResidualTests, most_correlation: float) -> str:
+    """Describes noise that was taken for structure because it correlates."""
+    unlike = ""
+    if found.correlation > most_correlation:
+        unlike = f" (at most {most_correlation:.2f} in training)"
+    return (
+        f"the noise of neighbouring pixels correlates by {found.correlation:.2f}{unlike}, and about "
+        f"{found.noise_left:.0%} of it is still in the restored image: a Gaussian blur of {found.blur:.1f} pixels "
+        "may be closer to the truth. Use images without interpolation, drift correction and JPEG, bin them 2 x 2, "
+        "or fine-tune the model on such images"
+    )

@@ -46,7 +46,10 @@ def test_correlated_noise_is_explained_by_the_training(path, clean, tmp_path):
     low = clean + noise(0.8)
     pair = low, clean + 0.35 * gaussian_filter(low - clean, 0.5)
     (line,) = warnings(load(path), pair)
-    assert line.startswith("noise left: the noise of neighbouring pixels correlates by 0.6") and "in training" in line
+    assert (
+        line.startswith("noise left: the noise of neighbouring pixels correlates by 0.6")
+        and "in training" in line
+    )
     content = torch.load(path, weights_only=True)
     assert max(content["card"]["inputs"]["correlation"]) < 0.1
     content["card"]["inputs"]["correlation"] = [0.0, 0.8]
