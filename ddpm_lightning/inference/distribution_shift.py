@@ -13,7 +13,7 @@ from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.metrics.input_statistics import BANDS, SeenInputs, describe_input
 from ddpm_lightning.metrics.noise_level import noise_level
 
-__all__ = ["DistributionShiftCheck", "center", "of_planes", "structure"]
+__all__ = ["DistributionShiftCheck", "central_part", "structure", "warnings_of_planes"]
 
 #: Only the centre of an image is compared, up to this side in pixels: more costs memory and changes little.
 SIDE = 1024
@@ -51,7 +51,7 @@ class DistributionShiftCheck:
     def describe(self, plane: np.ndarray) -> dict[str, float]:
         """Returns the features of a plane with shape (H, W), in intensities, on the model's scale."""
         # Scaled as in training: not to the wider range that keeps the noise of a noisy image low.
-        image = self.normaliser.scale(plane).normalise(center(plane))
+        image = self.normaliser.scale(plane).normalise(central_part(plane))
         empty = {"structure": structure(image)}
         if self.seen:
             return describe_input(image) | empty
@@ -67,7 +67,7 @@ class DistributionShiftCheck:
             pixel_size: Size of a pixel in µm as (y, x), if it is known.
         """
         described = list(described)
-        lines = of_planes([self._of_plane(features) for features in described])
+        lines = warnings_of_planes([self._of_plane(features) for features in described])
         if pixel_size and self.pixel_size:
             ratio = float(np.sqrt(pixel_size[0] * pixel_size[1])) / self.pixel_size
             if not 1 / PIXEL_SIZE_RATIO < ratio < PIXEL_SIZE_RATIO:
@@ -127,23 +127,23 @@ class DistributionShiftCheck:
         return min(values), max(values)
 
 
-def center(plane: np.ndarray) -> np.ndarray:
-    """Returns the part of a plane with shape (H, W) that is compared."""
+def central_part(plane: np.ndarray) -> np.ndarray:
+    """Returns the centre of a plane with shape (H, W), up to 1024 pixels wide: enough to describe it."""
     rows, columns = (max(0, (length - SIDE) // 2) for length in plane.shape)
     return plane[rows : rows + SIDE, columns : columns + SIDE]
 
 
-def of_planes(found: Sequence[dict[str, str]]) -> list[str]:
-    """Returns a warning for each kind of sentence, with the number of planes that it is about.
+def warnings_of_planes(found: Sequence[dict[str, str]]) -> list[str]:
+    """Returns one warning for each kind of problem, with the number of planes that have it.
 
     Args:
-        found: Sentences about each of the compared planes, by kind.
+        found: For each compared plane, a sentence for each kind of problem.
     """
     lines = []
     for kind in dict.fromkeys(kind for sentences in found for kind in sentences):
-        said = [sentences[kind] for sentences in found if kind in sentences]
-        some = f" (in {len(said)} of {len(found)} planes)" if len(found) > 1 else ""
-        lines.append(f"{kind}: {said[0]}{some}")
+        affected = [sentences[kind] for sentences in found if kind in sentences]
+        some = f" (in {len(affected)} of {len(found)} planes)" if len(found) > 1 else ""
+        lines.append(f"{kind}: {affected[0]}{some}")
     return lines
 
 

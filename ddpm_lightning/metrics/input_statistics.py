@@ -27,6 +27,8 @@ __all__ = ["BANDS", "SeenInputs", "describe_input"]
 BANDS = np.geomspace(1 / 64, 1 / 2, 9)
 #: Part of the training range by which it is widened on either side.
 MARGIN = 0.5
+#: A correlation is estimated to within about so much; images with independent noise only have a very narrow range.
+CORRELATION_ERROR = 0.1
 
 
 def describe_input(image: np.ndarray) -> dict[str, float]:
@@ -87,7 +89,7 @@ class SeenInputs:
         if name == "noise" and low > 0:
             margin = (high / low) ** MARGIN
             return low / margin, high * margin
-        margin = MARGIN * (high - low)
+        margin = max(MARGIN * (high - low), CORRELATION_ERROR if name == "correlation" else 0)
         return low - margin, high + margin
 
     def outside(self, features: dict[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-r"""The noise of a single image: how its variance grows with intensity, and how much neighbouring pixels share it.
+r"""The noise of a single image: how its variance grows with intensity, and how neighbouring pixels correlate.
 
 Blocks of 16 x 16 pixels are compared with themselves, shifted by :math:`h` (the semivariogram; a plane is subtracted
 from each block first),
@@ -131,10 +131,12 @@ def neighbour_correlation(image: np.ndarray) -> float:
     """Returns the correlation of horizontal and vertical neighbours, slow changes left aside.
 
     Args:
-        image: Image with shape (H, W), at least 16 x 16, such as a residual.
+        image: Image with shape (H, W), such as a residual; the correlation of a constant one is 0.
     """
     detrended = _detrended(blocks_of(image.astype(np.float64)))
     far = (_semivariance(detrended, 0, FAR) + _semivariance(detrended, FAR, 0)) / 2
+    if not (far > 0).any():
+        return 0.0
     found = _correlation(detrended[far > 0], far[far > 0])
     return float(found[0, 1] + found[1, 0]) / 2
 

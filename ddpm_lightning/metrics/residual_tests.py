@@ -1,17 +1,18 @@
-r"""What a restoration has removed: noise only, all of the noise?
+r"""What a restoration has removed: noise only, and all of the noise?
 
-The residual :math:`r = x - f` is the image minus its restoration. If the restoration is right, it is the noise: its
-variance follows the photon-transfer curve of the image, and neighbouring pixels correlate as those of the noise
-(:mod:`ddpm_lightning.metrics.noise_model`). Three things can be wrong, and none needs a clean image to be seen:
+The residual :math:`r = x - f` is the image minus its restoration. If the restoration is right, the residual is the
+noise: its variance follows the photon-transfer curve of the image, and neighbouring pixels correlate as those of the
+noise do (:mod:`ddpm_lightning.metrics.noise_model`). Two things can be wrong, and neither needs a clean image to be
+seen:
 
-- *Noise is left*: then restoration and residual share it, and fine detail of both is alike. With :math:`D` for an image
-  minus its Gaussian blur of 2 pixels, the share of the noise that is left is
-  :math:`\langle r\, Df \rangle / \langle r\, Dx \rangle`, up to what chance adds.
-- *Structure is removed*: it is in the residual as spots that noise cannot make, or as correlation beyond that of the
-  noise.
-- *A blur would do better*: if more noise is left than the best blur would leave. That blur :math:`G` has the least
-  error by Stein's unbiased estimate, for noise with covariance :math:`\Sigma`
-  :math:`\lVert x - Gx \rVert^2 - \mathrm{tr}\,\Sigma + 2\,\mathrm{tr}\,G \Sigma`.
+- *Noise is left.* Then restoration and residual share fine detail. With :math:`D` for an image minus its Gaussian blur
+  of 2 pixels, the share of the noise that is left is :math:`a = \langle r\, Df \rangle / \langle r\, Dx \rangle`. The
+  residual contains the other part, with :math:`(1 - a)^2` of the variance of the noise; so the noise that is left has
+  :math:`a^2 / (1 - a)^2` times the variance of the residual. It is compared with the noise that the best Gaussian blur
+  :math:`G` would leave: the one with the least error by Stein's unbiased estimate, for noise with covariance
+  :math:`\Sigma`, :math:`\lVert x - Gx \rVert^2 - \mathrm{tr}\,\Sigma + 2\,\mathrm{tr}\,G \Sigma`.
+- *Structure is removed.* It is in the residual as spots that noise cannot make, as regions that vary more than the
+  noise, or as correlation beyond that of the noise.
 
 References:
     Estimation of the mean of a multivariate normal distribution (Stein, 1981), https://doi.org/10.1214/aos/1176345632
@@ -30,6 +31,8 @@ __all__ = ["ResidualTests", "best_blur", "examine_residual", "standardised_resid
 
 #: Side of a region in pixels.
 REGION = 32
+#: A region varies too much if its variance is so many times that of the noise.
+TOO_MUCH = 2.0
 #: Blur in pixels below which detail is fine.
 FINE = 2.0
 #: Blur that shows spots best, about that of a microscope's optics, and the blur that shows what surrounds them.
@@ -38,6 +41,8 @@ SPOT, SURROUNDINGS = 1.4, 8.0
 SPOT_HEIGHT = 8.0
 #: Range of blurs that are compared.
 BLURS = (0.3, 6.0)
+#: Share of the noise left above which the residual is too weak to measure the noise.
+MOST_LEFT = 0.95
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,11 @@ class ResidualTests:
         correlation: Correlation of the noise of neighbouring pixels in the input.
         measurable: Whether noise could be told from structure (:class:`NoiseModel`).
         blur: Gaussian blur in pixels that has the least error by Stein's estimate.
-        noise_left: Share of the noise that is left in the restored image.
-        excess: Noise that is left in the restored image, relative to what that blur would leave: ``noise_left`` times
-            ``variance``, over the variance of blurred noise. It has no exact meaning, but tells well whether the blur
-            is closer to the truth (``experiments/residual_tests``).
+        noise_left: Share of the noise that is left in the restored image; 1 if nothing was removed.
+        noise_ratio: Variance of the noise that is left, over that of the noise that this blur would leave.
         residual_correlation: Correlation of neighbouring pixels of the residual.
-        variance: Median over regions of the variance of the residual over that of the noise.
-        much, little: Share of the regions in which the variance is above 2, and below a half.
+        varied_regions: Share of the regions of 32 x 32 pixels in which the residual has more than twice the variance of
+            the noise.
         spots: Number of spots in the residual that noise cannot make.
     """
 
@@ -62,11 +65,9 @@ class ResidualTests:
     measurable: bool
     blur: float
     noise_left: float
-    excess: float
+    noise_ratio: float
     residual_correlation: float
-    variance: float
-    much: float
-    little: float
+    varied_regions: float
     spots: int
 
 
@@ -84,34 +85,34 @@ def examine_residual(image: np.ndarray, restored: np.ndarray) -> ResidualTests |
     noise = fit_noise(image, restored)
     if noise is None:
         return None
-    weight = 1 / np.sqrt(noise.variance(restored))
-    residual = (image - restored) * weight
-    regions = blocks_of(residual, REGION).var(axis=(1, 2))
-    blur, left, variance = (
-        best_blur(image, noise, float(np.mean(weight**-2))),
-        _noise_left(image, restored, weight),
-        float(np.median(regions)),
-    )
+    variance = noise.variance(restored)
+    residual = (image - restored) / np.sqrt(variance)
+    regions = blocks_of(residual, min(REGION, *image.shape)).var(axis=(1, 2))
+    blur = best_blur(image, noise, float(variance.mean()))
+    left = _noise_left(image, restored, variance)
+    removed = 1 - min(left, MOST_LEFT)
+    left_by_blur = max(noise.blurred(np.sqrt(2) * blur), 1e-3)
     return ResidualTests(
-        noise.neighbours,
-        noise.measurable,
-        blur,
-        left,
-        left * variance / max(noise.blurred(np.sqrt(2) * blur), 1e-3),
-        neighbour_correlation(residual),
-        variance,
-        float((regions > 2).mean()),
-        float((regions < 0.5).mean()),
-        _spots(residual),
+        correlation=noise.neighbours,
+        measurable=noise.measurable,
+        blur=blur,
+        noise_left=left,
+        noise_ratio=float(np.median(regions)) * (left / removed) ** 2 / left_by_blur,
+        residual_correlation=neighbour_correlation(residual),
+        varied_regions=float((regions > TOO_MUCH).mean()),
+        spots=_spots(residual),
     )
 
 
 def standardised_residual(image: np.ndarray, restored: np.ndarray) -> np.ndarray | None:
-    """Returns the residual in standard deviations of the noise, with shape (H, W); ``None`` if it has none.
+    """Returns the residual in standard deviations of the noise, with shape (H, W).
 
     Args:
         image: Noisy image with shape (H, W), in intensities.
         restored: Its restoration with the same shape.
+
+    Returns:
+        The residual, or ``None`` if the noise of the image cannot be measured.
     """
     noise = fit_noise(image, restored)
     if noise is None:
@@ -141,12 +142,13 @@ def best_blur(image: np.ndarray, noise: NoiseModel, variance: float) -> float:
     return float(found.x)
 
 
-def _noise_left(image: np.ndarray, restored: np.ndarray, weight: np.ndarray) -> float:
-    """Returns the share of the noise that is left in the restored image; all pixels count alike by their weights."""
-    residual = (image - restored) * weight**2
-    fine = ((residual * (one - gaussian_filter(one, FINE))).mean() for one in (restored, image))
-    left, whole = fine
-    return float(left / whole) if whole > 0 else 0.0
+def _noise_left(image: np.ndarray, restored: np.ndarray, variance: np.ndarray) -> float:
+    """Returns the share of the noise that is left in the restored image, at least 0; pixels count by their noise."""
+    residual = (image - restored) / variance
+    in_restored, in_image = (
+        float((residual * (one - gaussian_filter(one, FINE))).mean()) for one in (restored, image)
+    )
+    return max(in_restored / in_image, 0.0) if in_image > 0 else 1.0
 
 
 def _spots(residual: np.ndarray) -> int:

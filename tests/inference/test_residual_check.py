@@ -46,10 +46,7 @@ def test_correlated_noise_is_explained_by_the_training(path, clean, tmp_path):
     low = clean + noise(0.8)
     pair = low, clean + 0.35 * gaussian_filter(low - clean, 0.5)
     (line,) = warnings(load(path), pair)
-    assert (
-        line.startswith("noise left: the noise of neighbouring pixels correlates by 0.6")
-        and "in training" in line
-    )
+    assert line.startswith("noise left: about 2") and "correlates by 0.6" in line and "in training" in line
     content = torch.load(path, weights_only=True)
     assert max(content["card"]["inputs"]["correlation"]) < 0.1
     content["card"]["inputs"]["correlation"] = [0.0, 0.8]
@@ -66,7 +63,22 @@ def test_removed_spots_are_counted(path, clean):
     points[30:-30:60, 30:-30:60] = 1
     spots = gaussian_filter(points, 1.4)
     (line,) = warnings(load(path), (clean + 60 * spots / spots.max() + noise(0), clean))
-    assert line.startswith(f"structure removed: {points.sum():.0f} spots")
+    assert line.startswith("structure removed: ") and f"{points.sum():.0f} spots" in line
+
+
+@pytest.mark.parametrize(
+    ("strength", "words"), [(0.5, "of the regions"), (1.5, "neighbouring pixels correlate by")]
+)
+def test_smoothed_structure_is_named(path, clean, strength, words):
+    lines = warnings(load(path), (clean + strength * noise(0), gaussian_filter(clean, 6)))
+    (line,) = (line for line in lines if line.startswith("structure removed: "))
+    assert words in line
+
+
+def test_nothing_removed_is_noise_left(path, clean):
+    low = clean + noise(0)
+    (line,) = warnings(load(path), (low, low))
+    assert line.startswith("noise left: about 100%")
 
 
 def test_small_and_noiseless_planes_cannot_be_tested(path, clean):

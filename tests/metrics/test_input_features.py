@@ -61,6 +61,12 @@ def test_a_blurred_input_lacks_power(reference):
     assert {"power_6", "power_7"} <= set(reference.outside(describe_input(blurred)))
 
 
+def test_noise_of_other_correlation_is_outside(reference):
+    features = describe_input(image(100))
+    assert "correlation" not in reference.outside(features | {"correlation": features["correlation"] + 0.05})
+    assert "correlation" in reference.outside(features | {"correlation": 0.6})
+
+
 def test_a_reference_travels_in_plain_containers(reference):
     again = SeenInputs.load(json.loads(json.dumps(reference.state())))
     assert again == reference and again.bounds("noise") == reference.bounds("noise")
