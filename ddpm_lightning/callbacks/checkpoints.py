@@ -30,7 +30,6 @@ class Checkpoints(ModelCheckpoint):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._restored: dict[str, Any] = {}
         self._ended_at = 0
 
     @property
@@ -87,46 +86,14 @@ class Checkpoints(ModelCheckpoint):
             count.ready = count.started = count.processed = count.completed = count.completed - accumulated
         self.save_last_state(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Adds the last metrics, and whether a plateau schedule has not been given them; Lightning stores neither."""
-        metrics = {name: value.clone() for name, value in trainer.callback_metrics.items()}
-        checkpoint["metrics"] = metrics
-        seen = cast(_ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.current).processed
-        checkpoint["epoch_ends"] = seen >= trainer.num_training_batches
-
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keeps these until the training starts; checkpoints of Lightning's class do not have them.
+        """Removes the elapsed time, because a time limit applies to each start of a run.
 
-        The elapsed time is removed, because a time limit applies to each start of a run: otherwise a run that has used
-        it up would end immediately whenever it is resumed.
+        Otherwise a run that has used it up would end immediately whenever it is resumed.
         """
         checkpoint["callbacks"].pop(Timer.__qualname__, None)
-        self._restored = {name: checkpoint.get(name) for name in ("metrics", "epoch_ends")}
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gives a resumed run the metrics of its last validation, and steps a plateau schedule if that is due.
-
-        Lightning writes the checkpoint of an epoch before it steps such a schedule with the loss of the epoch, and does
-        not make up for it in a resumed run.
-        """
-        super().on_train_start(trainer, pl_module)
-        if not (metrics := self._restored.get("metrics")):
-            return
-        here = {name: value.to(pl_module.device) for name, value in metrics.items()}
-        trainer._logger_connector._callback_metrics.update(here)
-        if self._restored.pop("epoch_ends"):
-            trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
-            self._restored = {}
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Steps a plateau schedule also after an epoch in which the run was resumed, which Lightning does not."""
-        super().on_train_epoch_end(trainer, pl_module)
-        if self._restored:
-            trainer.fit_loop._restarting, self._restored = False, {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the best score if the best checkpoint is there, even if the folder of the run has moved."""

@@ -5,8 +5,10 @@ too good, because the method has seen part of the noise that it is compared with
 """
 
 import numpy as np
+import torch
 
 from ddpm_lightning.data.pairs import Pair
+from ddpm_lightning.metrics.protocol import affine_fit
 
 __all__ = ["Repeats"]
 
@@ -47,7 +49,7 @@ class Repeats:
         high = self._first.high.astype(np.float64)
         noise = self._squares.mean() / (self._count - 1) / self._count
         # The target may have another intensity scale.
-        gain, offset = np.polyfit(high.ravel(), self._mean.ravel(), 1)
+        gain, offset = affine_fit(torch.from_numpy(high), torch.from_numpy(self._mean))
         if np.mean((self._mean - gain * high - offset) ** 2) < OFF**2 * noise:
             self.averaged.append(self._first.field)
         self._count = 0

@@ -85,11 +85,11 @@ class LinearFall:
 
 
 class Plateau:
-    """Falls by a factor whenever the validation loss has not decreased for some epochs.
+    """Falls by a factor whenever the validation loss has not decreased for some validations.
 
     Args:
         factor: Factor by which the learning rate is multiplied.
-        patience: Epochs without a new minimum of the loss before the rate falls.
+        patience: Validations without a new minimum of the loss before the rate falls.
     """
 
     def __init__(self, factor: float = 0.5, patience: FromZero = 10) -> None:

@@ -4,7 +4,7 @@ In its checkpoints, weights have the names of the method, without a prefix; ever
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -12,6 +12,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ddpm_lightning.models.method import Batch, LossKey, Method
 from ddpm_lightning.networks.mp_layers import force_unit_weights
@@ -149,6 +150,27 @@ class LightningMethod(lightning.LightningModule):
         """Logs the validation loss, with the same random numbers in every epoch."""
         loss = self.method.validation_loss(batch, LossKey.of_validation(batch_idx))
         self.log("val/loss", loss, prog_bar=True, batch_size=len(batch["low"]), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Steps schedules that follow a metric, such as a plateau schedule, once for each validation.
+
+        Before the checkpoint of this validation is written, so that a resumed run continues with the same rate.
+        """
+        if self.trainer.sanity_checking:
+            return
+        metrics = self.trainer.callback_metrics
+        for schedule in self.trainer.lr_scheduler_configs:
+            if schedule.reduce_on_plateau and schedule.monitor in metrics:
+                cast(ReduceLROnPlateau, schedule.scheduler).step(metrics[schedule.monitor])
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Leaves schedules that follow a metric to :meth:`on_validation_epoch_end`.
+
+        Lightning steps these after each epoch with the last value, whether or not it is new: the rate then falls after
+        epochs without a validation.
+        """
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
         """Takes an optimiser step, then resets magnitude-preserving weights to unit length."""

@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ddpm_lightning.models.method import LossKey, Method
+from ddpm_lightning.training.lr_schedules import Plateau
 from ddpm_lightning.training.module import LightningMethod
 
 
@@ -25,7 +26,18 @@ class Steep(Method):
         return low
 
 
-def fit(module, folder, **settings):
+class Scripted(Steep):
+    """Its validation losses are those of a list."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.losses = iter(losses)
+
+    def validation_loss(self, batch, key):
+        return torch.tensor(next(self.losses))
+
+
+def fit(module, folder, validation=None, **settings):
     trainer = lightning.Trainer(
         accelerator="cpu",
         logger=False,
@@ -35,7 +47,7 @@ def fit(module, folder, **settings):
         default_root_dir=folder,
         **settings,
     )
-    trainer.fit(module, DataLoader([{"low": torch.zeros(1)}] * 2))
+    trainer.fit(module, DataLoader([{"low": torch.zeros(1)}] * 2), validation)
     return trainer
 
 
@@ -68,3 +80,28 @@ def test_weights_have_the_names_of_the_method_wherever_the_module_is_wrapped(tmp
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert set(content["state_dict"]) == {"number"} and content["card"] == {}
+
+
+#: Validations of ten epochs of two batches each: settings of the trainer, and how many.
+VALIDATIONS = [
+    ({"check_val_every_n_epoch": 1}, 10),
+    ({"check_val_every_n_epoch": 5}, 2),
+    ({"check_val_every_n_epoch": 1, "val_check_interval": 1}, 20),
+    ({"check_val_every_n_epoch": None, "val_check_interval": 4}, 5),
+]
+
+
+@pytest.mark.parametrize(("often", "count"), VALIDATIONS)
+@pytest.mark.parametrize("improves", [True, False])
+def test_a_plateau_schedule_counts_validations_whatever_the_epochs(often, count, improves, tmp_path):
+    """Epochs without a validation have no new loss: they are no reason to lower the rate."""
+    losses = [1.0 / (number + 1) if improves else 1.0 for number in range(count)]
+    module = LightningMethod(
+        Scripted(losses), lambda parameters: torch.optim.SGD(parameters, lr=1.0), Plateau(0.5, patience=1)
+    )
+    loader = DataLoader([{"low": torch.zeros(1)}])
+    trainer = fit(module, tmp_path, loader, max_epochs=10, num_sanity_val_steps=0, **often)
+    assert next(module.method.losses, None) is None
+    # Of equal losses the first is the best, and every second one after it lowers the rate.
+    falls = 0 if improves else (count - 1) // 2
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 0.5**falls
