@@ -194,10 +194,40 @@ def test_the_two_faithful_experiments(name, expected):
     assert sum(p.numel() for p in model.parameters()) == expected
     assert model.objective.name == "epsilon" and model.schedule.steps == 200 and model.label == "alpha_bar"
     assert (config["data"]["augment"], config["data"]["shuffle"]) == ((name == "paper",) * 2)
-    assert (config["callbacks"]["ema"] is None) == (name == "released_code")
+    assert config["callbacks"]["ema"] is None
     assert config["model"]["optimizer"]["lr"] == 2e-4
+    assert (model.first_step == 2, model.network.bottleneck[0].always_clip) == (
+        (name == "released_code",) * 2
+    )
+    blur = build(config["data"]["blur"])
+    assert (blur is None) == (name == "released_code") and config["data"]["hot_pixels"] == "keep"
+    assert config["trainer"]["precision"] == "32-true" and config["trainer"]["gradient_clip_val"] is None
+    images, checkpoint = config["callbacks"]["images"], config["callbacks"]["checkpoint"]
+    assert (checkpoint["monitor"], checkpoint["mode"]) == ("val/mae", "min")
+    assert images["images"] is None and images["budget"] == 1 and images["scale"] == "normalised"
+    preset = model.presets[images["preset"]]
+    assert (
+        preset.samples == 15 and not preset.tta and build(preset.sampler).evaluations(model.schedule) == 200
+    )
+    schedule = build(config["model"]["lr_schedule"])(
+        torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0), 40
+    )
+    rates = []
+    for _ in range(41):
+        rates.append(schedule["scheduler"].get_last_lr()[0])
+        schedule["scheduler"].optimizer.step()
+        schedule["scheduler"].step()
+    unit, period = ("step", 40) if name == "paper" else ("epoch", 20)
+    assert schedule["interval"] == unit
+    assert rates == pytest.approx([(1 + np.cos(np.pi * step / period)) / 2 for step in range(41)], abs=1e-9)
     scale = build(config["data"]["normalisation"]).input.scale(np.zeros((8, 8)))
     assert (scale.low, scale.high) == (0, 255), "x / 127.5 - 1, whatever the set"
+
+
+def test_the_papers_evaluation():
+    settings = composed("evaluation=paper", "checkpoint=a", verb="evaluate")
+    expected = {"preset": "paper", "samples": 15, "protocol": "paper", "tta": False, "margin": 0}
+    assert expected.items() <= settings.items() and settings["hot_pixels"] == "keep"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -232,6 +262,7 @@ def test_every_file_is_covered_by_a_test_above():
         "logger",
         "callbacks",
         "experiment",
+        "evaluation",
         "sweep",
         "debug",
         "hydra",

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -42,8 +42,9 @@ class ValidationMetrics(Callback):
     * ``val/psnr``, …: of the restored image, which is the average of its samples;
     * ``val/psnr_single``, …: of its first sample alone, for methods with more than one.
 
-    The protocol is ``range`` (:mod:`ddpm_lightning.metrics.protocol`). If a metric has no value, the reason is printed
-    once. Images without a clean partner are restored, but not scored.
+    The protocol is ``range`` (:mod:`ddpm_lightning.metrics.protocol`); with ``scale="normalised"``, the data range is
+    that of the normalisation instead, which is the scale of the protocol ``paper`` if that is 0 to 255. If a metric
+    has no value, the reason is printed once. Images without a clean partner are restored, but not scored.
 
     **Cost.** Nearly all of the time is spent on sampling: ``images * samples`` restorations of a crop, with the few
     network evaluations of the model's default preset. The first and the last validation of a run are always scored;
@@ -68,13 +69,15 @@ class ValidationMetrics(Callback):
     Args:
         folder: Folder of the figures: ``samples_STEP.png`` shows each image as low, single, average, target and
             standard deviation.
-        images: Number of images.
+        images: Number of images; ``None`` takes all.
         crop: Side of the centre in pixels; smaller images are used in full. MS-SSIM needs 176, LPIPS 64.
         samples: Samples of each image.
         preset: Preset of the model that chooses the sampler; ``None`` is the first that the model offers.
         budget: Share of the running time that may be spent here, above 0; 1 scores every validation.
         figure_every_n_epochs: Epochs from one figure to the next, if they are scored.
         lpips: Whether LPIPS is computed, if its backbone is on this machine.
+        scale: What fills [0, 1] when images are scored: the range of each ``target``, or the ``normalised`` range
+            [-1, 1].
         metrics: More metrics by their names in logs.
 
     Raises:
@@ -84,13 +87,14 @@ class ValidationMetrics(Callback):
     def __init__(
         self,
         folder: str,
-        images: Count = 2,
+        images: Count | None = 2,
         crop: Count = 192,
         samples: Count = 4,
         preset: str | None = None,
         budget: UpToOne = 0.1,
         figure_every_n_epochs: Count = 5,
         lpips: bool = True,
+        scale: Literal["target", "normalised"] = "target",
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         if not budget > 0:
@@ -101,7 +105,7 @@ class ValidationMetrics(Callback):
                 remedy="correct it, or switch these metrics off by callbacks.images=null",
             )
         self.folder, self.images, self.crop, self.samples = Path(folder), images, crop, samples
-        self.preset, self.lpips, self.metrics = preset, lpips, dict(metrics or {})
+        self.preset, self.lpips, self.scale, self.metrics = preset, lpips, scale, dict(metrics or {})
         self.budget = TimeBudget(budget)
         self.figure_every_n_epochs = figure_every_n_epochs
         self._last_figure = -figure_every_n_epochs
@@ -171,7 +175,7 @@ class ValidationMetrics(Callback):
         """Yields the images of this process, and adds them to the metrics."""
         data = cast(Any, trainer).datamodule
         pairs = data.pairs("val")
-        chosen = np.unique(np.linspace(0, len(pairs) - 1, self.images).round().astype(int))
+        chosen = np.unique(np.linspace(0, len(pairs) - 1, self.images or len(pairs)).round().astype(int))
         for place in range(trainer.global_rank, len(chosen), trainer.world_size):
             pair = pairs[int(chosen[place])]
             low, high = _normalised(pair, data.normalisation, self.crop)
@@ -190,7 +194,10 @@ class ValidationMetrics(Callback):
     def _add_to_metrics(self, image: "_RestoredImage", device: torch.device) -> None:
         """Scores the average and the single sample of one image."""
         target = image.versions["target"]
-        darkest, width = float(target.min()), float(target.max()) - float(target.min())
+        darkest, brightest = (
+            (float(target.min()), float(target.max())) if self.scale == "target" else (-1.0, 1.0)
+        )
+        width = brightest - darkest
         if not width > 0:
             image.reasons = dict.fromkeys(self._names(), "the target is constant")
             return
@@ -225,7 +232,8 @@ class ValidationMetrics(Callback):
             for collection in self._collections.values():
                 for name, value in collection.compute().items():
                     if value.isfinite():
-                        pl_module.log(name, float(value), rank_zero_only=True)
+                        # All processes have this value already, but may need it to choose the best checkpoint.
+                        pl_module.log(name, float(value), sync_dist=True, reduce_fx="max")
         for name in self._names():
             reasons = [image.reasons[name] for image in images if name in image.reasons]
             if reasons:

@@ -6,12 +6,13 @@ fixed set of crops, the same in every epoch and run; evaluation and restoration 
 
 import math
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
 from torch.utils.data import DataLoader
 
+from ddpm_lightning.data.augment import Blur
 from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler, already_collated
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import PairSource
@@ -31,6 +32,8 @@ class PairDataModule(lightning.LightningDataModule):
         batch_size: Images per optimiser step, over all processes.
         crops_per_image: Crops of each training image per epoch; by default as many as cover its area once.
         augment: Whether crops are flipped and rotated.
+        blur: Blurs some of the noisy training crops; by default none.
+        hot_pixels: ``replace`` replaces defective pixels of noisy images, as ``restore`` does; ``keep`` keeps them.
         shuffle: Whether each epoch has its own order.
         validation_crops: Number of fixed crops on which the validation loss is computed.
         fit_images: Number of training pairs, evenly spaced, to which the normalisation is fitted.
@@ -51,6 +54,8 @@ class PairDataModule(lightning.LightningDataModule):
         batch_size: Count = 8,
         crops_per_image: Count | None = None,
         augment: bool = True,
+        blur: Blur | None = None,
+        hot_pixels: Literal["replace", "keep"] = "replace",
         shuffle: bool = True,
         validation_crops: Count = 64,
         fit_images: Count = 64,
@@ -64,7 +69,8 @@ class PairDataModule(lightning.LightningDataModule):
                 raise UserError(f"data.{key}", f"is {value}", allowed="a whole number of at least 1")
         self.normalisation = normalisation
         self.crop, self.batch_size, self.crops_per_image = crop, batch_size, crops_per_image
-        self.augment, self.shuffle, self.validation_crops = augment, shuffle, validation_crops
+        self.augment, self.blur, self.hot_pixels = augment, blur, hot_pixels
+        self.shuffle, self.validation_crops = shuffle, validation_crops
         self.fit_images, self.num_workers, self.cache_gb, self.seed = fit_images, num_workers, cache_gb, seed
         self._splits: dict[str, CachedPairs] = {}
         self._fitted = False
@@ -89,7 +95,7 @@ class PairDataModule(lightning.LightningDataModule):
             source = self.source(split)
             if not len(source):
                 raise UserError(f"data set {self.name}", f"has no pairs in its split {split!r}")
-            self._splits[split] = CachedPairs(source, self.cache_gb)
+            self._splits[split] = CachedPairs(source, self.cache_gb, self.hot_pixels == "keep")
         return self._splits[split]
 
     def paired(self, split: str) -> bool:
@@ -146,7 +152,7 @@ class PairDataModule(lightning.LightningDataModule):
         """Returns batches of crops: ``low`` and ``high`` with shape (B, 1, crop, crop), and ``name``."""
         pairs = self.pairs("train")
         crops = self.crops_per_image or max(1, math.prod(pairs.recorded(0).low.shape) // self.crop**2)
-        dataset = CropDataset(pairs, self.normalisation, self.crop, crops, self.augment, self.seed)
+        dataset = CropDataset(pairs, self.normalisation, self.crop, crops, self.augment, self.seed, self.blur)
         trainer = self.trainer
         sampler = KeyedBatchSampler(
             len(dataset),

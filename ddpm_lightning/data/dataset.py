@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from ddpm_lightning.data.augment import SYMMETRIES, symmetry
+from ddpm_lightning.data.augment import SYMMETRIES, Blur, symmetry
 from ddpm_lightning.data.defects import Repairs, repairs_of
 from ddpm_lightning.data.normalise import PairNormalisation, Scale
 from ddpm_lightning.data.pairs import Pair, PairSource
@@ -38,10 +38,11 @@ class CachedPairs:
     Args:
         source: The pairs, with their pixels as recorded.
         limit_gb: Memory for pairs, in 10^9 bytes.
+        keep_defects: Whether defective pixels are kept.
     """
 
-    def __init__(self, source: PairSource, limit_gb: float = 4.0) -> None:
-        self.source, self.limit = source, limit_gb * 1e9
+    def __init__(self, source: PairSource, limit_gb: float = 4.0, keep_defects: bool = False) -> None:
+        self.source, self.limit, self.keep_defects = source, limit_gb * 1e9, keep_defects
         self._pairs: dict[int, Pair] = {}
         self._repairs: dict[int, Repairs | None] = {}
         self._bytes = 0
@@ -66,7 +67,7 @@ class CachedPairs:
     def repairs(self, index: int, pair: Pair) -> Repairs | None:
         """Returns the replacements in the noisy image of a recorded pair; ``None`` if there are none."""
         if index not in self._repairs:
-            self._repairs[index] = repairs_of(pair.low)
+            self._repairs[index] = None if self.keep_defects else repairs_of(pair.low)
         return self._repairs[index]
 
     def repaired(self, index: int, pair: Pair) -> Pair:
@@ -88,6 +89,7 @@ class CropDataset(Dataset):
         crops_per_image: Crops of each image per epoch.
         augment: Whether crops are flipped and rotated, both images alike.
         seed: Seed of crops and augmentation.
+        blur: Blurs some of the noisy crops, if given.
     """
 
     def __init__(
@@ -98,11 +100,12 @@ class CropDataset(Dataset):
         crops_per_image: int = 1,
         augment: bool = True,
         seed: int = 0,
+        blur: Blur | None = None,
     ) -> None:
         self.source = source if isinstance(source, CachedPairs) else CachedPairs(source, 0.0)
         self.normalisation = normalisation
         self.crop, self.crops_per_image, self.augment, self.seed = crop, crops_per_image, augment, seed
-        self._scales: dict[int, tuple[Scale, Scale]] = {}
+        self.blur, self._scales = blur, dict[int, tuple[Scale, Scale]]()
 
     def __len__(self) -> int:
         return len(self.source) * self.crops_per_image
@@ -155,6 +158,8 @@ class CropDataset(Dataset):
                 continue
             _copy(view, place)
             scale.normalise(place, out=place)
+        if self.blur is not None:
+            self.blur(places[0], rng)
         return f"{pair.name}@{y},{x},{turn}"
 
 

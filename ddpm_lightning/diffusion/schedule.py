@@ -51,20 +51,22 @@ class Schedule:
         self.betas = torch.cat([betas.new_zeros(1), betas])
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
 
-    def levels(self, uniform: Tensor, continuous: bool = True) -> Tensor:
+    def levels(self, uniform: Tensor, continuous: bool = True, first_step: int = 1) -> Tensor:
         """Turns uniform numbers into noise levels for training.
 
-        The first number chooses a step t of 1…T. The level is then ``alpha_bar[t]``, or, if continuous, lies where
-        the second number says between ``alpha_bar[t]`` and ``alpha_bar[t - 1]`` (WaveGrad; the paper's code likewise).
+        The first number chooses a step t of ``first_step``…T. The level is then ``alpha_bar[t]``, or, if continuous,
+        lies where the second number says between ``alpha_bar[t]`` and ``alpha_bar[t - 1]`` (WaveGrad; the paper's code
+        likewise).
 
         Args:
             uniform: Numbers in [0, 1) with shape (B, 2), float64.
             continuous: Whether levels lie between the entries of the table.
+            first_step: Least step that is chosen, 1…T.
 
         Returns:
             Levels in (0, 1] with shape (B,), float64.
         """
-        t = 1 + (uniform[:, 0] * self.steps).long()
+        t = first_step + (uniform[:, 0] * (self.steps + 1 - first_step)).long()
         table = self.alpha_bar.to(uniform.device)
         if not continuous:
             return table[t]

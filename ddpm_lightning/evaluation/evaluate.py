@@ -135,6 +135,7 @@ class SplitEvaluator:
             # Rounding depends on the batch; on CPUs batches bring little.
             batch=1 if device.type == "cpu" else settings.batch,
             margin=settings.margin,
+            hot_pixels=settings.hot_pixels,
         )
         self.scoring = Scoring(
             settings.protocol,

@@ -78,6 +78,7 @@ class EvaluateSettings(Settings):
         tile: Side in pixels of the tiles of large images; by default images are restored as a whole.
         overlap: Pixels that neighbouring tiles share.
         margin: Reflected pixels around each image.
+        hot_pixels: Whether defective pixels are replaced before restoration (``replace``) or kept (``keep``).
         processes: Processes that share the images; the numbers do not depend on it.
         threads: Threads of each process; it changes the last digits by rounding.
         batch: Most samples that a GPU computes together; a CPU computes one at a time.
@@ -106,6 +107,7 @@ class EvaluateSettings(Settings):
     tile: Side | None = None
     overlap: FromZero = 32
     margin: FromZero = 16
+    hot_pixels: Literal["replace", "keep"] = "replace"
     processes: Count = 1
     threads: Count = 1
     batch: Count | None = None

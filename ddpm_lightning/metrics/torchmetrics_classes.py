@@ -19,6 +19,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ddpm_lightning.metrics.collection import UNDEFINED
+from ddpm_lightning.metrics.mae import mae
 from ddpm_lightning.metrics.nrmse import Denominator, nrmse
 from ddpm_lightning.metrics.pearson import pearson
 from ddpm_lightning.metrics.per_image import MetricUndefined
@@ -28,7 +29,16 @@ from ddpm_lightning.metrics.ssim import ms_ssim
 if TYPE_CHECKING:  # the package behind it is heavy and optional
     from ddpm_lightning.metrics.lpips import Lpips
 
-__all__ = ["LPIPS", "MSSSIM", "NRMSE", "PSNR", "PearsonCorrelation", "PerImageMetric", "training_metrics"]
+__all__ = [
+    "LPIPS",
+    "MAE",
+    "MSSSIM",
+    "NRMSE",
+    "PSNR",
+    "PearsonCorrelation",
+    "PerImageMetric",
+    "training_metrics",
+]
 
 
 class PerImageMetric(Metric):
@@ -93,6 +103,16 @@ class PerImageMetric(Metric):
     def compute(self) -> Tensor:
         """Returns the mean over all images seen; NaN if none had a finite value."""
         return self.total / self.count if self.count else torch.full_like(self.total, torch.nan)
+
+
+class MAE(PerImageMetric):
+    """Mean over images of :func:`ddpm_lightning.metrics.mae.mae`; smaller is better."""
+
+    higher_is_better = False
+
+    def values(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Returns the mean absolute error of each image, shape (B,)."""
+        return mae(prediction=prediction, target=target)
 
 
 class PSNR(PerImageMetric):

@@ -46,6 +46,7 @@ class DDPM(Method):
             which resolves low noise levels better.
         continuous: Whether training levels lie between the entries of the schedule's table.
         validation_levels: Number of fixed levels at which the validation loss is computed.
+        first_step: Least step of the schedule that training levels belong to; with 2, no level is above that of step 1.
         p_terminal: Share of training crops at pure noise, t = T, in [0, 1). Without them, the network is hardly trained
             there. With a quarter, its estimate there is nearly the mean of all samples (sampler ``one_step`` with
             ``at`` 1).
@@ -64,8 +65,13 @@ class DDPM(Method):
         continuous: bool = True,
         validation_levels: Count = 8,
         p_terminal: BelowOne = 0.0,
+        first_step: Count = 1,
     ) -> None:
         super().__init__()
+        if first_step > schedule.steps:
+            raise ValueError(
+                f"model.first_step is {first_step}; the schedule has steps 1 to {schedule.steps}"
+            )
         if not 0 <= p_terminal < 1:
             raise ValueError(f"model.p_terminal is {p_terminal}; allowed: 0 to below 1")
         if p_terminal and objective.name == "epsilon":
@@ -77,7 +83,7 @@ class DDPM(Method):
             raise ValueError(f"model.label is {label!r}; allowed: {', '.join(LABELS)}")
         self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
         self.label, self.continuous, self.validation_levels = label, continuous, validation_levels
-        self.p_terminal, self.size_divisor = p_terminal, size_divisor_of(network)
+        self.p_terminal, self.first_step, self.size_divisor = p_terminal, first_step, size_divisor_of(network)
         sampler.check(schedule, objective)  # an unsuitable sampler is rejected now, not at the first sample
 
     @property
@@ -133,7 +139,7 @@ class DDPM(Method):
         """
         y_0, keyed = batch["high"], key.noise(batch["name"])
         uniform = keyed.uniform(LEVEL, 3, y_0.device)
-        levels = self.schedule.levels(uniform[:, :2], self.continuous)
+        levels = self.schedule.levels(uniform[:, :2], self.continuous, self.first_step)
         terminal = self.schedule.alpha_bar[-1].to(levels)
         alpha_bar = torch.where(uniform[:, 2] < self.p_terminal, terminal, levels)
         return self.losses(batch, alpha_bar, keyed(IMAGE, y_0.shape[1:], y_0.device)).mean()

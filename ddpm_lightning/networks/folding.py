@@ -100,6 +100,7 @@ class _Block(nn.Module):
     def __init__(self, block: MPBlock, dtype: torch.dtype) -> None:
         super().__init__()
         self.encoder, self.resample, self.clip = block.encoder, block.resample, block.clip
+        self.always_clip = block.always_clip
         keep, share = sum_factors(block.balance)
         self.keep, self.project = keep, nn.Identity()
         if isinstance(block.project, MPConv):
@@ -124,7 +125,7 @@ class _Block(nn.Module):
         if not self.encoder:
             x = self.project(x)
         y = self.attention(y.add_(x, alpha=self.keep))
-        return y.clamp_(-self.clip, self.clip) if y.dtype == torch.float16 else y
+        return y.clamp_(-self.clip, self.clip) if self.always_clip or y.dtype == torch.float16 else y
 
 
 def _cat(a: Tensor, b: Tensor) -> Tensor:

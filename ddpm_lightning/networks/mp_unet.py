@@ -48,6 +48,7 @@ class MPBlock(nn.Module):
         dropout: Probability of dropping an activation.
         balance: Share of the residual branch in the sum.
         clip: Bound on activations in float16, which reaches only to 65504.
+        always_clip: Whether that bound holds in all data types.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class MPBlock(nn.Module):
         dropout: float = 0.0,
         balance: float = 0.3,
         clip: float = 256.0,
+        always_clip: bool = False,
     ) -> None:
         super().__init__()
+        self.always_clip = always_clip
         self.encoder, self.resample, self.dropout, self.balance, self.clip = (
             encoder,
             resample,
@@ -95,7 +98,7 @@ class MPBlock(nn.Module):
             x = self.project(x)
         y = self.attention(torch.add(y, x, alpha=keep))
         # Other types reach further; to clamp them would only cost a twelfth of a training step.
-        return y.clamp(-self.clip, self.clip) if y.dtype == torch.float16 else y
+        return y.clamp(-self.clip, self.clip) if self.always_clip or y.dtype == torch.float16 else y
 
 
 class MPUNet(nn.Module):
@@ -113,6 +116,7 @@ class MPUNet(nn.Module):
         dropout: Probability of dropping an activation inside of a block.
         bandwidth: Bandwidth of the Fourier features of the label.
         patch: Side of the square of pixels that is folded into channels at the input and unfolded at the output.
+        always_clip: Whether activations are clipped to ±256 in all data types, as in EDM2's code, not only in float16.
 
     Attributes:
         size_divisor: Sides of the images must be divisible by this number.
@@ -134,6 +138,7 @@ class MPUNet(nn.Module):
         dropout: BelowOne = 0.2,
         bandwidth: float = 1.0,
         patch: Count = 1,
+        always_clip: bool = False,
     ) -> None:
         super().__init__()
         levels = len(multipliers)
@@ -151,7 +156,16 @@ class MPUNet(nn.Module):
         ) -> MPBlock:
             outputs = channels[level] if resample == "keep" else inputs
             heads = outputs // channels_per_head if attends else 0
-            return MPBlock(inputs, outputs, features, resample=resample, heads=heads, dropout=dropout, **kind)
+            return MPBlock(
+                inputs,
+                outputs,
+                features,
+                resample=resample,
+                heads=heads,
+                dropout=dropout,
+                always_clip=always_clip,
+                **kind,
+            )
 
         self.fourier = MPFourier(channels[0], bandwidth)
         self.embed = MPConv(channels[0], features)

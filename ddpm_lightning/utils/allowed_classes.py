@@ -117,6 +117,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "ddpm_lightning.datasets.synapses.Synapses",
         "ddpm_lightning.datasets.zebrafish.Zebrafish",
     ),
+    "blur": ("ddpm_lightning.data.augment.Blur",),
     "preparation": ("ddpm_lightning.datasets.preparation.build.Preparation",),
     "degradation": (
         "ddpm_lightning.simulation.degradations.Afterpulsing",
@@ -158,6 +159,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "lightning.pytorch.callbacks.LearningRateMonitor",
         "lightning.pytorch.callbacks.ModelCheckpoint",
     ),
+    "metric": ("ddpm_lightning.metrics.torchmetrics_classes.MAE",),
     "logger": (
         "ddpm_lightning.callbacks.csv_log.RunLog",
         "ddpm_lightning.callbacks.wandb_log.WandbLog",
@@ -170,8 +172,9 @@ REGISTER: dict[str, tuple[str, ...]] = {
 HOLDS: dict[str, tuple[str, ...]] = {
     "method": ("method", "network", "schedule", "objective", "sampler", "optimizer", "lr_schedule"),
     "normalisation": ("normaliser",),
-    "data": ("normalisation", "preparation", "degradation"),
+    "data": ("normalisation", "blur", "preparation", "degradation"),
     "degradation": ("degradation",),
+    "callback": ("metric",),
 }
 _KINDS = {name: kind for kind, names in REGISTER.items() for name in names}
 

@@ -3,9 +3,10 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from ddpm_lightning.data import dataset as dataset_module
-from ddpm_lightning.data.augment import SYMMETRIES, symmetry
+from ddpm_lightning.data.augment import SYMMETRIES, Blur, symmetry
 from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler
 from ddpm_lightning.data.defects import repaired, repairs_of
 from ddpm_lightning.data.normalise import FixedRange, PairNormalisation, Percentile
@@ -200,3 +201,33 @@ def test_crops_of_an_image_on_a_large_offset(dtype):
         crops.append(CropDataset(One(Pair(image, image, "a", "f")), PairNormalisation(low), 16)[0])
     torch.testing.assert_close(crops[0]["low"], crops[1]["low"], atol=1e-4, rtol=0)
     assert len(crops[1]["low"].unique()) == len(np.unique(plain))
+
+
+def test_blur_is_that_of_the_noisy_crops_alone():
+    """With probability 1, a crop is scipy's filter of the crop without blur; clean crops stay as they are."""
+    rng = np.random.default_rng(0)
+    low, high = (rng.uniform(0, 255, (40, 40)).astype(np.float32) for _ in range(2))
+    scales = PairNormalisation(FixedRange(0, 255), FixedRange(0, 255))
+
+    def crops(blur):
+        source = One(Pair(low, high, "a", "f"))
+        return CropDataset(source, scales, 32, 20, seed=3, blur=blur)
+
+    plain, always, half = (
+        list(map(crops(blur).__getitem__, range(20))) for blur in (None, Blur(1, 2.0), Blur(0.5, 2.0))
+    )
+    blurred = 0
+    for one, other, some in zip(plain, always, half, strict=True):
+        assert one["name"] == other["name"] and torch.equal(one["high"], other["high"])
+        np.testing.assert_allclose(other["low"][0], gaussian_filter(one["low"][0].numpy(), 2.0), atol=1e-6)
+        assert torch.equal(some["low"], one["low"]) or torch.equal(some["low"], other["low"])
+        blurred += torch.equal(some["low"], other["low"])
+    assert 4 <= blurred <= 16
+
+
+def test_defects_are_kept_on_request():
+    low = np.random.default_rng(0).poisson(50, (64, 64)).astype(np.uint16)
+    low[20, 20] = 60000
+    pair = Pair(low, low.copy(), "a", "f")
+    assert CachedPairs(One(pair))[0].low[20, 20] < 1000
+    assert np.array_equal(CachedPairs(One(pair), keep_defects=True)[0].low, low)

@@ -89,3 +89,11 @@ def test_log_snr_is_finite_at_both_ends_and_the_logit_between():
 def test_bad_betas_are_refused(betas):
     with pytest.raises(ValueError, match="betas"):
         Schedule(torch.tensor(betas))
+
+
+def test_levels_from_the_second_step_on_are_below_that_of_the_first():
+    schedule, uniform = CosineSchedule(50), torch.rand(5000, 2, dtype=torch.float64)
+    levels = schedule.levels(uniform, first_step=2)
+    assert levels.max() <= schedule.alpha_bar[1] < schedule.levels(uniform).max()
+    t = schedule.levels(uniform, continuous=False, first_step=2)
+    assert set(t.tolist()) == set(schedule.alpha_bar[2:].tolist())

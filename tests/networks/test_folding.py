@@ -13,6 +13,7 @@ WAYS = [
     {"patch": 2, "in_channels": 3},
     {"attention_levels": [0, 2], "blocks": 2},
     {"bottleneck_attention": False, "multipliers": (1, 1)},
+    {"always_clip": True},
 ]
 
 

@@ -144,11 +144,13 @@ def test_unknown_attention_levels_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_only_float16_is_clipped(dtype):
+def test_only_float16_is_clipped_unless_all_are(dtype):
     torch.manual_seed(0)
     block = MPBlock(8, 8, 16, encoder=False, clip=0.5).to(dtype)
-    reached = block(torch.randn(2, 8, 8, 8, dtype=dtype), torch.randn(2, 16, dtype=dtype)).abs().max()
-    assert (reached <= 0.5) == (dtype == torch.float16)
+    x, embedding = torch.randn(2, 8, 8, 8, dtype=dtype), torch.randn(2, 16, dtype=dtype)
+    assert (block(x, embedding).abs().max() <= 0.5) == (dtype == torch.float16)
+    block.always_clip = True
+    assert block(x, embedding).abs().max() <= 0.5
 
 
 def channels_last(x):
