@@ -3,7 +3,8 @@
 Every row is one estimator of a method: the output of a regressor, the average of samples, or one sample. All rows are
 compared with a *reference*, the average of ``pmrf`` if it was benchmarked: ▲ marks a row that is significantly
 better, ▼ one that is significantly worse, by the tests of ``comparison.py``. The rank of a row is its place among all
-rows, averaged over the images and the five metrics.
+rows, averaged over the images and four criteria: PSNR, MS-SSIM, LPIPS and CRPS. NRMSE and Pearson's correlation are
+shown, but do not count, because under the protocol ``affine`` they are functions of the PSNR of an image.
 """
 
 import csv
@@ -23,10 +24,11 @@ from ddpm_lightning.utils.atomic import atomic_write, write_text
 
 __all__ = ["Entry", "entries_of", "ranks", "write_benchmark"]
 
-#: Metrics of the rank.
-METRICS = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips")
-#: Metrics of the tables: rows of samples are scored as a distribution, all others as a prediction of one value.
-SHOWN = (*METRICS, "crps", "energy_score")
+#: Criteria of the rank. In CRPS, rows of samples are scored as a distribution, all others as a prediction of one value.
+RANKED = ("psnr", "ms_ssim", "lpips", "crps")
+#: Metrics of the tables, and of the plots of bars.
+SHOWN = ("psnr", "ms_ssim", "nrmse", "pearson", "lpips", "crps", "energy_score")
+METRICS = SHOWN[:5]
 REFERENCE = "pmrf"
 #: The method that single samples are compared with in LPIPS.
 PERCEPTUAL_REFERENCE = "pmrf_realistic"
@@ -139,6 +141,7 @@ def write_benchmark(
     head = ["set", "row", "protocol", "metric", "median", "low", "high", "mean", "images", "fields", "rank"]
     _csv(output / "table.csv", [*head, "nfe", "seconds"], numbers)
     head = ["set", "protocol", "metric", "row", "reference", "difference", "low", "high", "p", "significant"]
+    head += ["p_equivalence", "equivalent"]
     _csv(output / "differences.csv", head, tests)
     _csv(output / "uncertainty.csv", ["set", "row", *UNCERTAINTY], uncertainty)
 
@@ -161,9 +164,9 @@ def _references(rows: Sequence[Entry]) -> tuple[str, str | None]:
 
 
 def ranks(comparison: Comparison) -> dict[str, float]:
-    """Returns the mean rank of each method over images and the five metrics, 1 the best."""
+    """Returns the mean rank of each method over images and the criteria of the rank, 1 the best."""
     places: dict[str, list[float]] = {method.name: [] for method in comparison.methods}
-    for metric in (metric for metric in comparison.metrics if metric in METRICS):
+    for metric in (metric for metric in comparison.metrics if metric in RANKED):
         for image in comparison.methods[0].rows:
             values = [method.rows[image].values.get(metric) for method in comparison.methods]
             if None in values:
@@ -179,9 +182,9 @@ def _head(protocol: str, about: Sequence[str]) -> list[str]:
         f"# Benchmark, protocol `{protocol}`",
         "",
         "Written by `ddpm-lightning benchmark`. Median over images [95 % interval, by field of view]. ▲ and ▼: "
-        f"significantly better and worse than the average of `{REFERENCE}` (paired bootstrap and Wilcoxon, Holm's "
-        "correction, 5 %). Rank: mean place over images and the five metrics PSNR, MS-SSIM, NRMSE, Pearson correlation "
-        "and LPIPS. CRPS and energy score are shares of the target's range: of an average, those of its samples; of a "
+        f"significantly better and worse than the average of `{REFERENCE}` (studentised mean and Wilcoxon, paired, "
+        "Holm's correction for all rows in a metric, 5 %). Rank: mean place over images and PSNR, MS-SSIM, LPIPS and "
+        "CRPS. CRPS and energy score are shares of the target's range: of an average, those of its samples; of a "
         "single image, its mean absolute error and that of its windows. NFE: network evaluations for an image.",
         "",
         *(f"- {sentence}" for sentence in about),
@@ -315,7 +318,9 @@ def _tests(name: str, comparison: Comparison, reference: str) -> list[list[Any]]
             sign * found.difference.mean,
             *ends,
         ]
-        lines.append([*about, "" if found.p is None else found.p, "yes" if found.significant else "no"])
+        p = ["" if value is None else value for value in (found.p, found.p_equivalence)]
+        words = ["yes" if value else "no" for value in (found.significant, found.equivalent)]
+        lines.append([*about, p[0], words[0], p[1], words[1]])
     return lines
 
 

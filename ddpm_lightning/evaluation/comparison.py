@@ -3,6 +3,8 @@
 Scores with different protocols, images or targets are not comparable and are rejected, with the reason. The statistics
 are those of ``statistics.py``. Each metric is tested separately; Holm's correction covers all pairs of methods within a
 metric.
+
+In a metric that has a margin, methods whose difference is not significant are tested for equivalence within it.
 """
 
 import json
@@ -19,6 +21,7 @@ from ddpm_lightning.evaluation.statistics import (
     Estimate,
     describe,
     difference,
+    equivalence,
     fields_of,
     holm,
 )
@@ -27,7 +30,10 @@ from ddpm_lightning.metrics.collection import METRICS, SAMPLE_METRICS
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.paths import expanded
 
-__all__ = ["Comparison", "Estimator", "Method", "Pairing", "compare", "read_methods"]
+__all__ = ["MARGINS", "Comparison", "Estimator", "Method", "Pairing", "compare", "read_methods"]
+
+#: Largest difference that does not matter, by metric.
+MARGINS = {"psnr": 0.1}
 
 #: Names of ``ESTIMATORS``.
 Estimator = Literal["raw", "single", "average"]
@@ -69,7 +75,9 @@ class Pairing:
         first: Name of the first method.
         second: Name of the second method.
         difference: First minus second.
-        p: The larger of the p-values of bootstrap and Wilcoxon, each after Holm's correction; ``None`` without a test.
+        p: The larger of the p-values of both tests, each after Holm's correction; ``None`` without a test.
+        p_equivalence: p-value of a difference beyond the margin of the metric, after Holm's correction; ``None`` if the
+            metric has no margin.
     """
 
     metric: str
@@ -77,11 +85,17 @@ class Pairing:
     second: str
     difference: Difference
     p: float | None
+    p_equivalence: float | None = None
 
     @property
     def significant(self) -> bool:
         """Whether the methods differ according to both tests."""
         return self.p is not None and self.p < ALPHA
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the methods differ by less than the margin of the metric."""
+        return self.p_equivalence is not None and self.p_equivalence < ALPHA
 
 
 @dataclass(frozen=True)
@@ -309,11 +323,13 @@ def _pairings(metric: str, pairs: Sequence[tuple[Method, Method]]) -> list[Pairi
             )
             fields = _fields([first.rows[image] for image in images])
             found.append((first.name, second.name, difference(one, other, fields)))
-    bootstrap = holm([compared.bootstrap for *_, compared in found])
+    margin = MARGINS.get(metric)
+    student = holm([compared.student for *_, compared in found])
     wilcoxon = holm([compared.wilcoxon for *_, compared in found])
+    equal = holm([None if margin is None else equivalence(compared, margin) for *_, compared in found])
     return [
-        Pairing(metric, first, second, compared, None if b is None or w is None else max(b, w))
-        for (first, second, compared), b, w in zip(found, bootstrap, wilcoxon, strict=True)
+        Pairing(metric, first, second, compared, None if s is None or w is None else max(s, w), e)
+        for (first, second, compared), s, w, e in zip(found, student, wilcoxon, equal, strict=True)
     ]
 
 

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from math import floor, log2
 
-from ddpm_lightning.evaluation.comparison import Comparison, Pairing
+from ddpm_lightning.evaluation.comparison import MARGINS, Comparison, Pairing
 from ddpm_lightning.evaluation.statistics import ALPHA, Estimate
 from ddpm_lightning.evaluation.tables import ARROWS, SAMPLE_MEANINGS, UNITS, heading
 
@@ -99,6 +99,9 @@ def _amount(comparison: Comparison, pairing: Pairing) -> str:
 
 def _not_significant(pairing: Pairing) -> str:
     test = "no test" if pairing.p is None else f"p = {pairing.p:.2g}"
+    if pairing.equivalent:
+        margin = f"{MARGINS[pairing.metric]:g} {UNITS.get(pairing.metric, '')}".strip()
+        test += f"; equivalent within {margin}, p = {pairing.p_equivalence:.2g}"
     return f"{pairing.metric} ({pairing.difference.mean:+.3g}, {test})"
 
 
@@ -131,9 +134,11 @@ def comparison_markdown(comparison: Comparison) -> str:
         "Differences are paired, taken image by image, so that what makes an image hard for all methods drops out. "
         "Their mean is the difference of the means (comparison.csv), not that of the medians.",
         "",
-        "A difference is significant if the p-values of the paired bootstrap of its mean and of Wilcoxon's signed-rank "
-        f"test are both below 5 % after Holm's correction for {comparison.pairs} pairs of methods. Fields of view are "
-        "resampled, not images. Mood's median test, which the paper uses, is in differences.csv.",
+        "A difference is significant if the p-values of the studentised mean and of Wilcoxon's signed-rank test are "
+        f"both below 5 %, each after Holm's correction for {comparison.pairs} pairs of methods in a metric. Methods "
+        "are equivalent if two one-sided tests reject a difference beyond the margin, after the same correction. The "
+        "unit of all tests and intervals is the field of view. Mood's median test, which the paper uses, is in "
+        "differences.csv.",
         "",
         *(f"- {name}: {text}." for name, text in SAMPLE_MEANINGS.items() if name in metrics),
         "",
@@ -189,11 +194,13 @@ def comparison_csv(comparison: Comparison) -> str:
 
 def differences_csv(comparison: Comparison) -> str:
     """Returns a row for each comparison, with all tests."""
-    header = "metric,first,second,mean,low,high,median,p_bootstrap,p_wilcoxon,p_mood,p_holm,significant,images,fields"
+    header = "metric,first,second,mean,low,high,median,p_student,p_wilcoxon,p_mood,p_holm,significant,"
+    header += "p_equivalence,equivalent,images,fields"
     lines: list[Sequence] = [header.split(",")]
     for pairing in comparison.pairings:
         found = pairing.difference
-        tests = [found.bootstrap, found.wilcoxon, found.mood, pairing.p]
+        tests = [found.student, found.wilcoxon, found.mood, pairing.p]
+        equal = "" if pairing.p_equivalence is None else pairing.p_equivalence
         lines.append(
             [
                 *(
@@ -205,7 +212,8 @@ def differences_csv(comparison: Comparison) -> str:
                     found.median,
                 ),
                 *("" if p is None else p for p in tests),
-                *("yes" if pairing.significant else "no", found.images, found.fields),
+                *("yes" if pairing.significant else "no", equal, "yes" if pairing.equivalent else "no"),
+                *(found.images, found.fields),
             ]
         )
     return _csv(lines)

@@ -30,7 +30,7 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     """
     samples = summary["samples"]
     gain, over_raw = (
-        Difference(**found) if (found := summary[name].get("psnr")) else None
+        Difference.of(found) if (found := summary[name].get("psnr")) else None
         for name in ("gain", "gain_over_raw")
     )
     useless = over_raw is not None and over_raw.mean <= 0
@@ -56,10 +56,10 @@ def gain_in_words(gain: Difference | None, samples: int) -> str:
     if gain is None or samples < 2:
         return ""
     text = f"The average of {samples} samples has {gain.mean:+.2f} dB PSNR compared with one sample"
-    if gain.interval is None or gain.bootstrap is None or gain.wilcoxon is None:
+    if gain.interval is None or gain.student is None or gain.wilcoxon is None:
         return f"{text} (one field of view: no interval)."
     low, high = gain.interval
-    significant = max(gain.bootstrap, gain.wilcoxon) < ALPHA
+    significant = max(gain.student, gain.wilcoxon) < ALPHA
     return (
         f"{text} (95 % interval {low:+.2f} to {high:+.2f} dB over {gain.fields} fields of view; "
         f"{'significant' if significant else 'not significant'}, Wilcoxon p = {gain.wilcoxon:.2g})."

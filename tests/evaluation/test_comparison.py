@@ -3,12 +3,13 @@
 import csv
 import io
 import json
+import time
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm_lightning.evaluation.comparison import compare, read_methods
+from ddpm_lightning.evaluation.comparison import Method, compare, read_methods
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 from ddpm_lightning.metrics.collection import SAMPLE_METRICS
@@ -70,7 +71,7 @@ def test_holm_corrects_for_the_pairs(files, tmp_path):
     third = table(tmp_path / "c", BASE - 0.3 + 3 * WOBBLE)
     three = compare(read_methods([*files, third], "average"), ["psnr"])
     two = compare(read_methods(files, "average"), ["psnr"])
-    raw = [max(p.difference.wilcoxon, p.difference.bootstrap) for p in three.pairings]
+    raw = [max(p.difference.wilcoxon, p.difference.student) for p in three.pairings]
     assert three.pairs == 3 and len(three.pairings) == 3
     assert all(p.p >= r for p, r in zip(three.pairings, raw, strict=True))
     assert three.pairings[0].p == pytest.approx(3 * two.pairings[0].p, rel=0.35)
@@ -228,3 +229,38 @@ def test_the_words_say_where_means_and_medians_disagree(tmp_path):
     }
     assert means["a"] - means["b"] == pytest.approx(gains.mean())
     assert "**30 [" in comparison_markdown(found)  # bold: the best median
+
+
+def test_equivalent_methods_are_said_to_be_so(tmp_path):
+    close = [
+        table(tmp_path / name, BASE + shift * WOBBLE) for name, shift in (("a", 0), ("b", 0.1), ("c", 3))
+    ]
+    found = compare(read_methods(close, "average"), ["psnr"])
+    equal = {(p.first, p.second): p.equivalent for p in found.pairings}
+    assert equal == {("a", "b"): True, ("a", "c"): False, ("b", "c"): False}
+    assert "equivalent within 0.1 dB" in in_words(found)[0] and "equivalent" not in in_words(found)[1]
+    lines = list(csv.DictReader(io.StringIO(differences_csv(found))))
+    assert [line["equivalent"] for line in lines] == ["yes", "no", "no"]
+
+
+def test_ten_thousand_images_take_seconds(tmp_path):
+    many = np.random.default_rng(1).normal(30, 2, 10_000)
+    names = [f"{k:05d}" for k in range(10_000)]
+    methods = [
+        Method(
+            name,
+            "average",
+            tmp_path / name,
+            {
+                image: Row(
+                    image, "", "average", {"psnr": value, "lpips": 1 / value}, {}, {"protocol": "range"}
+                )
+                for image, value in zip(names, many + shift, strict=True)
+            },
+        )
+        for name, shift in (("a", 0.0), ("b", 0.1))
+    ]
+    before = time.process_time()
+    found = compare(methods)
+    assert time.process_time() - before < 30
+    assert all(pairing.significant for pairing in found.pairings)

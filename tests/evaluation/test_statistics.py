@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm_lightning.evaluation.statistics import bootstrap, describe, difference, fields_of, holm, interval
+from ddpm_lightning.evaluation.statistics import (
+    Difference,
+    bootstrap,
+    describe,
+    difference,
+    equivalence,
+    fields_of,
+    holm,
+    interval,
+    of_seeds,
+)
 
 rng = np.random.default_rng(0)
 VALUES = rng.gamma(3, 2, 25)
@@ -83,8 +93,8 @@ def test_differences_are_scipys_tests():
     assert found.wilcoxon == pytest.approx(stats.wilcoxon(VALUES, other).pvalue)
     assert found.mood == pytest.approx(stats.median_test(VALUES, other).pvalue)
     assert found.mean == pytest.approx(np.mean(VALUES - other)) and found.median == np.median(VALUES - other)
-    # The bootstrap of a mean is close to the t-test for symmetric differences.
-    assert found.bootstrap == pytest.approx(stats.ttest_rel(VALUES, other).pvalue, abs=0.03)
+    assert found.student == pytest.approx(stats.ttest_rel(VALUES, other).pvalue)
+    assert found.error == pytest.approx(stats.sem(VALUES - other))
     assert found.interval[0] < found.mean < found.interval[1]
     reverse = difference(other, VALUES, SINGLE)
     assert reverse.mean == -found.mean and reverse.wilcoxon == pytest.approx(found.wilcoxon)
@@ -99,7 +109,8 @@ def test_wilcoxon_sees_fields_not_images():
 
 def test_equal_methods_differ_in_nothing():
     same = difference(VALUES, VALUES, SINGLE)
-    assert (same.mean, same.bootstrap, same.wilcoxon) == (0, 1, 1) and same.interval == (0, 0)
+    assert (same.mean, same.student, same.wilcoxon) == (0, 1, 1) and same.interval == (0, 0)
+    assert equivalence(same, 0.1) == 0
     assert difference([1.0, 1.0], [1.0, 1.0], ["a", "b"]).mood is None
 
 
@@ -118,3 +129,77 @@ def test_holm_keeps_the_error_of_the_family():
     """With 10 true null hypotheses, at least one p-value below 5 % after correction in about 5 % of families."""
     families = np.random.default_rng(0).uniform(size=(2000, 10))
     assert np.mean([min(holm(list(family))) < 0.05 for family in families]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_a_summary_of_an_earlier_version_is_read():
+    record = {
+        "mean": 1.0,
+        "median": 1.0,
+        "interval": (0.5, 1.5),
+        "bootstrap": 0.01,
+        "wilcoxon": 0.02,
+        "mood": None,
+    }
+    found = Difference.of(record | {"images": 8, "fields": 8})
+    assert (found.student, found.error) == (0.01, None) and equivalence(found, 0.1) is None
+
+
+def test_fields_of_equal_size_are_tested_by_their_means():
+    other = VALUES + rng.normal(0.2, 0.5, 25)
+    fields = [f"field {k // 5}" for k in range(25)]
+    means = (VALUES - other).reshape(5, 5).mean(axis=1)
+    found = difference(VALUES, other, fields)
+    assert found.student == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert found.error == pytest.approx(stats.sem(means))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.2, -0.2])
+def test_equivalence_is_two_one_sided_t_tests(shift):
+    other = VALUES + shift + np.random.default_rng(5).normal(0, 0.1, 25)
+    differences = VALUES - other
+    above = stats.ttest_1samp(differences, 0.1, alternative="less").pvalue
+    below = stats.ttest_1samp(differences, -0.1, alternative="greater").pvalue
+    assert equivalence(difference(VALUES, other, SINGLE), 0.1) == pytest.approx(max(above, below))
+
+
+def test_p_values_can_survive_a_correction_for_many_pairs():
+    other = VALUES + 1 + np.random.default_rng(6).normal(0, 0.1, 25)
+    found = difference(VALUES, other, SINGLE)
+    assert max(found.student, found.wilcoxon) * 1000 < 0.05
+
+
+def test_skewed_differences_without_effect_are_rarely_significant():
+    """Both tests together reject a mean of 0 in at most 5 % of sets of 12 fields of 3 images, about."""
+    draw, rejected = np.random.default_rng(7), 0
+    fields = [str(k // 3) for k in range(36)]
+    for _ in range(500):
+        values = np.repeat(draw.gamma(4, 1, 12) - 4, 3) + draw.normal(0, 1, 36)
+        found = difference(values, np.zeros(36), fields)
+        rejected += max(found.student, found.wilcoxon) < 0.05
+    assert rejected / 500 < 0.07
+
+
+def test_one_seed_less_variance_of_seeds_is_the_t_test():
+    """Where all seeds are alike, only fields are left, and images that are alike leave only seeds."""
+    one, other = np.stack([VALUES] * 3), np.stack([VALUES + rng.normal(0, 1, 25)] * 3)
+    mean, error, freedom = of_seeds(one, other, SINGLE)
+    assert (mean, error) == pytest.approx((np.mean(one - other), stats.sem(one[0] - other[0])))
+    assert freedom == pytest.approx(24)
+    seeds = np.array([[1.0], [1.5], [2.2]]), np.array([[0.9], [1.1], [1.9]])
+    mean, error, freedom = of_seeds(*(np.repeat(each, 25, axis=1) for each in seeds), SINGLE)
+    welch = stats.ttest_ind(*(each[:, 0] for each in seeds), equal_var=False)
+    assert mean / error == pytest.approx(welch.statistic) and freedom == pytest.approx(welch.df)
+
+
+def test_intervals_of_seeds_cover_new_seeds_and_new_fields():
+    draw, hits = np.random.default_rng(8), 0
+    fields = [str(k // 2) for k in range(40)]
+    for _ in range(400):
+        of_fields = np.repeat(draw.normal(0, 1, 20), 2)
+        scores = [
+            of_fields + draw.normal(0, 0.3, (3, 1)) + draw.normal(0, 0.3, (3, 40)) + weight * of_fields
+            for weight in (0.2, 0.0)
+        ]
+        mean, error, freedom = of_seeds(*scores, fields)
+        hits += abs(mean) <= stats.t.ppf(0.975, freedom) * error
+    assert 0.93 <= hits / 400 <= 0.995
