@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
-comma := ,
 
 .DEFAULT_GOAL := help
 # Real pairs for the benchmark, if they are available.
@@ -36,9 +35,8 @@ setup: $(VENV)/.made  ## create the environment
 demo: $(VENV)/.made  ## train, evaluate and restore on simulated data, in minutes; writes runs/demo/
 	$(BIN)/ddpm-lightning demo
 
-benchmark: $(VENV)/.made  ## all methods on all data sets, in hours on a CPU; resumes where it stopped
-	$(BIN)/ddpm-lightning benchmark $(if $(PAIRS),'+sets.w2s_widefield=["data=folder"$(comma)"data.root=$(PAIRS)"]')
-	$(BIN)/python -m experiments.benchmark.run
+benchmark: $(VENV)/.made  ## all methods on all data sets, in hours on a CPU; SIZE=full on a GPU; resumes where it stopped
+	$(BIN)/python -m experiments.benchmark.run --size $(SIZE) --pairs $(PAIRS)
 
 speed: $(VENV)/.made-speed  ## compare speed with diffusers and others, in 15 minutes on an idle machine
 	$(BIN)/python experiments/speed/speed.py

@@ -58,6 +58,7 @@ class Job:
         train: Overrides of ``train``; none if the checkpoint of another job is evaluated.
         evaluate: Overrides of ``evaluate``.
         trained: Folder of the job whose checkpoint is evaluated, or ``None`` for its own.
+        seed: Seed of training and samples.
     """
 
     data: str
@@ -66,6 +67,12 @@ class Job:
     train: tuple[str, ...]
     evaluate: tuple[str, ...]
     trained: Path | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The job in words."""
+        return f"{self.method} on {self.data}" + (f", seed {self.seed}" if self.seed else "")
 
     @property
     def best(self) -> Path:
@@ -151,7 +158,7 @@ def command(job: Job, verb: str, overrides: Sequence[str], program: Program) -> 
         code = run_command(
             [*program.command, verb, *overrides],
             os.environ,
-            f"{verb} of {job.method} on {job.data} stopped; what is finished is kept in {job.folder.parents[1]}",
+            f"{verb} of {job.name} stopped; what is finished is kept in {job.folder.parents[1]}",
             output=file,
             meanwhile=lambda: print(f"         {verb}: {_last_line(log)}", flush=True),
         )
@@ -159,7 +166,7 @@ def command(job: Job, verb: str, overrides: Sequence[str], program: Program) -> 
         lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
         said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
         raise UserError(
-            f"{job.method} on {job.data}",
+            job.name,
             f"`{verb}` ended with code {code}: {said.removeprefix('error: ')}",
             remedy=f"see {log}",
         )

@@ -17,7 +17,7 @@ __all__ = ["run_benchmark"]
 
 #: Rounds in which the pace of all methods is measured in turn, and steps of each.
 ROUNDS, STEPS = 2, 18
-#: Validations of a training; its steps are a multiple of this, so that the last one is at its very end.
+#: Fewest validations of a training that is not shorter than so many steps.
 VALIDATIONS = 8
 
 
@@ -54,28 +54,44 @@ class _Benchmark:
     def run(self, output: Path) -> dict[str, str]:
         """Runs all jobs that are not finished, writes the tables, and returns why jobs failed."""
         steps = self._steps()
-        wanted = [self._job(name, method, steps) for name in self.sets for method in self.chosen]
+        wanted = self._jobs(self.chosen, steps)
         for job in wanted:
             _ = job.record  # results of other settings are refused before hours of work
         failed: dict[str, str] = {}
         for number, job in enumerate(wanted, start=1):
-            print(f"{number:3} of {len(wanted)}  {job.method} on {job.data}", flush=True)
+            print(f"{number:3} of {len(wanted)}  {job.name}", flush=True)
             try:
                 jobs.perform(job, self.program)
             except UserError as error:
-                failed[f"{job.method} on {job.data}"] = str(error)
+                failed[job.name] = str(error)
                 print(f"         failed: {error}", flush=True)
         finished = []
-        for job in (self._job(name, method, steps) for name in self.sets for method in self.methods):
+        for job in self._jobs(self.methods, steps):
             if (record := job.record) is not None:
                 chain = self._chain(job.method, steps)
                 budget = sum(self.methods[name].budget for name in chain)
                 trained = {"steps": [steps[name] for name in chain], "training": budget}
-                finished.append({**record, **trained, "folder": job.folder})
+                finished.append({**record, **trained, "folder": job.folder, "seed": job.seed})
         if not finished:
             raise UserError("benchmark", f"no job was finished: {next(iter(failed.values()))}")
         write_benchmark(finished, self.settings.protocols, _about(self.settings), output)
         return failed
+
+    def _jobs(self, methods: Iterable[str], steps: Mapping[str, int]) -> list[Job]:
+        """Returns the jobs of methods, the first seed first: all rows are there before any is repeated."""
+        first = self.settings.seeds[0]
+        return [
+            self._job(name, method, steps, seed)
+            for seed in self.settings.seeds
+            for name in self.sets
+            for method in methods
+            if seed == first or self.methods[method].every_seed
+        ]
+
+    def _folder(self, data: str, name: str, seed: int) -> Path:
+        """Returns the folder of a job; a method that is not trained with a seed is taken with the first."""
+        seed = seed if self.methods[name].every_seed else self.settings.seeds[0]
+        return self.folder / data / (f"{name}_seed{seed}" if seed else name)
 
     def _chain(self, method: str, steps: Mapping[str, int]) -> list[str]:
         """Returns the methods whose training a row needs, in order."""
@@ -87,7 +103,9 @@ class _Benchmark:
         budget = self.settings.budget
         trained = {name: method.budget for name, method in self.methods.items() if method.budget}
         if budget.steps is not None:
-            return {name: _rounded(share * budget.steps) for name, share in trained.items()}
+            return {
+                name: _rounded(self.methods[name], share * budget.steps) for name, share in trained.items()
+            }
         path = self.folder / "pace.json"
         pace = {
             name: value for name, value in read_json(path).items() if isinstance(value, float) and value > 0
@@ -96,7 +114,10 @@ class _Benchmark:
         if missing := [name for name in trained if name not in pace]:
             pace |= self._pace(missing, trained)
             write_json(path, pace)
-        return {name: _rounded(share * budget.seconds / pace[name]) for name, share in trained.items()}
+        return {
+            name: _rounded(self.methods[name], share * budget.seconds / pace[name])
+            for name, share in trained.items()
+        }
 
     def _pace(self, missing: list[str], trained: Iterable[str]) -> dict[str, float]:
         """Measures the seconds per step of methods in turn, so that a busy machine favours none of them."""
@@ -117,27 +138,29 @@ class _Benchmark:
         for old in (run / "checkpoints").glob("*.ckpt"):
             old.unlink()
         job.folder.mkdir(parents=True, exist_ok=True)
-        given = [*overrides, *method.train, *_mean(method, place), *self.settings.train]
-        given += [f"seed={self.settings.seed}", f"trainer.max_steps={STEPS}"]
+        given = [*overrides, *method.train, *self.settings.train]
+        given += _mean(place / method.mean) if method.mean else []
+        given += [f"seed={self.settings.seeds[0]}", f"trainer.max_steps={STEPS}"]
         jobs.command(job, "train", (*given, "callbacks=step_time", f"run_folder={run}"), self.program)
         return float(json.loads((run / "step_time.json").read_text(encoding="utf-8"))["seconds_per_step"])
 
-    def _job(self, data: str, name: str, steps: Mapping[str, int]) -> Job:
-        settings, method, place = self.settings, self.methods[name], self.folder / data
+    def _job(self, data: str, name: str, steps: Mapping[str, int], seed: int) -> Job:
+        settings, method = self.settings, self.methods[name]
         trust = [f"trust=[{','.join(settings.trust)}]"] if settings.trust else []
         train: list[str] = []
         if method.trained is None:
-            train += [*trust, *self.sets[data], *method.train, *_mean(method, place), *settings.train]
-            train += [f"seed={settings.seed}", "~callbacks.images"]
+            train += [*trust, *self.sets[data], *method.train]
+            train += _mean(self._folder(data, method.mean, seed)) if method.mean else []
+            train += [*settings.train, f"seed={seed}", "~callbacks.images"]
         if name in steps:
             train += [f"trainer.max_steps={steps[name]}", "trainer.check_val_every_n_epoch=null"]
-            train += [f"+trainer.val_check_interval={steps[name] // VALIDATIONS}"]
+            train += [f"+trainer.val_check_interval={_interval(method, steps[name])}"]
         main, *others = settings.protocols
         evaluate = [*trust, *settings.evaluate, *method.evaluate]
         evaluate += [f"protocol={main}", f"also=[{','.join(others)}]"]
-        evaluate += [f"center_crop={settings.center_crop or 'null'}", f"seed={settings.seed}", "figures=1"]
-        trained = place / method.trained if method.trained else None
-        return Job(data, name, place / name, tuple(train), tuple(evaluate), trained)
+        evaluate += [f"center_crop={settings.center_crop or 'null'}", f"seed={seed}", "figures=1"]
+        trained = self._folder(data, method.trained, seed) if method.trained else None
+        return Job(data, name, self._folder(data, name, seed), tuple(train), tuple(evaluate), trained, seed)
 
 
 def _ordered(methods: Mapping[str, MethodSettings]) -> dict[str, MethodSettings]:
@@ -162,14 +185,23 @@ def _chosen(only: list[str] | None, methods: Mapping[str, MethodSettings]) -> li
     return [name for name in methods if name in wanted]
 
 
-def _rounded(steps: float) -> int:
-    return max(1, round(steps / VALIDATIONS)) * VALIDATIONS
+def _rounded(method: MethodSettings, steps: float) -> int:
+    """Returns a number of steps with a validation at its very end."""
+    every = method.validate_every
+    if every and steps >= VALIDATIONS * every:
+        return round(steps / every) * every
+    return round(steps / VALIDATIONS) * VALIDATIONS if steps >= VALIDATIONS else max(1, round(steps))
 
 
-def _mean(method: MethodSettings, place: Path) -> list[str]:
-    if method.mean is None:
-        return []
-    return [f"model.mean={place / method.mean / 'run' / 'checkpoints' / 'best.ckpt'}"]
+def _interval(method: MethodSettings, steps: int) -> int:
+    """Returns the steps from one validation to the next."""
+    every = method.validate_every
+    return every if every and steps >= VALIDATIONS * every else max(1, steps // VALIDATIONS)
+
+
+def _mean(job: Path) -> list[str]:
+    """Returns the override that takes the regressor of a job as the posterior-mean network."""
+    return [f"model.mean={job / 'run' / 'checkpoints' / 'best.ckpt'}"]
 
 
 def _about(settings: BenchmarkSettings) -> list[str]:
@@ -183,6 +215,7 @@ def _about(settings: BenchmarkSettings) -> list[str]:
         f"Budget of each training: {budget}. `pmrf`, `residual_flow` and `scored` start from the checkpoint "
         "of `regression` and have a budget of their own in addition.",
         f"Scored: {scored}.",
-        f"One training per job, seed {settings.seed}: intervals cover the images, not repeated trainings.",
+        f"Tables of a set: trainings with seed {settings.seeds[0]}; their intervals cover the images, not repeated "
+        "trainings. Tables over seeds: both.",
         f"Further settings: `{' '.join([*settings.train, *settings.evaluate])}`.",
     ]

@@ -31,6 +31,8 @@ class MethodSettings(Settings):
         budget: Share of the budget; 0 for methods that are fitted, not trained.
         mean: Method whose checkpoint is the posterior-mean network that this one starts from.
         trained: Method whose checkpoint is evaluated, with other overrides of ``evaluate``; nothing is trained then.
+        every_seed: Whether it is trained with every seed, or only with the first.
+        validate_every: Steps from one validation to the next; by default there are eight in a training.
     """
 
     train: list[Text] = []
@@ -38,6 +40,8 @@ class MethodSettings(Settings):
     budget: Annotated[float, Field(ge=0)] = 0
     mean: Text | None = None
     trained: Text | None = None
+    every_seed: bool = False
+    validate_every: Count | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -63,7 +67,7 @@ class BenchmarkSettings(Settings):
         evaluate: Further overrides of each evaluation.
         center_crop: Side in pixels of the central square of each test image that is scored; ``None`` scores all of it.
         protocols: Protocols of the scores; the first is that of the main table.
-        seed: Seed of trainings and samples.
+        seeds: Seeds of trainings and samples: the first for all methods, the others for those that repeat.
         folder: Folder of trainings and evaluations; what is finished there is kept.
         output: Folder of tables and figures.
         force: Whether to take over a locked folder whose owner cannot be checked, such as a job on another machine.
@@ -78,7 +82,7 @@ class BenchmarkSettings(Settings):
     evaluate: list[Text] = []
     center_crop: Side | None = None
     protocols: Annotated[list[Protocol], Field(min_length=1)] = ["affine"]
-    seed: Seed = 0
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     folder: FileName = "runs/benchmark"
     output: FileName
     force: bool = False

@@ -18,7 +18,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ddpm_lightning.benchmark.plots import plot_bars, plot_perception_distortion, write_panel
-from ddpm_lightning.evaluation.comparison import Comparison, compare, read_methods
+from ddpm_lightning.benchmark.seeds import HEAD, SeedRow, lines_of, over_seeds, section
+from ddpm_lightning.evaluation.comparison import Comparison, Method, compare, read_methods
 from ddpm_lightning.evaluation.tables import ARROWS
 from ddpm_lightning.utils.atomic import atomic_write, write_text
 
@@ -105,14 +106,21 @@ def write_benchmark(
         about: Sentences on how the numbers were made, for the head of the tables.
         output: Folder of the tables.
     """
-    sets = {
+    first = records[0].get("seed", 0)
+    every = {
         name: [record for record in records if record["data"] == name]
         for name in dict.fromkeys(c["data"] for c in records)
     }
+    sets = {
+        name: [record for record in chosen if record.get("seed", 0) == first]
+        for name, chosen in every.items()
+    }
+    records = [record for chosen in sets.values() for record in chosen]
     entries = {name: entries_of(chosen) for name, chosen in sets.items()}
     numbers: list[list[Any]] = []
     tests: list[list[Any]] = []
     uncertainty: list[list[Any]] = []
+    repeated: list[list[Any]] = []
     for protocol in protocols:
         pages, scores = [], []
         for name, rows in entries.items():
@@ -125,6 +133,9 @@ def write_benchmark(
                 in_lpips = _compared(rows, protocol, protocols, sample, ["lpips"])
                 pages += [_perceptual_sentence(in_lpips, sample), ""]
                 tests += _tests(name, in_lpips, sample)
+            if found := _repeated(every[name], _file(protocol, protocols), average):
+                pages += section(found, average)
+                repeated += [[name, protocol, *line] for line in lines_of(found, average)]
             numbers += _numbers(name, comparison, rows, ranked)
             scores += _scores(name, comparison)
             if protocol == protocols[0]:
@@ -144,13 +155,39 @@ def write_benchmark(
     head += ["p_equivalence", "equivalent"]
     _csv(output / "differences.csv", head, tests)
     _csv(output / "uncertainty.csv", ["set", "row", *UNCERTAINTY], uncertainty)
+    if repeated:
+        _csv(output / "seeds.csv", ["set", "protocol", *HEAD], repeated)
+
+
+def _repeated(records: Sequence[dict[str, Any]], file: str, reference: str) -> list[SeedRow]:
+    """Returns the rows of one set that were trained with several seeds, over these."""
+    seeds = list(dict.fromkeys(record.get("seed", 0) for record in records))
+    trained = [
+        (seed, entry)
+        for seed in seeds
+        for entry in entries_of([record for record in records if record.get("seed", 0) == seed])
+        if entry.estimator != "raw"
+    ]
+    names = [entry.name for _, entry in trained]
+    trained = [(seed, entry) for seed, entry in trained if names.count(entry.name) > 1]
+    if not trained:
+        return []
+    files = [f"{entry.folder / file}:{entry.estimator}" for _, entry in trained]
+    methods = read_methods(files, "average", [f"{entry.name}, seed {seed}" for seed, entry in trained])
+    rows: dict[str, list[Method]] = {}
+    for (_, entry), method in zip(trained, methods, strict=True):
+        rows.setdefault(entry.name, []).append(method)
+    return over_seeds(rows, RANKED, reference)
+
+
+def _file(protocol: str, protocols: Sequence[str]) -> str:
+    return "metrics.csv" if protocol == protocols[0] else f"metrics_{protocol}.csv"
 
 
 def _compared(
     rows: Sequence[Entry], protocol: str, protocols: Sequence[str], reference: str, metrics: Sequence[str]
 ) -> Comparison:
-    file = "metrics.csv" if protocol == protocols[0] else f"metrics_{protocol}.csv"
-    files = [f"{row.folder / file}:{row.estimator}" for row in rows]
+    files = [f"{row.folder / _file(protocol, protocols)}:{row.estimator}" for row in rows]
     methods = read_methods(files, "average", [row.name for row in rows])
     known = {metric for method in methods for row in method.rows.values() for metric in row.values}
     return compare(methods, [metric for metric in metrics if metric in known], reference)

@@ -3,11 +3,12 @@
 Examples:
   ddpm-lightning benchmark
   ddpm-lightning benchmark budget.seconds=60 only=[regression,ddpm,pmrf] folder=runs/try output=runs/try/table
+  ddpm-lightning benchmark seeds=[0,1,2]
   ddpm-lightning benchmark '+sets.mine=["data=folder","data.root=DIR"]' '~sets.synapses'
   ddpm-lightning benchmark methods=full 'train=["trainer=gpu"]' budget.seconds=7200 center_crop=null
 
 Leaves in the output folder: table.md (to read), table_PROTOCOL.md, table.csv, differences.csv, uncertainty.csv,
-scores_PROTOCOL.csv (a row for each image), figures/. A job is one method on one data set; its command lines, run,
+scores_PROTOCOL.csv (a row for each image), seeds.csv (over several seeds), figures/. A job is one method on one data set; its command lines, run,
 checkpoint and evaluation are in the folder of trainings. Finished jobs are kept: to resume a stopped benchmark, or to
 add methods or data sets, start it again. Jobs that fail are listed, and the exit code is then 3.
 

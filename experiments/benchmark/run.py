@@ -1,16 +1,24 @@
-"""Makes the tables of the README from those of the benchmark.
+"""Runs the benchmark, and makes the tables of the README from its tables.
 
-python -m experiments.benchmark.run     after ``ddpm-lightning benchmark``, which writes its tables to results/
+python -m experiments.benchmark.run                    small networks on a CPU: every row of conf/methods/small.yaml
+python -m experiments.benchmark.run --size full        the authors' settings on a GPU: conf/methods/full.yaml
+python -m experiments.benchmark.run --tables           only the tables of the README, from results/
+
+The plan of the comparison is in EVALUATION.md.
 """
 
+import argparse
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ddpm_lightning.cli import compose
 from experiments import common
+from experiments.w2s_widefield.networks import TRUST, plugged_in
 
 PROTOCOL = "affine"
 #: Metrics of fidelity; 1 if higher is better, else -1.
-FIDELITY = {"psnr": 1, "ms_ssim": 1, "nrmse": -1, "pearson": 1}
+FIDELITY = {"psnr": 1, "ms_ssim": 1}
 #: Metrics in the first table, and in that of the project's README.
 SHOWN, SHOWN_IN_FRONT = ("psnr", "ms_ssim", "lpips", "crps"), ("psnr", "lpips", "crps")
 #: Measures of the samples as a distribution, with their ideal values.
@@ -29,6 +37,105 @@ BEHIND = ("ddpm_pair", "pmrf, one sample", "median", "non_local_means", "total_v
 DIGITS = {"psnr": 2, "crps": 4}
 
 Rows = Sequence[Mapping[str, str]]
+
+#: The simulated sets, and how many images they have.
+SPECIMENS = ("microtubules", "mitochondria", "synapses", "zebrafish")
+COUNTS, FEW = "{train:256,val:16,test:60}", "{train:4,val:1,test:1}"
+#: Sides of simulated images: some authors train on crops of 256 pixels.
+SIDES = {"small": 192, "full": 512}
+#: NAFNet as large as the network of `regression` in each size, and narrow.
+NAFNET = {
+    "small": ["+model.network.width=16", "+model.network.encoder=[1,1,1,5]"],
+    "full": ["+model.network.width=64", "data.crop=128", "data.batch_size=32"],
+    "scaled": ["+model.network.width=8", "+model.network.encoder=[1,1]", "+model.network.decoder=[1,1]"],
+}
+#: Narrow networks of the same code, to try all rows of ``full`` on a CPU.
+_NARROW = ["model.network.base=8", "model.network.blocks=1"]
+_TWO_STAGES = [*_NARROW, "model.regression.network.base=8", "model.regression.network.blocks=1"]
+SCALED = {
+    "noise2void": ["model.network.first_filters=8", "data.batch_size=8"],
+    "care": ["model.network.first_filters=8"],
+    "unet_rcan": [
+        "model.network.filters=[8,16,32]",
+        "model.network.rcan_filters=8",
+        "model.network.groups=1",
+        "model.network.blocks=1",
+    ],
+    "pix2pix": ["model.generator.filters=8", "model.discriminator.filters=8"],
+    "regression": _NARROW,
+    "ddpm": _NARROW,
+    "pmrf": _TWO_STAGES,
+    "residual_flow": _TWO_STAGES,
+    "scored": _TWO_STAGES,
+}
+
+
+def overrides(
+    size: str, pairs: Sequence[str] = (), steps: int | None = None, scaled: bool = False
+) -> list[str]:
+    """Returns the overrides of ``ddpm-lightning benchmark``.
+
+    Args:
+        size: ``small`` for CPUs or ``full`` for GPUs.
+        pairs: Folders of real pairs, each a set of its name.
+        steps: Optimiser steps of each training, instead of seconds.
+        scaled: Whether networks are narrow and images few, so that a CPU can try all rows.
+    """
+    side, counts = (256, FEW) if scaled else (SIDES[size], COUNTS)
+    specimens = SPECIMENS[:1] if scaled else SPECIMENS
+    found = [f"~sets.{name}" for name in SPECIMENS if name not in specimens]
+    for name in specimens:
+        data = [f"data=simulated_{name}", f"data.counts={counts}", f"data.size={side}"]
+        found.append(f"sets.{name}={_listed([*data, 'data.cache=${folder}/simulated'])}")
+    found += [
+        f"+sets.{Path(one).name.replace('-', '_')}={_listed(['data=folder', f'data.root={one}'])}"
+        for one in pairs
+    ]
+    nafnet = _listed([*plugged_in("nafnet.NAFNet", 1e-3), *NAFNET["scaled" if scaled else size]])
+    found.append(f'+methods.nafnet={{train:{nafnet},evaluate:["{TRUST}"],budget:1,every_seed:true}}')
+    found += [f"methods={size}", "seeds=[0]" if scaled else "seeds=[0,1,2]"]
+    found += [f"budget.steps={steps}"] if steps is not None else []
+    if size == "full":
+        found += [f"train={_listed(['trainer=cpu' if scaled else 'trainer=gpu'])}", "center_crop=null"]
+    if scaled:
+        found.append(f"evaluate={_listed(['samples=2'])}")
+        methods = compose.compose("benchmark", [f"methods={size}"]).methods
+        found += [
+            f"methods.{name}.train={_listed([*methods[name].train, *changes])}"
+            for name, changes in SCALED.items()
+        ]
+    return found
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return "[" + ",".join(f'"{text}"' for text in texts) + "]"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs what is not finished, and updates the README where the results are those of this folder."""
+    here = Path(__file__).parent
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark.run", description=__doc__)
+    parser.add_argument("--size", choices=SIDES, default="small", help="small for CPUs, full for GPUs")
+    parser.add_argument("--pairs", nargs="*", default=[], metavar="DIR", help="folders of real pairs")
+    parser.add_argument("--steps", type=int, help="optimiser steps of each training, instead of seconds")
+    parser.add_argument(
+        "--scaled", action="store_true", help="narrow networks and few images, to try all rows"
+    )
+    parser.add_argument("--folder", type=Path, help="folder of trainings; by default runs/benchmark_SIZE")
+    parser.add_argument("--output", type=Path, help="folder of tables; by default results, or results_full")
+    parser.add_argument("--tables", action="store_true", help="only update the tables of the README")
+    chosen = parser.parse_args(arguments)
+    own = here / ("results" if chosen.size == "small" else f"results_{chosen.size}")
+    folder, output = chosen.folder or Path(f"runs/benchmark_{chosen.size}"), chosen.output or own
+    if not chosen.tables:
+        given = overrides(chosen.size, chosen.pairs, chosen.steps, chosen.scaled)
+        try:
+            common.command("benchmark", *given, f"folder={folder}", f"output={output}")
+        except subprocess.CalledProcessError as error:
+            parser.exit(error.returncode, "error: the command above failed; what is finished is kept\n")
+    if output == here / "results":
+        common.fill(here / "README.md", report(here))
+        common.fill(here.parents[1] / "README.md", front(here))
 
 
 def report(folder: Path) -> Mapping[str, str]:
@@ -158,6 +265,4 @@ def _calibration(uncertainty: Rows, sets: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    here = Path(__file__).parent
-    common.fill(here / "README.md", report(here))
-    common.fill(here.parents[1] / "README.md", front(here))
+    main()

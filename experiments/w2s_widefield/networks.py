@@ -12,7 +12,7 @@ from experiments import common
 from experiments.w2s_widefield.run import SET, report
 
 
-def _plugged_in(network: str, rate: float) -> list[str]:
+def plugged_in(network: str, rate: float) -> list[str]:
     """Returns overrides of `train` for a network that is not part of the package, on images in [0, 1]."""
     return [
         "model=care",
@@ -27,8 +27,8 @@ def _plugged_in(network: str, rate: float) -> list[str]:
 #: Overrides of `train` by name of the network. All minimise the squared error, and none has seen other images.
 TRAININGS = {
     "regression_small": ["model=regression_small"],
-    "NAFNet-32": _plugged_in("nafnet.NAFNet", 1e-3),
-    "SwinIR light": _plugged_in("swinir.SwinIR", 5e-4),
+    "NAFNet-32": plugged_in("nafnet.NAFNet", 1e-3),
+    "SwinIR light": plugged_in("swinir.SwinIR", 5e-4),
 }
 #: Multiples of the time.
 TIMES = (1, 3)

@@ -146,6 +146,30 @@ def test_a_row_may_use_the_checkpoint_of_another(run, commands, tmp_path):
     assert "| pmrf_realistic | 5 | 80 + 40 | 1.5 |" in page
 
 
+def test_rows_of_conclusions_are_trained_with_every_seed_and_their_own_regressor(run, commands, tmp_path):
+    overrides = ["budget.steps=80", "only=[gaussian,pmrf,pmrf_realistic]"]
+    assert run(*overrides).code == 0
+    assert run(*overrides, "seeds=[0,1]").code == 0
+    jobs = [
+        (Path(o[-1].partition("=")[2]).parent.name, o) for *_, verb, o in commands.called if verb == "train"
+    ]
+    assert [name for name, _ in jobs] == ["regression_seed1", "pmrf_seed1"], "seed 0 is kept"
+    assert all("seed=1" in o for _, o in jobs)
+    regressor = tmp_path / "jobs/microtubules/regression_seed1/run/checkpoints/best.ckpt"
+    assert f"model.mean={regressor}" in jobs[1][1]
+    page = (tmp_path / "table/table.md").read_text()
+    assert "| pmrf, average of 2 | 2 | 23 [" in page and page.count("| gaussian |") == 2
+    assert (tmp_path / "table/seeds.csv").is_file()
+
+
+@pytest.mark.parametrize(("steps", "expected", "interval"), [(1000, 990, 30), (80, 80, 10), (2, 2, 1)])
+def test_a_method_may_be_validated_as_often_as_its_authors_do(run, commands, steps, expected, interval):
+    """But at least eight times, if there are as many steps."""
+    assert run(f"budget.steps={steps}", "only=[care]", "+methods.care.validate_every=30").code == 0
+    (overrides,) = [o for *_, verb, o in commands.called if verb == "train"]
+    assert {f"trainer.max_steps={expected}", f"+trainer.val_check_interval={interval}"} <= set(overrides)
+
+
 def test_what_is_done_is_kept_and_what_is_new_joins(run, commands):
     assert run("budget.steps=80", "only=[gaussian,care]").code == 0
     assert {method for _, method in commands.trained()} == {"gaussian", "care"}

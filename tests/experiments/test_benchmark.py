@@ -1,0 +1,50 @@
+"""The command of the benchmark: what it runs, and, slowly, every row of the authors' settings for two steps."""
+
+import csv
+
+import pytest
+
+from ddpm_lightning.benchmark.settings import BenchmarkSettings
+from ddpm_lightning.cli import compose
+from experiments.benchmark import run
+
+
+@pytest.mark.parametrize("size", run.SIDES)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_overrides_are_settings_of_a_benchmark(size, scaled):
+    given = run.overrides(size, ["somewhere/mine"], steps=2, scaled=scaled and size == "full")
+    settings = compose.settings(
+        compose.compose("benchmark", [*given, "folder=a", "output=b"]), BenchmarkSettings
+    )
+    assert settings.sets["mine"] == ["data=folder", "data.root=somewhere/mine"]
+    assert settings.budget.steps == 2 and settings.methods["regression"].every_seed
+    if not scaled:
+        assert (
+            settings.seeds == [0, 1, 2]
+            and "data.counts={train:256,val:16,test:60}" in settings.sets["zebrafish"]
+        )
+
+
+def test_authors_crops_fit_into_the_images():
+    settings = compose.plain(compose.compose("benchmark", run.overrides("full")))
+    for name, method in settings["methods"].items():
+        if method.get("train") and method.get("budget"):
+            mean = ["model.mean=a.ckpt"] if method.get("mean") else []
+            config = compose.compose("train", [*settings["sets"]["zebrafish"], *method["train"], *mean])
+            assert config.data.crop <= config.data.size == run.SIDES["full"], name
+
+
+def test_every_row_that_is_trained_can_be_scaled():
+    methods = compose.compose("benchmark", ["methods=full"]).methods
+    assert {name for name, method in methods.items() if method.get("budget")} == set(run.SCALED)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_steps_of_every_row_in_the_authors_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "table"
+    run.main(["--size", "full", "--steps", "2", "--scaled", "--folder", "jobs", "--output", str(output)])
+    with (output / "table.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["row"].split(",")[0] for row in csv.DictReader(file)}
+    assert rows == {"raw", "nafnet", *compose.compose("benchmark", ["methods=full"]).methods}
