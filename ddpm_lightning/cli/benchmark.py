@@ -8,9 +8,10 @@ Examples:
   ddpm-lightning benchmark methods=full 'train=["trainer=gpu"]' budget.seconds=7200 center_crop=null
 
 Leaves in the output folder: table.md (to read), table_PROTOCOL.md, table.csv, differences.csv, uncertainty.csv,
-scores_PROTOCOL.csv (a row for each image), seeds.csv (over several seeds), figures/. A job is one method on one data set; its command lines, run,
-checkpoint and evaluation are in the folder of trainings. Finished jobs are kept: to resume a stopped benchmark, or to
-add methods or data sets, start it again. Jobs that fail are listed, and the exit code is then 3.
+scores_PROTOCOL.csv (a row for each image), seeds.csv (over several seeds), figures/. A job is one method on one data
+set with one seed; its command lines, run, checkpoint and evaluation are in the folder of trainings. Finished jobs are
+kept: to resume a stopped benchmark, or to add methods, data sets or seeds, start it again. Jobs that fail are listed,
+and the exit code is then 3.
 
 All methods have the same budget. If it is given in seconds, the speed of each method determines its number of steps.
 The speed is measured on the first data set before the trainings start, in several rounds over all methods, so that
