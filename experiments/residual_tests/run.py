@@ -31,7 +31,7 @@ from experiments.correlated_noise.specimens import clean_images
 #: Images of each split of a real set and of each half of the simulated set; of the combinations of a clean image and
 #: added noise, one of ``every``.
 SIZES = {
-    "small": {"real": 12, "simulated": 100, "every": 3},
+    "small": {"real": 6, "simulated": 100, "every": 11},
     "full": {"real": 200, "simulated": 200, "every": 1},
 }
 SIDE = 224
