@@ -17,7 +17,7 @@ from ddpm_lightning.data.center_crop import CenterCrops
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.datasets.simulated_denoising import RandomMicroscopePairs
-from ddpm_lightning.inference.residual_check import ResidualCheck, sentences_of
+from ddpm_lightning.inference.residual_check import MOST_NOISE, ResidualCheck, sentences_of
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.noise_model import fit_noise
 from ddpm_lightning.metrics.residual_tests import ResidualTests
@@ -45,6 +45,8 @@ PUNCTA, PUNCTUM, HEIGHT = 20, 1.4, 4.0
 SMOOTHED, WORSE = 3.0, 2.0
 #: Differences in dB beyond which a restoration is clearly better or worse.
 CLEAR = 0.3
+#: Limits of the noise that is left, relative to that of the best blur.
+LIMITS = (0.2, MOST_NOISE, 0.3, 0.4, 0.6, 1.0)
 
 Row = Mapping[str, str]
 
@@ -142,6 +144,7 @@ def report(folder: Path) -> Mapping[str, str]:
         "all_warnings": _table_of_warnings({"test: all": test}, lambda row: bool(row["warnings"])),
         "sets": _table_of_sets(test),
         "planted": _table_of_planted(groups),
+        "limits": _table_of_limits(groups),
     }
 
 
@@ -200,6 +203,21 @@ def _table_of_planted(groups: Mapping[str, Sequence[Row]]) -> str:
             [name, *(_rate(chosen, lambda row, key=key: row[key] == "True") for chosen, key in found)]
         )
     return common.table(["files", "half of the noise kept", f"{PUNCTA} puncta removed", "smoothed"], body)
+
+
+def _table_of_limits(groups: Mapping[str, Sequence[Row]]) -> str:
+    body = []
+    for name in ("calibration: simulated", "test: all"):
+        below, above = ([r for r in groups[name] if (float(r["gain"]) < 0) == side] for side in (True, False))
+        for limit in LIMITS:
+            rates = (
+                _rate(rows, lambda row, limit=limit: float(row["noise_ratio"] or 0) > limit)
+                for rows in (below, above)
+            )
+            body.append([name, limit, *rates])
+    return common.table(
+        ["files", "limit", "above the limit, below the best blur", "above it, not below"], body
+    )
 
 
 if __name__ == "__main__":
