@@ -37,8 +37,8 @@ def plot(pair: Pair, restored: Restoration, path: Path) -> None:
     """Plots noisy image, mean and standard deviation of the samples, and the clean image."""
     images = {
         "noisy image": (pair.low, "gray"),
-        "restored: mean of 15 samples": (restored.mean, "gray"),
-        "uncertainty: their standard deviation": (restored.std, "cividis"),
+        "restored: posterior mean": (restored.mean, "gray"),
+        "uncertainty: std of 15 samples": (restored.std, "cividis"),
         "clean image": (pair.high, "gray"),
     }
     figure, axes = pyplot.subplots(1, len(images), figsize=(12.4, 3.3), layout="constrained")

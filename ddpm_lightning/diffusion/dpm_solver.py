@@ -11,12 +11,18 @@ exact solution up to an integral over the estimates of the clean image. DDIM tak
 
 The first step has no estimate before it and the last one, to 0, has infinite length: both are of first order.
 
+Few steps that are even in time end far from 0, and the last of them removes all detail below its noise level: of a
+Gaussian posterior with standard deviation 0.1 (on the scale of -1 to 1), 15 steps keep 0.65 of the standard deviation,
+and all 200 ancestral steps 0.92. Steps even in log-SNR reach low noise levels early: 10 of them keep 0.99.
+
 References:
-    Lu et al. *DPM-Solver++* (2022), arXiv 2211.01095, section 4 and algorithm 2.
+    Lu et al. *DPM-Solver++* (2022), arXiv 2211.01095, section 4 and algorithm 2; steps even in log-SNR: Lu et al.
+    *DPM-Solver* (2022), arXiv 2206.00927, section 3.3.
 """
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,11 +31,17 @@ from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.process import per_image
 from ddpm_lightning.diffusion.samplers import DiffusionSampler, Estimate
 from ddpm_lightning.diffusion.schedule import Schedule
+from ddpm_lightning.utils.settings import Count, UpToOne
 
 __all__ = ["DPMSolver"]
 
+Spacing = Literal["time", "log_snr"]
+
 #: Largest 1 / 2r: how far the line is prolonged, in differences of two estimates. Beyond, errors of estimates grow.
 MOST_EXTRAPOLATION = 2.0
+#: λ at which a grid that is even in log-SNR begins, after its first level. Below, the image has less than 1 % of the
+#: variance of a state, and steps would be wasted.
+LEAST_HALF_LOG_SNR = -2.5
 
 
 def half_log_snr(alpha_bar: Tensor) -> Tensor:
@@ -44,9 +56,36 @@ class DPMSolver(DiffusionSampler):
         steps: Number of network evaluations; ``None`` takes all of the schedule.
         antithetic: Whether samples come in pairs of antithetic noise.
         start: Where the grid begins, as a share of T.
+        spacing: Whether the steps are even in ``time`` or in ``log_snr``.
     """
 
     deterministic = True
+
+    def __init__(
+        self,
+        steps: Count | None = None,
+        antithetic: bool = False,
+        start: UpToOne = 1.0,
+        spacing: Spacing = "time",
+    ) -> None:
+        super().__init__(steps, antithetic, start)
+        if spacing not in get_args(Spacing):
+            raise ValueError(f"sampler.spacing is {spacing!r}; allowed: {', '.join(get_args(Spacing))}")
+        self.spacing = spacing
+
+    def times(self, schedule: Schedule) -> list[int]:
+        """Returns the grid on a schedule: falling steps that end with 0."""
+        even = super().times(schedule)
+        if self.spacing == "time" or len(even) < 3:
+            return even
+        lambdas = half_log_snr(schedule.alpha_bar[1 : even[0] + 1])
+        least = lambdas[-1].clamp(min=LEAST_HALF_LOG_SNR)
+        wanted = torch.linspace(least.item(), lambdas[0].item(), len(even) - 1, dtype=torch.float64)
+        times = [even[0]]
+        for remaining, target in zip(range(len(even) - 2, 0, -1), wanted[1:], strict=True):
+            nearest = int((lambdas - target).abs().argmin()) + 1
+            times.append(max(min(nearest, times[-1] - 1), remaining))  # no step twice
+        return [*times, 0]
 
     @property
     def name(self) -> str:

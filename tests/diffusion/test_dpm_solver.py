@@ -5,11 +5,12 @@ For y ~ N(m, s²) the probability flow keeps the quantile of a state: :math:`y_t
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
-from ddpm_lightning.diffusion.dpm_solver import DPMSolver
+from ddpm_lightning.diffusion.dpm_solver import DPMSolver, half_log_snr
 from ddpm_lightning.diffusion.objective import Objective
 from ddpm_lightning.diffusion.process import per_image
 from ddpm_lightning.diffusion.samplers import DDIM
@@ -66,10 +67,41 @@ def test_one_step_is_the_estimate():
     torch.testing.assert_close(samples(DPMSolver(1)), samples(DDIM(1)))
 
 
+@pytest.mark.parametrize("std", [0.1, 0.2, 0.3])
+def test_ten_steps_even_in_log_snr_keep_the_standard_deviation_of_a_gaussian(std):
+    def predict(y_t, level):
+        level = per_image(level, y_t)
+        return std**2 * level.sqrt() / (level * std**2 + 1 - level) * y_t
+
+    sampler = DPMSolver(10, spacing="log_snr")
+    found = sampler(predict, CosineSchedule(200), Doubles(), (1, 200, 200), clip=None)
+    assert found.double().std().item() == pytest.approx(std, rel=0.03)
+
+
+def test_the_grid_in_log_snr_is_even_between_the_first_and_the_last_level():
+    schedule = CosineSchedule(200)
+    times = DPMSolver(10, spacing="log_snr").times(schedule)
+    assert (times[0], times[-2:]) == (200, [1, 0])
+    lengths = half_log_snr(schedule.alpha_bar[times[1:-1]]).diff()
+    # Levels are those of the table, which is coarse near its ends.
+    assert lengths.min() > 0.8 * lengths.mean()
+    assert lengths.max() < 1.2 * lengths.mean()
+
+
+@pytest.mark.parametrize("start", [0.9, 1.0])
+@pytest.mark.parametrize("spacing", ["time", "log_snr"])
 @pytest.mark.parametrize("schedule", [CosineSchedule(200), LinearSchedule(200)], ids=["cosine", "linear"])
-def test_even_grids_are_accepted(schedule):
-    solvers = [DPMSolver(steps) for steps in range(1, 201)]
-    assert all(solver.check(schedule, Objective("v")) is None for solver in solvers)
+def test_even_grids_are_accepted(schedule, spacing, start):
+    for steps in range(1, round(200 * start) + 1):
+        solver = DPMSolver(steps, start=start, spacing=spacing)
+        assert solver.evaluations(schedule) == steps
+        assert all(later < earlier for earlier, later in pairwise(solver.times(schedule)))
+        assert solver.check(schedule, Objective("v")) is None
+
+
+def test_an_unknown_spacing_is_refused():
+    with pytest.raises(ValueError, match="sampler.spacing is 'karras'; allowed: time, log_snr"):
+        DPMSolver(spacing="karras")
 
 
 def test_grids_on_which_it_diverges_are_refused():
