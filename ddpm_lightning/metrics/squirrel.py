@@ -23,11 +23,12 @@ References:
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import minimize_scalar
+from scipy.optimize import OptimizeResult, minimize_scalar
 from skimage.transform import resize
 
 WIDEST_FWHM = 4.0
@@ -94,7 +95,7 @@ def _best_blur(image: np.ndarray, reference: np.ndarray, widest: float) -> float
         return whole - max(rows @ cross @ columns, 0.0) ** 2 / kept if kept > 0 else whole
 
     found = minimize_scalar(squared_error, bounds=(0, widest), method="bounded", options={"xatol": 1e-3})
-    return float(found.x)
+    return float(cast(OptimizeResult, found).x)
 
 
 def _response(length: int, sigma: float) -> np.ndarray:
