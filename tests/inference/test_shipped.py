@@ -47,7 +47,7 @@ def restorer():
 
 
 def test_outputs_stay_the_same():
-    """Numbers of an earlier commit; its mean differs from that of version 0.1.0 by at most 0.06 % of the range."""
+    """Numbers of an earlier commit."""
     y, x = np.mgrid[:64, :96] / 8
     clean = np.exp(-4 * (np.sin(x) + np.cos(y + x / 3)) ** 2)
     image = np.random.default_rng(0).poisson(20 * clean + 4).astype(np.uint16)
@@ -59,6 +59,11 @@ def test_outputs_stay_the_same():
         np.testing.assert_allclose(array[28:36, 40:48], golden[name], rtol=0, atol=tolerance)
     found = [mean.mean(dtype=float), mean.std(dtype=float), std.mean(dtype=float), std.max()]
     np.testing.assert_allclose(found, list(golden["statistics"].values()), rtol=0, atol=tolerance)
+
+
+def test_the_standard_deviation_of_its_default_preset_is_calibrated(restorer):
+    calibration = restorer.trained.calibration(restorer.trained.samples)
+    assert calibration is not None and 0.8 < calibration.std_factor < 1.25
 
 
 def test_it_restores_what_it_learnt_better_than_any_blur(restorer):
