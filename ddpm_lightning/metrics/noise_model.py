@@ -19,7 +19,6 @@ References:
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 __all__ = ["NoiseModel", "blocks_of", "fit_noise", "neighbour_correlation", "noise_correlation"]
 
@@ -180,6 +179,8 @@ def _photon_transfer(
     means: np.ndarray, variances: np.ndarray, unevenness: np.ndarray
 ) -> tuple[float, float, float]:
     """Returns offset, slope and least value of the variance, from blocks."""
+    from scipy.optimize import nnls  # imported here because it is slow to load
+
     levels = []
     for alike in np.array_split(np.argsort(means), LEVELS):
         flat = alike[np.argsort(unevenness[alike])][: max(2, len(alike) // 4)]

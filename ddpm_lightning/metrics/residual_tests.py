@@ -21,9 +21,6 @@ References:
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.fft import dctn
-from scipy.ndimage import gaussian_filter, maximum_filter
-from scipy.optimize import minimize_scalar
 
 from ddpm_lightning.metrics.noise_model import NoiseModel, blocks_of, fit_noise, neighbour_correlation
 
@@ -129,6 +126,9 @@ def best_blur(image: np.ndarray, noise: NoiseModel, variance: float) -> float:
         noise: Its noise.
         variance: Mean variance of the noise.
     """
+    from scipy.fft import dctn  # imported here because it is slow to load
+    from scipy.optimize import minimize_scalar
+
     power = np.square(np.asarray(dctn(image - image.mean(), norm="ortho"))) / image.size
 
     def error(sigma: float) -> float:
@@ -144,6 +144,8 @@ def best_blur(image: np.ndarray, noise: NoiseModel, variance: float) -> float:
 
 def _noise_left(image: np.ndarray, restored: np.ndarray, variance: np.ndarray) -> float:
     """Returns the share of the noise that is left in the restored image, at least 0; pixels count by their noise."""
+    from scipy.ndimage import gaussian_filter  # imported here because it is slow to load
+
     residual = (image - restored) / variance
     in_restored, in_image = (
         float((residual * (one - gaussian_filter(one, FINE))).mean()) for one in (restored, image)
@@ -153,6 +155,8 @@ def _noise_left(image: np.ndarray, restored: np.ndarray, variance: np.ndarray) -
 
 def _spots(residual: np.ndarray) -> int:
     """Returns the number of bright spots in a standardised residual that noise cannot make."""
+    from scipy.ndimage import gaussian_filter, maximum_filter  # imported here because it is slow to load
+
     smooth = gaussian_filter(residual, SPOT) - gaussian_filter(residual, SURROUNDINGS)
     height = SPOT_HEIGHT * 1.4826 * np.median(np.abs(smooth))
     return int(((smooth > height) & (maximum_filter(smooth, 7) == smooth)).sum())
