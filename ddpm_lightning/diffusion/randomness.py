@@ -14,6 +14,7 @@ References:
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from ddpm_lightning.diffusion.symmetry import turn
 
-__all__ = ["KeyedNoise", "philox4x32"]
+__all__ = ["KeyedNoise", "Mixture", "philox4x32"]
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -50,28 +51,49 @@ def philox4x32(counter: Sequence[Tensor], key: Sequence[Tensor], rounds: int = 1
     return [c0, c1, c2, c3]
 
 
+class Mixture(NamedTuple):
+    """Noise of an image that is a sum of the noise of other images, with which it is therefore correlated.
+
+    The correlation of the noise of two mixtures is the sum of the products of their weights of equal names.
+
+    Attributes:
+        names: Identities of the images.
+        weights: Their weights; the sum of their squares is 1, so the noise remains standard normal.
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[float, ...]
+
+
 class KeyedNoise:
     """Standard normal noise for a batch of samples, keyed by (seed, image, sample, step).
 
     Args:
         seed: Seed of the run.
-        images: Identity of the image of each row of the batch.
+        images: Identity of the image of each row of the batch, or the mixture of its noise.
         samples: Number of the sample of each row of the batch.
 
     Raises:
         ValueError: If there are not as many images as samples.
     """
 
-    def __init__(self, seed: int, images: Sequence[str], samples: Sequence[int]) -> None:
+    def __init__(self, seed: int, images: Sequence[str | Mixture], samples: Sequence[int]) -> None:
         if len(images) != len(samples):
             raise ValueError(
                 f"{len(images)} images but {len(samples)} samples: each row of a batch needs both"
             )
         self.seed, self.images, self.samples = seed, list(images), list(samples)
+        mixtures = [Mixture((image,), (1.0,)) if isinstance(image, str) else image for image in images]
+        parts = max((len(mixture.names) for mixture in mixtures), default=1)
+        # Rows with fewer parts than others get parts without weight.
         words = [
-            self._words(seed, image, sample) for image, sample in zip(self.images, self.samples, strict=True)
+            self._words(seed, mixture.names[min(part, len(mixture.names) - 1)], sample)
+            for part in range(parts)
+            for mixture, sample in zip(mixtures, self.samples, strict=True)
         ]
-        self._key = torch.tensor(words, dtype=torch.int64).reshape(-1, 2)
+        weights = [[*mixture.weights, *[0.0] * (parts - len(mixture.weights))] for mixture in mixtures]
+        self._keys = torch.tensor(words, dtype=torch.int64).reshape(parts, -1, 2)
+        self._weights = torch.tensor(weights, dtype=torch.float64).reshape(-1, parts).T[..., None]
         self._mirrored = torch.zeros(len(self.samples), 1, dtype=torch.bool)
         self._which = [0] * len(self.samples)
 
@@ -82,7 +104,7 @@ class KeyedNoise:
             which: Symmetry of each row (:func:`ddpm_lightning.diffusion.symmetry.turn`), all odd or all even.
         """
         oriented = KeyedNoise(self.seed, self.images, self.samples)
-        oriented._key, oriented._mirrored, oriented._which = self._key, self._mirrored, list(which)
+        oriented._keys, oriented._mirrored, oriented._which = self._keys, self._mirrored, list(which)
         return oriented
 
     def antithetic(self) -> "KeyedNoise":
@@ -117,12 +139,7 @@ class KeyedNoise:
         Returns:
             Standard normal numbers with shape (B, C, H, W), float32.
         """
-        count = math.prod(shape)
-        uniform = self._uniform(step, (count + 3) // 4 * 4, device)
-        radius = torch.sqrt(-2 * torch.log(uniform[:, 0::2]))
-        angle = 2 * math.pi * uniform[:, 1::2]
-        pairs = [radius * torch.cos(angle), radius * torch.sin(angle)]
-        normal = rearrange(pairs, "part b n -> b (n part)")[:, :count].float()
+        normal = self._mixed(step, math.prod(shape), device).float()
         return self._field(torch.where(self._mirrored.to(device), -normal, normal), shape)
 
     def uniform_field(self, step: int, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
@@ -141,14 +158,34 @@ class KeyedNoise:
     def uniform(self, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
         """Returns uniform numbers inside of (0, 1) with shape (B, count), float64; the normal ones are made of them.
 
-        The mirror image of a uniform number u is 1 - u.
+        The mirror image of a uniform number u is 1 - u. Those of mixtures are the normal distribution function of the
+        mixed normal numbers.
         """
-        uniform = self._uniform(step, count, device)
+        uniform = self._uniform(self._keys[0], step, count, device)
+        if len(self._keys) > 1:
+            mixed = (self._weights[1:] != 0).any(0).to(device)
+            uniform = torch.where(mixed, torch.special.ndtr(self._mixed(step, count, device)), uniform)
         return torch.where(self._mirrored.to(device), 1 - uniform, uniform)
 
-    def _uniform(self, step: int, count: int, device: torch.device | str) -> Tensor:
+    def _mixed(self, step: int, count: int, device: torch.device | str) -> Tensor:
+        """Returns standard normal numbers (B, count), float64: those of the parts of each row, added."""
+        weights = self._weights.to(device)
+        total = weights[0] * self._normal(self._keys[0], step, count, device)
+        for part in range(1, len(self._keys)):
+            total += weights[part] * self._normal(self._keys[part], step, count, device)
+        return total
+
+    def _normal(self, key: Tensor, step: int, count: int, device: torch.device | str) -> Tensor:
+        uniform = self._uniform(key, step, (count + 3) // 4 * 4, device)
+        radius = torch.sqrt(-2 * torch.log(uniform[:, 0::2]))
+        angle = 2 * math.pi * uniform[:, 1::2]
+        pairs = [radius * torch.cos(angle), radius * torch.sin(angle)]
+        return rearrange(pairs, "part b n -> b (n part)")[:, :count]
+
+    @staticmethod
+    def _uniform(key: Tensor, step: int, count: int, device: torch.device | str) -> Tensor:
         blocks = torch.arange((count + 3) // 4, device=device)[None]
         zero = torch.zeros_like(blocks)
-        key = self._key.to(device)
+        key = key.to(device)
         words = philox4x32((blocks & _MASK, blocks >> 32, zero + step, zero), (key[:, :1], key[:, 1:]))
         return (rearrange(list(words), "word b n -> b (n word)")[:, :count].double() + 0.5) / 2**32

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddpm_lightning.diffusion.randomness import KeyedNoise
+from ddpm_lightning.diffusion.randomness import KeyedNoise, Mixture
 from ddpm_lightning.diffusion.symmetry import turn, turn_back
 from ddpm_lightning.models.method import Apply, Method, apply_directly
 
@@ -35,7 +35,7 @@ class ImageSampler:
     Args:
         method: A trained method.
         low: The low image with shape (1, 1, H, W), normalised, on the device of the method.
-        image: Identity of the image.
+        image: Identity of the image, or the mixture of its noise.
         seed: Seed of the noise.
         apply: How networks are applied.
         margin: Reflected pixels on all sides, fewer than the shorter side has.
@@ -47,7 +47,7 @@ class ImageSampler:
         self,
         method: Method,
         low: Tensor,
-        image: str,
+        image: str | Mixture,
         seed: int = 0,
         apply: Apply = apply_directly,
         margin: int = 0,

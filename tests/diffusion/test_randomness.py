@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ddpm_lightning.diffusion.randomness import KeyedNoise, philox4x32
+from ddpm_lightning.diffusion.randomness import KeyedNoise, Mixture, philox4x32
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,25 @@ def test_any_shape(shape):
 def test_rows_need_an_image_and_a_sample():
     with pytest.raises(ValueError, match="2 images but 1 samples"):
         KeyedNoise(0, ["a", "b"], [0])
+
+
+def test_mixtures_are_standard_normal_and_correlate_by_their_common_names():
+    first, second = Mixture(("a", "b"), (0.8, 0.6)), Mixture(("b", "c"), (0.8, -0.6))
+    noise = KeyedNoise(0, [first, second, "a"], [0, 0, 0])(3, (1, 256, 256)).flatten(1).double()
+    found, expected = torch.cov(noise), torch.tensor([[1, 0.48, 0.8], [0.48, 1, 0], [0.8, 0, 1]])
+    assert (found - expected).abs().max() < 0.02
+
+
+def test_rows_do_not_depend_on_the_mixtures_of_other_rows():
+    keys = [Mixture(("a", "b"), (0.8, 0.6)), "a", Mixture(("a",), (1.0,))]
+    together = KeyedNoise(0, keys, [1, 1, 1])(0, (1, 5, 7))
+    for row, key in enumerate(keys):
+        assert torch.equal(together[row], KeyedNoise(0, [key], [1])(0, (1, 5, 7))[0])
+    assert torch.equal(together[1], together[2])
+
+
+def test_uniform_numbers_of_mixtures_are_uniform_and_mirrored():
+    uniform = KeyedNoise(0, [Mixture(("a", "b"), (0.8, 0.6))] * 2, [0, 1]).antithetic().uniform(0, 100_000)
+    torch.testing.assert_close(uniform[0], 1 - uniform[1])
+    quantiles = uniform[0].quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64))
+    assert (quantiles - torch.tensor([0.1, 0.5, 0.9])).abs().max() < 0.005
