@@ -9,12 +9,17 @@ Examples:
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=fast channels=[1]
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty samples=50 tolerance=0.01
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored sampler=ddim sampler.steps=10
+  ddpm-lightning restore checkpoint=default input=movie.tif output=restored scale=bleaching noise=shared
 
 preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or
 one_step for diffusion models; mean, realistic, balanced, fast, one_step and, if samples are those of the posterior,
 uncertainty for flows; uncertainty (the default) or realistic for scored; one_pass for all others. samples=N and
 sampler=ancestral, ddim, dpm_solver, one_step, euler, midpoint, heun or stored (with sampler.steps=N and so on) take
 precedence.
+
+The planes of a stack share an intensity scale (scale=stack, bleaching or plane), and their samples have noise that
+changes as fast as the planes do (noise=correlated, shared or independent), so that each sample is a coherent volume or
+movie.
 
 Leaves in the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
 of two or more samples, in units of the image, scaled to the size of the error if the model is calibrated; restore.json

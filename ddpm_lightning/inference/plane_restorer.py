@@ -14,6 +14,7 @@ from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.data.defects import repaired
 from ddpm_lightning.data.normalise import Scale, without_offset
 from ddpm_lightning.diffusion.ensemble import Ensemble
+from ddpm_lightning.diffusion.randomness import Mixture
 from ddpm_lightning.inference.arrays import as_image, checked
 from ddpm_lightning.inference.bfloat16 import use_bfloat16
 from ddpm_lightning.inference.distribution_shift import DistributionShiftCheck
@@ -22,6 +23,7 @@ from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is
 from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.residual_check import ResidualCheck
 from ddpm_lightning.inference.restoration import Restoration
+from ddpm_lightning.inference.stack_inputs import Noise, Scaling
 from ddpm_lightning.inference.tiling import PIXELS_AT_ONCE, SMALLEST_TILE, Tiler
 from ddpm_lightning.models.sampling import ImageSampler
 from ddpm_lightning.utils.errors import UserError
@@ -52,6 +54,12 @@ class RestorerSettings(Settings):
         hot_pixels: ``replace`` replaces hot and dead pixels, cosmic rays, dead rows and columns by the median of the
             intact pixels around them (:mod:`ddpm_lightning.data.defects`), before the range of the image is measured
             and a network sees it; ``keep`` leaves them unchanged.
+        scale: Scale of intensities of the planes of a stack, for models that scale each image: ``stack`` is one for all
+            planes of a channel (:mod:`ddpm_lightning.inference.stack_scale`), ``bleaching`` follows slow changes of
+            brightness along time, ``plane`` scales each plane by itself.
+        noise: Noise of the samples of the planes of a stack: ``correlated`` changes as fast as the content of the
+            planes (:mod:`ddpm_lightning.inference.key_planes`), ``shared`` is the same in all planes of a channel,
+            ``independent`` is different in each plane.
         bfloat16: Whether networks compute in bfloat16: about twice as fast if the processor supports it, far slower if
             not; ``auto`` finds out. Samples differ from those in float32 by a few hundredths of their standard
             deviation.
@@ -69,6 +77,8 @@ class RestorerSettings(Settings):
     seed: Seed = 0
     tolerance: Fraction | None = None
     hot_pixels: Literal["replace", "keep"] = "replace"
+    scale: Scaling = "stack"
+    noise: Noise = "correlated"
     bfloat16: Switch = False
     compiled: bool = False
     batch: Count | None = None
@@ -113,6 +123,8 @@ class PlaneRestorer:
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
         self.seed, self.batch, self.margin = settings.seed, settings.batch, settings.margin
         self.tolerance, self.hot_pixels = settings.tolerance, settings.hot_pixels
+        self.scaling: Scaling = settings.scale
+        self.noise: Noise = settings.noise
         if self.tolerance is not None and trained.mean == "network":
             raise UserError(
                 f"tolerance={self.tolerance}",
@@ -178,8 +190,9 @@ class PlaneRestorer:
         self,
         plane: np.ndarray | Prepared,
         samples: int | None = None,
-        image: str = "",
+        image: str | Mixture = "",
         *,
+        scale: Scale | None = None,
         entropy: bool = False,
         keep_samples: bool = False,
         on_sample: Callable[[int, np.ndarray], None] | None = None,
@@ -189,7 +202,8 @@ class PlaneRestorer:
         Args:
             plane: Low image with shape (H, W), finite, of any real dtype; or the result of :meth:`prepared`.
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
-            image: Name of the plane. Noise is derived from it, so equal names give equal samples.
+            image: Name of the plane, or a mixture of names. Noise is derived from it: equal names give equal samples.
+            scale: Its map to the scale that the network sees, by default that of the plane (:meth:`input_scale`).
             entropy: Whether the entropy is computed.
             keep_samples: Whether single samples are kept.
             on_sample: Called with the number of each sample and the sample itself, with shape (H, W), float32.
@@ -198,7 +212,7 @@ class PlaneRestorer:
             UserError: If the plane cannot be restored.
         """
         prepared, numbers = self.prepared(plane), self.numbers(samples)
-        scale = self.input_scale(prepared.plane)
+        scale = self.input_scale(prepared.plane) if scale is None else scale
         output = self.normalisation.output_scale(scale)
         sampler = self.sampler(prepared.plane, scale, image)
         ensemble, kept = Ensemble(self.normalisation.target_bounds if entropy else None), []
@@ -328,13 +342,13 @@ class PlaneRestorer:
         """
         return self.tiler(self.networks(network), *inputs)
 
-    def sampler(self, plane: np.ndarray, scale: Scale, image: str) -> ImageSampler:
+    def sampler(self, plane: np.ndarray, scale: Scale, image: str | Mixture) -> ImageSampler:
         """Returns what makes samples of a prepared plane with shape (H, W) on its normalised scale.
 
         Args:
             plane: The plane, in intensities.
             scale: Its map to the scale that the network sees (:meth:`input_scale`).
-            image: Name of the plane, from which noise is derived.
+            image: Name of the plane, or a mixture of names, from which noise is derived.
         """
         if not self._fits_memory:
             self.fit_memory()

@@ -25,6 +25,8 @@ DECISIVE = (
     "margin",
     "batch",
     "hot_pixels",
+    "scale",
+    "noise",
     "dtype",
 )
 

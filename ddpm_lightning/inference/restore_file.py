@@ -63,11 +63,12 @@ def restore_file(
         info = stack.info
         outputs = _Outputs(files, source, folder, info, settings, intervals)
         notes = PlaneNotes()
+        inputs = restorer.stack_inputs(stack.plane, info, stem(source.name), source.path)
         for plane in restorer.restore_planes(
             map(stack.plane, range(len(stack))),
             info,
+            inputs.planes,
             settings.sample_count,
-            stem(source.name),
             entropy=settings.entropy,
             on_sample=outputs.write_sample if settings.single else None,
             subject=source.path,
@@ -80,6 +81,7 @@ def restore_file(
             raise UserError(source.path, f"is constant{where}", remedy="leave it out")
     return {
         **_about(source, info, outputs, settings),
+        **({"stack": inputs.record} if inputs.record else {}),
         **_outcome(restorer, stack, outputs, notes),
         "tile": restorer.tiler.tile,
         "seconds": round(time.monotonic() - began, 2),

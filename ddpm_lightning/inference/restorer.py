@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from ddpm_lightning.inference.arrays import as_image, as_pixel_size, described_a
 from ddpm_lightning.inference.device import choose_device
 from ddpm_lightning.inference.plane_restorer import PlaneRestorer, RestorerSettings
 from ddpm_lightning.inference.restoration import Restoration
-from ddpm_lightning.io.image import ImageInfo
+from ddpm_lightning.inference.stack_inputs import Noise, PlaneInputs, StackInputs, measure_stack
+from ddpm_lightning.io.image import ImageInfo, PlaneIndex
 from ddpm_lightning.io.notes import counted
 from ddpm_lightning.metrics.residual_tests import ResidualTests
 from ddpm_lightning.utils.allowed_classes import trusted_packages
@@ -141,9 +143,10 @@ class Restorer(PlaneRestorer):
         entropy: bool = False,
         keep_samples: bool = False,
     ) -> Restoration:
-        """Restores a plane or a stack, each plane by itself, by the mean of samples.
+        """Restores a plane or a stack, plane by plane, by the mean of samples.
 
-        A constant plane contains nothing to restore: it is returned unchanged, with a warning.
+        The planes of a stack share their scale of intensities and noise, as the settings ``scale`` and ``noise`` say. A
+        constant plane contains nothing to restore: it is returned unchanged, with a warning.
 
         Args:
             array: Low images with shape (…, H, W), in intensities, of any real dtype, finite, without masked pixels.
@@ -173,8 +176,9 @@ class Restorer(PlaneRestorer):
             )
         planes, notes = [], PlaneNotes()
         low = array.reshape(-1, *info.plane_shape)
+        inputs = self.stack_inputs(low.__getitem__, info, image)
         for plane in self.restore_planes(
-            low, info, samples, image, entropy=entropy, keep_samples=keep_samples
+            low, info, inputs.planes, samples, entropy=entropy, keep_samples=keep_samples
         ):
             planes.append(plane.restored)
             notes.add(plane)
@@ -194,12 +198,36 @@ class Restorer(PlaneRestorer):
             pixel_size=size,
         )
 
+    def stack_inputs(
+        self, plane: Callable[[int], np.ndarray], info: ImageInfo, image: str = "", subject: object = None
+    ) -> StackInputs:
+        """Returns what the planes of an image share; a stack is read once for that.
+
+        Args:
+            plane: Returns a plane by its number, with shape (H, W), in intensities.
+            info: Axes and shape of the image.
+            image: Name of the image. Noise is derived from it and from the place of each plane.
+            subject: What an error is about, if not a single setting or the array itself, such as a file.
+
+        Raises:
+            UserError: If a plane cannot be restored; it names the plane.
+        """
+
+        def prepared(place: PlaneIndex) -> np.ndarray | None:
+            low = plane(place.number)
+            with _error_names(place, subject):
+                return None if is_blank(low) else self.prepared(low).plane
+
+        own_scale = self.input_scale if self.normalisation.input.per_image else None
+        noise: Noise = "independent" if self.method.deterministic else self.noise
+        return measure_stack(info, image, self.scaling, noise, prepared, own_scale)
+
     def restore_planes(
         self,
         planes: Iterable[np.ndarray],
         info: ImageInfo,
+        inputs: Sequence[PlaneInputs],
         samples: int | None = None,
-        image: str = "",
         *,
         entropy: bool = False,
         keep_samples: bool = False,
@@ -211,8 +239,8 @@ class Restorer(PlaneRestorer):
         Args:
             planes: All planes in order, each with shape (H, W), in intensities.
             info: Axes and shape of the image.
+            inputs: Scale and noise of each plane (:meth:`stack_inputs`).
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
-            image: Name of the image. Noise is derived from it and from the place of each plane.
             entropy: Whether the entropy is computed.
             keep_samples: Whether single samples are kept.
             on_sample: Called with the number of each sample and the sample itself; not for constant planes.
@@ -225,9 +253,9 @@ class Restorer(PlaneRestorer):
             UserError: If a plane cannot be restored; it names the plane.
         """
         compared = np.linspace(0, info.plane_count - 1, min(COMPARED, info.plane_count)).round().astype(int)
-        for place, low in zip(info.planes(), planes, strict=True):
+        for place, low, (noise, scale) in zip(info.planes(), planes, inputs, strict=True):
             features, residual, blank = None, None, is_blank(low)
-            try:
+            with _error_names(place, subject):
                 if blank:
                     restored = self.unchanged(low, samples, entropy=entropy, keep_samples=keep_samples)
                 else:
@@ -235,7 +263,8 @@ class Restorer(PlaneRestorer):
                     restored = self.restore_plane(
                         prepared,
                         samples,
-                        "_".join(part for part in (image, place.label) if part),
+                        noise,
+                        scale=scale,
                         entropy=entropy,
                         keep_samples=keep_samples,
                         on_sample=on_sample,
@@ -243,11 +272,18 @@ class Restorer(PlaneRestorer):
                     if place.number in compared:
                         features = self.shift_check.describe(prepared.plane)
                         residual = self.residual_check.test(prepared.plane, restored.mean)
-            except UserError as error:
-                about = error.subject if subject is None else subject
-                where = f"{about} ({place.label})" if place.label else about
-                raise type(error)(where, error.found, error.allowed, error.remedy) from error
             yield RestoredPlane(place.number, place.label, low, restored, blank, features, residual)
+
+
+@contextmanager
+def _error_names(place: PlaneIndex, subject: object) -> Iterator[None]:
+    """Adds the place of a plane to what an error is about."""
+    try:
+        yield
+    except UserError as error:
+        about = error.subject if subject is None else subject
+        where = f"{about} ({place.label})" if place.label else about
+        raise type(error)(where, error.found, error.allowed, error.remedy) from error
 
 
 def replaced_pixels(count: int) -> str:

@@ -85,7 +85,7 @@ def test_bad_settings_are_refused(checkpoint, plane):
 
 @pytest.mark.parametrize("axes", ["ZYX", "TYX", "CYX", None])
 def test_planes_of_a_stack_are_restored_one_by_one(checkpoint, axes):
-    restorer = Restorer.load(checkpoint, "cpu")
+    restorer = Restorer.load(checkpoint, "cpu", noise="independent")
     stack = np.random.default_rng(0).poisson(30, (3, 37, 50))
     stack[1] = 5
     restored = restorer.restore(stack, 2, "a", axes, 0.1, entropy=True, keep_samples=True)
@@ -101,7 +101,7 @@ def test_planes_of_a_stack_are_restored_one_by_one(checkpoint, axes):
 
 
 def test_five_dimensions_and_their_names(checkpoint):
-    restorer = Restorer.load(checkpoint, "cpu")
+    restorer = Restorer.load(checkpoint, "cpu", noise="independent")
     image = np.random.default_rng(0).poisson(30, (1, 2, 2, 32, 32))
     restored = restorer.restore(image, 1, "a", "TCZYX")
     assert restored.mean.shape == image.shape

@@ -65,7 +65,7 @@ def test_axes_sampling_channels_and_version_come_out_as_they_went_in(tmp_path, v
 
 
 def test_a_zarr_is_restored_with_its_maps(tmp_path):
-    restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu")
+    restorer = Restorer.load(write_checkpoint(tmp_path / "best.ckpt"), "cpu", noise="independent")
     source = write(tmp_path / "in" / "a.zarr", "0.5")
     assert find_files(tmp_path / "in") == find_files(source)
     assert [found.path for found in find_files(source).sources] == [source]
