@@ -10,6 +10,7 @@ Examples:
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty samples=50 tolerance=0.01
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored sampler=ddim sampler.steps=10
   ddpm-lightning restore checkpoint=default input=movie.tif output=restored scale=bleaching noise=shared
+  ddpm-lightning restore checkpoint=default input=stack.tif output=restored projections=[max,mean,profile]
 
 preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or
 one_step for diffusion models; mean, realistic, balanced, fast, one_step and, if samples are those of the posterior,
@@ -25,7 +26,8 @@ Leaves in the output folder: NAME.tif with the same axes, data type and pixel si
 of two or more samples, in units of the image, scaled to the size of the error if the model is calibrated; restore.json
 with the model, the settings, and for each file the clipped pixels, the blank planes, and a warning if it is unlike the
 training images. On request also NAME_entropy.tif, NAME_interval_low.tif and _high.tif (for a calibrated model),
-NAME_sample_01.tif and so on, and preview/NAME.png.
+NAME_sample_01.tif and so on, preview/NAME.png, and for stacks projections with their standard deviation (NAME_max.tif,
+NAME_max_std.tif and so on, NAME_profile.csv).
 
 To resume an interrupted job, repeat the command. A file that cannot be restored is reported and skipped, and the exit
 code is then 3; with on_error=stop, the job stops there.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.inference.precision import least_precise
+from ddpm_lightning.inference.projections import PROFILE, StackProjections, projected_axis
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restorer import PlaneNotes, RestoredPlane, Restorer, replaced_pixels
 from ddpm_lightning.inference.result_files import FileSettings, result_name
@@ -70,7 +71,7 @@ def restore_file(
             inputs.planes,
             settings.sample_count,
             entropy=settings.entropy,
-            on_sample=outputs.write_sample if settings.single else None,
+            on_sample=outputs.write_sample if settings.single or settings.projections else None,
             subject=source.path,
         ):
             outputs.write(plane)
@@ -79,9 +80,11 @@ def restore_file(
         if len(notes.blank) == len(stack):
             where = " in every plane" if len(stack) > 1 else f": every pixel is {notes.constant:g}"
             raise UserError(source.path, f"is constant{where}", remedy="leave it out")
+    outputs.finish()
     return {
         **_about(source, info, outputs, settings),
         **({"stack": inputs.record} if inputs.record else {}),
+        **({"projected_axis": projected_axis(info)} if settings.projections else {}),
         **_outcome(restorer, stack, outputs, notes),
         "tile": restorer.tiler.tile,
         "seconds": round(time.monotonic() - began, 2),
@@ -119,13 +122,21 @@ class _Outputs:
         self.image = self._open("")
         self.maps = {part: self._open(part, np.dtype(np.float32)) for part in self.settings.maps}
         self.single = [self._open(part) for part in self.settings.single_samples]
+        self.projections = StackProjections(self.info, self.settings.projections, self.settings.sample_count)
+        self.projected = {
+            part: self._open(part, np.dtype(np.float32), self.projections.info)
+            for part in self.settings.projected
+        }
 
-    def _open(self, part: str, dtype: np.dtype | None = None) -> PlaneWriter:
+    def _open(self, part: str, dtype: np.dtype | None = None, info: ImageInfo | None = None) -> PlaneWriter:
         path = self.folder / result_name(self.source, part)
-        return self.files.enter_context(open_writer(path, self.info, dtype))
+        return self.files.enter_context(open_writer(path, info or self.info, dtype))
 
     def write_sample(self, number: int, pixels: np.ndarray) -> None:
-        """Writes a single sample of a plane."""
+        """Writes a single sample of a plane, and adds it to the projections."""
+        self.projections.add_sample(number, pixels)
+        if not self.single:
+            return
         converted, low, high = to_dtype(pixels, self.info.dtype, self.info.bits)
         self.single[number].write(converted)
         self.clipped_samples += low + high
@@ -146,6 +157,14 @@ class _Outputs:
         self.image.write(pixels)
         for part, writer in self.maps.items():
             writer.write(_map(part, restored, self.intervals))
+        if self.settings.projections:
+            for part, projection in self.projections.add(restored).items():
+                self.projected[part].write(projection)
+
+    def finish(self) -> None:
+        """Writes what needs all planes."""
+        if PROFILE in self.settings.projections:
+            self.projections.write_profile(self.folder / result_name(self.source, PROFILE), self.info)
 
 
 def _about(source: Source, info: ImageInfo, outputs: _Outputs, settings: FileSettings) -> dict[str, Any]:

@@ -234,9 +234,14 @@ class _Job:
         shard: Shard,
         counters: torch.Tensor,
     ) -> None:
-        if settings.tolerance is not None and (settings.single or settings.intervals):
+        fixed = {
+            "single=true": settings.single,
+            "intervals=true": settings.intervals,
+            f"projections=[{','.join(settings.projections)}]": bool(settings.projections),
+        }
+        if settings.tolerance is not None and any(fixed.values()):
             raise UserError(
-                f"{'single' if settings.single else 'intervals'}=true",
+                next(name for name, requested in fixed.items() if requested),
                 "needs a fixed number of samples; tolerance=… ends sampling early",
                 remedy="leave one out",
             )

@@ -3,7 +3,7 @@
 For each ``NAME.tif`` there is ``NAME_std.tif``, the standard deviation of the samples in the units of the image
 (float32), scaled to the size of the error if the model is calibrated, if there are two or more samples. On request
 there are also ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_interval_high.tif``, ``NAME_sample_01.tif`` and
-so on.
+so on, and for stacks ``NAME_max.tif``, ``NAME_max_std.tif`` and so on (``projections``), and ``NAME_profile.csv``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from ddpm_lightning.checkpoints.load import Trained
+from ddpm_lightning.inference.projections import PROFILE, Projection
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.io.stacks import stem
 from ddpm_lightning.utils.errors import UserError
@@ -30,6 +31,8 @@ class FileSettings(Settings):
         entropy: Whether the entropy of the samples is written; a single sample has none.
         intervals: Whether calibrated intervals are written.
         single: Whether every single sample is written.
+        projections: Projections of stacks that are written, with their standard deviations over the samples
+            (:mod:`ddpm_lightning.inference.projections`).
     """
 
     samples: Count | None = None
@@ -39,6 +42,7 @@ class FileSettings(Settings):
     entropy: bool = False
     intervals: bool = False
     single: bool = False
+    projections: list[Projection] = []  # noqa: RUF012  (pydantic copies it)
 
     def for_model(self, trained: Trained) -> Self:
         """Returns the settings with the number of samples that a model makes.
@@ -79,16 +83,26 @@ class FileSettings(Settings):
         """Names of the single samples that are written beside the image."""
         return [f"sample_{number + 1:02d}" for number in range(self.sample_count * self.single)]
 
+    @property
+    def projected(self) -> list[str]:
+        """Names of the projections that are written beside the image, except the profile."""
+        deviations = ["", "_std"] if self.sample_count > 1 else [""]
+        kinds = [kind for kind in dict.fromkeys(self.projections) if kind != PROFILE]
+        return [kind + deviation for kind in kinds for deviation in deviations]
+
 
 def result_name(source: Path | Source, part: str = "") -> str:
     """Returns the name of a result of a file: ``a.ome.tif`` with part ``std`` gives ``a_std.ome.tif``."""
     name = stem(source.name)
+    if part == PROFILE:
+        return f"{name}_{part}.csv"
     return f"{name}_{part}{source.name[len(name) :]}" if part else source.name
 
 
 def results_of(source: Path | Source, settings: FileSettings) -> list[str]:
     """Returns the names of all results of a file, relative to the folder of the results."""
-    return [result_name(source, part) for part in ("", *settings.maps, *settings.single_samples)]
+    parts = ["", *settings.maps, *settings.single_samples, *settings.projected]
+    return [result_name(source, part) for part in [*parts, *[PROFILE] * (PROFILE in settings.projections)]]
 
 
 def check_names(results: Mapping[Source, Sequence[str]], folder: Path) -> None:

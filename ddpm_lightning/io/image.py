@@ -153,6 +153,23 @@ class ImageInfo:
         tags = self.tags and replace(self.tags, photometric="minisblack", colormap=None)
         return replace(self, dtype=dtype, bits=None, tags=tags)
 
+    def projected(self, axis: str) -> "ImageInfo":
+        """Returns the image without an axis, such as Z, and without the metadata of its planes.
+
+        Args:
+            axis: Letter of the axis; empty for none.
+        """
+        kept = [at for at, letter in enumerate(self.axes) if letter != axis]
+        return replace(
+            self,
+            axes="".join(self.axes[at] for at in kept),
+            shape=tuple(self.shape[at] for at in kept),
+            z_step=None if axis == "Z" else self.z_step,
+            time_step=None if axis == "T" else self.time_step,
+            kind="plain" if self.kind == "scanimage" else self.kind,
+            tags=None,
+        )
+
     def with_channels(self, indices: Sequence[int]) -> "ImageInfo":
         """Returns the image with only these channels, in this order; a single channel drops the axis C."""
         axes, shape = self.axes, self.shape
