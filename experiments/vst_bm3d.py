@@ -109,13 +109,14 @@ def installed() -> bool:
     return find_spec("bm3d") is not None
 
 
-def vst_bm3d(image: np.ndarray) -> np.ndarray:
+def vst_bm3d(image: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """Returns the denoised image with shape (H, W), in grey values.
 
     Args:
         image: A recorded image with shape (H, W).
+        strength: Standard deviation of the noise that is removed, in that of the stabilised noise.
     """
     from bm3d import bm3d  # pyright: ignore[reportMissingImports]  (optional)
 
     noise = fit_noise(image)
-    return noise.inverse(bm3d(noise.stabilised(image.astype(np.float64)), 1.0))
+    return noise.inverse(bm3d(noise.stabilised(image.astype(np.float64)), strength))

@@ -20,14 +20,17 @@ from ddpm_lightning.evaluation.evaluate import data_of
 from ddpm_lightning.evaluation.restored_pair import restore_pair
 from ddpm_lightning.evaluation.settings import EvaluateSettings
 from ddpm_lightning.inference.restorer import Restorer, choose_device
+from ddpm_lightning.models.sampling import ORIENTATIONS
 from ddpm_lightning.utils.atomic import atomic_write, read_json, remove_partials, write_json
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import check
 from ddpm_lightning.utils.subprocesses import run_command
 from ddpm_lightning.utils.timing import seconds
 
-__all__ = ["Job", "Program", "command", "perform"]
+__all__ = ["AUGMENTED", "PLAIN", "Job", "Program", "command", "perform"]
 
+#: Folders of the evaluations without test-time augmentation, and with it in all orientations.
+PLAIN, AUGMENTED = "evaluation", "evaluation_tta"
 #: Side of the image that the time of a restoration is measured on, in pixels.
 SIDE = 256
 #: Side of the example image of the benchmark, in pixels.
@@ -59,6 +62,7 @@ class Job:
         evaluate: Overrides of ``evaluate``.
         trained: Folder of the job whose checkpoint is evaluated, or ``None`` for its own.
         seed: Seed of training and samples.
+        tta: Whether it is evaluated a second time, with test-time augmentation.
     """
 
     data: str
@@ -68,6 +72,7 @@ class Job:
     evaluate: tuple[str, ...]
     trained: Path | None = None
     seed: int = 0
+    tta: bool = False
 
     @property
     def name(self) -> str:
@@ -78,6 +83,12 @@ class Job:
     def best(self) -> Path:
         """Checkpoint with the best validation loss."""
         return (self.trained or self.folder) / "run" / "checkpoints" / "best.ckpt"
+
+    @property
+    def evaluations(self) -> dict[str, tuple[str, ...]]:
+        """Overrides of ``evaluate`` by the folder of the results."""
+        found = {PLAIN: (*self.evaluate, "tta=false")}
+        return found | ({AUGMENTED: (*self.evaluate, f"tta={len(ORIENTATIONS)}")} if self.tta else {})
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -101,7 +112,7 @@ class Job:
                     allowed=f"{verb} {' '.join(getattr(self, verb))}",
                     remedy="choose another folder=DIR, or remove the folder of this job",
                 )
-        return found
+        return None if self.tta and AUGMENTED not in found else found
 
 
 def _are_texts(value: Any) -> bool:
@@ -129,11 +140,15 @@ def perform(job: Job, program: Program) -> dict[str, Any]:
         command(
             job, "train", (f"resume={run}", *trust) if begun else (*job.train, f"run_folder={run}"), program
         )
-    overrides = (f"checkpoint={job.best}", *job.evaluate, f"output={job.folder / 'evaluation'}")
-    command(job, "evaluate", overrides, program)
+    for name, evaluate in job.evaluations.items():
+        command(
+            job, "evaluate", (f"checkpoint={job.best}", *evaluate, f"output={job.folder / name}"), program
+        )
     check(job.folder)
-    record = {k: v for k, v in asdict(job).items() if k not in ("folder", "trained")}
-    record |= _measured(job, program)
+    record = {k: v for k, v in asdict(job).items() if k not in ("folder", "trained", "tta")}
+    record |= _measured(job, program, PLAIN)
+    if job.tta:
+        record[AUGMENTED] = _measured(job, program, AUGMENTED)
     _write_example(job, program)
     write_json(job.folder / "job.json", record)
     return record
@@ -178,13 +193,13 @@ def _last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def _measured(job: Job, program: Program) -> dict[str, Any]:
+def _measured(job: Job, program: Program, evaluation: str) -> dict[str, Any]:
     """Returns parameters, and the seconds that samples of an image of 256 x 256 pixels take on one thread.
 
     The first sample includes what all samples of an image share.
     """
     torch.set_num_threads(1)
-    restorer = _restorer(job, program)
+    restorer = _restorer(job, program, evaluation)
     low = np.random.default_rng(0).normal(size=(SIDE, SIDE)).astype(np.float32)
     restorer.batch = 1
     taken = []
@@ -201,10 +216,18 @@ def _measured(job: Job, program: Program) -> dict[str, Any]:
     }
 
 
-def _restorer(job: Job, program: Program) -> Restorer:
-    """Returns the model as the evaluation used it."""
-    settings = program.evaluate_settings([*job.evaluate, f"checkpoint='{job.best}'"])
-    trained = load(job.best, choose_device(), settings.sampler, trust=settings.trust)
+def _restorer(job: Job, program: Program, evaluation: str) -> Restorer:
+    """Returns the model as an evaluation used it."""
+    settings = program.evaluate_settings([*job.evaluations[evaluation], f"checkpoint='{job.best}'"])
+    trained = load(
+        job.best,
+        choose_device(),
+        settings.sampler,
+        settings.preset,
+        settings.samples,
+        settings.tta,
+        settings.trust,
+    )
     return Restorer(
         trained, tile=None, seed=settings.seed, bfloat16=settings.bfloat16, margin=settings.margin
     )
@@ -212,10 +235,10 @@ def _restorer(job: Job, program: Program) -> Restorer:
 
 def _write_example(job: Job, program: Program) -> None:
     """Keeps the centre of the first test image in all versions, for the panels of the benchmark."""
-    restorer = _restorer(job, program)
+    restorer = _restorer(job, program, PLAIN)
     source = data_of(restorer.trained).pairs("test").source
     pair = CenterCrops(source, min(EXAMPLE, *source[0].high.shape))[0]
-    samples = json.loads((job.folder / "evaluation" / "summary.json").read_text(encoding="utf-8"))["samples"]
+    samples = json.loads((job.folder / PLAIN / "summary.json").read_text(encoding="utf-8"))["samples"]
     restored = restore_pair(restorer, pair, sorted({1, samples}))
     with atomic_write(job.folder / "example.npz") as partial, partial.open("wb") as file:
         np.savez_compressed(

@@ -160,7 +160,8 @@ class _Benchmark:
         evaluate += [f"protocol={main}", f"also=[{','.join(others)}]"]
         evaluate += [f"center_crop={settings.center_crop or 'null'}", f"seed={seed}", "figures=1"]
         trained = self._folder(data, method.trained, seed) if method.trained else None
-        return Job(data, name, self._folder(data, name, seed), tuple(train), tuple(evaluate), trained, seed)
+        folder, tta = self._folder(data, name, seed), seed == settings.seeds[0]
+        return Job(data, name, folder, tuple(train), tuple(evaluate), trained, seed, tta)
 
 
 def _ordered(methods: Mapping[str, MethodSettings]) -> dict[str, MethodSettings]:
@@ -212,8 +213,7 @@ def _about(settings: BenchmarkSettings) -> list[str]:
     )
     scored = f"the central {side} x {side} pixels of each test image" if side else "whole test images"
     return [
-        f"Budget of each training: {budget}. `pmrf`, `residual_flow` and `scored` start from the checkpoint "
-        "of `regression` and have a budget of their own in addition.",
+        f"Budget of each row: {budget}, of which a row of two stages has part for each.",
         f"Scored: {scored}.",
         f"Tables of a set: trainings with seed {settings.seeds[0]}; their intervals cover the images, not repeated "
         "trainings. Tables over seeds: both.",

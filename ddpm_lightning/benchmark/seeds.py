@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ddpm_lightning.evaluation.comparison import MARGINS, Method
+from ddpm_lightning.benchmark.pages import yes
+from ddpm_lightning.evaluation.comparison import MARGINS, Decided, Method
 from ddpm_lightning.evaluation.statistics import ALPHA, fields_of, holm, of_seeds
 from ddpm_lightning.evaluation.tables import ARROWS
 
-__all__ = ["HEAD", "SeedRow", "lines_of", "over_seeds", "section"]
+__all__ = ["HEAD", "SeedRow", "lines_of", "over_seeds", "seeds_section"]
 
 #: Columns of ``seeds.csv`` after those of set and protocol.
 HEAD = ["metric", "row", "seeds", "mean", "low", "high", "reference", "difference", "difference_low"]
@@ -47,7 +48,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class SeedRow:
+class SeedRow(Decided):
     """A row in one metric, over all of its seeds.
 
     Attributes:
@@ -67,16 +68,6 @@ class SeedRow:
     difference: Interval | None = None
     p: float | None = None
     p_equivalence: float | None = None
-
-    @property
-    def significant(self) -> bool:
-        """Whether the row differs from the reference."""
-        return self.p is not None and self.p < ALPHA
-
-    @property
-    def equivalent(self) -> bool:
-        """Whether the row differs from the reference by less than the margin of the metric."""
-        return self.p_equivalence is not None and self.p_equivalence < ALPHA
 
     @property
     def mark(self) -> str:
@@ -128,7 +119,7 @@ def over_seeds(
     return found
 
 
-def section(rows: Sequence[SeedRow], reference: str) -> list[str]:
+def seeds_section(rows: Sequence[SeedRow], reference: str) -> list[str]:
     """Returns the table of one set in Markdown."""
     metrics = list(dict.fromkeys(row.metric for row in rows))
     known = {(row.row, row.metric): row for row in rows}
@@ -161,11 +152,7 @@ def lines_of(rows: Sequence[SeedRow], reference: str) -> list[list[object]]:
         if (found := row.difference) is None:
             lines.append(line + [""] * (len(HEAD) - len(line)))
             continue
-        line += [reference, found.mean, found.low, found.high, row.p, _yes(row.significant)]
+        line += [reference, found.mean, found.low, found.high, row.p, yes(row.significant)]
         equal = "" if row.p_equivalence is None else row.p_equivalence
-        lines.append([*line, equal, _yes(row.equivalent)])
+        lines.append([*line, equal, yes(row.equivalent)])
     return lines
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"

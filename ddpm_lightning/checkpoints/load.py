@@ -21,7 +21,7 @@ from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limit
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.models.method import Method
-from ddpm_lightning.models.sampling import Evaluations, evaluations_of
+from ddpm_lightning.models.sampling import Evaluations, Tta, evaluations_of
 from ddpm_lightning.utils.allowed_classes import Trust, trusted_packages
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
@@ -44,8 +44,9 @@ class ModelSettings(Settings):
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
         sampler: Settings that replace those of the sampler; with ``_target_``, another sampler.
         samples: Samples of each image, if not as many as the preset says.
-        tta: Test-time augmentation: whether each sample sees the image in another orientation. By default this is so
-            if the model was trained with augmentation, unless the preset says otherwise.
+        tta: Test-time augmentation: whether each sample sees the image in another orientation, or in how many, from 2
+            to 8, deterministic networks see it (``True``: 2). By default it is used if the model was trained with
+            augmentation, unless the preset says otherwise; deterministic models use it only on request.
         trust: Top-level packages whose classes the file may use, in addition to those registered by this program.
     """
 
@@ -53,7 +54,7 @@ class ModelSettings(Settings):
     preset: Text | None = None
     sampler: dict[str, Any] | None = None
     samples: Count | None = None
-    tta: bool | None = None
+    tta: Tta | None = None
     trust: list[Text] = []  # noqa: RUF012  (pydantic copies it)
 
     def load(self, device: str | torch.device = "cpu") -> "Trained":
@@ -81,7 +82,8 @@ class Trained:
         sha256: Hash of that file.
         preset: Name of the preset, for results; ``custom`` if a sampler was given.
         samples: Samples of each image, unless another number is given when it is restored.
-        tta: Test-time augmentation: whether each sample sees the image in another orientation.
+        tta: Test-time augmentation: whether each sample sees the image in another orientation, or in how many
+            orientations deterministic networks see it.
         mean: What the restored image is: ``average`` of the samples or output of the posterior-mean ``network``.
         trust: Packages whose classes the file may name.
         step: Optimiser steps that the weights were trained for, in a flow those of the flow; ``None`` if unknown.
@@ -94,7 +96,7 @@ class Trained:
     sha256: str
     preset: str = "custom"
     samples: int = 15
-    tta: bool = False
+    tta: Tta = False
     mean: str = "average"
     trust: Trust = ()
     step: int | None = None
@@ -111,11 +113,11 @@ class Trained:
     @property
     def sampling(self) -> str:
         """How images are restored, in words: the sampler, test-time augmentation, and what the restored image is."""
-        tta = self.tta and not self.method.deterministic
         network = self.mean == "network"
         return (
             self.method.preset
-            + (", test-time augmentation" if tta else "")
+            + (", test-time augmentation" if self.tta else "")
+            + (f" in {self.tta} orientations" if self.tta and self.tta is not True else "")
             + (", restored by the posterior-mean network" if network else "")
         )
 
@@ -157,7 +159,7 @@ def load(
     sampler: dict[str, Any] | None = None,
     preset: str | None = None,
     samples: int | None = None,
-    tta: bool | None = None,
+    tta: Tta | None = None,
     trust: Trust = (),
 ) -> Trained:
     """Loads a trained method.
@@ -168,8 +170,9 @@ def load(
         sampler: Settings that replace those of the sampler; with ``_target_``, another sampler.
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
         samples: Samples of each image, if not as many as the preset says.
-        tta: Test-time augmentation: whether each sample sees the image in another orientation. By default this is so
-            if the model was trained with augmentation, unless the preset says otherwise.
+        tta: Test-time augmentation: whether each sample sees the image in another orientation, or in how many, from 2
+            to 8, deterministic networks see it (``True``: 2). By default it is used if the model was trained with
+            augmentation, unless the preset says otherwise; deterministic models use it only on request.
         trust: Top-level packages whose classes the file may use, in addition to those registered by this program.
 
     Returns:

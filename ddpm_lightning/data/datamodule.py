@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from ddpm_lightning.data.augment import Blur
 from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler, already_collated
 from ddpm_lightning.data.normalise import PairNormalisation
-from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.data.pairs import NoisyImages, PairSource
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, FromZero, NonNegative, Seed
@@ -35,6 +35,9 @@ class PairDataModule(lightning.LightningDataModule):
         blur: Blurs some of the noisy training crops; by default none.
         hot_pixels: ``replace`` replaces defective pixels of noisy images, as ``restore`` does; ``keep`` keeps them.
         shuffle: Whether each epoch has its own order.
+        noisy_split: Split of which only the noisy images are used, for training and for the validation loss, in place
+            of the pairs of ``train`` and ``val``: with ``test``, a method that needs no clean images learns from the
+            very images that it will restore. The normalisation is fitted to ``train`` nevertheless.
         validation_crops: Number of fixed crops on which the validation loss is computed.
         fit_images: Number of training pairs, evenly spaced, to which the normalisation is fitted.
         num_workers: Processes that prepare batches; 0 suffices while pairs are cached in memory.
@@ -57,6 +60,7 @@ class PairDataModule(lightning.LightningDataModule):
         blur: Blur | None = None,
         hot_pixels: Literal["replace", "keep"] = "replace",
         shuffle: bool = True,
+        noisy_split: Literal["train", "val", "test"] | None = None,
         validation_crops: Count = 64,
         fit_images: Count = 64,
         num_workers: FromZero = 0,
@@ -70,9 +74,10 @@ class PairDataModule(lightning.LightningDataModule):
         self.normalisation = normalisation
         self.crop, self.batch_size, self.crops_per_image = crop, batch_size, crops_per_image
         self.augment, self.blur, self.hot_pixels = augment, blur, hot_pixels
-        self.shuffle, self.validation_crops = shuffle, validation_crops
+        self.shuffle, self.noisy_split, self.validation_crops = shuffle, noisy_split, validation_crops
         self.fit_images, self.num_workers, self.cache_gb, self.seed = fit_images, num_workers, cache_gb, seed
         self._splits: dict[str, CachedPairs] = {}
+        self._noisy: CachedPairs | None = None
         self._fitted = False
 
     def source(self, split: str) -> PairSource:
@@ -97,6 +102,15 @@ class PairDataModule(lightning.LightningDataModule):
                 raise UserError(f"data set {self.name}", f"has no pairs in its split {split!r}")
             self._splits[split] = CachedPairs(source, self.cache_gb, self.hot_pixels == "keep")
         return self._splits[split]
+
+    def training_pairs(self, split: str) -> CachedPairs:
+        """Returns the pairs that are trained on (``train``) or validated on (``val``); see ``noisy_split``."""
+        if self.noisy_split is None:
+            return self.pairs(split)
+        if self._noisy is None:
+            noisy = NoisyImages(self.pairs(self.noisy_split).source)
+            self._noisy = CachedPairs(noisy, self.cache_gb, self.hot_pixels == "keep")
+        return self._noisy
 
     def paired(self, split: str) -> bool:
         """Says whether the noisy images of a split have clean partners."""
@@ -135,7 +149,7 @@ class PairDataModule(lightning.LightningDataModule):
         # Every pair is read now, so that a damaged file does not end the training after hours. Defects are searched for
         # when an image is first used.
         for split in ("train", "val"):
-            pairs = self.pairs(split)
+            pairs = self.training_pairs(split)
             smallest = min(
                 (pairs.recorded(index) for index in range(len(pairs))), key=lambda pair: min(pair.low.shape)
             )
@@ -150,7 +164,7 @@ class PairDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Returns batches of crops: ``low`` and ``high`` with shape (B, 1, crop, crop), and ``name``."""
-        pairs = self.pairs("train")
+        pairs = self.training_pairs("train")
         crops = self.crops_per_image or max(1, math.prod(pairs.recorded(0).low.shape) // self.crop**2)
         dataset = CropDataset(pairs, self.normalisation, self.crop, crops, self.augment, self.seed, self.blur)
         trainer = self.trainer
@@ -173,7 +187,7 @@ class PairDataModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Returns the fixed validation crops; each of n processes takes every n-th of them."""
-        pairs = self.pairs("val")
+        pairs = self.training_pairs("val")
         crops = math.ceil(self.validation_crops / len(pairs))
         dataset = CropDataset(pairs, self.normalisation, self.crop, crops, augment=False, seed=0)
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -42,3 +42,21 @@ class PairSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Pair: ...
+
+
+class NoisyImages:
+    """The noisy images of pairs, without their clean partners.
+
+    Args:
+        source: The pairs.
+    """
+
+    def __init__(self, source: PairSource) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Pair:
+        pair = self.source[index]
+        return dataclasses.replace(pair, high=pair.low, extra={}, paired=False)

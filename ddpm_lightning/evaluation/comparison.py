@@ -30,7 +30,7 @@ from ddpm_lightning.metrics.collection import METRICS, SAMPLE_METRICS
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.paths import expanded
 
-__all__ = ["MARGINS", "Comparison", "Estimator", "Method", "Pairing", "compare", "read_methods"]
+__all__ = ["MARGINS", "Comparison", "Decided", "Estimator", "Method", "Pairing", "compare", "read_methods"]
 
 #: Largest difference that does not matter, by metric.
 MARGINS = {"psnr": 0.1}
@@ -66,8 +66,30 @@ class Method:
         return next(iter(self.rows.values())).facts.get("truth", "recorded")
 
 
+class Decided:
+    """What the corrected p-values of a comparison decide.
+
+    Attributes:
+        p: p-value of no difference, or ``None`` without a test.
+        p_equivalence: p-value of a difference beyond the margin of the metric, or ``None`` if it has no margin.
+    """
+
+    p: float | None
+    p_equivalence: float | None
+
+    @property
+    def significant(self) -> bool:
+        """Whether the methods differ."""
+        return self.p is not None and self.p < ALPHA
+
+    @property
+    def equivalent(self) -> bool:
+        """Whether the methods differ by less than the margin of the metric."""
+        return self.p_equivalence is not None and self.p_equivalence < ALPHA
+
+
 @dataclass(frozen=True)
-class Pairing:
+class Pairing(Decided):
     """Two methods in one metric, over the images for which both have a number.
 
     Attributes:
@@ -86,16 +108,6 @@ class Pairing:
     difference: Difference
     p: float | None
     p_equivalence: float | None = None
-
-    @property
-    def significant(self) -> bool:
-        """Whether the methods differ according to both tests."""
-        return self.p is not None and self.p < ALPHA
-
-    @property
-    def equivalent(self) -> bool:
-        """Whether the methods differ by less than the margin of the metric."""
-        return self.p_equivalence is not None and self.p_equivalence < ALPHA
 
 
 @dataclass(frozen=True)

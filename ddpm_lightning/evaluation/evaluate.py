@@ -199,6 +199,8 @@ class SplitEvaluator:
             "preset": trained.preset,
             "sampler": trained.sampling,
             "mean": trained.mean,
+            "deterministic": trained.method.deterministic,
+            "tta": trained.tta,
             "nfe": trained.evaluations(self.scoring.samples).total,
             "nfe_per_sample": trained.evaluations(1).total,
             "seed": settings.seed,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ddpm_lightning.models.sampling import Tta
 from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch, Text
 
 __all__ = ["EvaluateSettings", "FileName", "MetricSettings", "Protocol", "Texts", "Truth"]
@@ -60,7 +61,8 @@ class EvaluateSettings(Settings):
         preset: Named sampler and number of samples; by default the first preset of the model.
         sampler: Settings that replace those of the sampler; with ``_target_`` another sampler.
         samples: Samples of each image, which are averaged; by default those of the preset.
-        tta: Whether samples use test-time augmentation; by default if the model was trained with augmentation.
+        tta: Whether samples use test-time augmentation, or in how many orientations, from 2 to 8, deterministic
+            networks are applied (``True``: 2); by default as the model's preset says.
         seed: Seed of the samples.
         protocol: ``paper`` (8 bit), ``range`` (range of the target) or ``affine`` (gain and offset fitted).
         also: Further protocols, each with a table of its own.
@@ -91,7 +93,7 @@ class EvaluateSettings(Settings):
     preset: Text | None = None
     sampler: dict[str, Any] | None = None
     samples: Count | None = None
-    tta: bool | None = None
+    tta: Tta | None = None
     seed: Seed = 0
     protocol: Protocol = "range"
     also: Annotated[list[Protocol], BeforeValidator(_as_list)] = []

@@ -15,6 +15,7 @@ filter                 scikit-image                                             
 =====================  ==========================================================  ==================================
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.metrics.protocol import affine_fit
 from ddpm_lightning.models.method import Apply, Batch, LossKey, Method, Reduce, apply_directly
 
-__all__ = ["FILTERS", "Classical"]
+__all__ = ["FILTERS", "Classical", "FittedFilter"]
 
 Filter = Callable[[np.ndarray, float], np.ndarray]
 
@@ -44,22 +45,6 @@ FILTERS: dict[str, Filter] = {
 }
 
 
-def apply_filter(name: str, images: Tensor, strength: float) -> Tensor:
-    """Filters images one by one.
-
-    Args:
-        name: Name in ``FILTERS``.
-        images: Images with shape (B, 1, H, W).
-        strength: Strength of the filter.
-
-    Returns:
-        Filtered images with the shape, dtype and device of the images.
-    """
-    planes = images[:, 0].float().cpu().numpy()
-    filtered = np.stack([FILTERS[name](plane, strength) for plane in planes])
-    return torch.from_numpy(filtered[:, None]).to(images)
-
-
 def affine_error(restored: Tensor, high: Tensor) -> Tensor:
     """Returns the mean squared error of each image after the best offset and gain of at least 0, with shape (B,).
 
@@ -74,32 +59,44 @@ def affine_error(restored: Tensor, high: Tensor) -> Tensor:
     )
 
 
-class Classical(Method):
-    """A filter whose strength is chosen on the validation crops, without gradients.
+class FittedFilter(Method):
+    """Base of filters whose strength is chosen on the validation crops, without gradients.
+
+    A subclass defines :meth:`filtered`.
 
     Args:
-        filter: Name in ``FILTERS``.
         strengths: Grid of strengths to choose from.
 
     Raises:
-        ValueError: If there is no such filter, or no strength.
+        ValueError: If there is no strength.
     """
 
     averaged = False
 
-    def __init__(self, filter: str, strengths: Sequence[float]) -> None:
+    def __init__(self, strengths: Sequence[float]) -> None:
         super().__init__()
-        if filter not in FILTERS:
-            raise ValueError(f"model.filter is {filter!r}; allowed: {', '.join(FILTERS)}")
         if not strengths:
             raise ValueError("model.strengths is empty; it must hold one number at least")
-        self.filter, self.strengths = filter, tuple(strengths)
+        self.strengths = tuple(strengths)
         self.strength = nn.Parameter(torch.tensor(float(self.strengths[0])))
 
-    @property
-    def preset(self) -> str:
-        """The filter and its strength."""
-        return f"{self.filter} of strength {self.strength.item():g}"
+    @abstractmethod
+    def filtered(self, image: np.ndarray, strength: float) -> np.ndarray:
+        """Returns a filtered image, for an image with shape (H, W), float32, normalised."""
+
+    def apply_filter(self, images: Tensor, strength: float) -> Tensor:
+        """Filters images one by one.
+
+        Args:
+            images: Images with shape (B, 1, H, W).
+            strength: Strength of the filter.
+
+        Returns:
+            Filtered images with the shape, dtype and device of the images.
+        """
+        planes = images[:, 0].float().cpu().numpy()
+        filtered = np.stack([self.filtered(plane, strength) for plane in planes])
+        return torch.from_numpy(filtered[:, None]).to(images)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Returns no parameters: :meth:`calibrate` does all of the training."""
@@ -125,7 +122,7 @@ class Classical(Method):
 
     def error(self, batch: Batch, strength: float) -> Tensor:
         """Returns the error of each crop of a batch, with shape (B,)."""
-        return affine_error(apply_filter(self.filter, batch["low"], strength), batch["high"])
+        return affine_error(self.apply_filter(batch["low"], strength), batch["high"])
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns the error with the chosen strength; see :meth:`Method.loss`.
@@ -137,4 +134,31 @@ class Classical(Method):
 
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
         """Restores images; see :meth:`Method.sample`."""
-        return apply(lambda images: apply_filter(self.filter, images, self.strength.item()), low)
+        return apply(lambda images: self.apply_filter(images, self.strength.item()), low)
+
+
+class Classical(FittedFilter):
+    """A filter of scikit-image.
+
+    Args:
+        filter: Name in ``FILTERS``.
+        strengths: Grid of strengths to choose from.
+
+    Raises:
+        ValueError: If there is no such filter, or no strength.
+    """
+
+    def __init__(self, filter: str, strengths: Sequence[float]) -> None:
+        super().__init__(strengths)
+        if filter not in FILTERS:
+            raise ValueError(f"model.filter is {filter!r}; allowed: {', '.join(FILTERS)}")
+        self.filter = filter
+
+    @property
+    def preset(self) -> str:
+        """The filter and its strength."""
+        return f"{self.filter} of strength {self.strength.item():g}"
+
+    def filtered(self, image: np.ndarray, strength: float) -> np.ndarray:
+        """Returns a filtered image; see :meth:`FittedFilter.filtered`."""
+        return FILTERS[self.filter](image, strength)

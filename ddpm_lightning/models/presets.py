@@ -34,7 +34,7 @@ class Preset:
 
 
 #: The presets of a deterministic method.
-ONE_PASS = {"one_pass": Preset(1, "the only preset of this model")}
+ONE_PASS = {"one_pass": Preset(1, "the only preset of this model", tta=False)}
 #: Presets of a model that makes a posterior sample in one network evaluation; it has no sampler.
 SCORED = {
     "mean": Preset(8, "the least error, and a standard deviation from 8 samples", mean="network"),

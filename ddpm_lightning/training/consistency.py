@@ -53,6 +53,12 @@ def check_partners(settings: TrainSettings, data: PairDataModule, method: Method
         UserError: If the model, or what chooses its best checkpoint, needs clean images and there are none.
     """
     alone = [split for split in ("train", "val") if not data.paired(split)]
+    if data.noisy_split is not None and method.needs_clean:
+        raise UserError(
+            "data.noisy_split",
+            f"is {data.noisy_split}, and model={settings.names['model']} learns from clean images",
+            remedy="leave it out, or choose model=noise2void_small, n2v2_small or struct_n2v_small",
+        )
     if alone and method.needs_clean:
         raise UserError(
             f"data set {data.name}",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ddpm_lightning.cli import compose
 from experiments import common
+from experiments.vst_bm3d import installed
 from experiments.w2s_widefield.networks import TRUST, plugged_in
 
 PROTOCOL = "affine"
@@ -49,11 +50,22 @@ NAFNET = {
     "full": ["+model.network.width=64", "data.crop=128", "data.batch_size=32"],
     "scaled": ["+model.network.width=8", "+model.network.encoder=[1,1]", "+model.network.decoder=[1,1]"],
 }
+#: BM3D with variance stabilisation: the noise is fitted to large crops, of which there are few because BM3D is slow.
+VST_BM3D = [
+    "model=gaussian",
+    "~model.filter",
+    "~model.strengths",
+    "model._target_=experiments.benchmark.filters.VstBm3d",
+    "data.crop=192",
+    "data.validation_crops=8",
+]
 #: Narrow networks of the same code, to try all rows of ``full`` on a CPU.
 _NARROW = ["model.network.base=8", "model.network.blocks=1"]
 _TWO_STAGES = [*_NARROW, "model.regression.network.base=8", "model.regression.network.blocks=1"]
+_NOISE2VOID = ["model.network.first_filters=8", "data.batch_size=8"]
 SCALED = {
-    "noise2void": ["model.network.first_filters=8", "data.batch_size=8"],
+    "noise2void": _NOISE2VOID,
+    "noise2void_test": _NOISE2VOID,
     "care": ["model.network.first_filters=8"],
     "unet_rcan": [
         "model.network.filters=[8,16,32]",
@@ -63,6 +75,7 @@ SCALED = {
     ],
     "pix2pix": ["model.generator.filters=8", "model.discriminator.filters=8"],
     "regression": _NARROW,
+    "regression_two_thirds": _NARROW,
     "ddpm": _NARROW,
     "pmrf": _TWO_STAGES,
     "residual_flow": _TWO_STAGES,
@@ -93,6 +106,10 @@ def overrides(
     ]
     nafnet = _listed([*plugged_in("nafnet.NAFNet", 1e-3), *NAFNET["scaled" if scaled else size]])
     found.append(f'+methods.nafnet={{train:{nafnet},evaluate:["{TRUST}"],budget:1,every_seed:true}}')
+    if installed():
+        found.append(f'+methods.vst_bm3d={{train:{_listed(VST_BM3D)},evaluate:["{TRUST}"],budget:0}}')
+    else:
+        print("no row of BM3D: install the extra `benchmarks` (non-commercial licence)", flush=True)
     found += [f"methods={size}", "seeds=[0]" if scaled else "seeds=[0,1,2]"]
     found += [f"budget.steps={steps}"] if steps is not None else []
     if size == "full":

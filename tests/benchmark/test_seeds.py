@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ddpm_lightning.benchmark.seeds import HEAD, lines_of, over_seeds, section
+from ddpm_lightning.benchmark.seeds import HEAD, lines_of, over_seeds, seeds_section
 from ddpm_lightning.evaluation.comparison import Method
 from ddpm_lightning.evaluation.image_scores import Row
 
@@ -67,5 +67,5 @@ def test_the_table_and_its_columns():
     better = dict(zip(HEAD, next(line for line in lines if line[1] == "better"), strict=True))
     assert better["significant"] == "yes" and better["reference"] == "ours" and better["equivalent"] == "no"
     assert better["difference_low"] < better["difference"] < better["difference_high"]
-    page = section(rows, "ours")
+    page = seeds_section(rows, "ours")
     assert any(line.startswith("| better | 3 |") and line.endswith("▲ |") for line in page)

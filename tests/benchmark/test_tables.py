@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from ddpm_lightning.benchmark.tables import METRICS, entries_of, ranks, write_benchmark
+from ddpm_lightning.benchmark.jobs import AUGMENTED, PLAIN
+from ddpm_lightning.benchmark.rows import entries_of, ranks
+from ddpm_lightning.benchmark.tables import METRICS, write_benchmark
 from ddpm_lightning.evaluation.comparison import compare, read_methods
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
@@ -20,36 +22,16 @@ QUALITY = {
 }
 
 
+#: What augmentation adds to the PSNR.
+GAIN = 0.5
+
+
 def make_cell(folder, data, method, samples):
     place = folder / data / method
-    noise = np.random.default_rng(0).normal(0, 0.3, IMAGES)
     # Each method has luck of its own: equal differences would be ties, whose exact test takes seconds.
     rng = np.random.default_rng(list(QUALITY).index(method) + 1)
-    for protocol, name in (("affine", "metrics.csv"), ("paper", "metrics_paper.csv")):
-        rows = []
-        for image in range(IMAGES):
-            for estimator in ESTIMATORS:
-                psnr, lpips = QUALITY[method][estimator]
-                values = {
-                    "psnr": psnr + noise[image] + rng.normal(0, 0.01),
-                    "lpips": lpips + rng.normal(0, 0.001),
-                    "ms_ssim": psnr / 40 + rng.normal(0, 1e-4),
-                    "nrmse": 1 / psnr + rng.normal(0, 1e-4),
-                    "pearson": 1 - 1 / psnr + rng.normal(0, 1e-4),
-                    "crps": 1 / psnr**2 + rng.normal(0, 1e-6),
-                }
-                rows.append(
-                    Row(f"{image:02}", f"field {image}", estimator, values, {}, {"protocol": protocol})
-                )
-        write_rows(rows, place / "evaluation" / name)
-    summary = {
-        "images": IMAGES,
-        "samples": samples,
-        "nfe_per_sample": 4,
-        "calibration": None if samples == 1 else {"numbers": {"coverage": {"median": 0.8}, "ece": None}},
-        "averaging": None if samples == 1 else {"ratio": 0.49},
-    }
-    (place / "evaluation" / "summary.json").write_text(json.dumps(summary))
+    evaluate(place / PLAIN, method, samples, 0.0, rng)
+    evaluate(place / AUGMENTED, method, samples, GAIN, rng)
     picture = np.arange(64.0).reshape(8, 8)
     np.savez(place / "example.npz", low=picture, target=picture, single=picture, average=picture)
     return {
@@ -61,7 +43,39 @@ def make_cell(folder, data, method, samples):
         "preset": "",
         "steps": [8],
         "training": 1.0,
+        AUGMENTED: {"seconds_per_sample": 4.0},
     }
+
+
+def evaluate(place, method, samples, gain, rng):
+    noise = np.random.default_rng(0).normal(0, 0.3, IMAGES)
+    for protocol, name in (("affine", "metrics.csv"), ("paper", "metrics_paper.csv")):
+        rows = []
+        for image in range(IMAGES):
+            for estimator in ESTIMATORS:
+                psnr, lpips = QUALITY[method][estimator]
+                psnr += gain * (estimator == "average")
+                values = {
+                    "psnr": psnr + noise[image] + rng.normal(0, 0.01),
+                    "lpips": lpips + rng.normal(0, 0.001),
+                    "ms_ssim": psnr / 40 + rng.normal(0, 1e-4),
+                    "nrmse": 1 / psnr + rng.normal(0, 1e-4),
+                    "pearson": 1 - 1 / psnr + rng.normal(0, 1e-4),
+                    "crps": 1 / psnr**2 + rng.normal(0, 1e-6),
+                }
+                rows.append(
+                    Row(f"{image:02}", f"field {image}", estimator, values, {}, {"protocol": protocol})
+                )
+        write_rows(rows, place / name)
+    summary = {
+        "images": IMAGES,
+        "samples": samples,
+        "nfe_per_sample": 4 if samples > 1 or not gain else 32,
+        "deterministic": samples == 1,
+        "calibration": None if samples == 1 else {"numbers": {"coverage": {"median": 0.8}, "ece": None}},
+        "averaging": None if samples == 1 else {"ratio": 0.49},
+    }
+    (place / "summary.json").write_text(json.dumps(summary))
 
 
 @pytest.fixture
@@ -115,8 +129,8 @@ def test_tables_hold_the_numbers_of_the_evaluations(cells, tmp_path):
         chosen = [r for r in scores if r["set"] == data and r["row"] == "ddpm, one sample"]
         assert len(chosen) == IMAGES
         wanted = np.median([float(r["psnr"]) for r in chosen])
-        key = (data, "ddpm, one sample", "affine", "psnr")
-        (row,) = [r for r in rows if (r["set"], r["row"], r["protocol"], r["metric"]) == key]
+        key = (data, "ddpm, one sample", "affine", "no", "psnr")
+        (row,) = [r for r in rows if (r["set"], r["row"], r["protocol"], r["tta"], r["metric"]) == key]
         assert float(row["median"]) == pytest.approx(wanted, rel=1e-5)
         assert float(row["low"]) < float(row["median"]) < float(row["high"])
     page = (output / "table.md").read_text(encoding="utf-8")
@@ -152,3 +166,26 @@ def test_the_samples_of_the_reference_are_compared_in_lpips(cells, tmp_path):
     # Differences are row minus reference: one sample of ddpm is worse by 0.1.
     assert found["ddpm, one sample"][0] == pytest.approx(0.1, abs=0.005)
     assert found["ddpm, one sample"][1] == "yes"
+
+
+def test_augmentation_is_a_page_of_its_own_with_its_gain_and_its_cost(cells, tmp_path):
+    write_benchmark(cells, ["affine", "paper"], [], tmp_path / "out")
+    gains = {(r["set"], r["row"], r["metric"]): r for r in table(tmp_path / "out" / "tta.csv")}
+    for row, evaluations in (("blur", ("4", "32")), ("pmrf, average of 2", ("8", "8"))):
+        found = gains["fish", row, "psnr"]
+        assert float(found["low"]) < float(found["difference"]) == pytest.approx(GAIN, abs=0.02)
+        assert (found["nfe_without"], found["nfe_with"]) == evaluations
+    assert abs(float(gains["fish", "ddpm, one sample", "psnr"]["difference"])) < 0.02
+    assert not any(row == "raw" for _, row, _ in gains)
+    rows = {
+        (r["tta"], r["row"]): r
+        for r in table(tmp_path / "out" / "table.csv")
+        if (r["set"], r["protocol"], r["metric"]) == ("fish", "affine", "psnr")
+    }
+    assert {name for tta, name in rows if tta == "yes"} == {name for tta, name in rows if tta == "no"}
+    blur, augmented = rows["no", "blur"], rows["yes", "blur"]
+    assert float(augmented["median"]) - float(blur["median"]) == pytest.approx(GAIN, abs=0.1)
+    assert (float(blur["seconds"]), float(augmented["seconds"])) == (0.5, 4.0)
+    page = (tmp_path / "out" / "table_tta.md").read_text(encoding="utf-8")
+    assert "| blur | +0." in page and (tmp_path / "out" / "scores_affine_tta.csv").is_file()
+    assert {r["tta"] for r in table(tmp_path / "out" / "differences.csv")} == {"no", "yes"}

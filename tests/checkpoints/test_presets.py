@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.checkpoints.presets import choose
 from ddpm_lightning.cli import compose, evaluate, restore
 from ddpm_lightning.cli.tree import config_folder
@@ -117,3 +118,13 @@ def test_help_names_all_presets_and_samplers(verb):
     samplers = {path.stem for path in (config_folder() / "sampler").glob("*.yaml")}
     words = set(re.split(r"[\s,;=]+", verb.__doc__))
     assert presets | samplers <= words
+
+
+def test_augmentation_of_a_deterministic_model_is_opt_in(tmp_path):
+    regressor, sampled = (choose(description(name)) for name in ("regression_small", "ddpm_small"))
+    assert sampled.tta and not regressor.tta
+    model = ["model=regression_small", "model.network.base=8", "model.network.channels_per_head=8"]
+    path = write_checkpoint(tmp_path / "best.ckpt", model=model)
+    by_default, asked = load(path), load(path, tta=8)
+    assert (by_default.tta, by_default.evaluations(15).total) == (False, 1)
+    assert (asked.tta, asked.evaluations(15).total) == (8, 8) and asked.sampling != by_default.sampling

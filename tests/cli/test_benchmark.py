@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ddpm_lightning.benchmark import jobs
+from ddpm_lightning.cli import compose
 from ddpm_lightning.evaluation.image_scores import ESTIMATORS, Row
 from ddpm_lightning.evaluation.tables import write_rows
 from ddpm_lightning.utils.errors import UserError
@@ -15,7 +16,8 @@ from tests.command import call
 
 #: Seconds that a step of each method takes on the machine of these tests.
 PACE = {"noise2void": 0.1, "care": 0.2, "unet_rcan": 0.4, "pix2pix": 0.1, "regression": 0.05, "ddpm": 0.08}
-PACE |= {"pmrf": 0.07, "residual_flow": 0.07, "scored": 0.03}
+PACE |= {"pmrf": 0.07, "residual_flow": 0.07, "scored": 0.03, "regression_two_thirds": 0.05}
+PACE |= {"noise2void_test": 0.1}
 
 
 class Commands:
@@ -44,9 +46,10 @@ class Commands:
                 if job.method == "pmrf"
                 else 1
             )
-            self.evaluate(job.folder / "evaluation", samples)
+            (output,) = (o.partition("=")[2] for o in overrides if o.startswith("output="))
+            self.evaluate(Path(output), samples, job.method in ("ddpm", "pmrf_realistic"))
 
-    def evaluate(self, folder, samples):
+    def evaluate(self, folder, samples, several):
         for name in ("metrics.csv", "metrics_range.csv", "metrics_paper.csv"):
             rows = [
                 Row(f"{image}", "", estimator, {"psnr": 20.0 + image}, {}, {"protocol": name})
@@ -57,7 +60,8 @@ class Commands:
         summary = {
             "images": 7,
             "samples": samples,
-            "nfe_per_sample": 1,
+            "nfe_per_sample": 5 if several else 1,
+            "deterministic": samples == 1 and not several,
             "calibration": None,
             "averaging": None,
         }
@@ -79,7 +83,7 @@ def commands(monkeypatch):
     commands = Commands()
     monkeypatch.setattr(jobs, "command", commands)
     about = {"parameters": 5, "seconds_per_sample": 0.1, "preset": "one pass"}
-    monkeypatch.setattr(jobs, "_measured", lambda job, program: about)
+    monkeypatch.setattr(jobs, "_measured", lambda job, program, evaluation: about)
     image = np.arange(64.0).reshape(8, 8)
     monkeypatch.setattr(
         jobs,
@@ -114,12 +118,13 @@ def test_seconds_become_steps_by_the_least_pace_and_flows_follow_their_mean(run,
     }
     # The first of the rounds is the faster one: 1.1 times the pace.
     assert steps_of(trainings["regression"]) == pytest.approx(100 / (0.05 * 1.1), abs=4)
-    assert steps_of(trainings["pmrf"]) == pytest.approx(50 / (0.07 * 1.1), abs=4)
+    assert steps_of(trainings["regression_two_thirds"]) == pytest.approx(66.7 / (0.05 * 1.1), abs=4)
+    assert steps_of(trainings["pmrf"]) == pytest.approx(33.3 / (0.07 * 1.1), abs=4)
     assert steps_of(trainings["pmrf"]) % 8 == 0
     assert "trainer.max_steps" not in " ".join(trainings["gaussian"])
     order = [method for _, method in commands.trained()]
-    assert order.index("regression") < order.index("pmrf")
-    mean = Path(tmp_path / "jobs/microtubules/regression/run/checkpoints/best.ckpt")
+    assert order.index("regression_two_thirds") < order.index("pmrf")
+    mean = Path(tmp_path / "jobs/microtubules/regression_two_thirds/run/checkpoints/best.ckpt")
     assert f"model.mean={mean}" in trainings["pmrf"]
     assert (tmp_path / "table" / "table.md").is_file()
 
@@ -128,22 +133,22 @@ def test_only_what_is_asked_for_is_measured_and_what_was_done_before_stays(run, 
     assert run("budget.seconds=100", "only=[gaussian]").code == 0
     assert commands.measured() == []
     assert run("budget.seconds=100", "only=[pmrf]").code == 0
-    assert commands.measured() == ["regression", "pmrf"] * 2
+    assert commands.measured() == ["regression_two_thirds", "pmrf"] * 2
     assert run("budget.seconds=100", "only=[care]").code == 0
     assert commands.measured() == ["care"] * 2
     assert {method for _, method in commands.trained()} == {"care"}
     page = (tmp_path / "table/table.md").read_text()
-    for row in ("gaussian", "regression", "pmrf, average of 2", "care"):
+    for row in ("gaussian", "regression_two_thirds", "pmrf, average of 2", "care"):
         assert f"\n| {row} |" in page
 
 
 def test_a_row_may_use_the_checkpoint_of_another(run, commands, tmp_path):
     assert run("budget.steps=80", "only=[pmrf_realistic]").code == 0
-    assert [method for _, method in commands.trained()] == ["regression", "pmrf"]
-    (overrides,) = [o for _, m, verb, o in commands.called if m == "pmrf_realistic" and verb == "evaluate"]
+    assert [method for _, method in commands.trained()] == ["regression_two_thirds", "pmrf"]
+    overrides, _ = [o for _, m, verb, o in commands.called if m == "pmrf_realistic" and verb == "evaluate"]
     assert overrides[0] == f"checkpoint={tmp_path}/jobs/microtubules/pmrf/run/checkpoints/best.ckpt"
     page = (tmp_path / "table/table.md").read_text()
-    assert "| pmrf_realistic | 5 | 80 + 40 | 1.5 |" in page
+    assert "| pmrf_realistic | 5 | 56 + 24 | 1 |" in page
 
 
 def test_rows_of_conclusions_are_trained_with_every_seed_and_their_own_regressor(run, commands, tmp_path):
@@ -153,13 +158,61 @@ def test_rows_of_conclusions_are_trained_with_every_seed_and_their_own_regressor
     jobs = [
         (Path(o[-1].partition("=")[2]).parent.name, o) for *_, verb, o in commands.called if verb == "train"
     ]
-    assert [name for name, _ in jobs] == ["regression_seed1", "pmrf_seed1"], "seed 0 is kept"
+    assert [name for name, _ in jobs] == ["regression_two_thirds_seed1", "pmrf_seed1"], "seed 0 is kept"
     assert all("seed=1" in o for _, o in jobs)
-    regressor = tmp_path / "jobs/microtubules/regression_seed1/run/checkpoints/best.ckpt"
+    regressor = tmp_path / "jobs/microtubules/regression_two_thirds_seed1/run/checkpoints/best.ckpt"
     assert f"model.mean={regressor}" in jobs[1][1]
     page = (tmp_path / "table/table.md").read_text()
     assert "| pmrf, average of 2 | 2 | 23 [" in page and page.count("| gaussian |") == 2
     assert (tmp_path / "table/seeds.csv").is_file()
+
+
+def test_every_row_is_evaluated_without_augmentation_and_with_it(run, commands, tmp_path):
+    """The repetitions with other seeds only without: what augmentation changes is paired within a training."""
+    assert run("budget.steps=80", "only=[gaussian,care,pmrf_realistic]", "seeds=[0,1]").code == 0
+    found = {}
+    for _, method, verb, overrides in commands.called:
+        if verb == "evaluate":
+            key = method, "seed=1" in overrides
+            found.setdefault(key, []).append([o for o in overrides if o.startswith("tta=")])
+    assert all(
+        tta == ([["tta=false"]] if other else [["tta=false"], ["tta=8"]]) for (_, other), tta in found.items()
+    )
+    assert {method for method, other in found if not other} == {
+        "gaussian",
+        "care",
+        "regression_two_thirds",
+        "pmrf",
+        "pmrf_realistic",
+    }
+    assert (tmp_path / "table/table_tta.md").is_file() and (tmp_path / "table/tta.csv").is_file()
+
+
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_a_row_of_two_stages_has_the_budget_of_the_others(run, commands, tmp_path, size):
+    """In seconds, of each stage by its own speed, and in steps."""
+    methods = compose.compose("benchmark", [f"methods={size}"]).methods
+    chains = {
+        name: [one for one in (method.get("mean"), name) if one]
+        for name, method in methods.items()
+        if method.get("budget")
+    }
+    total = {name: sum(methods[one].budget for one in chain) for name, chain in chains.items()}
+    shorter = total.pop("regression_two_thirds")
+    assert set(total.values()) == {1} and shorter < 1
+    assert {"pmrf", "residual_flow", "scored"} == {name for name, chain in chains.items() if len(chain) == 2}
+    assert (
+        run(f"methods={size}", "budget.seconds=20000", "only=[pmrf,residual_flow,scored,care,regression]").code
+        == 0
+    )
+    steps = {
+        m: steps_of(o)
+        for _, m, verb, o in commands.called
+        if verb == "train" and "callbacks=step_time" not in o
+    }
+    for name in ("pmrf", "residual_flow", "scored", "care", "regression"):
+        seconds = sum(steps[one] * PACE[one] * 1.1 for one in chains[name])
+        assert seconds == pytest.approx(20000, rel=0.02), name
 
 
 @pytest.mark.parametrize(("steps", "expected", "interval"), [(1000, 990, 30), (80, 80, 10), (2, 2, 1)])
@@ -176,7 +229,7 @@ def test_what_is_done_is_kept_and_what_is_new_joins(run, commands):
     assert run("budget.steps=80", "only=[gaussian,care]").code == 0
     assert commands.called == []
     assert run("budget.steps=80", "only=[pmrf]").code == 0
-    assert [method for _, method in commands.trained()] == ["regression", "pmrf"]
+    assert [method for _, method in commands.trained()] == ["regression_two_thirds", "pmrf"]
 
 
 def test_a_job_of_other_settings_is_neither_used_nor_lost(run, commands, tmp_path):
@@ -206,7 +259,7 @@ def test_a_failing_job_leaves_the_others_and_says_so(run, commands, tmp_path):
     commands.failing.clear()
     assert run("budget.steps=80", "only=[gaussian,care,ddpm]").code == 0
     # Its training was finished: only what failed is done again.
-    assert [(m, verb) for _, m, verb, _ in commands.called] == [("care", "evaluate")]
+    assert [(m, verb) for _, m, verb, _ in commands.called] == [("care", "evaluate")] * 2
 
 
 @pytest.mark.parametrize(
@@ -253,6 +306,7 @@ def test_names_that_do_not_exist_are_refused(run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_real_jobs(tmp_path, capsys, monkeypatch):
     small = '["data=simulated_microtubules","data.counts={train:8,val:2,test:2}","data.size=64"]'
     arguments = [
@@ -270,8 +324,13 @@ def test_real_jobs(tmp_path, capsys, monkeypatch):
     answer = call(*arguments, capsys=capsys, monkeypatch=monkeypatch)
     assert answer.code == 0, answer.out + answer.err
     page = (tmp_path / "table/table.md").read_text()
-    for row in ("raw", "gaussian", "regression", "pmrf, average of 2", "pmrf, one sample"):
+    for row in ("raw", "gaussian", "regression_two_thirds", "pmrf, average of 2", "pmrf, one sample"):
         assert f"\n| {row} |" in page
+    augmented = (tmp_path / "table/table_tta.md").read_text()
+    gaussian = next(line for line in augmented.splitlines() if line.startswith("| gaussian | +"))
+    assert gaussian.endswith("| 1 | 8 |"), "a filter is applied in eight orientations"
+    flow = [line for line in augmented.splitlines() if line.startswith("| pmrf, average of 2 | ")]
+    assert flow[-1].endswith("| 7 | 14 |"), "and so is the regressor of a flow: 1 + 2 x 3, and 8 + 2 x 3"
     record = json.loads((tmp_path / "jobs/microtubules/pmrf/job.json").read_text())
     assert record["parameters"] > 1e6 and record["seconds_per_sample"] > 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "jobs").rglob("*") if path.is_file()}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage, optimize
 
-from ddpm_lightning.models.classical import FILTERS, Classical, affine_error, apply_filter
+from ddpm_lightning.models.classical import FILTERS, Classical, affine_error
 from ddpm_lightning.models.sampling import samples_of
 
 STRENGTHS = {
@@ -74,7 +74,7 @@ def test_every_filter_denoises(name):
     found = model(name).errors([batch])
     raw = affine_error(batch["low"], batch["high"]).mean()
     assert found.min() < 0.7 * raw
-    filtered = apply_filter(name, batch["low"], STRENGTHS[name][0])
+    filtered = model(name).apply_filter(batch["low"], STRENGTHS[name][0])
     assert filtered.shape == batch["low"].shape and filtered.dtype == torch.float32
 
 

@@ -99,3 +99,32 @@ def test_samples_share_one_posterior_mean(low, tta):
     # Noise is keyed by the sample alone, so what samples add to the mean is the same with and without augmentation.
     noise = torch.cat(list(samples_of(Around(ASKEW), low, "a", range(8), margin=2))) - by_hand[0]
     assert torch.allclose(found - mean, noise, atol=1e-5)
+
+
+class Once(Quiet):
+    """The filter without noise, as a deterministic method, whose calls are counted."""
+
+    deterministic, mean_evaluations, calls = True, 0, 0
+
+    def sample(self, low, noise, apply=apply_directly):
+        self.calls += 1
+        return super().sample(low, noise, apply)
+
+
+@pytest.mark.parametrize(("tta", "orientations"), [(False, 1), (True, 2), (3, 3), (8, 8)])
+def test_a_deterministic_method_is_averaged_over_orientations_and_each_is_counted(low, tta, orientations):
+    method = Once(ASKEW)
+    (found,) = ImageSampler(method, low, "a", margin=2, tta=tta).samples(range(15))
+    by_hand = torch.cat(list(samples_of(Quiet(ASKEW), low, "a", range(orientations), margin=2, tta=True)))
+    assert method.calls == orientations == evaluations_of(method, 15, tta).total
+    assert torch.allclose(found, by_hand.mean(0, keepdim=True), atol=1e-6)
+    if not tta:
+        assert torch.equal(found, by_hand), "without augmentation, nothing is averaged"
+
+
+def test_a_posterior_mean_is_averaged_over_as_many_orientations_as_a_regressor(low):
+    around, alone = Around(ASKEW), Once(ASKEW)
+    mean = ImageSampler(around, low, "a", margin=2, tta=8).mean()
+    (regressed,) = ImageSampler(alone, low, "a", margin=2, tta=8).samples([0])
+    assert torch.allclose(mean, regressed, atol=1e-6)
+    assert evaluations_of(around, 3, 8) == (around.calls, 3) and around.calls == 8
