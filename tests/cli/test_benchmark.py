@@ -202,7 +202,9 @@ def test_a_row_of_two_stages_has_the_budget_of_the_others(run, commands, tmp_pat
     assert set(total.values()) == {1} and shorter < 1
     assert {"pmrf", "residual_flow", "scored"} == {name for name, chain in chains.items() if len(chain) == 2}
     assert (
-        run(f"methods={size}", "budget.seconds=20000", "only=[pmrf,residual_flow,scored,care,regression]").code
+        run(
+            f"methods={size}", "budget.seconds=20000", "only=[pmrf,residual_flow,scored,care,regression]"
+        ).code
         == 0
     )
     steps = {

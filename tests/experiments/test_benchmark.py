@@ -6,6 +6,8 @@ import pytest
 
 from ddpm_lightning.benchmark.settings import BenchmarkSettings
 from ddpm_lightning.cli import compose
+from ddpm_lightning.models.build import build_method
+from ddpm_lightning.utils.allowed_classes import OWN
 from experiments.benchmark import run
 
 
@@ -39,6 +41,16 @@ def test_every_row_that_is_trained_can_be_scaled():
     assert {name for name, method in methods.items() if method.get("budget")} == set(run.SCALED)
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_bm3d_is_a_row_where_it_is_installed(there, monkeypatch):
+    monkeypatch.setattr(run, "installed", lambda: there)
+    methods = compose.plain(compose.compose("benchmark", run.overrides("small")))["methods"]
+    assert ("vst_bm3d" in methods) == there
+    if there:
+        model = compose.compose("train", methods["vst_bm3d"]["train"]).model
+        assert build_method(compose.plain(model), OWN).strengths
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_two_steps_of_every_row_in_the_authors_settings(tmp_path, monkeypatch):
@@ -47,4 +59,5 @@ def test_two_steps_of_every_row_in_the_authors_settings(tmp_path, monkeypatch):
     run.main(["--size", "full", "--steps", "2", "--scaled", "--folder", "jobs", "--output", str(output)])
     with (output / "table.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["row"].split(",")[0] for row in csv.DictReader(file)}
-    assert rows == {"raw", "nafnet", *compose.compose("benchmark", ["methods=full"]).methods}
+    more = ["vst_bm3d"] if run.installed() else []
+    assert rows == {"raw", "nafnet", *more, *compose.compose("benchmark", ["methods=full"]).methods}

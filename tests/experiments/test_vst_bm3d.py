@@ -1,9 +1,14 @@
 """The variance-stabilising transform: noise is measured, made equal everywhere, and the way back has no bias."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
+from experiments.benchmark.filters import VstBm3d
 from experiments.vst_bm3d import Noise, fit_noise, installed, vst_bm3d
 
 
@@ -52,3 +57,26 @@ def test_bm3d_behind_it_removes_most_of_the_noise():
     image = recorded(expected, 2, 1, 5)
     errors = [np.square(x - 2 * expected - 5).mean() for x in (image, vst_bm3d(image))]
     assert errors[1] < errors[0] / 4
+
+
+@pytest.mark.parametrize(
+    "real", [False, pytest.param(True, marks=pytest.mark.skipif(not installed(), reason="not installed"))]
+)
+def test_the_row_of_the_benchmark_fits_its_strength_on_the_normalised_scale(real, monkeypatch):
+    if not real:
+        blur = SimpleNamespace(bm3d=lambda image, sigma: ndimage.gaussian_filter(image, sigma))
+        monkeypatch.setitem(sys.modules, "bm3d", blur)
+    expected = 40 * clean(64)
+    low = recorded(expected, 2, 1, 5)
+    scale = low.max() / 2
+    batch = {
+        role: torch.from_numpy(image[None, None] / scale - 1).float()
+        for role, image in (("low", low), ("high", expected))
+    }
+    method = VstBm3d([0.1, 1.0, 1000.0])
+    assert method.calibrate([batch], lambda errors, _: errors) < method.error(batch, 0.1).mean() / 2
+    assert method.strength.item() == 1.0 and not method.parameter_groups() and method.deterministic
+    assert method.evaluations == 1 and "of strength 1 " in method.preset
+    restored = method.apply_filter(batch["low"], 1.0)
+    by_hand = torch.from_numpy(vst_bm3d(low) / scale - 1).float()
+    assert torch.allclose(restored[0, 0], by_hand, atol=0.02), "the noise is fitted alike in both units"
