@@ -194,7 +194,7 @@ def test_the_two_faithful_experiments(name, expected):
     assert sum(p.numel() for p in model.parameters()) == expected
     assert model.objective.name == "epsilon" and model.schedule.steps == 200 and model.label == "alpha_bar"
     assert (config["data"]["augment"], config["data"]["shuffle"]) == ((name == "paper",) * 2)
-    assert config["callbacks"]["ema"] is None
+    assert config["callbacks"]["ema"] is None and config["evaluation"] == "paper"
     assert config["model"]["optimizer"]["lr"] == 2e-4
     assert (model.first_step == 2, model.network.bottleneck[0].always_clip) == (
         (name == "released_code",) * 2

@@ -27,6 +27,7 @@ Images that cannot be scored are listed, and the exit code is then 3.
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ddpm_lightning.cli import compose
@@ -58,6 +59,13 @@ def run(config: DictConfig) -> int:
     print(
         printable(f"\n{summary_markdown(summary)}\nresults in {folder}; start with {folder / 'summary.md'}")
     )
+    named = summary["checkpoint"]["evaluation"]
+    if named and HydraConfig.get().runtime.choices.get("evaluation") != named:
+        print(
+            printable(
+                f"note: the experiment of this model is scored by evaluation={named}, which was not used"
+            )
+        )
     return 3 if summary["failed"] else 0
 
 

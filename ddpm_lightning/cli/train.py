@@ -115,6 +115,8 @@ def next_command(finished: Run) -> str:
     """Returns the command that a user would give after a training."""
     if not finished.paired:
         return command_of("restore", checkpoint=finished.best, input="FOLDER", output="restored")
+    if finished.settings.evaluation:
+        return command_of("evaluate", evaluation=finished.settings.evaluation, checkpoint=finished.best)
     return command_of("evaluate", checkpoint=finished.best) + " protocol=affine" * finished.own_scales
 
 

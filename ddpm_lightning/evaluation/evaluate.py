@@ -210,6 +210,7 @@ class SplitEvaluator:
                 "file": str(trained.path),
                 "sha256": trained.sha256,
                 "names": trained.card["names"],
+                "evaluation": trained.card.get("config", {}).get("evaluation"),
             },
             "versions": {"ddpm_lightning": __version__, "torch": str(torch.__version__)},
         }

@@ -39,6 +39,8 @@ class TrainSettings(Settings):
         trainer: Arguments of Lightning's Trainer; ``max_steps`` and ``accelerator`` must be given.
         logger: Loggers by name.
         callbacks: Callbacks by name.
+        evaluation: Name of the evaluation (``conf/evaluation``) by which the experiment scores its model; ``evaluate``
+            says so if another one is used.
         names: Names of ``model`` and ``data``, for results.
     """
 
@@ -52,6 +54,7 @@ class TrainSettings(Settings):
     trainer: dict[str, Any]
     logger: dict[str, Any] = Field(default_factory=dict)
     callbacks: dict[str, Any] = Field(default_factory=dict)
+    evaluation: Text | None = None
     names: dict[str, str | None] = Field(default_factory=lambda: {"model": "custom", "data": "custom"})
 
     @classmethod

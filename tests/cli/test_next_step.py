@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import ddpm_lightning
+from ddpm_lightning.cli import evaluate
 from ddpm_lightning.inference.calibration import required_intervals
 from ddpm_lightning.inference.restore_folder import RestoreSettings
 from ddpm_lightning.training import fit
@@ -27,6 +28,24 @@ def test_images_with_scales_of_their_own_are_compared_by_a_fit(
     answer = command("train", f"data/normalisation={normalisation}", f"run_folder={tmp_path}")
     assert answer.code == 0, answer.err
     assert answer.out.rstrip().endswith(f"evaluate checkpoint={best}{protocol}")
+
+
+def test_an_experiment_names_the_evaluation_that_belongs_to_it(command, monkeypatch, tmp_path):
+    """After its training, and where its model is scored in another way."""
+    best = Path("checkpoints/best.ckpt")
+    monkeypatch.setattr(fit, "train", lambda settings, trust: fit.Run(settings, best, best, True))
+    answer = command(
+        "train", "experiment=paper", "data=simulated_microtubules", "trainer=cpu", f"run_folder={tmp_path}"
+    )
+    assert answer.code == 0, answer.err
+    assert answer.out.rstrip().endswith(f"evaluate evaluation=paper checkpoint={best}")
+
+    summary = {"checkpoint": {"evaluation": "paper"}, "failed": []}
+    monkeypatch.setattr(evaluate, "evaluate_into_folder", lambda *_: (tmp_path, summary))
+    monkeypatch.setattr(evaluate, "summary_markdown", lambda _: "numbers")
+    plain, papers = (command("evaluate", "checkpoint=a", *more) for more in ([], ["evaluation=paper"]))
+    assert "evaluation=paper" in plain.out and plain.code == papers.code == 0
+    assert "evaluation=paper" not in papers.out
 
 
 def test_printed_commands_can_be_pasted_whatever_folders_are_called():
