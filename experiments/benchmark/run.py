@@ -50,8 +50,7 @@ NAFNET = {
     "full": ["+model.network.width=64", "data.crop=128", "data.batch_size=32"],
     "scaled": ["+model.network.width=8", "+model.network.encoder=[1,1]", "+model.network.decoder=[1,1]"],
 }
-#: BM3D with variance stabilisation: the noise is fitted to large crops, of which there are few because BM3D takes seconds
-#: for each.
+#: BM3D with variance stabilisation. The noise is fitted to large crops; they are few, because BM3D takes seconds for each.
 VST_BM3D = [
     "model=gaussian",
     "~model.filter",
@@ -161,23 +160,32 @@ def report(folder: Path) -> Mapping[str, str]:
     numbers, tests, uncertainty = (
         common.read(folder / "results" / f"{name}.csv") for name in ("table", "differences", "uncertainty")
     )
-    numbers = [row for row in numbers if row["protocol"] == PROTOCOL]
-    tests = [row for row in tests if row["protocol"] == PROTOCOL]
+    gains = folder / "results" / "tta.csv"
+    augmented = _of_page(numbers, "yes")
+    numbers, tests = _of_page(numbers), _of_page(tests)
+    uncertainty = [row for row in uncertainty if row.get("tta", "no") == "no"]
     sets = list(dict.fromkeys(row["set"] for row in numbers))
     return {
         "overview": _overview(numbers, sets),
+        "tta": _augmentation(augmented, common.read(gains) if gains.is_file() else [], sets),
         "fidelity": _fidelity(tests, sets),
         "looks": _looks(numbers, tests, sets),
         "std": _calibration(uncertainty, sets),
     }
 
 
+def _of_page(rows: Rows, tta: str = "no") -> Rows:
+    """Returns the rows of the main protocol, with test-time augmentation (``yes``) or without."""
+    return [row for row in rows if row["protocol"] == PROTOCOL and row.get("tta", "no") == tta]
+
+
 def front(folder: Path) -> Mapping[str, str]:
     """Returns the table of the project's README, from the tables in ``folder/results``."""
-    numbers = [row for row in common.read(folder / "results" / "table.csv") if row["protocol"] == PROTOCOL]
+    numbers = _of_page(common.read(folder / "results" / "table.csv"))
     chosen = [row for row in numbers if not row["row"].startswith(BEHIND)]
     sets = list(dict.fromkeys(row["set"] for row in numbers))
     uncertainty = common.read(folder / "results" / "uncertainty.csv")
+    uncertainty = [row for row in uncertainty if row.get("tta", "no") == "no"]
     return {"benchmark": _overview(chosen, sets, SHOWN_IN_FRONT), "coverage": _coverage(uncertainty, sets)}
 
 
@@ -204,6 +212,27 @@ def _overview(numbers: Rows, sets: Sequence[str], shown: Sequence[str] = SHOWN) 
         lines.append([name, *cells, f"{rank:.1f}", here[0]["nfe"]])
     lines.sort(key=lambda line: float(line[-2]))
     return common.table(["", *sets, "mean rank", "network evaluations"], lines)
+
+
+def _augmentation(numbers: Rows, gains: Rows, sets: Sequence[str]) -> str:
+    """The overview with test-time augmentation, and what it adds to the PSNR of each row."""
+    if not numbers:
+        return "These results have none."
+    added = {
+        (row["row"], row["set"]): _added(row)
+        for row in gains
+        if row["protocol"] == PROTOCOL and row["metric"] == "psnr"
+    }
+    names = list(dict.fromkeys(row["row"] for row in gains))
+    lines = [[name, *(added.get((name, one), "–") for one in sets)] for name in names]
+    return (
+        _overview(numbers, sets) + "\n\nWhat it adds to the PSNR (dB):\n\n" + common.table(["", *sets], lines)
+    )
+
+
+def _added(row: Mapping[str, str]) -> str:
+    between = f" ({float(row['low']):+.2f} to {float(row['high']):+.2f})" if row["low"] else ""
+    return f"{float(row['difference']):+.2f}{between}"
 
 
 def _short(row: Mapping[str, str] | None, metric: str) -> str:
