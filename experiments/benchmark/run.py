@@ -50,7 +50,7 @@ NAFNET = {
     "full": ["+model.network.width=64", "data.crop=128", "data.batch_size=32"],
     "scaled": ["+model.network.width=8", "+model.network.encoder=[1,1]", "+model.network.decoder=[1,1]"],
 }
-#: BM3D with variance stabilisation. The noise is fitted to large crops; they are few, because BM3D takes seconds for each.
+#: BM3D with variance stabilisation: the noise is fitted to large crops, and to few, because BM3D takes seconds for each.
 VST_BM3D = [
     "model=gaussian",
     "~model.filter",
