@@ -82,12 +82,15 @@ def fit_noise(image: np.ndarray) -> Noise:
     least, greatest = np.percentile(light, (0.1, 99.9))
     edges = np.linspace(least, greatest, GROUPS + 1)
     group = np.digitize(light, edges)
-    found = []
+    found, clipped = [], []
     for number in range(1, GROUPS + 1):
         of_group = group == number
         count = int(of_group.sum())
-        if count >= FEWEST and ends[:-1, :-1][of_group].mean() < CLIPPED:
-            found.append((light[of_group].mean(), (detail[of_group] ** 2).mean(), count))
+        if count >= FEWEST:
+            kept = found if ends[:-1, :-1][of_group].mean() < CLIPPED else clipped
+            kept.append((light[of_group].mean(), (detail[of_group] ** 2).mean(), count))
+    if len(found) < 3:  # counts of few photons, most of which are 0, are not clipped
+        found += clipped
     if len(found) < 3:  # no contrast: the same noise everywhere
         return Noise(1e-6, float(max((detail**2).mean(), 1e-6)))
     means, variances, counts = np.array(found).T

@@ -25,7 +25,7 @@ class VstBm3d(FittedFilter):
             theory says; others let the filter make up for an error of the fit.
     """
 
-    def __init__(self, strengths: Sequence[float] = (0.8, 1.0, 1.25)) -> None:
+    def __init__(self, strengths: Sequence[float] = (0.6, 0.8, 1.0, 1.25)) -> None:
         super().__init__(strengths)
 
     @property

@@ -50,7 +50,7 @@ NAFNET = {
     "full": ["+model.network.width=64", "data.crop=128", "data.batch_size=32"],
     "scaled": ["+model.network.width=8", "+model.network.encoder=[1,1]", "+model.network.decoder=[1,1]"],
 }
-#: BM3D with variance stabilisation: the noise is fitted to large crops, and to few, because BM3D takes seconds for each.
+#: BM3D with variance stabilisation: its noise is fitted to large crops, and to few: BM3D takes seconds for each.
 VST_BM3D = [
     "model=gaussian",
     "~model.filter",
@@ -240,7 +240,7 @@ def _short(row: Mapping[str, str] | None, metric: str) -> str:
 
 
 def _fidelity(tests: Rows, sets: Sequence[str]) -> str:
-    """What is significantly better than the average of pmrf, and how far the average of ddpm is below it."""
+    """What is significantly better than the average of pmrf or equivalent to it, and how far that of ddpm is below."""
     lines = []
     for one in sets:
         rows = [
@@ -251,11 +251,11 @@ def _fidelity(tests: Rows, sets: Sequence[str]) -> str:
             for row in rows
             if row["significant"] == "yes" and float(row["difference"]) * FIDELITY[row["metric"]] > 0
         ]
+        equal = [row["row"] for row in rows if row["metric"] == "psnr" and row.get("equivalent") == "yes"]
         (ddpm,) = [row for row in rows if row["row"].startswith("ddpm, average") and row["metric"] == "psnr"]
-        lines.append([one, ", ".join(better) or "none", _gain(ddpm)])
-    return common.table(
-        ["set", "significantly better than the average of pmrf", "pmrf above ddpm, averages (dB)"], lines
-    )
+        lines.append([one, ", ".join(better) or "none", ", ".join(equal) or "none", _gain(ddpm)])
+    heads = ["significantly better than the average of pmrf", "equivalent in PSNR, within 0.1 dB"]
+    return common.table(["set", *heads, "pmrf above ddpm, averages (dB)"], lines)
 
 
 def _is_looks(row: Mapping[str, str]) -> bool:

@@ -36,12 +36,12 @@ def test_only_what_is_missing_is_trained_and_what_it_starts_from(tmp_path, asked
     ((verb, *overrides),) = asked
     config = compose.plain(compose.compose(verb, overrides))
     # The finished cell of the same set is not looked at, since it may have been made by other settings.
-    assert set(config["methods"]) == {"residual_flow", "regression"}
+    assert set(config["methods"]) == {"residual_flow", "regression_two_thirds"}
     assert [name for name, value in config["sets"].items() if value] == ["noisy"]
     expected = [one.replace("${folder}", str(tmp_path)) for one in NOISY]
     assert config["sets"]["noisy"] == expected
     assert config["budget"]["seconds"] == 40
-    compose.compose("train", [*config["sets"]["noisy"], *config["methods"]["regression"]["train"]])
+    compose.compose("train", [*config["sets"]["noisy"], *config["methods"]["regression_two_thirds"]["train"]])
 
 
 def test_nothing_is_trained_where_all_is_there(tmp_path, asked):

@@ -80,3 +80,11 @@ def test_the_row_of_the_benchmark_fits_its_strength_on_the_normalised_scale(real
     restored = method.apply_filter(batch["low"], 1.0)
     by_hand = torch.from_numpy(vst_bm3d(low) / scale - 1).float()
     assert torch.allclose(restored[0, 0], by_hand, atol=0.02), "the noise is fitted alike in both units"
+
+
+def test_counts_of_few_photons_are_not_taken_for_clipped():
+    """Most of them are 0, the end of the scale."""
+    image = np.random.default_rng(0).poisson(3 * clean())
+    assert (image == 0).mean() > 0.5
+    noise = fit_noise(image)
+    assert noise.gain == pytest.approx(1, rel=0.2) and abs(noise.variance) < 0.1
