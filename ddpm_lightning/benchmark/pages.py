@@ -70,7 +70,7 @@ def head(page: Page, about: Sequence[str]) -> list[str]:
     tta = (
         "All methods with test-time augmentation in eight orientations: networks without samples are applied in each "
         "of them, which counts as eight evaluations; each sample is computed in another one, so that one sample alone "
-        "has none."
+        "has none beyond that of its posterior mean."
     )
     augmented = page.evaluation == AUGMENTED
     return [
