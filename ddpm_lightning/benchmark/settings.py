@@ -28,8 +28,8 @@ class MethodSettings(Settings):
     Attributes:
         train: Overrides of ``train``.
         evaluate: Overrides of ``evaluate``.
-        budget: Share of the budget; 0 for methods that are fitted, not trained. The shares of ``mean`` and of the method
-            that starts from it add up to what it costs: 1, if it is compared with others.
+        budget: Share of the budget; 0 for methods that are fitted, not trained. A method that starts from ``mean`` also
+            costs the share of that one: together 1, if it is compared with others.
         mean: Method whose checkpoint is the posterior-mean network that this one starts from.
         trained: Method whose checkpoint is evaluated, with other overrides of ``evaluate``; nothing is trained then.
         every_seed: Whether it is trained with every seed, or only with the first.

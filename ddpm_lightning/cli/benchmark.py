@@ -14,10 +14,10 @@ set with one seed; its command lines, run, checkpoint and evaluation are in the 
 kept: to resume a stopped benchmark, or to add methods, data sets or seeds, start it again. Jobs that fail are listed,
 and the exit code is then 3.
 
-All methods have the same budget, of which those of two stages have part for each. If it is given in seconds, the speed of each method determines its number of steps.
-The speed is measured on the first data set before the trainings start, in several rounds over all methods, so that
-other load on the machine affects all of them. Methods left out by `only` are measured when they are first run: run the
-parts of a benchmark on the same machine.
+All methods have the same budget, of which those of two stages have part for each. If it is given in seconds, the
+speed of each method determines its number of steps. The speed is measured on the first data set before the trainings
+start, in several rounds over all methods, so that other load on the machine affects all of them. Methods left out by
+`only` are measured when they are first run: run the parts of a benchmark on the same machine.
 """
 
 import sys
