@@ -20,7 +20,7 @@ precedence.
 
 The planes of a stack share an intensity scale (scale=stack, bleaching or plane), and their samples have noise that
 changes as fast as the planes do (noise=correlated, shared or independent), so that each sample is a coherent volume or
-movie.
+movie. average_neighbours=3 averages each plane with its neighbours where they agree within their uncertainty.
 
 Leaves in the output folder: NAME.tif with the same axes, data type and pixel size; NAME_std.tif, the standard deviation
 of two or more samples, in units of the image, scaled to the size of the error if the model is calibrated; restore.json

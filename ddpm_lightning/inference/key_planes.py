@@ -16,6 +16,7 @@ variance that white noise has after this filter is subtracted. Its standard erro
 should not flicker only because the images are noisy.
 """
 
+from bisect import bisect_right
 from math import pi, sqrt
 from typing import NamedTuple
 
@@ -114,5 +115,6 @@ class KeyPlanes:
         key, similarity = self.found[place]
         if similarity == 1:
             return {key: 1.0}
-        later = (other for other, _ in self.found[place:] if other > key)
-        return {key: similarity, next(later, len(self.found)): sqrt(1 - similarity**2)}
+        # The places of key planes never decrease, and each key plane is its own.
+        after = bisect_right(self.found, key, key=lambda one: one[0])
+        return {key: similarity, after: sqrt(1 - similarity**2)}

@@ -60,6 +60,8 @@ class RestorerSettings(Settings):
         noise: Noise of the samples of the planes of a stack: ``correlated`` changes as fast as the content of the
             planes (:mod:`ddpm_lightning.inference.key_planes`), ``shared`` is the same in all planes of a channel,
             ``independent`` is different in each plane.
+        average_neighbours: Planes of a stack before and after each plane that it is averaged with, where they agree
+            within their uncertainty (:mod:`ddpm_lightning.inference.neighbour_average`); 0 for none.
         bfloat16: Whether networks compute in bfloat16: about twice as fast if the processor supports it, far slower if
             not; ``auto`` finds out. Samples differ from those in float32 by a few hundredths of their standard
             deviation.
@@ -79,6 +81,7 @@ class RestorerSettings(Settings):
     hot_pixels: Literal["replace", "keep"] = "replace"
     scale: Scaling = "stack"
     noise: Noise = "correlated"
+    average_neighbours: FromZero = 0
     bfloat16: Switch = False
     compiled: bool = False
     batch: Count | None = None
@@ -125,6 +128,13 @@ class PlaneRestorer:
         self.tolerance, self.hot_pixels = settings.tolerance, settings.hot_pixels
         self.scaling: Scaling = settings.scale
         self.noise: Noise = settings.noise
+        self.average_neighbours = settings.average_neighbours
+        if self.average_neighbours and (trained.method.deterministic or self.tolerance is not None):
+            raise UserError(
+                f"average_neighbours={self.average_neighbours}",
+                "needs several samples of each plane, and the same number in all",
+                remedy="leave it out, or use a model that makes samples, without tolerance",
+            )
         if self.tolerance is not None and trained.mean == "network":
             raise UserError(
                 f"tolerance={self.tolerance}",

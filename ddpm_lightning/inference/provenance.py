@@ -27,6 +27,7 @@ DECISIVE = (
     "hot_pixels",
     "scale",
     "noise",
+    "average_neighbours",
     "dtype",
 )
 

@@ -12,7 +12,8 @@ import numpy as np
 from ddpm_lightning.inference.precision import least_precise
 from ddpm_lightning.inference.projections import PROFILE, StackProjections, projected_axis
 from ddpm_lightning.inference.restoration import Restoration
-from ddpm_lightning.inference.restorer import PlaneNotes, RestoredPlane, Restorer, replaced_pixels
+from ddpm_lightning.inference.restored_plane import PlaneNotes, RestoredPlane, replaced_pixels
+from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.result_files import FileSettings, result_name
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.io.image import ImageInfo, to_dtype

@@ -19,7 +19,8 @@ from ddpm_lightning.inference.plane_restorer import RestorerSettings
 from ddpm_lightning.inference.provenance import changed_settings, job_record
 from ddpm_lightning.inference.records import Records, tracked_results
 from ddpm_lightning.inference.restore_file import restore_file
-from ddpm_lightning.inference.restorer import RestoredPlane, Restorer
+from ddpm_lightning.inference.restored_plane import RestoredPlane
+from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.result_files import FileSettings, check_names, results_of
 from ddpm_lightning.inference.reuse import (
     lacks_only_previews,

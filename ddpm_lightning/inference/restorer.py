@@ -9,7 +9,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,72 +17,20 @@ import numpy as np
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.inference.arrays import as_image, as_pixel_size, described_array, is_blank
 from ddpm_lightning.inference.device import choose_device
+from ddpm_lightning.inference.neighbour_average import Neighbours, averaged_planes
 from ddpm_lightning.inference.plane_restorer import PlaneRestorer, RestorerSettings
 from ddpm_lightning.inference.restoration import Restoration
+from ddpm_lightning.inference.restored_plane import PlaneNotes, RestoredPlane, replaced_pixels
 from ddpm_lightning.inference.stack_inputs import Noise, PlaneInputs, StackInputs, measure_stack
 from ddpm_lightning.io.image import ImageInfo, PlaneIndex
 from ddpm_lightning.io.notes import counted
-from ddpm_lightning.metrics.residual_tests import ResidualTests
 from ddpm_lightning.utils.allowed_classes import trusted_packages
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["PlaneNotes", "RestoredPlane", "Restorer", "RestorerSettings", "choose_device", "replaced_pixels"]
+__all__ = ["Restorer", "RestorerSettings", "choose_device"]
 
 #: Most planes of an image that are compared with the training images.
 COMPARED = 8
-
-
-@dataclass(frozen=True)
-class RestoredPlane:
-    """A plane of an image, before and after.
-
-    Attributes:
-        number: Number of the plane in the order of the image.
-        name: Name of the plane by its place, such as ``c1_z0``; empty if the image has only one.
-        low: The plane as recorded, with shape (H, W).
-        restored: Its restoration.
-        blank: Whether the plane is constant; it was then left unchanged.
-        features: Features that are compared with those of the training images, or ``None`` if they are not compared.
-        residual: What its comparison with the plane shows, or ``None`` if they are not compared.
-    """
-
-    number: int
-    name: str
-    low: np.ndarray
-    restored: Restoration
-    blank: bool
-    features: dict[str, float] | None
-    residual: ResidualTests | None = None
-
-
-@dataclass
-class PlaneNotes:
-    """What is known of the planes of an image after their pixels are gone.
-
-    Attributes:
-        blank: Names of planes that are constant.
-        constant: Intensity of the last constant plane.
-        features: Features of the planes that are compared with the training images.
-        residuals: What the comparison of these planes with their restorations shows.
-        replaced: Number of hot and dead pixels that were replaced.
-    """
-
-    blank: list[str] = field(default_factory=list)
-    constant: float = 0.0
-    features: list[dict[str, float]] = field(default_factory=list)
-    residuals: list[ResidualTests] = field(default_factory=list)
-    replaced: int = 0
-
-    def add(self, plane: RestoredPlane) -> None:
-        """Takes notes of a plane."""
-        self.replaced += plane.restored.replaced
-        if plane.blank:
-            self.blank.append(plane.name or str(plane.number))
-            self.constant = float(plane.restored.mean.flat[0])
-        if plane.features is not None:
-            self.features.append(plane.features)
-        if plane.residual is not None:
-            self.residuals.append(plane.residual)
 
 
 class Restorer(PlaneRestorer):
@@ -220,7 +167,10 @@ class Restorer(PlaneRestorer):
 
         own_scale = self.input_scale if self.normalisation.input.per_image else None
         noise: Noise = "independent" if self.method.deterministic else self.noise
-        return measure_stack(info, image, self.scaling, noise, prepared, own_scale)
+        inputs = measure_stack(info, image, self.scaling, noise, prepared, own_scale)
+        if self.average_neighbours and inputs.record:
+            inputs.record["average_neighbours"] = self.average_neighbours
+        return inputs
 
     def restore_planes(
         self,
@@ -235,6 +185,8 @@ class Restorer(PlaneRestorer):
         subject: object = None,
     ) -> Iterator[RestoredPlane]:
         """Restores the planes of an image one by one; constant planes are left unchanged.
+
+        If planes are averaged with their neighbours, those that are still needed are in memory with their samples.
 
         Args:
             planes: All planes in order, each with shape (H, W), in intensities.
@@ -252,6 +204,41 @@ class Restorer(PlaneRestorer):
         Raises:
             UserError: If a plane cannot be restored; it names the plane.
         """
+        neighbours = Neighbours.of(info, self.average_neighbours)
+        if not neighbours.reach:
+            yield from self._restore_each(
+                planes,
+                info,
+                inputs,
+                samples,
+                entropy=entropy,
+                keep_samples=keep_samples,
+                on_sample=on_sample,
+                subject=subject,
+            )
+            return
+        if entropy or len(self.numbers(samples)) == 1:
+            raise UserError(
+                f"average_neighbours={self.average_neighbours}",
+                "needs two samples of each plane or more, and does not give their entropy",
+                remedy="leave it out, or set samples=8 and entropy=false",
+            )
+        each = self._restore_each(planes, info, inputs, samples, keep_samples=True, subject=subject)
+        yield from averaged_planes(each, neighbours, keep_samples, on_sample)
+
+    def _restore_each(
+        self,
+        planes: Iterable[np.ndarray],
+        info: ImageInfo,
+        inputs: Sequence[PlaneInputs],
+        samples: int | None = None,
+        *,
+        entropy: bool = False,
+        keep_samples: bool = False,
+        on_sample: Callable[[int, np.ndarray], None] | None = None,
+        subject: object = None,
+    ) -> Iterator[RestoredPlane]:
+        """Restores the planes of an image by themselves; see :meth:`restore_planes`."""
         compared = np.linspace(0, info.plane_count - 1, min(COMPARED, info.plane_count)).round().astype(int)
         for place, low, (noise, scale) in zip(info.planes(), planes, inputs, strict=True):
             features, residual, blank = None, None, is_blank(low)
@@ -284,8 +271,3 @@ def _error_names(place: PlaneIndex, subject: object) -> Iterator[None]:
         about = error.subject if subject is None else subject
         where = f"{about} ({place.label})" if place.label else about
         raise type(error)(where, error.found, error.allowed, error.remedy) from error
-
-
-def replaced_pixels(count: int) -> str:
-    """Returns the note on the number of replaced pixels."""
-    return f"{counted(count, 'hot or dead pixel was', 'hot or dead pixels were')} replaced; hot_pixels=keep keeps them"
