@@ -2,7 +2,8 @@
 
 If each plane of a stack has its own scale, the noise of a plane that is out of focus is amplified to full contrast,
 and a plane is restored differently from the next only because its percentiles differ. All planes of a channel therefore
-share a scale: the median of theirs, in which the weight of a plane is its range of intensities. Dark planes at the ends
+share a scale: the median of their darkest intensities, and a range that is above most of theirs, because networks
+underestimate structure that exceeds it. The weight of a plane is its own range, up to a limit: dark planes at the ends
 of a stack thus hardly matter, and neither does a single bright one.
 """
 
@@ -14,6 +15,8 @@ from ddpm_lightning.data.normalise import Scale
 
 __all__ = ["common_scale", "followed_scales", "scale_of_plane"]
 
+#: Share of the planes, by weight, whose range is at most that of the stack.
+MOST = 0.8
 #: A plane that is brighter than this many times the range of its stack, or darker than its darkest intensity by more
 #: than the range, keeps its own scale: networks have not seen such intensities.
 BRIGHTEST = 2.0
@@ -23,14 +26,15 @@ WINDOW, BLUR = 15, 4.0
 
 
 def common_scale(scales: Sequence[Scale]) -> Scale:
-    """Returns the scale that planes share: medians of darkest intensity and range, weighted by the range.
+    """Returns the scale that planes share.
 
     Args:
         scales: Scales of the planes, at least one.
     """
     low, gain = (np.array([getattr(scale, name) for scale in scales]) for name in ("low", "gain"))
-    darkest = _weighted_median(low, gain)
-    return Scale(darkest, darkest + 2 * _weighted_median(gain, gain))
+    weights = np.minimum(gain, BRIGHTEST * _quantile(gain, gain, 0.5))
+    darkest = _quantile(low, weights, 0.5)
+    return Scale(darkest, darkest + 2 * _quantile(gain, weights, MOST))
 
 
 def followed_scales(scales: Sequence[Scale | None]) -> list[Scale]:
@@ -62,7 +66,7 @@ def scale_of_plane(shared: Scale, own: Scale) -> Scale:
     return shared if fits else own
 
 
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
+    return float(values[order][np.searchsorted(reached, reached[-1] * share)])

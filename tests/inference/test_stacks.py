@@ -49,9 +49,17 @@ def inputs_of(restorer: Restorer, stack: np.ndarray, axes: str | None = None):
 def test_dark_planes_do_not_change_the_scale():
     bright = [Scale(10, 110), Scale(11, 111), Scale(9, 113)]
     dark = [Scale(8, 10), Scale(7, 9.5)] * 10
-    assert common_scale(bright) == Scale(10, 110)
+    assert common_scale(bright) == Scale(10, 114)
     found = common_scale(dark + bright + dark)
     assert 9 <= found.low <= 11 and 100 <= found.high - found.low <= 104
+
+
+def test_a_single_bright_plane_does_not_change_the_scale():
+    assert common_scale([Scale(0, 100)] * 11 + [Scale(0, 1000)]) == Scale(0, 100)
+
+
+def test_most_planes_are_within_the_scale():
+    assert common_scale([Scale(0, high) for high in range(91, 101)]) == Scale(0, 99)
 
 
 def test_equal_planes_share_their_scale():
