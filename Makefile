@@ -10,6 +10,7 @@ PAIRS ?= $(wildcard ../shared/data/w2s-widefield)
 # Real pairs, size and LPIPS backbone for the experiments.
 EXPERIMENT_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield ../shared/data/sted-confocal-pairs \
                     ../shared/data/bacteria-16bit)
+CALIBRATION_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield)
 SIZE ?= small
 LPIPS ?= $(wildcard ../shared/weights/alexnet_features_imagenet.safetensors)
 
@@ -41,11 +42,13 @@ benchmark: $(VENV)/.made  ## all methods on all data sets, in hours on a CPU; SI
 speed: $(VENV)/.made-speed  ## compare speed with diffusers and others, in 15 minutes on an idle machine
 	$(BIN)/python experiments/speed/speed.py
 
-default-model: $(VENV)/.made  ## train the shipped model again, in about two hours
+default-model: $(VENV)/.made  ## train the shipped model again, in about three hours; its std is fitted to CALIBRATION_PAIRS
 	$(BIN)/ddpm-lightning train experiment=default_model run_folder=runs/default_model
 	$(BIN)/ddpm-lightning export checkpoint=runs/default_model/checkpoints/best.ckpt name=default \
-	  output=ddpm_lightning/shipped/default.safetensors half=true authors='[the authors of ddpm_lightning]' \
+	  output=runs/default_model/default.safetensors half=true authors='[the authors of ddpm_lightning]' \
 	  description='Removes noise of any strength from single planes. Trained on simulated images only'
+	$(BIN)/python -m experiments.default_model.calibrate runs/default_model/default.safetensors $(CALIBRATION_PAIRS)
+	cp runs/default_model/default.safetensors ddpm_lightning/shipped/
 
 reproduce-correlated-noise: EXPERIMENT_PAIRS = $(wildcard ../shared/data/fmd-confocal-clean)
 

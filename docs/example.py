@@ -34,11 +34,11 @@ def write_example(pair: Pair, path: Path) -> None:
 
 
 def plot(pair: Pair, restored: Restoration, path: Path) -> None:
-    """Plots noisy image, mean and standard deviation of the samples, and the clean image."""
+    """Plots noisy image, posterior mean and standard deviation, and the clean image."""
     images = {
         "noisy image": (pair.low, "gray"),
         "restored: posterior mean": (restored.mean, "gray"),
-        "uncertainty: std of 15 samples": (restored.std, "cividis"),
+        "uncertainty: standard deviation": (restored.std, "cividis"),
         "clean image": (pair.high, "gray"),
     }
     figure, axes = pyplot.subplots(1, len(images), figsize=(12.4, 3.3), layout="constrained")
@@ -59,4 +59,4 @@ def plot(pair: Pair, restored: Restoration, path: Path) -> None:
 if __name__ == "__main__":
     example = SimulatedPairs("zebrafish", "test", NUMBER + 1, SIZE, extras=False)[NUMBER]
     write_example(example, EXAMPLE)
-    plot(example, Restorer.load("default", preset="uncertainty").restore(example.low), FIGURE)
+    plot(example, Restorer.load("default").restore(example.low), FIGURE)

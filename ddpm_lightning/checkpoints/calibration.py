@@ -7,7 +7,7 @@ stay with the model when it is exported.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -31,10 +31,10 @@ class Calibration(Settings):
     Attributes:
         sampling: How the samples are made, in words.
         sampler: The sampler with all of its settings; empty if the model has none.
-        samples: Number of samples.
-        std_factor: What the population standard deviation of the samples is multiplied by, so that it has the size of
-            the error of the restored image (:mod:`ddpm_lightning.metrics.std_factor`).
-        ideal_factor: What it would be for samples of the true posterior: not 1, because there are few of them.
+        samples: Number of samples; 0 for the standard deviation of a network.
+        std_factor: What the standard deviation (of samples: the population standard deviation) is multiplied by, so
+            that it has the size of the error of the restored image (:mod:`ddpm_lightning.metrics.std_factor`).
+        ideal_factor: What it would be for samples of the true posterior: not 1 if there are few of them.
         coverage: Share of the pixels of the calibration images within the Gaussian 90 % interval after scaling.
         images: Number of calibration images.
         data: Name of their data set.
@@ -46,7 +46,7 @@ class Calibration(Settings):
 
     sampling: Text
     sampler: str
-    samples: Annotated[int, Field(ge=2)]
+    samples: Literal[0] | Annotated[int, Field(ge=2)]
     std_factor: Factor
     ideal_factor: Factor
     coverage: UnitInterval

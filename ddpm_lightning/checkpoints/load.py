@@ -130,13 +130,33 @@ class Trained:
         settings = (f"{name}={value!r}" for name, value in sorted(vars(sampler).items()))
         return f"{type(sampler).__name__}({', '.join(settings)})"
 
+    @property
+    def std_by_network(self) -> bool:
+        """Whether the standard deviation, as the mean, is that of a network: samples are then made only on request."""
+        return self.mean == "network" and self.method.predicts_std
+
+    def sample_count(self, samples: int | None, requested: bool = True) -> int:
+        """Returns how many samples are made of an image.
+
+        Args:
+            samples: Number that was asked for; ``None`` or 0 for that of the preset.
+            requested: Whether anything but mean and standard deviation is computed from them.
+        """
+        if self.method.deterministic:
+            return 1
+        return 0 if self.std_by_network and not requested else samples or self.samples
+
+    def has_std(self, samples: int) -> bool:
+        """Says whether there is a standard deviation with so many samples."""
+        return self.std_by_network or samples > 1
+
     def calibration(self, samples: int) -> Calibration | None:
         """Returns the calibration for samples that are made as by this model, and so many; ``None`` if there is none.
 
         Args:
-            samples: Number of samples.
+            samples: Number of samples; of no importance if the standard deviation is that of a network.
         """
-        key = self.sampling, self.sampler, samples
+        key = self.sampling, self.sampler, 0 if self.std_by_network else samples
         return next((one for one in calibrations_of(self.card) if one.key == key), None)
 
     @property

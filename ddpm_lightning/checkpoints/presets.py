@@ -102,7 +102,9 @@ def costs(model: dict[str, Any], augmented: bool, trust: Trust = ()) -> dict[str
     with torch.device("meta"):
         for name, preset in build_method(model, trust).presets.items():
             method = build_method(_with_sampler(model, preset.sampler), trust)
-            found[name] = evaluations_of(method, preset.samples, augmented and preset.tta), preset.use
+            # Samples are made only on request if mean and standard deviation are those of networks.
+            samples = 0 if preset.mean == "network" and method.predicts_std else preset.samples
+            found[name] = evaluations_of(method, samples, augmented and preset.tta), preset.use
     return found
 
 

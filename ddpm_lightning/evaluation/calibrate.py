@@ -85,7 +85,7 @@ def calibrate_std(
     Args:
         moments: How large standard deviation and error of each image are.
         trained: The model.
-        samples: Samples of each image.
+        samples: Samples of each image; of no importance for the standard deviation of a network.
         data: Name of the data set.
         split: Name of the split.
         intervals: Calibrated intervals, which are stored with it.
@@ -94,10 +94,11 @@ def calibrate_std(
         ValueError: If there is no factor, or it is too large or too small for a trained model.
         UserError: If the file cannot be written.
     """
+    samples = 0 if trained.std_by_network else samples
     fitted = fit_std_factor(moments, samples, trained.method.antithetic, trained.mean == "network")
     if not SMALLEST <= fitted.factor <= LARGEST:
         raise ValueError(
-            f"the error is {fitted.factor:.2g} times the standard deviation of the samples, which is not that of a "
+            f"the error is {fitted.factor:.2g} times the standard deviation, which is not that of a "
             "trained model"
         )
     calibration = Calibration(

@@ -44,7 +44,9 @@ class Restored:
             output of the posterior-mean network.
         posterior_mean: The output of the posterior-mean network, or ``None`` if the method has none.
         means: Mean of the first N samples, by N.
-        std: Population standard deviation over all samples.
+        std: Standard deviation, without calibration: that of a network, or the population standard deviation over all
+            samples.
+        std_by_network: Whether it is that of a network.
         samples: Number of samples.
         shown: The first few samples.
         kept: The part of all samples that is compared with their error, with shape (N, h, w): all pixels, or of large
@@ -61,10 +63,16 @@ class Restored:
     posterior_mean: np.ndarray | None
     means: dict[int, np.ndarray]
     std: np.ndarray
+    std_by_network: bool
     samples: int
     shown: list[np.ndarray]
     kept: np.ndarray
     gain: float
+
+    @property
+    def predicted(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The part of mean and standard deviation that is compared with the error, if both are those of networks."""
+        return (windows_of(self.average), windows_of(self.std)) if self.std_by_network else None
 
     @property
     def single(self) -> np.ndarray:
@@ -98,8 +106,9 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         if len(shown) < SHOWN:
             shown.append(sample)
         kept.append(windows_of(sample))
-    average, mean = means[ensemble.count], sampler.mean()
-    posterior_mean = None if mean is None else on_target_scale(mean)
+    average, posterior = means[ensemble.count], sampler.posterior()
+    posterior_mean = None if posterior is None else on_target_scale(posterior.mean)
+    std = posterior.std if posterior is not None and restorer.trained.std_by_network else None
     raw = raw_on_target_scale(restorer, pair, low)
     return Restored(
         pair,
@@ -110,7 +119,8 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         posterior_mean if posterior_mean is not None and restorer.trained.mean == "network" else average,
         posterior_mean,
         means,
-        ensemble.std.float().numpy(),
+        (ensemble.std if std is None else std[0, 0].cpu() * output.gain).float().numpy(),
+        std is not None,
         ensemble.count,
         shown,
         np.stack(kept),

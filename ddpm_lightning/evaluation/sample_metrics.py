@@ -54,6 +54,7 @@ class SampleMetrics:
                 gain=restored.gain,
                 full_range=self._range,
                 fit=fit,
+                predicted=restored.predicted,
             )
             self._known["average", fit] = self.uncertainty.measures.values()
         except ValueError as error:

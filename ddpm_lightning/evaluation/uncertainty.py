@@ -52,6 +52,7 @@ def sample_uncertainty(
     gain: float,
     full_range: float,
     fit: tuple[float, float] = (1.0, 0.0),
+    predicted: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> SampleUncertainty:
     """Compares the samples of one image with their error.
 
@@ -64,6 +65,8 @@ def sample_uncertainty(
         full_range: Range of the target in intensities.
         fit: Gain and offset that the protocol grants the samples. The scores are without them: intervals are for
             restored files, whose target nobody has.
+        predicted: Mean and standard deviation with shape (H, W) if they are those of networks, in intensities. Ranking
+            of errors and scores are then those of the predicted ones.
 
     Raises:
         ValueError: If the comparison is not possible; the message says why.
@@ -76,13 +79,17 @@ def sample_uncertainty(
     unfitted = torch.from_numpy(samples).double()[:, None] / full_range
     fitted = fit[0] * unfitted + fit[1] / full_range
     truth = torch.from_numpy(target.astype(np.float64))[None] / full_range
-    uncertainty = assess_samples(samples=fitted[::together], target=truth, level=level)
+    mean, std = unfitted.mean(dim=0), unfitted.std(dim=0, correction=0)
+    maps: dict[str, Tensor] = {}
+    if predicted is not None:
+        mean, std = (torch.from_numpy(each).double()[None] / full_range for each in predicted)
+        maps = {"mean": fit[0] * mean + fit[1] / full_range, "std": std}
+    uncertainty = assess_samples(samples=fitted[::together], target=truth, level=level, **maps)
     if antithetic:
         pairs = fitted[: len(samples) // 2 * 2].unflatten(0, (-1, 2)).mean(dim=1)
         uncertainty = replace(uncertainty, law=averaging_law(samples=pairs, target=truth))
     means = fitted.cumsum(dim=0) / torch.arange(1, len(samples) + 1).view(-1, 1, 1, 1)
     errors = (means - truth).square().mean(dim=(1, 2, 3))
-    mean, std = unfitted.mean(dim=0), unfitted.std(dim=0, correction=0)
     scores = conformal_scores(mean=mean, std=std, target=truth, epsilon=EPSILON * gain / full_range)
     variance = std.square().flatten().sort(descending=True).values.cumsum(dim=0)
     half = int((variance < variance[-1] / 2).sum()) + 1

@@ -111,7 +111,7 @@ def write_package(
         with torch.no_grad():
             made = torch.jit.load(str(folder / "weights.pt"))(torch.from_numpy(sample))
         # A single sample has no standard deviation.
-        outputs = dict(zip(OUTPUTS, made if restoration.samples > 1 else (made,), strict=False))
+        outputs = dict(zip(OUTPUTS, made if restoration.has_std else (made,), strict=False))
         np.save(folder / "low.npy", sample)
         for output, values in outputs.items():
             np.save(folder / f"{output}.npy", values.numpy())
@@ -158,12 +158,9 @@ def _description(trained: Trained, restoration: RestorationModule, about: About,
         test_tensor=file("low.npy"),
         data=spec.IntervalOrRatioDataDescr(type="float32"),
     )
-    meanings = {"restored": "restored image, in intensities"}
-    if restoration.samples > 1:
-        meanings = {
-            "restored": f"mean of {restoration.samples} samples, in intensities",
-            "std": f"standard deviation of the samples, in intensities; {_size_of_std(restoration)}",
-        }
+    meanings = {"restored": f"{restoration.made}, in intensities"}
+    if restoration.has_std:
+        meanings["std"] = f"standard deviation, in intensities; {_size_of_std(restoration)}"
     outputs = [
         spec.OutputTensorDescr(
             id=spec.TensorId(name),
@@ -237,12 +234,12 @@ def _documentation(trained: Trained, restoration: RestorationModule, about: Abou
     names, method = trained.card["names"], trained.method
     pixel_size = trained.card.get("pixel_size_um")
     seen = f"a pixel size of {pixel_size:g} µm" if pixel_size else "a pixel size that was not recorded"
-    output = (
-        f"the mean of {restoration.samples} samples ({method.preset}), and their standard deviation "
-        f"({_size_of_std(restoration)})"
-        if restoration.samples > 1
-        else f"a single result ({method.preset}), which has no standard deviation"
+    std = (
+        f"its standard deviation ({_size_of_std(restoration)})"
+        if restoration.has_std
+        else "no standard deviation"
     )
+    output = f"{restoration.made} ({method.preset}), and {std}"
     return f"""# {about.name}
 
 {about.description}

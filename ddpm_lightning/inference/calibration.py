@@ -78,9 +78,12 @@ def _command(trained: Trained, settings: ModelSettings, samples: int) -> str:
     root = trained.card["data"].get("root")
     shipped = is_shipped(trained.path)
     own = shipped or (root and not expanded(str(root)).is_dir())
+    number = (
+        {"samples": samples} if samples else {}
+    )  # of no importance for the standard deviation of a network
     moved = {"data": "folder", "data.root": "DIR"} if own else {}
     path = f"my_{trained.path.name}" if shipped else trained.path
-    keys = {"checkpoint": path, "split": "val", "calibrate": "true", "samples": samples, **moved}
+    keys = {"checkpoint": path, "split": "val", "calibrate": "true", **number, **moved}
     command = command_of("evaluate", **_sampling(settings), **keys)
     pairs = " with pairs of your own in DIR: the images of the training are not here" if own else ""
     return f"{copy_command(trained.path)} && {command}{pairs}" if shipped else f"{command}{pairs}"

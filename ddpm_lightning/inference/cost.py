@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ class Plan:
         tile: Height and width of the largest tile in pixels.
         samples: Samples of each plane.
         evaluations: Network evaluations for a plane.
-        speed: Seconds for each pixel in one evaluation of the posterior-mean network (0 if there is none), and in one
-            of the network that makes samples, measured with all threads busy.
+        speed: Seconds for each pixel in one evaluation of the networks that estimate the posterior, on average (0 if
+            there are none), and in one of the network that makes samples, measured with all threads busy.
         memory: Bytes for networks and the largest canvas.
         free: Bytes that are free.
         presets: For each preset of the model, its network evaluations for an image, and what it is good for.
@@ -79,7 +80,7 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.files} files, {self.planes} planes, {self.samples} samples: "
+            f"{self.files} files, {self.planes} planes{f', {self.samples} samples' * bool(self.samples)}: "
             f"{self.tiles * self.evaluations.total} network evaluations on tiles of up to "
             f"{self.tile[0]} x {self.tile[1]} pixels",
             f"  time    {_duration(self.seconds)} at {self.speed[1] * 1e6:.3g} s for a million pixels",
@@ -140,8 +141,8 @@ def _speed(restorer: Restorer, size: tuple[int, int], count: int) -> tuple[float
 
     sampling = False
     sampler = ImageSampler(restorer.method, torch.zeros(1, 1, *size, device=restorer.device), "", apply=apply)
-    sampler.mean()
-    of_mean = min(taken, default=0.0)
+    sampler.posterior()
+    of_mean = fmean(taken) if taken else 0.0
     taken.clear()
     sampling = True
     with suppress(_Enough):

@@ -23,6 +23,8 @@ PIXEL_SIZE_RATIO = 1.25
 #: or take 0.04 on 96 x 96 pixels; a correlation of neighbouring pixels raises it.
 BLANK = 1.3
 BLUR = 2.0
+#: Periods in pixels of coarse structure.
+COARSE = 16
 INTENSITIES = {"mean": "mean", "dark": "darkest hundredth", "bright": "brightest hundredth"}
 
 
@@ -88,7 +90,9 @@ class DistributionShiftCheck:
             if beyond := [value for value in ends if not 2 * low - high <= value <= 2 * high - low]:
                 found["intensity"] = self._intensity("extreme", beyond[0], low, high)
             return found
-        outside = self.seen.outside(features)
+        outside = [
+            name for name in self.seen.outside(features) if not self._is_harmless(name, features[name])
+        ]
         for name, words in INTENSITIES.items():
             if name in outside:
                 found.setdefault("intensity", self._intensity(words, features[name], *self._range(name)))
@@ -102,6 +106,16 @@ class DistributionShiftCheck:
         if bands := [name for name in outside if name.startswith("power_")]:
             found["spectrum"] = self._spectrum(features, bands)
         return found
+
+    def _is_harmless(self, name: str, value: float) -> bool:
+        """Says whether a feature outside of the training range is no reason for a warning.
+
+        With a scale of its own, the darkest pixels of an image are darker only by their noise, which is checked by
+        itself; and an image without large structures is no blurred one.
+        """
+        below = value < min(self._range(name))
+        coarse = name.startswith("power_") and BANDS[int(name.removeprefix("power_")) + 1] <= 1 / COARSE
+        return below and (coarse or (name == "dark" and self.normaliser.per_image))
 
     @staticmethod
     def _intensity(words: str, value: float, low: float, high: float) -> str:

@@ -58,6 +58,7 @@ class RestorationModule(nn.Module):
 
     Attributes:
         size_divisor: Sides of images must be divisible by it.
+        has_std: Whether there is a standard deviation.
         calibration: By which the standard deviation is scaled, or ``None``.
     """
 
@@ -69,10 +70,18 @@ class RestorationModule(nn.Module):
         self._method, self._normalisation = [method], [trained.normalisation]
         self.most_noise, self.tta = trained.most_noise, trained.tta
         self.by_network = trained.mean == "network"
-        self.samples, self.seed = 1 if method.deterministic else samples, seed
+        self.samples, self.seed = trained.sample_count(samples, requested=False), seed
+        self.has_std = trained.has_std(self.samples)
         self.calibration = trained.calibration(self.samples)
         self.size_divisor: int = divisor(method)
         self.margin = -(-margin // self.size_divisor) * self.size_divisor
+
+    @property
+    def made(self) -> str:
+        """What the restored image is, in words."""
+        if self.by_network:
+            return "the output of a posterior-mean network"
+        return f"the mean of {self.samples} samples" if self.samples > 1 else "a single result"
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Restores an image.
@@ -82,9 +91,9 @@ class RestorationModule(nn.Module):
                 larger than ``margin``.
 
         Returns:
-            Restored image and standard deviation of the samples with shape (1, 1, H, W), in intensities, the latter
-            multiplied by the factor of the model's calibration for these samples if there is one; a single sample has
-            no standard deviation, and is returned alone.
+            Restored image and standard deviation with shape (1, 1, H, W), in intensities, the latter multiplied by the
+            factor of the model's calibration if there is one; a single sample has no standard deviation, and is
+            returned alone.
         """
         (method,), (normalisation,) = self._method, self._normalisation
         low, high = scale_of(normalisation.input, image, self.most_noise)
@@ -92,20 +101,28 @@ class RestorationModule(nn.Module):
         # Padded here by a fixed number of pixels, because a trace cannot depend on the size of the image.
         padded = functional.pad(normalised, (self.margin,) * 4, mode="reflect") if self.margin else normalised
         sampler = ImageSampler(method, padded, "", self.seed, tta=self.tta)
-        made = torch.cat(list(sampler.samples(range(self.samples), batch=self.samples)))
-        average, network = made.double().mean(0, keepdim=True), sampler.mean() if self.by_network else None
-        mean, samples, average = (
-            functional.pad(each, (-self.margin,) * 4).double()
-            for each in (average if network is None else network, made, average)
-        )
+        mean, std = self._moments(sampler)
         if normalisation.target is not None and not normalisation.target.per_image:
             low, high = scale_of(normalisation.target, image)
         gain = (high - low) / 2
         restored = ((mean + 1) * gain + low).float()
-        if self.samples == 1:
+        if std is None:
             return restored
-        std = (samples - average).square().mean(0, keepdim=True).sqrt()
         return restored, (std * gain * (self.calibration.std_factor if self.calibration else 1)).float()
+
+    def _moments(self, sampler: ImageSampler) -> tuple[Tensor, Tensor | None]:
+        """Returns mean and standard deviation without the margin, float64."""
+
+        def inside(image: Tensor) -> Tensor:
+            return functional.pad(image.double(), (-self.margin,) * 4)
+
+        posterior = sampler.posterior() if self.by_network else None
+        if posterior is not None and posterior.std is not None:
+            return inside(posterior.mean), inside(posterior.std)
+        made = inside(torch.cat(list(sampler.samples(range(self.samples), batch=self.samples))))
+        average = made.mean(0, keepdim=True)
+        std = (made - average).square().mean(0, keepdim=True).sqrt() if self.samples > 1 else None
+        return average if posterior is None else inside(posterior.mean), std
 
 
 def divisor(method: nn.Module) -> int:

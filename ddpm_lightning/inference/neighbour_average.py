@@ -122,8 +122,9 @@ class _Plane:
         from scipy.ndimage import gaussian_filter  # imported here because it is slow to load
 
         self.plane, self.variance = plane, None
-        if not plane.blank and plane.restored.std is not None:
-            self.variance = gaussian_filter(np.square(plane.restored.std, dtype=np.float64), REGION)
+        std = plane.restored.uncalibrated_std
+        if not plane.blank and std is not None:
+            self.variance = gaussian_filter(np.square(std, dtype=np.float64), REGION)
 
 
 def _averaged(own: _Plane, others: Sequence[_Plane]) -> Restoration:

@@ -209,6 +209,8 @@ class PlaneRestorer:
     ) -> Restoration:
         """Restores a plane by the mean of samples, one of which at a time is in memory, or as the preset says.
 
+        If mean and standard deviation are those of networks, samples are made only if something else needs them.
+
         Args:
             plane: Low image with shape (H, W), finite, of any real dtype; or the result of :meth:`prepared`.
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
@@ -221,14 +223,15 @@ class PlaneRestorer:
         Raises:
             UserError: If the plane cannot be restored.
         """
-        prepared, numbers = self.prepared(plane), self.numbers(samples)
+        requested = entropy or keep_samples or on_sample is not None
+        prepared, numbers = self.prepared(plane), self.numbers(samples, requested)
         scale = self.input_scale(prepared.plane) if scale is None else scale
         output = self.normalisation.output_scale(scale)
         sampler = self.sampler(prepared.plane, scale, image)
         ensemble, kept = Ensemble(self.normalisation.target_bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
         try:
-            mean = sampler.mean() if self.trained.mean == "network" else None
+            posterior = sampler.posterior() if self.trained.mean == "network" else None
             for number, sample in enumerate(sampler.samples(numbers, self.batch)):
                 precision.update(sample[0, 0].cpu())
                 if on_sample or keep_samples:
@@ -246,22 +249,25 @@ class PlaneRestorer:
             found = f"does not suffice for a plane of {height} x {width} pixels"
             remedy = "close other programs, set batch=1, use device=cpu, or crop the image"
             raise UserError("memory", found, remedy=remedy) from error
-        averaged = mean is None
-        mean = ensemble.mean if mean is None else mean[0, 0].cpu()
-        if mean is None or not mean.isfinite().all():
+        mean = ensemble.mean if posterior is None else posterior.mean[0, 0].cpu()
+        if not mean.isfinite().all():
             raise UserError("image", "was restored to NaN or infinite values", remedy="check its intensities")
         # A single sample has no standard deviation: 0 would claim that the model is certain.
-        several = ensemble.count > 1
+        std, several = None, ensemble.count > 1
+        if posterior is not None and posterior.std is not None:
+            std = posterior.std[0, 0].cpu()
+        elif several:
+            std = ensemble.std
         calibration = self.calibration(ensemble.count)
-        std = ensemble.std.float().numpy() * np.float32(output.gain) if several else None
+        factor = np.float32(calibration.std_factor if calibration else 1)
         return Restoration(
             output.restore(mean.float().numpy()),
-            std if std is None or calibration is None else std * np.float32(calibration.std_factor),
+            None if std is None else std.float().numpy() * np.float32(output.gain) * factor,
             ensemble.count,
             output.gain,
             ensemble.entropy.float().numpy() if entropy and several else None,
             np.stack(kept) if keep_samples else None,
-            precision=precision.record() if averaged and not self.method.deterministic else None,
+            precision=precision.record() if posterior is None and not self.method.deterministic else None,
             replaced=prepared.replaced,
             calibration=calibration,
         )
@@ -290,14 +296,14 @@ class PlaneRestorer:
         Raises:
             UserError: If the plane cannot be used.
         """
-        count = 1 if self.method.deterministic else samples or self.trained.samples
+        count = self.trained.sample_count(samples, entropy or keep_samples)
         plane = checked(as_image(plane), blank=True)
         _, offset = without_offset(plane)
         mean, zero = plane.astype(np.float64 if offset else np.float32), np.zeros(plane.shape, np.float32)
         gain = self.normalisation.output_scale(self.input_scale(plane)).gain
         kept = np.repeat(mean[None], count, axis=0) if keep_samples else None
-        std = zero if count > 1 else None
-        entropies = std if entropy else None
+        std = zero if self.trained.has_std(count) else None
+        entropies = zero if entropy and count > 1 else None
         return Restoration(mean, std, count, gain, entropies, kept, calibration=self.calibration(count))
 
     def canvas(self, height: int, width: int) -> tuple[int, int]:
@@ -365,13 +371,17 @@ class PlaneRestorer:
         low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
         return ImageSampler(self.method, low, image, self.seed, self.apply, self.margin, self.trained.tta)
 
-    def numbers(self, samples: int | None) -> range:
+    def numbers(self, samples: int | None, requested: bool = True) -> range:
         """Returns the numbers of the samples, by default as many as the preset says.
+
+        Args:
+            samples: Number of samples.
+            requested: Whether anything but mean and standard deviation is computed from them.
 
         Raises:
             UserError: If there are none.
         """
-        samples = self.trained.samples if samples is None else samples
-        if samples < 1:
+        count = self.trained.sample_count(samples, requested)
+        if samples is not None and samples < min(count, 1):
             raise UserError("samples", f"is {samples}", allowed="a whole number of at least 1")
-        return range(samples)
+        return range(count)

@@ -19,10 +19,10 @@ class Restoration:
     Attributes:
         mean: Mean of the samples with the shape of the input, float32; float64 if float32 cannot represent contrast
             and offset together, such as 800 grey levels on 10^9.
-        std: Standard deviation, float32: the population standard deviation over the samples, multiplied by
-            ``calibration.std_factor`` where there is a calibration. ``None`` for a single sample, which has none.
-            Constant planes of a stack are returned unchanged, with 0.
-        sample_count: Number of samples; of a stack, that of its last plane.
+        std: Standard deviation, float32: that of a network, or the population standard deviation over the samples;
+            multiplied by ``calibration.std_factor`` where there is a calibration. ``None`` for a single sample, which
+            has none. Constant planes of a stack are returned unchanged, with 0.
+        sample_count: Number of samples that were made; of a stack, that of its last plane.
         gain: Intensities for each unit of the model's scale; of a stack, the mean over its planes.
         entropy: Entropy in nats of the samples' 8-bit values, float32, or ``None`` if it was not asked for or there is
             a single sample.
@@ -54,8 +54,8 @@ class Restoration:
     calibration: Calibration | None = None
 
     @property
-    def std_of_samples(self) -> np.ndarray | None:
-        """Population standard deviation over the samples, without calibration; ``None`` for a single sample."""
+    def uncalibrated_std(self) -> np.ndarray | None:
+        """The standard deviation without the factor of its calibration; ``None`` for a single sample."""
         if self.std is None or self.calibration is None:
             return self.std
         return self.std / np.float32(self.calibration.std_factor)

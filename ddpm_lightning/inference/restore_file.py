@@ -55,7 +55,10 @@ def restore_file(
         UserError: If the file cannot be read, restored or written.
     """
     began = time.monotonic()
-    source, settings = Source.of(source), settings.for_model(restorer.trained)
+    source, settings = (
+        Source.of(source),
+        settings.for_model(restorer.trained, restorer.average_neighbours > 0),
+    )
     if printable(source.name) != source.name:
         # Names determine the noise, and are written to records that other programs read.
         raise UserError(source.path, "has a name that is not UTF-8", remedy="rename the file")
@@ -83,7 +86,7 @@ def restore_file(
             raise UserError(source.path, f"is constant{where}", remedy="leave it out")
     outputs.finish()
     return {
-        **_about(source, info, outputs, settings),
+        **_about(source, info, outputs, restorer.trained.has_std(settings.sample_count)),
         **({"stack": inputs.record} if inputs.record else {}),
         **({"projected_axis": projected_axis(info)} if settings.projections else {}),
         **_outcome(restorer, stack, outputs, notes),
@@ -168,7 +171,7 @@ class _Outputs:
             self.projections.write_profile(self.folder / result_name(self.source, PROFILE), self.info)
 
 
-def _about(source: Source, info: ImageInfo, outputs: _Outputs, settings: FileSettings) -> dict[str, Any]:
+def _about(source: Source, info: ImageInfo, outputs: _Outputs, has_std: bool) -> dict[str, Any]:
     """Returns the part of the record that describes the file."""
     written = outputs.info
     return {
@@ -183,7 +186,7 @@ def _about(source: Source, info: ImageInfo, outputs: _Outputs, settings: FileSet
         "samples": max(outputs.counts),
         "fewest_samples": min(outputs.counts),
         "precision": least_precise(outputs.precisions),
-        **({"no_std": "one sample: no standard deviation"} if settings.sample_count == 1 else {}),
+        **({} if has_std else {"no_std": "one sample: no standard deviation"}),
     }
 
 
@@ -265,9 +268,9 @@ def _map(part: str, restored: Restoration, intervals: Conformal | None) -> np.nd
     """Returns one of the float32 maps of a plane with shape (H, W), in intensities (the entropy in nats)."""
     if not part.startswith("interval"):
         return getattr(restored, part)
-    std = restored.std_of_samples
+    std = restored.uncalibrated_std
     if intervals is None or std is None:
-        raise ValueError("intervals need a calibration and several samples")
+        raise ValueError("intervals need a calibration and a standard deviation")
     # What the calibration adds to the standard deviation is a number of the model's scale.
     half = intervals.factor * (std + np.float32(intervals.epsilon * restored.gain))
     return (restored.mean + (half if part == "interval_high" else -half)).astype(np.float32)

@@ -21,7 +21,7 @@ from ddpm_lightning.inference.records import Records, tracked_results
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restored_plane import RestoredPlane
 from ddpm_lightning.inference.restorer import Restorer
-from ddpm_lightning.inference.result_files import FileSettings, check_names, results_of
+from ddpm_lightning.inference.result_files import BY_NETWORKS, FileSettings, check_names, results_of
 from ddpm_lightning.inference.reuse import (
     lacks_only_previews,
     plot_preview,
@@ -167,7 +167,7 @@ def plan_folder(settings: RestoreSettings) -> str:
     workers = _workers(settings)
     with reproducible(threads=1):
         restorer = load_restorer(settings, Shard(), workers)
-        settings = settings.for_model(restorer.trained)
+        settings = settings.for_model(restorer.trained, settings.average_neighbours > 0)
         infos, lines = [], [note.text for note in found.notes]
         for source in found.sources:
             try:
@@ -205,7 +205,10 @@ def _in_process(
     # Canvases by one thread, tiles in parallel: the bytes do not depend on the number of threads.
     with process_group() as shard, reproducible(threads=1), lock_in_all(folder, settings.force, shard):
         restorer = load_restorer(settings, shard, workers)
-        return _Job(restorer, settings.for_model(restorer.trained), found, folder, shard, counters).run()
+        resolved = settings.for_model(restorer.trained, settings.average_neighbours > 0)
+        if settings.samples and not resolved.sample_count and shard.first:
+            print(f"samples={settings.samples} has no effect: {BY_NETWORKS}")
+        return _Job(restorer, resolved, found, folder, shard, counters).run()
 
 
 def load_restorer(settings: RestoreSettings, shard: Shard, workers: int) -> Restorer:
@@ -309,7 +312,7 @@ class _Job:
 
     def _comment(self) -> None:
         samples = self.settings.sample_count
-        if self.settings.std and samples == 1:
+        if not self.restorer.trained.has_std(samples):
             print("one sample of each image: there is no standard deviation, and none is written")
         if self.settings.entropy and samples < FEW_SAMPLES:
             print(f"the entropy of {samples} samples takes few values and tells little: make about 15")

@@ -1,7 +1,7 @@
 """Names of the files that are written for an image.
 
-For each ``NAME.tif`` there is ``NAME_std.tif``, the standard deviation of the samples in the units of the image
-(float32), scaled to the size of the error if the model is calibrated, if there are two or more samples. On request
+For each ``NAME.tif`` there is ``NAME_std.tif``, the standard deviation in the units of the image (float32), scaled to
+the size of the error if the model is calibrated; a single sample has none, unless it is that of a network. On request
 there are also ``NAME_entropy.tif``, ``NAME_interval_low.tif``, ``NAME_interval_high.tif``, ``NAME_sample_01.tif`` and
 so on, and for stacks ``NAME_max.tif``, ``NAME_max_std.tif`` and so on (``projections``), and ``NAME_profile.csv``.
 """
@@ -17,7 +17,13 @@ from ddpm_lightning.io.stacks import stem
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, Settings, Text
 
-__all__ = ["FileSettings", "check_names", "result_name", "results_of"]
+__all__ = ["BY_NETWORKS", "FileSettings", "check_names", "result_name", "results_of"]
+
+
+BY_NETWORKS = (
+    "mean and standard deviation are estimated by networks; samples are made for single=true, entropy=true and "
+    "projections"
+)
 
 
 class FileSettings(Settings):
@@ -27,7 +33,7 @@ class FileSettings(Settings):
         samples: Samples of each plane; ``None`` for those of the model, see :meth:`for_model`.
         channels: Channels to restore, by index from 0 or by name; by default all.
         dtype: Data type of ``NAME.tif`` and of single samples: ``same`` as the source, or the name of a type.
-        std: Whether the standard deviation is written; a single sample has none.
+        std: Whether the standard deviation is written; a single sample has none, unless it is that of a network.
         entropy: Whether the entropy of the samples is written; a single sample has none.
         intervals: Whether calibrated intervals are written.
         single: Whether every single sample is written.
@@ -44,24 +50,29 @@ class FileSettings(Settings):
     single: bool = False
     projections: list[Projection] = []  # noqa: RUF012  (pydantic copies it)
 
-    def for_model(self, trained: Trained) -> Self:
+    def for_model(self, trained: Trained, averages_planes: bool = False) -> Self:
         """Returns the settings with the number of samples that a model makes.
+
+        Args:
+            trained: The model.
+            averages_planes: Whether neighbouring planes are averaged, which needs samples.
 
         Raises:
             UserError: If something is requested that needs several samples, and there is only one.
         """
-        samples = 1 if trained.method.deterministic else self.samples or trained.samples
-        if samples == 1 and (self.entropy or self.intervals):
+        requested = self.entropy or self.single or bool(self.projections) or averages_planes
+        samples = trained.sample_count(self.samples, requested)
+        if (self.entropy and samples == 1) or (self.intervals and not trained.has_std(samples)):
             raise UserError(
                 f"{'entropy' if self.entropy else 'intervals'}=true",
                 "needs several different samples, but only one is computed for each image",
                 remedy="leave it out, or set samples=15 with a probabilistic model",
             )
-        return self.model_copy(update={"samples": samples})
+        return self.model_copy(update={"samples": samples, "std": self.std and trained.has_std(samples)})
 
     @property
     def sample_count(self) -> int:
-        """Samples of each plane."""
+        """Samples of each plane; 0 if all that is written is that of networks."""
         if self.samples is None:
             raise ValueError("the number of samples is not known yet; call for_model")
         return self.samples
@@ -69,14 +80,13 @@ class FileSettings(Settings):
     @property
     def maps(self) -> list[str]:
         """Names of the float32 maps that are written beside the image."""
-        several = self.sample_count > 1
         wanted = {
             "std": self.std,
             "entropy": self.entropy,
             "interval_low": self.intervals,
             "interval_high": self.intervals,
         }
-        return [name for name, requested in wanted.items() if requested and several]
+        return [name for name, requested in wanted.items() if requested]
 
     @property
     def single_samples(self) -> list[str]:

@@ -13,8 +13,8 @@ independent samples, :math:`\mathbb{E}\,(m - y)^2 = (1 + 1/K)\,\sigma^2` and :ma
 \sigma^2`, so the ideal factor is :math:`\sqrt{(K + 1) / (K - 1)}`: 1.73 for 2 samples, 1.07 for 15. The deviations of
 an antithetic pair cancel in its mean, and both expectations are :math:`\sigma^2`: the ideal factor is 1. If the
 restored image is the output of a posterior-mean network, its error does not depend on K, and the ideal factor is
-:math:`\sqrt{K / (K - 1)}`. The fitted factor contains this correction; fitted over ideal factor is how many times too
-small the standard deviation of the samples is.
+:math:`\sqrt{K / (K - 1)}`; it is 1 if :math:`s` is the output of a network as well. The fitted factor contains this
+correction; fitted over ideal factor is how many times too small the standard deviation is.
 
 A factor corrects the size on average, not the shape of the distribution: with two samples, the standard deviation of a
 single pixel is itself uncertain, and Gaussian intervals contain fewer pixels than their nominal level. The coverage is
@@ -97,11 +97,11 @@ def ideal_factor(samples: int, antithetic: bool, network: bool = False) -> float
     """Returns the factor of samples of the true posterior.
 
     Args:
-        samples: Number of samples, at least 2.
+        samples: Number of samples, at least 2; 0 for the standard deviation of a network.
         antithetic: Whether they come in antithetic pairs.
         network: Whether the restored image is the output of a posterior-mean network instead of their average.
     """
-    if antithetic:
+    if antithetic or not samples:
         return 1.0
     return sqrt((samples if network else samples + 1) / (samples - 1))
 

@@ -108,19 +108,32 @@ def sample_metrics(*, samples: Tensor, target: Tensor, level: float = 0.9) -> di
     return found
 
 
-def assess_samples(*, samples: Tensor, target: Tensor, level: float = 0.9) -> Uncertainty:
+def assess_samples(
+    *,
+    samples: Tensor,
+    target: Tensor,
+    level: float = 0.9,
+    mean: Tensor | None = None,
+    std: Tensor | None = None,
+) -> Uncertainty:
     """Assesses the samples of one image by every measure.
 
     Args:
         samples: Independent restorations of one image with shape (N, C, H, W), N at least 2, finite.
         target: The clean image with shape (C, H, W), in the unit of the samples, finite.
         level: Nominal coverage of the interval.
+        mean: The restored image if it is not the mean of the samples, with the shape of the target.
+        std: The standard deviation if it is not that of the samples, with the same shape; it is compared with the
+            error of the restored image in place, not in size.
     """
     checked, truth = checked_samples(samples=samples, target=target)
     if not (checked.isfinite().all() and truth.isfinite().all()):
         raise ValueError("samples or target have pixels that are NaN or infinite")
     images = {"samples": samples, "target": target}
-    maps = {"error": (checked.mean(dim=0) - truth).abs(), "uncertainty": checked.std(dim=0)}
+    maps = {
+        "error": ((checked.mean(dim=0) if mean is None else mean.to(truth)) - truth).abs(),
+        "uncertainty": checked.std(dim=0) if std is None else std.to(truth),
+    }
     return Uncertainty(
         samples=len(samples),
         level=level,

@@ -22,7 +22,17 @@ from torch import Tensor, nn
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.models.presets import ONE_PASS, Preset
 
-__all__ = ["Apply", "Batch", "FirstStage", "LossKey", "Method", "Reduce", "apply_directly", "size_divisor_of"]
+__all__ = [
+    "Apply",
+    "Batch",
+    "FirstStage",
+    "LossKey",
+    "Method",
+    "Posterior",
+    "Reduce",
+    "apply_directly",
+    "size_divisor_of",
+]
 
 #: Maps images (B, C, H, W), and further inputs (B,), to images (B, C', H, W): a network, or a function of one.
 Network = Callable[..., Tensor]
@@ -116,6 +126,18 @@ class FirstStage(NamedTuple):
     share: float
 
 
+class Posterior(NamedTuple):
+    """What networks estimate of the posterior, without samples.
+
+    Attributes:
+        mean: The mean with shape (B, 1, H, W), normalised.
+        std: The standard deviation with the same shape, normalised; ``None`` if it is not estimated.
+    """
+
+    mean: Tensor
+    std: Tensor | None = None
+
+
 class Method(nn.Module, ABC):
     """Base of all methods.
 
@@ -144,13 +166,18 @@ class Method(nn.Module, ABC):
 
     @property
     def evaluations(self) -> int:
-        """Network evaluations of one sample, without those of :meth:`posterior_mean`."""
+        """Network evaluations of one sample, without those of :meth:`posterior`."""
         return 1
 
     @property
     def mean_evaluations(self) -> int:
-        """Network evaluations of :meth:`posterior_mean`; 0 for a method that has none."""
+        """Network evaluations of :meth:`posterior`; 0 for a method that has none."""
         return 0
+
+    @property
+    def predicts_std(self) -> bool:
+        """Whether :meth:`posterior` includes the standard deviation."""
+        return False
 
     @property
     def preset(self) -> str:
@@ -180,25 +207,25 @@ class Method(nn.Module, ABC):
             Restored images with shape (B, 1, H, W), normalised.
         """
 
-    def posterior_mean(self, low: Tensor, apply: Apply = apply_directly) -> Tensor | None:
-        """Returns the estimate of a network for the posterior mean, which all samples of an image share.
+    def posterior(self, low: Tensor, apply: Apply = apply_directly) -> Posterior | None:
+        """Returns what networks estimate of the posterior without samples; all samples of an image share it.
 
         Args:
             low: Low images with shape (B, 1, H, W), normalised; sides divisible by ``size_divisor``.
             apply: How networks are applied.
 
         Returns:
-            Images with the same shape, normalised, or ``None`` for a method without such a network.
+            Mean and perhaps standard deviation, or ``None`` for a method without such networks.
         """
         return None
 
     def sample_around(
-        self, mean: Tensor, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly
+        self, posterior: Posterior, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly
     ) -> Tensor:
-        """Restores images once, given the result of :meth:`posterior_mean`; otherwise as :meth:`sample`.
+        """Restores images once, given the result of :meth:`posterior`; otherwise as :meth:`sample`.
 
         Args:
-            mean: Estimates of the posterior mean with shape (B, 1, H, W), normalised.
+            posterior: Estimates of the posterior.
             low: Low images with the same shape, normalised.
             noise: Source of noise with one row for each image.
             apply: How networks are applied.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ddpm_lightning.diffusion.flow import START, RectifiedFlow, interpolate, training_times
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.diffusion.samplers import Sampler
-from ddpm_lightning.models.method import Apply, Batch, LossKey, apply_directly
+from ddpm_lightning.models.method import Apply, Batch, LossKey, Posterior, apply_directly
 from ddpm_lightning.models.presets import Preset, of_flow
 from ddpm_lightning.models.regression import Regression, scale_input
 from ddpm_lightning.models.residual import ResidualMethod
@@ -125,9 +125,10 @@ class PMRF(ResidualMethod):
         return ((velocity - (high - start)) / self.sigma).square().mean()
 
     def sample_around(
-        self, mean: Tensor, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly
+        self, posterior: Posterior, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly
     ) -> Tensor:
         """Restores images; see :meth:`Method.sample_around`."""
+        mean = posterior.mean
 
         def velocity(state: Tensor, t: Tensor) -> Tensor:
             return self.velocity(state, t, low, mean, apply)

@@ -35,10 +35,11 @@ class Preset:
 
 #: The presets of a deterministic method.
 ONE_PASS = {"one_pass": Preset(1, "the only preset of this model", tta=False)}
-#: Presets of a model that makes a posterior sample in one network evaluation; it has no sampler.
+#: Presets of a model that predicts mean and standard deviation, and makes a sample in one network evaluation. It has no
+#: sampler. Samples are made where something besides mean and standard deviation is computed from them.
 SCORED = {
-    "mean": Preset(8, "the least error, and a standard deviation from 8 samples", mean="network"),
-    "uncertainty": Preset(15, "posterior samples: a standard deviation with less noise", mean="network"),
+    "mean": Preset(8, "the least error, and its standard deviation; 8 samples on request", mean="network"),
+    "uncertainty": Preset(15, "the same; 15 samples on request", mean="network"),
     "realistic": Preset(1, "one sample: texture instead of the least error", tta=False),
 }
 

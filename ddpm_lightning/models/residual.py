@@ -17,6 +17,7 @@ from ddpm_lightning.models.method import (
     Batch,
     FirstStage,
     Method,
+    Posterior,
     Reduce,
     apply_directly,
     size_divisor_of,
@@ -89,10 +90,10 @@ class ResidualMethod(Method):
         """Network evaluations of the posterior mean."""
         return self.regression.evaluations
 
-    def posterior_mean(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
-        """Returns the regressor's estimates for low images (B, 1, H, W)."""
-        return self.regression.estimate(low, apply)
+    def posterior(self, low: Tensor, apply: Apply = apply_directly) -> Posterior:
+        """Returns the regressor's estimates; see :meth:`Method.posterior`."""
+        return Posterior(self.regression.estimate(low, apply))
 
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
         """Restores images; see :meth:`Method.sample`."""
-        return self.sample_around(self.posterior_mean(low, apply), low, noise, apply)
+        return self.sample_around(self.posterior(low, apply), low, noise, apply)

@@ -6,8 +6,8 @@ Whatever has no samples to average, a deterministic method or a posterior-mean n
 orientations, and the results are averaged.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise, Mixture
 from ddpm_lightning.diffusion.symmetry import turn, turn_back
-from ddpm_lightning.models.method import Apply, Method, apply_directly
+from ddpm_lightning.models.method import Apply, Method, Posterior, apply_directly
 
 __all__ = [
     "ORIENTATIONS",
@@ -57,8 +57,8 @@ class ImageSampler:
         apply: How networks are applied.
         margin: Reflected pixels on all sides, fewer than the shorter side has.
         tta: Whether samples see the image in different orientations, for methods trained on augmented images.
-            Deterministic methods and posterior-mean networks see several of them (:data:`Tta`), and their results are
-            averaged; all samples share the average of the posterior mean.
+            Deterministic methods and networks of the posterior's mean or standard deviation see several of them
+            (:data:`Tta`), and their results are averaged; all samples share the averages.
     """
 
     def __init__(
@@ -79,10 +79,12 @@ class ImageSampler:
         self._inside = (..., slice(margin, margin + height), slice(margin, margin + width))
 
     @torch.inference_mode()
-    def mean(self) -> Tensor | None:
-        """Returns the output of the method's posterior-mean network with shape (1, 1, H, W); ``None`` without one."""
-        mean = self._mean
-        return None if mean is None else mean[self._inside]
+    def posterior(self) -> Posterior | None:
+        """Returns what networks estimate of the posterior, (1, 1, H, W), without samples; ``None`` without such."""
+        if self._posterior is None:
+            return None
+        mean, std = self._posterior
+        return Posterior(mean[self._inside], None if std is None else std[self._inside])
 
     @torch.inference_mode()
     def samples(self, numbers: Sequence[int], batch: int | None = None) -> Iterator[Tensor]:
@@ -105,25 +107,25 @@ class ImageSampler:
                 yield restored[self._inside]
 
     @cached_property
-    def _mean(self) -> Tensor | None:
-        """The posterior mean on the canvas, computed once."""
-        means = []
+    def _posterior(self) -> Posterior | None:
+        """The posterior on the canvas, computed once: the average over its orientations."""
+        found = []
         for symmetry in ORIENTATIONS[: orientations_of(self.tta)]:
-            mean = self.method.posterior_mean(turn(self.canvas, symmetry), self.apply)
-            if mean is None:
+            posterior = self.method.posterior(turn(self.canvas, symmetry), self.apply)
+            if posterior is None:
                 return None
-            means.append(turn_back(mean, symmetry))
-        return sum(means[1:], means[0]) / len(means)
+            found.append(_each(posterior, partial(turn_back, which=symmetry)))
+        stds = [posterior.std for posterior in found if posterior.std is not None]
+        return Posterior(_average([posterior.mean for posterior in found]), _average(stds) if stds else None)
 
     def _deterministic(self, number: int) -> Tensor:
         """Returns the only sample of a deterministic method on the canvas, averaged over orientations."""
         which = ORIENTATIONS[: orientations_of(self.tta)]
-        made = [self._together([number], [symmetry])[0] for symmetry in which]
-        return sum(made[1:], made[0]) / len(made)
+        return _average([self._together([number], [symmetry])[0] for symmetry in which])
 
     def _together(self, numbers: Sequence[int], which: Sequence[int]) -> list[Tensor]:
         """Returns samples, each in an orientation; those whose canvases have the same shape are one batch."""
-        mean, made = self._mean, {}
+        posterior, made = self._posterior, {}
         for odd in (0, 1):
             rows = [row for row, symmetry in enumerate(which) if symmetry % 2 == odd]
             if not rows:
@@ -131,10 +133,11 @@ class ImageSampler:
             turns = [which[row] for row in rows]
             noise = KeyedNoise(self.seed, [self.image] * len(rows), [numbers[row] for row in rows])
             noise, low = noise.oriented(turns), _in_orientations(self.canvas, turns)
-            if mean is None:
+            if posterior is None:
                 restored = self.method.sample(low, noise, self.apply)
             else:
-                restored = self.method.sample_around(_in_orientations(mean, turns), low, noise, self.apply)
+                around = _each(posterior, partial(_in_orientations, turns=turns))
+                restored = self.method.sample_around(around, low, noise, self.apply)
             made |= {row: turn_back(restored[k : k + 1], turns[k]) for k, row in enumerate(rows)}
         return [made[row] for row in range(len(numbers))]
 
@@ -185,6 +188,15 @@ def samples_of(
 ) -> Iterator[Tensor]:
     """Yields samples of one image: :meth:`ImageSampler.samples` with its settings."""
     return ImageSampler(method, low, image, **settings).samples(samples, batch)
+
+
+def _average(images: Sequence[Tensor]) -> Tensor:
+    return sum(images[1:], images[0]) / len(images)
+
+
+def _each(posterior: Posterior, change: Callable[[Tensor], Tensor]) -> Posterior:
+    """Returns a posterior of which mean and standard deviation were changed in the same way."""
+    return Posterior(change(posterior.mean), None if posterior.std is None else change(posterior.std))
 
 
 def _in_orientations(image: Tensor, turns: Sequence[int]) -> Tensor:

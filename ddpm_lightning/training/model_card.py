@@ -89,7 +89,8 @@ def _made(trained: Trained) -> list[str]:
         f"  trained on     {card.get('data_name', card['names']['data'])}{_where(card['data'])}",
     ]
     lines += [
-        f"  std factor     {one.std_factor:.2f} for {one.samples} samples ({one.sampling}), from {one.origin}"
+        f"  std factor     {one.std_factor:.2f}{f' for {one.samples} samples' * bool(one.samples)} ({one.sampling}), "
+        f"from {one.origin}"
         for one in calibrations_of(card)
     ]
     if trainer := config.get("trainer"):

@@ -37,7 +37,7 @@ SHARE, LEAST_SECONDS, MOST_SECONDS = 0.05, 1.0, 60.0
 def calibrate_default_preset(
     checkpoint: Path, method: Method, data: PairDataModule, device: torch.device, seconds: float, trust: Trust
 ) -> None:
-    """Calibrates the standard deviation of a trained model for its default preset, if that makes several samples.
+    """Calibrates the standard deviation of a trained model for its default preset, if there is one.
 
     No random number of the training is used or changed. If there is not enough time or data, nothing is written.
 
@@ -64,10 +64,10 @@ def calibrate_default_preset(
     except (ValueError, UserError, RuntimeError, MemoryError) as error:
         if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
-        print(f"the standard deviation of the samples was not calibrated: {' '.join(str(error).split())}")
+        print(f"the standard deviation was not calibrated: {' '.join(str(error).split())}")
         return
     print(
-        f"standard deviation of {found.samples} samples ({found.sampling}): the error is {found.std_factor:.2f} times "
+        f"standard deviation ({found.sampling}): the error is {found.std_factor:.2f} times "
         f"as large (measured on {found.origin}); `restore` multiplies by this factor"
     )
 
@@ -75,24 +75,25 @@ def calibrate_default_preset(
 def _moments(trained: Trained, data: PairDataModule, seconds: float) -> Iterator[StdMoments]:
     """Yields how large standard deviation and error of validation images are, for about so many seconds."""
     restorer, began = Restorer(trained), time.monotonic()
+    numbers = [1] if trained.std_by_network else [1, trained.samples]
     for number, pair in enumerate(_centres(data)):
-        if number == 0 and not _affordable(restorer, pair, seconds):
+        if number == 0 and not _affordable(restorer, pair, numbers[-1], seconds):
             return
         taken = time.monotonic() - began
         if number >= FEWEST and taken * (number + 1) / number > seconds:
             return
         try:
-            yield std_moments_of(restorer, restore_pair(restorer, pair, [1, trained.samples]))
+            yield std_moments_of(restorer, restore_pair(restorer, pair, numbers))
         except UserError:  # such as a constant image
             continue
 
 
-def _affordable(restorer: Restorer, pair: Pair, seconds: float) -> bool:
+def _affordable(restorer: Restorer, pair: Pair, samples: int, seconds: float) -> bool:
     """Says whether the fewest images can be restored in so many seconds, by the time of one sample."""
     began = time.monotonic()
     for _ in restorer.samples(pair.low, 1, pair.name):
         pass
-    return (time.monotonic() - began) * restorer.trained.samples * FEWEST <= seconds
+    return (time.monotonic() - began) * samples * FEWEST <= seconds
 
 
 def _centres(data: PairDataModule) -> Iterator[Pair]:

@@ -38,7 +38,7 @@ class FakeMethod:
     def __init__(self):
         self.logged, self.method = {}, self
 
-    def posterior_mean(self, low, apply=None):
+    def posterior(self, low, apply=None):
         return None
 
     def sample(self, low, noise, apply=None):

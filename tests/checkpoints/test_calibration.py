@@ -85,8 +85,8 @@ def test_arrays_are_scaled_and_their_result_names_the_factor(path):
     assert np.array_equal(other.std, np.float32(2.75) * one.std) and np.array_equal(one.mean, other.mean)
     assert np.array_equal(one.entropy, other.entropy) and one.precision == other.precision
     assert one.calibration is None and other.calibration.std_factor == 2.75
-    assert one.std_of_samples is one.std
-    np.testing.assert_allclose(other.std_of_samples, one.std, rtol=1e-6)
+    assert one.uncalibrated_std is one.std
+    np.testing.assert_allclose(other.uncalibrated_std, one.std, rtol=1e-6)
     third = after.restore(plane, 3)
     assert third.calibration is None and np.array_equal(third.std, before.restore(plane, 3).std)
     early, plain = (Restorer(loaded(path), tolerance=tolerance) for tolerance in (0.5, None))

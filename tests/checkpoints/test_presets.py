@@ -39,7 +39,7 @@ def evaluations(sampling) -> int:
         ),
         ("ddpm", {"paper": 3000, "mean": 75, "uncertainty": 225, "realistic": 5, "fast": 10, "one_step": 1}),
         ("pmrf_small", {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1}),
-        ("scored_small", {"mean": 10, "uncertainty": 17, "realistic": 2}),
+        ("scored_small", {"mean": 12, "uncertainty": 19, "realistic": 3}),
         (
             "residual_flow_small",
             {"mean": 8, "realistic": 6, "balanced": 4, "fast": 4, "one_step": 1, "uncertainty": 152},

@@ -40,7 +40,7 @@ class GaussianRestorer:
 
     def __init__(self, width=1.0, blur=0.0, antithetic=False, seed=1, gain=1.0, offset=0.0):
         self.width, self.blur, self.seed, self.gain, self.offset = width, blur, seed, gain, offset
-        self.batch, self.trained = None, SimpleNamespace(mean="average")
+        self.batch, self.trained = None, SimpleNamespace(mean="average", std_by_network=False)
         self.method = SimpleNamespace(antithetic=antithetic, deterministic=False)
         self.normalisation = PairNormalisation(FixedRange(0, 200), FixedRange(0, 200))
 
@@ -58,7 +58,7 @@ class GaussianRestorer:
             for sample in self.samples(plane, len(numbers), image):
                 yield torch.from_numpy(scale.normalise(sample))[None, None]
 
-        return SimpleNamespace(samples=samples, mean=lambda: None)
+        return SimpleNamespace(samples=samples, posterior=lambda: None)
 
     def samples(self, plane, samples, image):
         rng = np.random.default_rng((self.seed, int(image)))

@@ -60,6 +60,19 @@ def test_a_blurred_image_lacks_power_at_short_periods(trained):
     assert "times less power" in line and "periods of 2 to 3.1 pixels" in line
 
 
+def test_an_image_without_large_structure_needs_no_warning_but_one_with_more_does(trained):
+    """A high-pass filter removes the power at periods above 20 pixels."""
+    plain = image(200)
+    large = gaussian_filter(plain, 4) - plain.mean()
+    features = DistributionShiftCheck(trained).describe(plain - large)
+    assert any(
+        name.startswith("power_") for name in SeenInputs.load(trained.card["inputs"]).outside(features)
+    )
+    assert not any(line.startswith("spectrum") for line in warnings(trained, [plain - large]))
+    (line,) = (line for line in warnings(trained, [plain + 4 * large]) if line.startswith("spectrum"))
+    assert "times more power" in line
+
+
 @pytest.mark.parametrize(("size", "warned"), [((0.1, 0.1), False), ((0.12, 0.12), False), ((0.2, 0.2), True)])
 def test_pixel_sizes_are_compared(trained, size, warned):
     lines = [line for line in warnings(trained, [image(300)], size) if line.startswith("pixel size")]

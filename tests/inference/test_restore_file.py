@@ -152,7 +152,7 @@ def test_names_that_would_meet_are_refused(tmp_path):
 
 def test_a_single_sample_has_no_map(restorer, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", noisy((40, 33), "uint16"))
-    settings = FileSettings(samples=1, std=True)
+    settings = FileSettings(samples=1, std=True).for_model(restorer.trained)
     record = restore_file(restorer, tmp_path / "a.tif", tmp_path / "out", settings)
     assert (
         [path.name for path in (tmp_path / "out").iterdir()]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ddpm_lightning.models.method import apply_directly
+from ddpm_lightning.models.method import Posterior, apply_directly
 from ddpm_lightning.models.sampling import ORIENTATIONS, ImageSampler, evaluations_of, samples_of
 
 ROUND = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])[None, None] / 16
@@ -19,7 +19,7 @@ class Filter:
     def __init__(self, kernel):
         self.kernel = kernel
 
-    def posterior_mean(self, low, apply=apply_directly):
+    def posterior(self, low, apply=apply_directly):
         return None
 
     def sample(self, low, noise, apply=apply_directly):
@@ -69,24 +69,26 @@ class Quiet(Filter):
 
 
 class Around(Filter):
-    """Samples around the output of a posterior-mean network, which is counted."""
+    """Samples around the output of a network for mean and standard deviation, which is counted."""
 
     mean_evaluations = 1
     calls = 0
 
-    def posterior_mean(self, low, apply=apply_directly):
+    def posterior(self, low, apply=apply_directly):
         self.calls += 1
-        return apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), low)
+        mean = apply(lambda x: functional.conv2d(functional.pad(x, (1,) * 4), self.kernel), low)
+        return Posterior(mean, 2 * mean)
 
-    def sample_around(self, mean, low, noise, apply=apply_directly):
-        return mean + noise(7, low.shape[1:], low.device)
+    def sample_around(self, posterior, low, noise, apply=apply_directly):
+        assert torch.equal(posterior.std, 2 * posterior.mean)
+        return posterior.mean + noise(7, low.shape[1:], low.device)
 
 
 @pytest.mark.parametrize("tta", [False, True])
-def test_samples_share_one_posterior_mean(low, tta):
+def test_samples_share_one_posterior(low, tta):
     method = Around(ASKEW)
     sampler = ImageSampler(method, low, "a", margin=2, tta=tta)
-    mean, found = sampler.mean(), torch.cat(list(sampler.samples(range(8), batch=3)))
+    (mean, std), found = sampler.posterior(), torch.cat(list(sampler.samples(range(8), batch=3)))
     assert method.calls == (2 if tta else 1)
     assert evaluations_of(method, 8, tta) == (method.calls, 8)
 
@@ -96,6 +98,7 @@ def test_samples_share_one_posterior_mean(low, tta):
         rotated = ASKEW.flip(-1).rot90(-(ORIENTATIONS[1] % 4), (-2, -1)) if ORIENTATIONS[1] >= 4 else ASKEW
         by_hand.append(functional.conv2d(functional.pad(low, (1,) * 4, mode="reflect"), rotated))
     assert torch.allclose(mean, sum(by_hand) / len(by_hand), atol=1e-6)
+    assert torch.equal(std, 2 * mean)
     # Noise is keyed by the sample alone, so what samples add to the mean is the same with and without augmentation.
     noise = torch.cat(list(samples_of(Around(ASKEW), low, "a", range(8), margin=2))) - by_hand[0]
     assert torch.allclose(found - mean, noise, atol=1e-5)
@@ -124,7 +127,7 @@ def test_a_deterministic_method_is_averaged_over_orientations_and_each_is_counte
 
 def test_a_posterior_mean_is_averaged_over_as_many_orientations_as_a_regressor(low):
     around, alone = Around(ASKEW), Once(ASKEW)
-    mean = ImageSampler(around, low, "a", margin=2, tta=8).mean()
+    mean = ImageSampler(around, low, "a", margin=2, tta=8).posterior().mean
     (regressed,) = ImageSampler(alone, low, "a", margin=2, tta=8).samples([0])
     assert torch.allclose(mean, regressed, atol=1e-6)
     assert evaluations_of(around, 3, 8) == (around.calls, 3) and around.calls == 8

@@ -10,7 +10,7 @@ from torch.nn import functional
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.metrics.calibration import crps
 from ddpm_lightning.models.method import LossKey
-from ddpm_lightning.models.regression import Regression
+from ddpm_lightning.models.regression import Regression, scale_input
 from ddpm_lightning.models.scored import Scored
 from ddpm_lightning.models.scoring_rules import almost_fair, score_of_pair
 
@@ -94,6 +94,27 @@ class Filter(nn.Module):
         return functional.conv2d(functional.pad(seen[:, 2:], (3,) * 4, mode="circular"), self.weight)
 
 
+class TwoLevels(nn.Module):
+    """Half the logarithm of a standard deviation with one value where the low image is negative, another elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.levels = nn.Parameter(torch.tensor([0.2, -0.3]))
+
+    def forward(self, seen, label):
+        return torch.where(seen[:, :1] < scale_input(torch.zeros(())), *self.levels)
+
+
+def train(method: Scored, batches, steps: int) -> None:
+    optimiser = torch.optim.Adam(method.parameter_groups()["loss"], lr=0.02, betas=(0.9, 0.99))
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in range(steps):
+        optimiser.zero_grad()
+        method.loss(batches(), LossKey(0, step, step)).backward()
+        optimiser.step()
+        fall.step()
+
+
 def batch(generator: torch.Generator, count: int):
     high = filtered(torch.randn(count, 1, SIDE, SIDE, generator=generator), spectrum().sqrt())
     low = high + NOISE * torch.randn(high.shape, generator=generator)
@@ -102,21 +123,16 @@ def batch(generator: torch.Generator, count: int):
 
 def test_samples_of_a_linear_gaussian_problem_have_the_mean_and_covariance_of_the_posterior():
     generator = torch.Generator().manual_seed(0)
-    method = Scored(Wiener(), Filter())
+    method = Scored(Wiener(), Filter(), TwoLevels())
     method.calibrate([batch(generator, 1024)], lambda total, how: total)
-    steps = 600
-    optimiser = torch.optim.Adam(method.network.parameters(), lr=0.02, betas=(0.9, 0.99))
-    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for step in range(steps):
-        optimiser.zero_grad()
-        method.loss(batch(generator, 128), LossKey(0, step, step)).backward()
-        optimiser.step()
-        fall.step()
+    train(method, lambda: batch(generator, 128), 800)
 
     posterior = spectrum() * NOISE**2 / (spectrum() + NOISE**2)
     expected = torch.fft.ifft2(posterior).real
     assert method.sigma.item() == pytest.approx(expected[0, 0].sqrt().item(), rel=0.03)
     low = batch(generator, 1)["low"]
+    predicted = method.posterior(low).std
+    torch.testing.assert_close(predicted, expected[0, 0].sqrt().expand_as(predicted), rtol=0.02, atol=0)
     count = 4000
     noise = KeyedNoise(0, ["a"] * count, list(range(count)))
     with torch.no_grad():
@@ -130,9 +146,42 @@ def test_samples_of_a_linear_gaussian_problem_have_the_mean_and_covariance_of_th
     assert ((covariance - expected).abs().max() / expected[0, 0]).item() < 0.03
 
 
+class Unchanged(Regression):
+    """The low image as its own restoration."""
+
+    def __init__(self):
+        super().__init__(nn.Identity())
+
+    def estimate(self, low, apply=None):
+        return low
+
+
+def test_where_the_error_depends_on_the_image_so_do_predicted_and_sampled_standard_deviation():
+    generator = torch.Generator().manual_seed(0)
+
+    def uneven():
+        low, noise = torch.randn(2, 32, 1, SIDE, SIDE, generator=generator)
+        return {
+            "low": low,
+            "high": low + noise * torch.where(low < 0, 0.1, 0.4),
+            "name": list(map(str, range(32))),
+        }
+
+    method = Scored(Unchanged(), Filter(), TwoLevels())
+    method.calibrate([uneven()], lambda total, how: total)
+    train(method, uneven, 300)
+    low = uneven()["low"][:1]
+    expected = torch.where(low < 0, 0.1, 0.4)
+    torch.testing.assert_close(method.posterior(low).std, expected, rtol=0.03, atol=0)
+    count = 2000
+    samples = method.sample(low.expand(count, -1, -1, -1), KeyedNoise(0, ["a"] * count, list(range(count))))
+    ratio = samples.detach().std(0) / expected[0]
+    assert ratio.mean().item() == pytest.approx(1, abs=0.03) and ratio.std() < 0.03
+
+
 def test_samples_are_keyed_and_share_the_mean():
     torch.manual_seed(0)
-    method, low = Scored(Wiener(), Filter()), torch.randn(1, 1, SIDE, SIDE)
+    method, low = Scored(Wiener(), Filter(), TwoLevels()), torch.randn(1, 1, SIDE, SIDE)
     method.sigma.fill_(0.3)
     together = method.sample(low.expand(3, -1, -1, -1), KeyedNoise(0, ["a"] * 3, [0, 1, 2]))
     alone = method.sample(low, KeyedNoise(0, ["a"], [2]))
@@ -149,7 +198,7 @@ def test_the_two_samples_of_a_training_step_are_independent():
             seen.append(inputs[:, 2])
             return super().forward(inputs, label)
 
-    method = Scored(Wiener(), Spy())
+    method = Scored(Wiener(), Spy(), TwoLevels())
     method.sigma.fill_(1)
     many = batch(torch.Generator().manual_seed(0), 200)
     method.loss(many, LossKey(0, 0, 0))
@@ -159,4 +208,4 @@ def test_the_two_samples_of_a_training_step_are_independent():
 
 def test_an_impossible_share_of_the_mean_is_refused():
     with pytest.raises(ValueError, match="model.mean_share"):
-        Scored(Wiener(), Filter(), mean_share=1.0)
+        Scored(Wiener(), Filter(), TwoLevels(), mean_share=1.0)

@@ -13,6 +13,7 @@ from ddpm_lightning.evaluation.image_scores import Scoring, score_image
 from ddpm_lightning.evaluation.restored_pair import restore_pair
 from ddpm_lightning.evaluation.split_summary import realism
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.models.method import Posterior
 from ddpm_lightning.reporting.perception_distortion import plot_realism, realism_table
 
 SHARES = (0.0, 0.25, 0.5, 1.0)
@@ -36,10 +37,10 @@ class Jumps(torch.nn.Module):
         if sampler is not None:
             self.sampler = sampler
 
-    def posterior_mean(self, low, apply):
-        return low if hasattr(self, "sampler") else None
+    def posterior(self, low, apply):
+        return Posterior(low) if hasattr(self, "sampler") else None
 
-    def sample_around(self, mean, low, noise, apply):
+    def sample_around(self, posterior, low, noise, apply):
         return self.sample(low, noise, apply)
 
     def sample(self, low, noise, apply):
@@ -54,7 +55,14 @@ def scores(method):
     normalisation = PairNormalisation(FixedRange(0, 100), FixedRange(0, 100))
     restorer = Restorer(
         SimpleNamespace(
-            method=method, normalisation=normalisation, card={}, most_noise=None, tta=False, mean="average"
+            method=method,
+            normalisation=normalisation,
+            card={},
+            most_noise=None,
+            tta=False,
+            mean="average",
+            std_by_network=False,
+            sample_count=lambda samples, requested: samples,
         ),
         tile=None,
     )
