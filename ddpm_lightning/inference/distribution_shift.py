@@ -24,7 +24,7 @@ PIXEL_SIZE_RATIO = 1.25
 BLANK = 1.3
 BLUR = 2.0
 #: Periods in pixels of coarse structure.
-COARSE = 16
+COARSE = 10
 INTENSITIES = {"mean": "mean", "dark": "darkest hundredth", "bright": "brightest hundredth"}
 
 
