@@ -28,13 +28,13 @@ def required_intervals(trained: Trained, settings: ModelSettings) -> Conformal:
     Raises:
         UserError: If there are none; it names the command that calibrates them.
     """
-    samples = settings.samples or trained.samples
+    samples = 0 if trained.std_by_network else settings.samples or trained.samples
     calibration = trained.calibration(samples)
     if calibration is not None and calibration.intervals is not None:
         return calibration.intervals
     raise UserError(
         "intervals=true",
-        f"this model was not calibrated for {samples} samples by {trained.sampling}",
+        f"this model was not calibrated for {f'{samples} samples by ' * bool(samples)}{trained.sampling}",
         remedy=_command(trained, settings, samples),
     )
 

@@ -131,8 +131,8 @@ def assess_samples(
         raise ValueError("samples or target have pixels that are NaN or infinite")
     images = {"samples": samples, "target": target}
     maps = {
-        "error": ((checked.mean(dim=0) if mean is None else mean.to(truth)) - truth).abs(),
-        "uncertainty": checked.std(dim=0) if std is None else std.to(truth),
+        "error": ((checked.mean(dim=0) if mean is None else mean.flatten().to(truth)) - truth).abs(),
+        "uncertainty": checked.std(dim=0) if std is None else std.flatten().to(truth),
     }
     return Uncertainty(
         samples=len(samples),

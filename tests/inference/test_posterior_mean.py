@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.data.pairs import Pair
 from ddpm_lightning.evaluation.restored_pair import restore_pair
+from ddpm_lightning.evaluation.sample_metrics import SampleMetrics
+from ddpm_lightning.evaluation.uncertainty import EPSILON
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.result_files import FileSettings
+from ddpm_lightning.metrics.sparsification import sparsification
 from ddpm_lightning.models.sampling import ImageSampler
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import a_calibration, write_checkpoint
@@ -92,6 +96,12 @@ def test_an_evaluation_scores_what_is_restored(restorer, plane):
     np.testing.assert_allclose(restored.average, restorer.restore(plane, 4, "a").mean, rtol=1e-5)
     assert set(restored.means) == {1, 4}
     assert not np.allclose(restored.means[4], restored.average)
+    found = SampleMetrics(restored, antithetic=False, level=0.9, fit=(1.0, 0.0)).uncertainty
+    error = np.abs(restored.average - restored.high)
+    expected = sparsification(error=torch.from_numpy(error), uncertainty=torch.from_numpy(restored.std))
+    assert found.measures.sparsification.ause == pytest.approx(expected.ause, rel=1e-4)
+    scores = np.sort((error / (restored.std + EPSILON * restored.gain)).ravel())
+    assert found.scores[-1].item() == pytest.approx(scores[-1], rel=1e-4)
     np.testing.assert_allclose(restored.std, restorer.restore(plane, image="a").std, rtol=1e-5)
 
 

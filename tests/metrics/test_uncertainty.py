@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,19 @@ def test_halved_samples_fail_every_test_of_calibration_and_none_of_ranking() -> 
     assert halved["spread_skill"] < 0.6
     assert halved["law_ratio"] == pytest.approx(0.25, rel=0.1)
     assert halved["ause"] == pytest.approx(right["ause"], abs=0.02)
+
+
+def test_a_predicted_standard_deviation_replaces_that_of_few_samples_in_the_ranking_alone() -> None:
+    images = posterior(4)
+    exact = torch.from_numpy(np.abs(images["target"].numpy()))
+    mean = torch.zeros_like(images["target"])
+    plain, predicted = assess_samples(**images), assess_samples(**images, mean=mean, std=exact)
+    # A standard deviation that is proportional to the error ranks it without a mistake.
+    assert predicted.values()["ause"] == pytest.approx(0, abs=1e-6)
+    assert plain.values()["ause"] > 0.1
+    assert predicted.values()["spearman"] == pytest.approx(1)
+    for name in ("crps", "coverage", "spread_skill"):
+        assert predicted.values()[name] == plain.values()[name]
 
 
 def test_the_call_agrees_with_its_parts() -> None:
