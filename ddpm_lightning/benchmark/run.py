@@ -156,9 +156,9 @@ class _Benchmark:
             train += [f"trainer.max_steps={steps[name]}", "trainer.check_val_every_n_epoch=null"]
             train += [f"+trainer.val_check_interval={_interval(method, steps[name])}"]
         main, *others = settings.protocols
-        evaluate = [*trust, *settings.evaluate, *method.evaluate]
+        evaluate = [*trust, "figures=1", *settings.evaluate, *method.evaluate]
         evaluate += [f"protocol={main}", f"also=[{','.join(others)}]"]
-        evaluate += [f"center_crop={settings.center_crop or 'null'}", f"seed={seed}", "figures=1"]
+        evaluate += [f"center_crop={settings.center_crop or 'null'}", f"seed={seed}"]
         trained = self._folder(data, method.trained, seed) if method.trained else None
         folder, tta = self._folder(data, name, seed), seed == settings.seeds[0]
         return Job(data, name, folder, tuple(train), tuple(evaluate), trained, seed, tta)

@@ -113,9 +113,10 @@ def overrides(
     found += [f"methods={size}", "seeds=[0]" if scaled else "seeds=[0,1,2]"]
     found += [f"budget.steps={steps}"] if steps is not None else []
     if size == "full":
-        found += [f"train={_listed(['trainer=cpu' if scaled else 'trainer=gpu'])}", "center_crop=null"]
+        found.append(f"train={_listed(['trainer=cpu' if scaled else 'trainer=gpu'])}")
+        found.append(f"center_crop={192 if scaled else 'null'}")
     if scaled:
-        found.append(f"evaluate={_listed(['samples=2'])}")
+        found.append(f"evaluate={_listed(['samples=2', 'figures=0'])}")
         methods = compose.compose("benchmark", [f"methods={size}"]).methods
         found += [
             f"methods.{name}.train={_listed([*methods[name].train, *changes])}"
