@@ -24,8 +24,7 @@ MOST_LEFT = 0.6
 #: Correlation of neighbouring pixels up to which noise counts as independent, also in the training of models that do
 #: not record it.
 INDEPENDENT = 0.1
-#: Fewest spots in the residual that count as removed structure; single ones may be hot pixels or cosmic rays. With six,
-#: a fourth of the planted losses of 20 puncta would be missed.
+#: Fewest spots in the residual that count as removed structure; single ones may be hot pixels or cosmic rays.
 FEWEST_SPOTS = 4
 #: Share of the regions that vary too much, and correlation of the residual beyond that of the noise, above which the
 #: residual contains structure.
