@@ -52,6 +52,8 @@ def desk(tmp_path, monkeypatch):
     tifffile.imwrite(
         tmp_path / "noisy/a.tif", np.random.default_rng(0).poisson(20, (40, 48)).astype(np.uint16)
     )
+    planes = np.random.default_rng(1).poisson(20, (2, 40, 48)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", planes, imagej=True, metadata={"axes": "ZYX"})
     return tmp_path
 
 
