@@ -70,7 +70,11 @@ def test_a_calibration_is_asked_for_with_the_same_sampler_and_with_data_that_are
     path = tmp_path / "runs" / "mine a" / "best.ckpt"
     card = {"data": {"root": str(tmp_path if there else tmp_path / "gone")}}
     trained = SimpleNamespace(
-        path=path, card=card, sampling="ddim with 10 steps", calibration=lambda samples: None
+        path=path,
+        card=card,
+        sampling="ddim with 10 steps",
+        std_by_network=False,
+        calibration=lambda samples: None,
     )
     settings = RestoreSettings(
         checkpoint="x",
