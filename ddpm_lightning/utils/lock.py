@@ -125,7 +125,6 @@ def hold(folder: str | Path, force: bool = False, token: str = "") -> Iterator[s
     try:
         try:
             with disk_full_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
                 held = _take(folder / NAME, force, {*tokens(), token} - {""})
         except OSError as error:
             place = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
@@ -190,11 +189,15 @@ def give_back() -> None:
 def _take(path: Path, force: bool, own: set[str]) -> _Held:
     began = time.monotonic()
     while True:
-        if not os.path.lexists(path) and (held := _made(path)):
-            return held
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(path) and (held := _made(path)):
+                return held
             descriptor = _opened(path)
-        except FileNotFoundError:  # released meanwhile
+        except FileNotFoundError:  # released meanwhile; the folder too is removed if it is left empty
+            if time.monotonic() - began > PATIENCE:
+                raise
+            time.sleep(0.01)
             continue
         owner = _read(path, descriptor)
         if owner is not None and owner.token in own:
@@ -242,19 +245,19 @@ def _refused(path: Path, owner: Owner | None, state: str) -> UserError:
 
 
 def _made(path: Path, replace: bool = False) -> _Held | None:
-    """Writes the file with this process as the owner; returns ``None`` if there is one already."""
+    """Writes the file with this process as the owner; returns ``None`` if another job was first."""
     owner = _myself()
     content = json.dumps(asdict(owner)).encode()
     draft = path.with_name(f"{path.name}.{owner.token}.partial")
-    descriptor, kept = create_new(draft), False
+    descriptor, kept = -1, False
     try:
+        descriptor = create_new(draft)
         os.write(descriptor, content)
         os.fsync(descriptor)
         _flock(descriptor, exclusive=False)
         if replace:
-            with suppress(FileNotFoundError):  # whoever has the folder removed the draft
-                draft.replace(path)
-                kept = True
+            draft.replace(path)
+            kept = True
         else:
             try:
                 os.link(draft, path)
@@ -263,17 +266,18 @@ def _made(path: Path, replace: bool = False) -> _Held | None:
                 kept = (
                     os.fstat(descriptor).st_nlink == 2
                 )  # on NFS, a reply may be lost and the request repeated
-            except FileNotFoundError:  # whoever has the folder removed the draft
-                pass
+            except FileNotFoundError:
+                raise
             except OSError:  # a file system without links
                 os.close(descriptor)
+                descriptor = -1  # in case the file cannot be created
                 descriptor = create_new(path)
                 kept = True
                 os.write(descriptor, content)
                 os.fsync(descriptor)
                 _flock(descriptor, exclusive=False)
-    except FileExistsError:
-        descriptor = -1
+    except (FileExistsError, FileNotFoundError):  # another job was first, or removed the draft or the folder
+        pass
     finally:
         with suppress(OSError):
             draft.unlink()

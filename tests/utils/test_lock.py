@@ -231,6 +231,26 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     assert {path.name for path in tmp_path.rglob("*")} == {"file", "link"}
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_folder_that_another_job_removes_meanwhile(tmp_path, monkeypatch, links):
+    """A job that ends removes what it left unfinished, and the folder if it is empty."""
+    folder, link, removed = tmp_path / "run", os.link, []
+
+    def remove_first(source, target):
+        if not removed:
+            removed.append(source)
+            os.unlink(source)
+            os.rmdir(folder)
+        if not links:
+            raise PermissionError(1, "not permitted")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", remove_first)
+    with hold(folder):
+        assert removed and holder(folder).process == os.getpid() and os.listdir(folder) == [NAME]
+    assert not folder.exists()
+
+
 def rush(folder, log, start, seed):
     """Takes the folder again and again; while it is held, nobody else may enter."""
     lock._held.clear()
