@@ -7,9 +7,9 @@ planes, the mean square error is smallest with 2 instead of 4; 4 preserves more 
 local mean of d² minus v, at least 0, and v is a share of the sum of both variances over samples: the rest of the error
 is the same in neighbouring planes, and does not appear in their difference.
 
-The same weights apply to each sample. The deviations of the samples from their mean are then scaled back to their
-former size: by how much the error decreases is unknown, so the standard deviation remains that of the plane by itself,
-and is rather too large. No network is evaluated again.
+By how much the error decreases is unknown, so the standard deviation remains that of the plane by itself, and is rather
+too large. The same weights apply to each sample, and the deviations of the samples from their mean are then scaled back
+to their former size. No network is evaluated again.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -144,13 +144,7 @@ def _averaged(own: _Plane, others: Sequence[_Plane]) -> Restoration:
         added_to_samples += weight * (theirs.samples - samples)
         total += weight
     averaged = _with_deviation_of(samples, samples + added_to_samples / total).astype(samples.dtype)
-    factor = 1.0 if restored.calibration is None else restored.calibration.std_factor
-    return replace(
-        restored,
-        mean=(mean + added / total).astype(mean.dtype),
-        std=(factor * averaged.std(axis=0, dtype=np.float64)).astype(np.float32),
-        samples=averaged,
-    )
+    return replace(restored, mean=(mean + added / total).astype(mean.dtype), samples=averaged)
 
 
 def _with_deviation_of(samples: np.ndarray, averaged: np.ndarray) -> np.ndarray:
