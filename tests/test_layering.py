@@ -20,6 +20,7 @@ ORDER = (
     "datasets",
     "models",
     "checkpoints",
+    "readouts",
     "inference",
     "evaluation",
     "reporting",

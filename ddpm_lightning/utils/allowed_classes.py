@@ -18,7 +18,7 @@ which case applies: for the user's own configuration it passes :data:`OWN` as tr
 import importlib
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "Trust",
     "check_name",
     "kind_of",
+    "own_function",
     "registered_class",
     "trusted_packages",
 ]
@@ -231,6 +232,25 @@ def registered_class(name: object, kinds: Iterable[str] | None = None, trust: Tr
         raise UserError(
             f"_target_: {name}", f"is not a class that {package} defines", allowed=f"classes of {package}"
         )
+    return found
+
+
+def own_function(name: str, subject: str) -> Callable[..., Any]:
+    """Returns a function that the user names in a configuration of their own; never use it for the names in a file.
+
+    Args:
+        name: Its dotted path.
+        subject: What an error is about.
+
+    Raises:
+        UserError: If it cannot be imported, or is not a function.
+    """
+    try:
+        found = _imported(name)
+    except UserError as error:
+        raise UserError(subject, error.found, error.allowed, error.remedy) from error
+    if not callable(found):
+        raise UserError(subject, "is not a function", remedy="name a function as mypackage.module.function")
     return found
 
 

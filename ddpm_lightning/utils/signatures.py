@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ddpm_lightning.utils.settings import NonNegative, Positive, in_words
 
-__all__ = ["invalid", "unknown"]
+__all__ = ["invalid", "invalid_value", "unknown"]
 
 #: Ranges of constructors of others, whose annotations state none: those of torch's optimisers.
 RANGES = {"torch.optim": {"lr": Positive, "weight_decay": NonNegative}}
@@ -39,7 +39,18 @@ def invalid(made: type, name: str, value: Any) -> tuple[str, Any, str] | None:
         name: Name of the setting.
         value: A plain value, a list, a dictionary, or a description of an object.
     """
-    return next(_invalid(name, value, _settings(made)[0].get(name, Any)), None)
+    return invalid_value(name, value, _settings(made)[0].get(name, Any))
+
+
+def invalid_value(name: str, value: Any, annotation: Any) -> tuple[str, Any, str] | None:
+    """Returns the first value that does not match an annotation: its path, the value, what is allowed.
+
+    Args:
+        name: Name of the setting.
+        value: A plain value, a list, a dictionary, or a description of an object.
+        annotation: Type and range that are allowed.
+    """
+    return next(_invalid(name, value, annotation), None)
 
 
 @lru_cache(maxsize=256)

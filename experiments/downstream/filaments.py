@@ -1,13 +1,4 @@
-r"""Tracing filaments: ridges, thinned to lines of one pixel.
-
-The length of such a line is that of its steps, :math:`0.948 n_e + 1.343 n_o` for :math:`n_e` straight and :math:`n_o`
-diagonal ones: right on average over directions.
-
-References:
-    Kulpa. *Area and perimeter measurement of blobs in discrete binary pictures* (1977).
-    Sato et al. *Three-dimensional multi-scale line filter for segmentation and visualization of curvilinear structures
-    in medical images* (1998).
-"""
+"""Traced filaments and their directions, compared with true ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +7,16 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 from skimage.feature import structure_tensor
-from skimage.filters import sato, threshold_otsu
-from skimage.morphology import skeletonize
 
+from ddpm_lightning.readouts.filaments import length_of, trace
 from experiments.downstream.readout import Agreement, Measure, Readout
 
-__all__ = ["FILAMENTS", "Traced", "judge_traced", "length_of", "trace"]
+__all__ = ["FILAMENTS", "Traced", "find", "judge_traced"]
 
 #: Distance within which found and true lines are the same, in pixels: about the resolution of the microscope.
 TOLERANCE = 3.0
-#: Pieces with fewer pixels are no filaments.
-SHORTEST = 12
 #: Scale in pixels on which directions are measured.
 DIRECTION_SCALE = 3.0
-EVERYWHERE = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -46,33 +33,13 @@ class Traced:
     direction: np.ndarray
 
 
-def trace(image: np.ndarray, width: float, threshold: float) -> Traced:
-    """Traces filaments.
-
-    Args:
-        image: Image with shape (H, W).
-        width: Scale of the ridge filter in pixels.
-        threshold: Strength from which a ridge counts, in units of Otsu's threshold of all strengths.
-    """
-    plane = image.astype(np.float64)
-    ridge = sato(plane, sigmas=[width], black_ridges=False, mode="reflect")
-    skeleton = skeletonize(ridge > threshold * threshold_otsu(ridge)) if np.ptp(ridge) > 0 else ridge > 0
-    labels, _ = ndimage.label(skeleton, EVERYWHERE)
-    skeleton = skeleton & (np.bincount(labels.ravel()) >= SHORTEST)[labels]
-    rows, mixed, columns = structure_tensor(plane, sigma=DIRECTION_SCALE, order="rc")
+def find(image: np.ndarray, width: float, threshold: float) -> Traced:
+    """Traces filaments; for the arguments see :func:`ddpm_lightning.readouts.filaments.trace`."""
+    skeleton = trace(image, width, threshold)
+    rows, mixed, columns = structure_tensor(image.astype(np.float64), sigma=DIRECTION_SCALE, order="rc")
     # The gradient is perpendicular to the line.
     across = 0.5 * np.arctan2(2 * mixed, rows - columns)
     return Traced(skeleton, (across[skeleton] + np.pi / 2) % np.pi)
-
-
-def length_of(skeleton: np.ndarray) -> float:
-    """Returns the length of lines of one pixel, with shape (H, W), in pixels."""
-    s = skeleton.astype(bool)
-    straight = (s[1:] & s[:-1]).sum() + (s[:, 1:] & s[:, :-1]).sum()
-    # A diagonal step beside a pixel that both touch is that corner walked twice.
-    falling = s[1:, 1:] & s[:-1, :-1] & ~s[1:, :-1] & ~s[:-1, 1:]
-    rising = s[1:, :-1] & s[:-1, 1:] & ~s[1:, 1:] & ~s[:-1, :-1]
-    return float(0.948 * straight + 1.343 * (falling.sum() + rising.sum()))
 
 
 def judge_traced(
@@ -147,7 +114,7 @@ def _distance(mask: np.ndarray) -> np.ndarray:
 
 
 FILAMENTS = Readout(
-    trace,
+    find,
     judge_traced,
     {"width": (1.0, 1.5, 2.0, 2.5), "threshold": (0.4, 0.7, 1.0)},
     "length (µm)",

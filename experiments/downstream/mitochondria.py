@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 from skimage.morphology import skeletonize
 
-from experiments.downstream.filaments import length_of
+from ddpm_lightning.readouts.filaments import branches_of, length_of
+from ddpm_lightning.readouts.objects import segment, without_specks
 from experiments.downstream.readout import Agreement, Measure, Readout
 
-__all__ = ["MITOCHONDRIA", "branches", "judge_areas", "segment"]
+__all__ = ["MITOCHONDRIA", "branches", "find", "judge_areas"]
 
 #: Objects and holes of fewer pixels are specks (0.06 µm²), objects at most as wide as a tube is thick.
 SMALLEST = 150
@@ -24,38 +24,18 @@ SHORTEST = 10
 EVERYWHERE = np.ones((3, 3), bool)
 
 
-def segment(image: np.ndarray, smoothing: float, threshold: float) -> np.ndarray:
-    """Segments mitochondria.
+def find(image: np.ndarray, smoothing: float, threshold: float) -> np.ndarray:
+    """Segments mitochondria; for the arguments see :func:`ddpm_lightning.readouts.objects.segment`.
 
-    Args:
-        image: Image with shape (H, W).
-        smoothing: Standard deviation of the Gaussian in pixels; tubes are hollow, and it closes them.
-        threshold: Height of the threshold between background and Otsu's threshold, 1 for the latter.
-
-    Returns:
-        Mask with shape (H, W).
+    Tubes are hollow, and smoothing closes them.
     """
-    smooth = ndimage.gaussian_filter(image.astype(np.float64), smoothing)
-    if np.ptp(smooth) == 0:
-        return np.zeros(image.shape, bool)
-    dark = np.percentile(smooth, 5)
-    mask = smooth > dark + threshold * (threshold_otsu(smooth) - dark)
-    return _without_specks(~_without_specks(~mask))
-
-
-def _without_specks(mask: np.ndarray) -> np.ndarray:
-    labels, _ = ndimage.label(mask)
-    large = np.bincount(labels.ravel()) >= SMALLEST
-    large[0] = False
-    return large[labels]
+    return segment(image, smoothing, threshold, smallest=SMALLEST)
 
 
 def branches(mask: np.ndarray) -> np.ndarray:
     """Returns the lengths in pixels of the stretches between ends and junctions of the skeleton of a mask."""
     skeleton = skeletonize(mask)
-    around = ndimage.convolve(skeleton.astype(int), EVERYWHERE.astype(int), mode="constant") - 1
-    junctions = ndimage.binary_dilation(skeleton & (around > 2), EVERYWHERE)
-    labels, count = ndimage.label(skeleton & ~junctions, EVERYWHERE)
+    labels, count = ndimage.label(branches_of(skeleton)[1], EVERYWHERE)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)
     kept = [number for number in range(1, count + 1) if sizes[number] >= SHORTEST]
     return np.array([length_of(labels == number) for number in kept])
@@ -71,7 +51,7 @@ def judge_areas(
         truth: ``mask`` with shape (H, W).
         pixel: Size of a pixel in µm.
     """
-    there = _without_specks(truth["mask"])
+    there = without_specks(truth["mask"], SMALLEST)
     both = float((found & there).sum())
     numbers, lengths = [], []
     for mask in (found, there):
@@ -90,7 +70,7 @@ def judge_areas(
 
 
 MITOCHONDRIA = Readout(
-    segment,
+    find,
     judge_areas,
     {"smoothing": (1.0, 1.5, 2.0, 3.0), "threshold": (0.7, 1.0, 1.2, 1.4)},
     "area (µm²)",

@@ -8,33 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
-from skimage.feature import peak_local_max
 
-from experiments.downstream.readout import Agreement, Measure, Readout, agreement, nearest_neighbour
+from ddpm_lightning.readouts.puncta import nearest_neighbour, spots
+from experiments.downstream.readout import Agreement, Measure, Readout, agreement
 
-__all__ = ["PUNCTA", "judge_spots", "spots"]
+__all__ = ["PUNCTA", "judge_spots"]
 
 #: Distance within which a found and a true synapse are the same, in pixels (190 nm).
 TOLERANCE = 2.0
-#: Strength of spots against which thresholds are measured: a percentile of all pixels.
-STRONG = 99.5
-
-
-def spots(image: np.ndarray, width: float, threshold: float) -> np.ndarray:
-    """Finds spots.
-
-    Args:
-        image: Image with shape (H, W).
-        width: Scale of the Gaussian in pixels.
-        threshold: Least strength of a spot, as a fraction of the 99.5th percentile of the strengths of all pixels.
-
-    Returns:
-        Places with shape (N, 2), as (row, column).
-    """
-    strength = -ndimage.gaussian_laplace(image.astype(np.float64), width)
-    least = threshold * np.percentile(strength, STRONG)
-    return peak_local_max(strength, min_distance=1, threshold_abs=least, exclude_border=False).astype(float)
 
 
 def judge_spots(

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 __all__ = ["Agreement", "Measure", "Readout", "agreement", "fit", "matched"]
 
@@ -134,10 +133,3 @@ def agreement(
     return Agreement(
         pairs / counted if counted else float("nan"), pairs / len(there) if len(there) else float("nan")
     )
-
-
-def nearest_neighbour(places: np.ndarray) -> float:
-    """Returns the mean distance of places with shape (N, 2) to the nearest other one; NaN for fewer than two."""
-    if len(places) < 2:
-        return float("nan")
-    return float(cKDTree(places).query(places, k=2)[0][:, 1].mean())

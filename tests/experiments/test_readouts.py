@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from experiments.downstream.filaments import FILAMENTS, judge_traced, length_of, trace
-from experiments.downstream.mitochondria import MITOCHONDRIA, branches, judge_areas, segment
-from experiments.downstream.nuclei import NUCLEI, blobs, judge_blobs
-from experiments.downstream.puncta import PUNCTA, judge_spots, spots
+from ddpm_lightning.readouts.filaments import length_of
+from ddpm_lightning.readouts.puncta import blobs, spots
+from experiments.downstream.filaments import FILAMENTS, find, judge_traced
+from experiments.downstream.mitochondria import MITOCHONDRIA, branches, judge_areas
+from experiments.downstream.mitochondria import find as segment
+from experiments.downstream.nuclei import NUCLEI, judge_blobs
+from experiments.downstream.puncta import PUNCTA, judge_spots
 from experiments.downstream.readout import Agreement, Measure, Readout, agreement, fit, matched
 
 SIDE = 128
@@ -40,7 +43,7 @@ def image_of_lines(lines, width=1.5):
 @pytest.mark.parametrize("degrees", [0, 17, 45, 75, 120])
 def test_a_line_is_traced_with_its_direction_and_length(degrees):
     line = line_at(np.radians(degrees))
-    found = trace(image_of_lines([line]), width=1.5, threshold=0.7)
+    found = find(image_of_lines([line]), width=1.5, threshold=0.7)
     quality, measures = judge_traced(found, {"centre_lines": [line], "focus": [1]}, pixel=0.5)
     assert quality.precision == 1.0 and quality.recall > 0.95
     assert measures["angle to the true filament (°)"].value < 2.0
@@ -64,7 +67,7 @@ def test_lengths_of_lines_are_right_on_average_over_directions():
 
 def test_a_filament_out_of_focus_is_neither_wanted_nor_invented_and_one_without_truth_is():
     there, dim, invented = (line_at(0.0, centre=(64, column)) for column in (30, 64, 98))
-    found = trace(image_of_lines([there, dim, invented]), width=1.5, threshold=0.7)
+    found = find(image_of_lines([there, dim, invented]), width=1.5, threshold=0.7)
     truth = {"centre_lines": [there, dim], "focus": [1, 0]}
     quality, measures = judge_traced(found, truth, pixel=1.0)
     assert quality.invented == pytest.approx(1 / 3, abs=0.02) and quality.recall > 0.95

@@ -1,0 +1,1 @@
+"""Numbers that are measured in an image: counts, areas, lengths, distances, intensities."""
