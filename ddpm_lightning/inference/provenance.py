@@ -45,6 +45,8 @@ def job_record(
         "intervals": intervals.model_dump() if intervals else None,
         "device": restorer.device.type,
     }
+    if settings.format != "same":  # results of earlier versions have the format of their sources
+        decisive["format"] = settings.format
     calibration = restorer.calibration(settings.sample_count)
     if calibration is not None:  # without one, results of earlier versions are those of this one
         decisive["std_factor"] = calibration.std_factor

@@ -16,6 +16,7 @@ from ddpm_lightning.inference.restored_plane import PlaneNotes, RestoredPlane, r
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.result_files import FileSettings, result_name
 from ddpm_lightning.inference.sources import Source
+from ddpm_lightning.io.formats import converted
 from ddpm_lightning.io.image import ImageInfo, to_dtype
 from ddpm_lightning.io.notes import Note, as_records, counted
 from ddpm_lightning.io.plane_reader import PlaneReader
@@ -106,6 +107,7 @@ class _Outputs:
         levels: Steps of the data type that each plane spans.
         counts: Samples of each plane.
         precisions: Precision of each plane.
+        lost: Notes on metadata that the format of the results does not have.
     """
 
     files: ExitStack
@@ -119,10 +121,12 @@ class _Outputs:
     levels: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     precisions: list[dict[str, float | None] | None] = field(default_factory=list)
+    lost: list[Note] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.settings.dtype != "same":
             self.info = self.info.with_dtype(self.settings.dtype)
+        self.info, self.lost = converted(self.info, self.settings.format, self.source.path)
         self.image = self._open("")
         self.maps = {part: self._open(part, np.dtype(np.float32)) for part in self.settings.maps}
         self.single = [self._open(part) for part in self.settings.single_samples]
@@ -193,7 +197,7 @@ def _about(source: Source, info: ImageInfo, outputs: _Outputs, has_std: bool) ->
 def _outcome(restorer: Restorer, stack: PlaneReader, outputs: _Outputs, planes: PlaneNotes) -> dict[str, Any]:
     """Returns the part of the record that says what was changed, left out or noticed."""
     below, above = map(int, outputs.clipped)
-    notes = [*stack.notes]
+    notes = [*stack.notes, *outputs.lost]
     if planes.replaced:
         notes.append(Note("replaced", planes.replaced, replaced_pixels(planes.replaced)))
     notes += _clipped(below, above, outputs.clipped_samples, outputs.info)

@@ -191,7 +191,7 @@ def _input_and_output(settings: RestoreSettings) -> tuple[Found, Path]:
         raise UserError(
             f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"
         )
-    return find_files(settings.input, folder), folder
+    return find_files(settings.input, folder, settings.format), folder
 
 
 def _workers(settings: RestoreSettings) -> int:

@@ -13,6 +13,7 @@ from typing import Literal, Self
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.inference.projections import PROFILE, Projection
 from ddpm_lightning.inference.sources import Source
+from ddpm_lightning.io.formats import OutputFormat
 from ddpm_lightning.io.stacks import stem
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, Settings, Text
@@ -33,6 +34,8 @@ class FileSettings(Settings):
         samples: Samples of each plane; ``None`` for those of the model, see :meth:`for_model`.
         channels: Channels to restore, by index from 0 or by name; by default all.
         dtype: Data type of ``NAME.tif`` and of single samples: ``same`` as the source, or the name of a type.
+        format: Format of the results: ``same`` as the source, which for files of microscopes is OME-TIFF, or
+            another one; ``ome-zarr`` is version 0.5.
         std: Whether the standard deviation is written; a single sample has none, unless it is that of a network.
         entropy: Whether the entropy of the samples is written; a single sample has none.
         intervals: Whether calibrated intervals are written.
@@ -44,6 +47,7 @@ class FileSettings(Settings):
     samples: Count | None = None
     channels: int | Text | list[int | Text] | None = None
     dtype: Literal["same", "float32", "uint16"] = "same"
+    format: OutputFormat = "same"
     std: bool = True
     entropy: bool = False
     intervals: bool = False

@@ -4,7 +4,7 @@ A result keeps the name of its source: its path relative to the input folder. Th
 that contains it, that of a pattern is the part before the first wildcard, and that of several inputs is their common
 parent. So ``input=noisy`` gives ``a.tif``; ``input=experiment``, ``input=[Pos0,Pos1]`` and ``input='Pos*/*.tif'`` give
 ``Pos0/a.tif`` and ``Pos1/a.tif``. The name of an image in a Zarr store contains its path in the store:
-``plate.zarr/A/1/0`` becomes ``plate_A_1_0.zarr``.
+``plate.zarr/A/1/0`` becomes ``plate_A_1_0.zarr``. Likewise, the scene ``a.lif/Cells`` becomes ``a_Cells.ome.tif``.
 """
 
 import glob
@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+from ddpm_lightning.io.formats import OutputFormat, name_in_format
 from ddpm_lightning.io.listing import (
     EXPORT_FORMATS,
     contains_results,
@@ -26,8 +27,9 @@ from ddpm_lightning.io.listing import (
     walk,
 )
 from ddpm_lightning.io.notes import Note
-from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, is_image
-from ddpm_lightning.io.zarr_paths import is_zarr, on_disk, store_of
+from ddpm_lightning.io.stacks import SUFFIXES, container, file_of, image_name, images_in, is_image
+from ddpm_lightning.io.vendor_files import ENDINGS, INSTALL, file_and_scene
+from ddpm_lightning.io.zarr_paths import is_zarr, store_of
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import expanded
 
@@ -55,22 +57,22 @@ class Source:
     @classmethod
     def of(cls, source: "Path | Source") -> "Source":
         """Returns a source unchanged, and a path as a source with its own name."""
-        return cls(source, source.name) if isinstance(source, Path) else source
+        return cls(source, image_name(source)) if isinstance(source, Path) else source
 
     @property
     def file(self) -> Path:
         """The file or folder that contains the image."""
-        return on_disk(self.path)
+        return file_of(self.path)
 
     @property
     def store(self) -> Path:
         """The file or, for Zarr, the whole store."""
-        return store_of(self.path)[0] if is_zarr(self.path) else self.path
+        return container(self.path)[0]
 
     @property
     def within(self) -> str:
-        """Path of the image in its Zarr store, starting with the name of the store; empty for other files."""
-        store, inner = store_of(self.path) if is_zarr(self.path) else (self.path, "")
+        """Path of the image in its store or file, starting with the name of that; empty for files of one image."""
+        store, inner = container(self.path)
         return f"{store.name}/{inner}" if inner else ""
 
 
@@ -94,7 +96,11 @@ class _Seen(NamedTuple):
     others: list[Path]
 
 
-def find_files(source: str | Path | Sequence[str | Path], results: Path | None = None) -> Found:
+def find_files(
+    source: str | Path | Sequence[str | Path],
+    results: Path | None = None,
+    output_format: OutputFormat = "same",
+) -> Found:
     """Returns the images that a path, a pattern, or a list of these refers to, in order, without duplicates.
 
     A folder refers to the images in it or, if there are none, to those in its subfolders. A pattern such as
@@ -104,6 +110,7 @@ def find_files(source: str | Path | Sequence[str | Path], results: Path | None =
     Args:
         source: The input.
         results: Folder of the results; results of earlier jobs in it are not used as input.
+        output_format: Format of the results, which determines the endings of their names.
 
     Raises:
         UserError: If there are none.
@@ -122,7 +129,8 @@ def find_files(source: str | Path | Sequence[str | Path], results: Path | None =
     places: dict[str, Path] = {}
     for image in (image for path in paths for image in images_in(path)):
         places.setdefault(os.path.abspath(image), image)
-    return Found([Source(path, _name(path, base)) for path in places.values()], notes_on_ignored(others))
+    found = [Source(path, name_in_format(_name(path, base), output_format)) for path in places.values()]
+    return Found(found, notes_on_ignored(others))
 
 
 def _outside(folder: Path) -> Path:
@@ -132,7 +140,7 @@ def _outside(folder: Path) -> Path:
 
 
 def _name(path: Path, base: str) -> str:
-    folder = store_of(path)[0].parent if is_zarr(path) else path.parent
+    folder = container(path)[0].parent
     return (Path(os.path.relpath(os.path.abspath(folder), base)) / image_name(path)).as_posix()
 
 
@@ -144,7 +152,10 @@ def _seen(source: str | Path) -> _Seen:
         found = f"is a {path.suffix} file, which is not read"
         if path.suffix.lower() in EXPORT_FORMATS:
             found += ", because the format loses grey values or pixel size"
-        raise UserError(f"input={source}", found, ALLOWED, REMEDY)
+        readable = path.suffix.lower() in ENDINGS
+        raise UserError(f"input={source}", found, ALLOWED, f"{INSTALL}, or {REMEDY}" if readable else REMEDY)
+    if file_and_scene(path)[1]:
+        return _Seen(path.parent.parent, [path], [])
     if path.is_file() or is_zarr(path):
         return _Seen(_outside(path if is_zarr(path) else path.parent), [path], [])
     if path.is_dir():

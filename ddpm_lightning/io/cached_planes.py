@@ -21,6 +21,7 @@ from ddpm_lightning.io.notes import Note
 from ddpm_lightning.io.plane_reader import PlaneReader
 from ddpm_lightning.io.stacks import open_stack
 from ddpm_lightning.io.tiff import TiffStack
+from ddpm_lightning.io.vendor_files import is_vendor
 from ddpm_lightning.io.zarr_paths import is_zarr
 from ddpm_lightning.utils.errors import UserError
 
@@ -139,7 +140,7 @@ class CachedPlanes:
                 f"{where} is constant: every pixel is {image.flat[0]}".lstrip(", "),
                 remedy="leave it out",
             )
-        if not self._checked and not is_zarr(self.path):
+        if not self._checked and not self._reopened:
             self._locate()
         self._checked.add(number)
         return image
@@ -153,13 +154,18 @@ class CachedPlanes:
         if self._layout is not None:
             self._close()
 
+    @property
+    def _reopened(self) -> bool:
+        """Whether the file is opened for each plane."""
+        return is_zarr(self.path) or is_vendor(self.path)
+
     @contextmanager
     def _opened(self) -> Iterator[PlaneReader]:
         """Yields the open file: kept open, or opened just once if too many are open."""
         # A forked process shares the file position of its parent, so it must open its own file.
         if self._held is not None and self._held[0] == os.getpid():
             yield self._held[1]
-        elif self.planes == 1 or is_zarr(self.path) or CachedPlanes.open_files >= OPEN_FILES:
+        elif self.planes == 1 or self._reopened or CachedPlanes.open_files >= OPEN_FILES:
             with open_stack(self.path) as stack:
                 yield stack
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ddpm_lightning.io.notes import Note, counted
 from ddpm_lightning.io.stacks import is_image
+from ddpm_lightning.io.vendor_files import ENDINGS, INSTALL, is_installed
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -74,7 +75,8 @@ def contains_results(folder: Path) -> bool:
 
 def is_unsupported(path: Path) -> bool:
     """Says whether a path is an image in a format that is not read; hidden files do not count."""
-    return not path.name.startswith(".") and path.suffix.lower() in EXPORT_FORMATS + VENDOR_FORMATS
+    unread = path.suffix.lower() in EXPORT_FORMATS + VENDOR_FORMATS and not is_installed(path)
+    return unread and not path.name.startswith(".")
 
 
 def is_tiff(path: Path) -> bool:
@@ -102,7 +104,8 @@ def notes_on_ignored(paths: Iterable[Path]) -> list[Note]:
     texts: dict[tuple[str, ...], str] = {
         EXPORT_FORMATS: "not read, because the format loses grey values or pixel size: save as TIFF instead"
     }
-    texts[VENDOR_FORMATS] = "not read: convert to OME-TIFF"
+    texts[ENDINGS] = f"not read: {INSTALL}, or convert to OME-TIFF"
+    texts[tuple(sorted({*VENDOR_FORMATS} - {*ENDINGS}))] = "not read: convert to OME-TIFF"
     notes = []
     for endings, text in texts.items():
         for ending in endings:

@@ -193,7 +193,7 @@ def _ome_xml(info: ImageInfo, tags: TiffTags, derived: bool, name: str) -> str:
     if derived or (stated and info.bits is None and stated != str(info.dtype.itemsize * 8)):
         # It refers to another type, or values exceed it.
         pixels.attrib.pop("SignificantBits", None)
-    if info.channels is not None and "C" in tags.axes:
+    if tags.description and info.channels is not None and "C" in tags.axes:
         renumber(pixels, "C", list(info.channels), tags.shape[tags.axes.index("C")])
     # The positions of the planes in the source, and their checksums, no longer apply.
     drop_children(pixels, "TiffData", "BinData", "MetadataOnly")

@@ -2,7 +2,7 @@
 
 The sampling of an image is the product of two scales per axis: that of its resolution level and that of all levels.
 The result has this product, the corresponding translation, and all other metadata (axes, units, channels, …) unchanged.
-Only metadata on other levels and other images are omitted.
+Its smaller levels are described anew. Only metadata on other images are omitted.
 
 References:
     The OME-NGFF specification, versions 0.4 and 0.5, https://ngff.openmicroscopy.org.
@@ -120,13 +120,16 @@ def describe(array: Any, metadata: Metadata, path: Path) -> tuple[ImageInfo, lis
     return info, notes + _others(metadata)
 
 
-def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def to_write(
+    info: ImageInfo, name: str, derived: bool, levels: int = 1
+) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Returns the attributes of the group, those of the array, and the names of its dimensions.
 
     Args:
         info: Description of the image; metadata that were read from a store are written unchanged.
         name: Name of the image if it has none.
         derived: Whether it is a different quantity from its source, such as a standard deviation.
+        levels: Number of levels, each with half as many pixels in y and x as the one before.
     """
     source = _source(info)
     letters = info.tags.axes if info.tags and (source.ome or source.names) else info.axes
@@ -137,8 +140,14 @@ def to_write(info: ImageInfo, name: str, derived: bool) -> tuple[dict[str, Any],
     if source.axes and _composed(source, len(letters))[0] is None:
         for axis in axes:  # a unit without a scale would mean a pixel size of 1
             axis.pop("unit", None)
-    level = {**source.dataset, "path": "0", "coordinateTransformations": _steps(source, info, kept)}
-    multiscale = {"name": name, **source.multiscale, "axes": axes, "datasets": [level]}
+    steps = _steps(source, info, kept)
+    datasets = [
+        {**source.dataset, "path": str(level), "coordinateTransformations": _at_level(steps, 2**level)}
+        for level in range(levels)
+    ]
+    multiscale = {"name": name, **source.multiscale, "axes": axes, "datasets": datasets}
+    if levels > 1:
+        multiscale |= {"type": "mean", "metadata": {"description": "means of 2 x 2 pixels in y and x"}}
     multiscale.pop("coordinateTransformations", None)
     ome = {key: value for key, value in source.ome.items() if key not in OF_OTHERS}
     ome |= {"multiscales": [multiscale]}
@@ -245,13 +254,23 @@ def _steps(source: Metadata, info: ImageInfo, kept: list[int]) -> list[dict[str,
     return steps
 
 
+def _at_level(steps: list[dict[str, Any]], factor: int) -> list[dict[str, Any]]:
+    """Returns the transformations of a level with larger pixels; its first corner is that of the full level."""
+    if factor == 1:
+        return steps
+    scale = np.array(next(step["scale"] for step in steps if step["type"] == "scale"), float)
+    begin = next((step["translation"] for step in steps if step["type"] == "translation"), 0 * scale)
+    wide = np.where(np.arange(len(scale)) < len(scale) - 2, 1, factor)
+    return [
+        {"type": "scale", "scale": (scale * wide).tolist()},
+        {"type": "translation", "translation": (np.array(begin, float) + scale * (wide - 1) / 2).tolist()},
+    ]
+
+
 def _others(metadata: Metadata) -> list[Note]:
-    """Returns notes on what else the group contains."""
-    counts = {
-        "further images in the group, not read": len(metadata.ome.get("multiscales", [])) - 1,
-        "other resolution levels, not written": len(metadata.multiscale.get("datasets", [])) - 1,
-    }
-    return [Note("left_aside", count, f"{text}: {count}") for text, count in counts.items() if count > 0]
+    """Returns a note on other images of the group."""
+    count = len(metadata.ome.get("multiscales", [])) - 1
+    return [Note("left_aside", count, f"further images in the group, not read: {count}")] if count > 0 else []
 
 
 def _source(info: ImageInfo) -> Metadata:

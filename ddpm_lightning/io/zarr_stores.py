@@ -194,7 +194,8 @@ def _beside(group: Any, path: Path) -> list[Note]:
 
 def _check_size(array: Any, path: Path) -> None:
     """Rejects sizes that no real store has, before they cost time and memory."""
-    chunks = array.nchunks if array.shards is None else array.nshards
+    files = array.chunks if array.shards is None else array.shards
+    chunks = prod(-(-side // of_file) for side, of_file in zip(array.shape, files, strict=True))
     planes = prod(array.shape[:-2])
     if max(chunks, planes) > MOST:
         raise UserError(

@@ -10,6 +10,8 @@ from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.result_files import FileSettings
 from ddpm_lightning.inference.sources import find_files
+from ddpm_lightning.io.formats import converted
+from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.stacks import open_stack, open_writer
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
@@ -130,3 +132,33 @@ def test_values_that_cannot_be_computed_with_are_refused(tmp_path, value, found)
         assert not stack.plane(0).any()
         with pytest.raises(UserError, match=re.escape(found)):
             stack.plane(1)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_smaller_levels_are_means_with_their_sampling(tmp_path, version):
+    image = np.random.default_rng(0).poisson(30, (2, 2, 700, 1025)).astype(np.uint16)
+    info = ImageInfo("ZCYX", image.shape, image.dtype, (0.1, 0.2), 0.5, channel_names=("a", "b"))
+    info, _ = converted(info, "ome-zarr" if version == "0.5" else "ome-zarr-0.4", "a.tif")
+    with open_writer(tmp_path / "a.ome.zarr", info) as writer:
+        for plane in image.reshape(-1, *image.shape[-2:]):
+            writer.write(plane)
+    group = zarr.open(str(tmp_path / "a.ome.zarr"), mode="r")
+    metadata = dict(group.attrs).get("ome", dict(group.attrs))["multiscales"][0]
+    assert "".join(axis["name"] for axis in metadata["axes"]) == "czyx"
+    levels = [group[dataset["path"]] for dataset in metadata["datasets"]]
+    assert [level.shape for level in levels] == [
+        (2, 2, 700, 1025),
+        (2, 2, 350, 513),
+        (2, 2, 175, 257),
+        (2, 2, 88, 129),
+    ]
+    assert levels[0].chunks == (1, 1, 512, 512)
+    assert levels[0].shards == ((1, 1, 1024, 1536) if version == "0.5" else None)
+    first = np.moveaxis(image, 0, 1)
+    assert np.array_equal(levels[0][:], first)
+    means = first[..., :1024].reshape(2, 2, 350, 2, 512, 2).mean((3, 5))
+    np.testing.assert_allclose(levels[1][..., :512], means, atol=0.5)
+    scale, translation = (step[step["type"]] for step in metadata["datasets"][2]["coordinateTransformations"])
+    assert scale == [1, 0.5, 0.4, 0.8] and translation == pytest.approx([0, 0, 0.15, 0.3])
+    with open_stack(tmp_path / "a.ome.zarr") as again:
+        assert again.info.pixel_size == (0.1, 0.2) and not again.notes
