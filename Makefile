@@ -46,7 +46,7 @@ default-model: $(VENV)/.made  ## train the shipped model again, in about three h
 	$(BIN)/ddpm-lightning train experiment=default_model run_folder=runs/default_model
 	$(BIN)/ddpm-lightning export checkpoint=runs/default_model/checkpoints/best.ckpt name=default \
 	  output=runs/default_model/default.safetensors half=true authors='[the authors of ddpm_lightning]' \
-	  description='Removes noise of any strength from single planes. Trained on simulated images only'
+	  description='Removes noise from single planes. Trained on simulated images only'
 	$(BIN)/python -m experiments.default_model.calibrate runs/default_model/default.safetensors $(CALIBRATION_PAIRS)
 	cp runs/default_model/default.safetensors ddpm_lightning/shipped/
 
