@@ -20,41 +20,15 @@ import yaml
 
 from ddpm_lightning.benchmark import jobs
 from ddpm_lightning.checkpoints.checkpoint_file import is_intact
-from ddpm_lightning.cli import benchmark, main, prepare, restore, train  # noqa: F401  (once, for all forks)
 from ddpm_lightning.utils import lock
 from ddpm_lightning.utils.atomic import fingerprint
 from tests.conftest import write_pairs
 from tests.datasets.miniatures import write_zebrafish
+from tests.forks import begin, command_in_a_fork
 from tests.trained import TINY, write_checkpoint
 
 SMALL = [*TINY, "data=folder", "data.batch_size=4", "data.validation_crops=4", "trainer=cpu"]
 SMALL += ["trainer.precision=32-true", "callbacks.images=null"]
-
-
-def begin(arguments, log):
-    """Runs a command in a fork, in a session of its own."""
-    if process := os.fork():
-        return process
-    os.setsid()
-    for descriptor in (1, 2):
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
-    os.environ.pop(lock.VARIABLE, None)
-    code = 1
-    try:
-        sys.argv = ["ddpm-lightning", *arguments]
-        main.main()
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def command_in_a_fork(command, environment, stopped, output=None, meanwhile=None):
-    """Stands in for a process that imports everything again; ``-m ddpm_lightning VERB …`` is the same command."""
-    return os.waitstatus_to_exitcode(os.waitpid(begin(command[3:], output.name), 0)[1])
 
 
 def done(arguments, log):

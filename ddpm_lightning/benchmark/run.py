@@ -16,7 +16,7 @@ from ddpm_lightning.utils.paths import expanded
 __all__ = ["run_benchmark"]
 
 #: Rounds in which the pace of all methods is measured in turn, and steps of each.
-ROUNDS, STEPS = 2, 18
+ROUNDS, STEPS = 3, 18
 #: Fewest validations of a training that is not shorter than so many steps.
 VALIDATIONS = 8
 
@@ -111,6 +111,12 @@ class _Benchmark:
             name: value for name, value in read_json(path).items() if isinstance(value, float) and value > 0
         }
         trained = {name: share for name, share in trained.items() if name in self.chosen or name in pace}
+        pace |= {
+            name: pace[other]
+            for name in trained
+            for other in trained
+            if other in pace and self._alike(name, other)
+        }
         if missing := [name for name in trained if name not in pace]:
             pace |= self._pace(missing, trained)
             write_json(path, pace)
@@ -120,7 +126,10 @@ class _Benchmark:
         }
 
     def _pace(self, missing: list[str], trained: Iterable[str]) -> dict[str, float]:
-        """Measures the seconds per step of methods in turn, so that a busy machine favours none of them."""
+        """Measures the seconds per step of methods in turn, so that a busy machine favours none of them.
+
+        Rows with the same training, for different times, have the same pace.
+        """
         found: dict[str, list[float]] = {name: [] for name in missing}
         # A flow needs a regressor to be measured.
         needed = {mean for name in missing if (mean := self.methods[name].mean)}
@@ -128,7 +137,13 @@ class _Benchmark:
             for name in [method for method in trained if method in found or method in needed]:
                 print(f"pace of {name}, {number + 1} of {ROUNDS}", flush=True)
                 found.setdefault(name, []).append(self._seconds_per_step(name))
-        return {name: min(values) for name, values in found.items()}
+        least = {name: min(values) for name, values in found.items()}
+        return {name: min(least[other] for other in least if self._alike(name, other)) for name in least}
+
+    def _alike(self, name: str, other: str) -> bool:
+        """Says whether two rows have the same training, apart from its length."""
+        one, another = self.methods[name], self.methods[other]
+        return (one.train, one.mean) == (another.train, another.mean)
 
     def _seconds_per_step(self, name: str) -> float:
         data, overrides = next(iter(self.sets.items()))

@@ -1,6 +1,8 @@
 """The command of the benchmark: what it runs, and, slowly, every row of the authors' settings for two steps."""
 
 import csv
+import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.models.build import build_method
 from ddpm_lightning.utils.allowed_classes import OWN
 from experiments.benchmark import run
+from tests.forks import fork_jobs
 
 
 @pytest.mark.parametrize("size", run.SIDES)
@@ -53,11 +56,27 @@ def test_bm3d_is_a_row_where_it_is_installed(there, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_two_steps_of_every_row_in_the_authors_settings(tmp_path, monkeypatch):
+def test_two_steps_of_every_row_in_the_authors_settings(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    output = tmp_path / "table"
-    run.main(["--size", "full", "--steps", "2", "--scaled", "--folder", "jobs", "--output", str(output)])
-    with (output / "table.csv").open(newline="", encoding="utf-8") as file:
+    fork_jobs(capsys, monkeypatch)
+    arguments = ["--size", "full", "--steps", "2", "--scaled", "--folder", "jobs", "--output", "table"]
+    run.main(arguments)
+    with Path("table/table.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["row"].split(",")[0] for row in csv.DictReader(file)}
     more = ["vst_bm3d"] if run.installed() else []
     assert rows == {"raw", "nafnet", *more, *compose.compose("benchmark", ["methods=full"]).methods}
+
+    augmented = Path("table/table_tta.md").read_text("utf-8").splitlines()
+    cost = {
+        row.split(" | ")[0].strip("| "): row.split(" | ", 1)[1] for row in augmented if row.startswith("| ")
+    }
+    assert cost["gaussian"].endswith("| 1 | 8 |"), "a filter is applied in eight orientations"
+    assert cost["pmrf, average of 2"].endswith("| 7 | 14 |"), (
+        "and so is a regressor: 1 + 2 x 3, and 8 + 2 x 3"
+    )
+    record = json.loads(Path("jobs/microtubules/pmrf/job.json").read_text())
+    assert record["parameters"] > 1e4 and record["seconds_per_sample"] > 0
+
+    before = {path: path.stat().st_mtime_ns for path in Path("jobs").rglob("*") if path.is_file()}
+    run.main(arguments)
+    assert before == {path: path.stat().st_mtime_ns for path in Path("jobs").rglob("*") if path.is_file()}

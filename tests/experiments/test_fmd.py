@@ -11,6 +11,7 @@ from ddpm_lightning.utils.errors import UserError
 from experiments import common
 from experiments.fmd import protocol, run
 from experiments.fmd.images import KINDS, find
+from tests.forks import fork_jobs
 
 
 def planes(seed: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +111,8 @@ def test_of_several_versions_each_score_is_the_best(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_noise2void_is_trained_on_the_frames_of_each_kind(tmp_path):
+def test_noise2void_is_trained_on_the_frames_of_each_kind(tmp_path, capsys, monkeypatch):
+    fork_jobs(capsys, monkeypatch)
     frames = find({"fmd": published(tmp_path / "a", KINDS[:2], (1, 2))})
     training = ["budget.steps=2", 'evaluate=["limit=1"]', "center_crop=32"]
     options = common.Options(

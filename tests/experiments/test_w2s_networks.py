@@ -11,6 +11,7 @@ from experiments.w2s_widefield import networks, run
 from experiments.w2s_widefield.nafnet import NAFNet
 from experiments.w2s_widefield.swinir import SwinIR
 from tests.conftest import write_pairs
+from tests.forks import fork_jobs
 
 SMALL = {
     "NAFNet-32": ["+model.network.width=8", "+model.network.encoder=[1,1]", "+model.network.decoder=[1,1]"],
@@ -68,7 +69,8 @@ def test_the_settings_of_a_training_exist(network):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_they_are_trained_scored_and_shown(tmp_path, monkeypatch):
+def test_they_are_trained_scored_and_shown(tmp_path, capsys, monkeypatch):
+    fork_jobs(capsys, monkeypatch)
     pairs = write_pairs(tmp_path / run.SET)
     monkeypatch.setattr(networks, "TRAININGS", {name: networks.TRAININGS[name] for name in SMALL})
     monkeypatch.setattr(networks, "TIMES", (1,))
