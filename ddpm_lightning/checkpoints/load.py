@@ -44,9 +44,10 @@ class ModelSettings(Settings):
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
         sampler: Settings that replace those of the sampler; with ``_target_``, another sampler.
         samples: Samples of each image, if not as many as the preset says.
-        tta: Test-time augmentation: whether each sample sees the image in another orientation, or in how many, from 2
-            to 8, deterministic networks see it (``True``: 2). By default it is used if the model was trained with
-            augmentation, unless the preset says otherwise; deterministic models use it only on request.
+        tta: Test-time augmentation: whether each sample is computed from another orientation of the image, or over how
+            many orientations, from 2 to 8, deterministic networks are averaged (``True``: 2). By default it is used if
+            the model was trained with augmentation, unless the preset says otherwise; deterministic models use it only
+            on request.
         trust: Top-level packages whose classes the file may use, in addition to those registered by this program.
     """
 
@@ -82,8 +83,8 @@ class Trained:
         sha256: Hash of that file.
         preset: Name of the preset, for results; ``custom`` if a sampler was given.
         samples: Samples of each image, unless another number is given when it is restored.
-        tta: Test-time augmentation: whether each sample sees the image in another orientation, or in how many
-            orientations deterministic networks see it.
+        tta: Test-time augmentation: whether each sample is computed from another orientation of the image, or over how
+            many orientations deterministic networks are averaged.
         mean: What the restored image is: ``average`` of the samples or output of the posterior-mean ``network``.
         trust: Packages whose classes the file may name.
         step: Optimiser steps that the weights were trained for, in a flow those of the flow; ``None`` if unknown.
@@ -132,7 +133,7 @@ class Trained:
 
     @property
     def std_by_network(self) -> bool:
-        """Whether the standard deviation, as the mean, is that of a network: samples are then made only on request."""
+        """Whether networks estimate mean and standard deviation: samples are then made only on request."""
         return self.mean == "network" and self.method.predicts_std
 
     def sample_count(self, samples: int | None, requested: bool = True) -> int:
@@ -190,9 +191,10 @@ def load(
         sampler: Settings that replace those of the sampler; with ``_target_``, another sampler.
         preset: Name of a preset of the model, or ``stored``; by default the first, unless a sampler is given.
         samples: Samples of each image, if not as many as the preset says.
-        tta: Test-time augmentation: whether each sample sees the image in another orientation, or in how many, from 2
-            to 8, deterministic networks see it (``True``: 2). By default it is used if the model was trained with
-            augmentation, unless the preset says otherwise; deterministic models use it only on request.
+        tta: Test-time augmentation: whether each sample is computed from another orientation of the image, or over how
+            many orientations, from 2 to 8, deterministic networks are averaged (``True``: 2). By default it is used if
+            the model was trained with augmentation, unless the preset says otherwise; deterministic models use it only
+            on request.
         trust: Top-level packages whose classes the file may use, in addition to those registered by this program.
 
     Returns:

@@ -12,15 +12,15 @@ Examples:
   torchrun --nproc_per_node 8 -m ddpm_lightning evaluate checkpoint=CKPT
 
 preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or
-one_step for diffusion models; mean, realistic, balanced, fast, one_step and, if samples are those of the posterior,
-uncertainty for flows; uncertainty (the default) or realistic for scored; one_pass for all others. samples=N and
+one_step for diffusion models; mean (the default), realistic, balanced, fast, one_step and, with residual_flow,
+uncertainty for flows; mean (the default), uncertainty or realistic for scored; one_pass for all others. samples=N and
 sampler=ancestral, ddim, dpm_solver, one_step, euler, midpoint, heun or stored (with sampler.steps=N and so on) take
 precedence.
 
 Leaves in the output folder: summary.md (to read), summary.json, metrics.csv (a row for each image and estimator),
 metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true measures how large the error
-is in standard deviations of the samples, and writes the factor, and that of intervals, into the checkpoint itself:
-restore uses both for samples that are made in the same way, and later evaluations report how well they hold.
+is compared with the standard deviation, and writes this factor, and that of intervals, into the checkpoint itself:
+restore uses both for results that are made in the same way, and later evaluations report how well they hold.
 Images that cannot be scored are listed, and the exit code is then 3.
 """
 

@@ -12,17 +12,17 @@ from ddpm_lightning.utils.version import __version__
 __all__ = ["VERBS", "overview", "verb_help"]
 
 VERBS = {
-    "prepare": "get a published data set and make pairs of it, or audit your own pairs",
+    "prepare": "download a published data set and make pairs of it, or check your own pairs",
     "train": "train a model on pairs of noisy and clean images",
-    "evaluate": "score a trained model on a split, image by image",
+    "evaluate": "compute the metrics of a trained model on a data split, image by image",
     "compare": "compare evaluations of the same images, with tests of their differences",
     "report": "write evaluations into one HTML page with an image viewer",
-    "restore": "restore TIFF files with a trained model, with an uncertainty map",
-    "export": "write a trained model as a BioImage.IO package for other programs",
+    "restore": "restore image files with a trained model, with an uncertainty map",
+    "export": "write a trained model as a BioImage.IO package, or as a small file to share",
     "show": "print what a run or a checkpoint was trained on, how, and how good it is",
     "dashboard": "make a W&B workspace and report that compare methods and data sets",
     "benchmark": "train and score all methods on all data sets under one budget, and write one table",
-    "demo": "show the whole workflow on simulated data in minutes, without downloads",
+    "demo": "run all steps on simulated data in minutes, without downloads",
 }
 WIDTH = 116
 #: Verbs whose models offer presets.
@@ -81,7 +81,7 @@ def _choices(verb: str) -> list[str]:
 
 
 def _use(preset: Preset) -> str:
-    return f"{preset.use} (samples={preset.samples})"
+    return preset.use if preset.mean == "network" else f"{preset.use} (samples={preset.samples})"
 
 
 def _table(rows: dict[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 __all__ = ["ONE_PASS", "SCORED", "Preset", "of_diffusion", "of_flow"]
 
 _SAMPLERS = "ddpm_lightning.diffusion.samplers"
+_TEXTURE = "one sample: texture like that of clean images, larger error"
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ ONE_PASS = {"one_pass": Preset(1, "the only preset of this model", tta=False)}
 #: Presets of a model that predicts mean and standard deviation, and makes a sample in one network evaluation. It has no
 #: sampler. Samples are made where something besides mean and standard deviation is computed from them.
 SCORED = {
-    "mean": Preset(8, "the least error, and its standard deviation; 8 samples on request", mean="network"),
+    "mean": Preset(8, "mean and standard deviation by networks; 8 samples on request", mean="network"),
     "uncertainty": Preset(15, "the same; 15 samples on request", mean="network"),
-    "realistic": Preset(1, "one sample: texture instead of the least error", tta=False),
+    "realistic": Preset(1, _TEXTURE, tta=False),
 }
 
 
@@ -60,13 +61,15 @@ def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:
     few = {"steps": 5, "start": start}
     solver = {"_target_": "ddpm_lightning.diffusion.dpm_solver.DPMSolver", "steps": 15, "start": start}
     return {
-        "mean": Preset(15, "the least error: as good as paper, 40 times faster", sampler("Ancestral", **few)),
-        "paper": Preset(15, "what the paper does: all steps of 15 samples", sampler("Ancestral"), tta=False),
+        "mean": Preset(
+            15, "the smallest error: as good as paper, 40 times faster", sampler("Ancestral", **few)
+        ),
+        "paper": Preset(15, "as in the paper: 15 samples of all steps", sampler("Ancestral"), tta=False),
         "uncertainty": Preset(15, "a standard deviation as large as with paper", solver),
-        "realistic": Preset(1, "one sample: texture instead of the least error", sampler("Ancestral", **few)),
+        "realistic": Preset(1, _TEXTURE, sampler("Ancestral", **few)),
         "fast": Preset(2, "two antithetic samples", sampler("DDIM", **few, antithetic=True)),
         "one_step": Preset(
-            1, "one evaluation: a rough mean", sampler("OneStep", at=1.0 if p_terminal else 0.8)
+            1, "one network evaluation: a rough mean", sampler("OneStep", at=1.0 if p_terminal else 0.8)
         ),
     }
 
@@ -87,14 +90,19 @@ def of_flow(conditional: bool) -> dict[str, Preset]:
         }
 
     presets = {
-        "mean": Preset(2, "the least error: two antithetic samples of 3 steps", euler(3)),
-        "realistic": Preset(1, "one sample: texture instead of the least error", euler(5), tta=False),
-        "balanced": Preset(1, "halfway from the mean to a sample", euler(3, realism=0.5), tta=False),
+        "mean": Preset(2, "the smallest error: two antithetic samples of 3 steps", euler(3)),
+        "realistic": Preset(1, _TEXTURE, euler(5), tta=False),
+        "balanced": Preset(
+            1,
+            "between mean and realistic",
+            euler(3, realism=0.5),
+            tta=False,
+        ),
         "fast": Preset(1, "one sample of 3 steps", euler(3), tta=False),
         "one_step": Preset(1, "the regressor alone", euler(3, realism=0.0), tta=False),
     }
     if conditional:
         # As many evaluations as ten Euler steps, which leave only 0.86 of the exact standard deviation.
         midpoint = {**euler(5, antithetic=False), "_target_": "ddpm_lightning.diffusion.flow.Midpoint"}
-        presets["uncertainty"] = Preset(15, "posterior samples", midpoint)
+        presets["uncertainty"] = Preset(15, "posterior samples, for the standard deviation", midpoint)
     return presets

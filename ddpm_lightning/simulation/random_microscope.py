@@ -1,7 +1,7 @@
 """Noisy and clean images of a specimen under a random microscope.
 
 Each simulated data set has fixed microscopes. Here magnification, blur, background, light and detector vary from image
-to image, and the two images of a pair differ only in noise: a model learns to remove noise of any strength, but not to
+to image, and the two images of a pair differ only in noise: a model learns to remove weak and strong noise, but not to
 sharpen, because an image does not show how much its own optics have blurred it.
 """
 
