@@ -61,9 +61,7 @@ def of_diffusion(epsilon: bool, p_terminal: bool) -> dict[str, Preset]:
     few = {"steps": 5, "start": start}
     solver = {"_target_": "ddpm_lightning.diffusion.dpm_solver.DPMSolver", "steps": 15, "start": start}
     return {
-        "mean": Preset(
-            15, "the smallest error: as good as paper, 40 times faster", sampler("Ancestral", **few)
-        ),
+        "mean": Preset(15, "smallest error: as good as paper, 40 times faster", sampler("Ancestral", **few)),
         "paper": Preset(15, "as in the paper: 15 samples of all steps", sampler("Ancestral"), tta=False),
         "uncertainty": Preset(15, "a standard deviation as large as with paper", solver),
         "realistic": Preset(1, _TEXTURE, sampler("Ancestral", **few)),
@@ -90,14 +88,9 @@ def of_flow(conditional: bool) -> dict[str, Preset]:
         }
 
     presets = {
-        "mean": Preset(2, "the smallest error: two antithetic samples of 3 steps", euler(3)),
+        "mean": Preset(2, "smallest error: two antithetic samples of 3 steps", euler(3)),
         "realistic": Preset(1, _TEXTURE, euler(5), tta=False),
-        "balanced": Preset(
-            1,
-            "between mean and realistic",
-            euler(3, realism=0.5),
-            tta=False,
-        ),
+        "balanced": Preset(1, "between mean and realistic", euler(3, realism=0.5), tta=False),
         "fast": Preset(1, "one sample of 3 steps", euler(3), tta=False),
         "one_step": Preset(1, "the regressor alone", euler(3, realism=0.0), tta=False),
     }
