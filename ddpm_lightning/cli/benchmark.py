@@ -7,14 +7,14 @@ Examples:
   ddpm-lightning benchmark '+sets.mine=["data=folder","data.root=DIR"]' '~sets.synapses'
   ddpm-lightning benchmark methods=full 'train=["trainer=gpu"]' budget.seconds=7200 center_crop=null
 
-Leaves in the output folder: table.md (to read), table_PROTOCOL.md, table_tta.md (with test-time augmentation, which the
-others are without), table.csv, differences.csv, uncertainty.csv, scores_PROTOCOL.csv (a row for each image), tta.csv
+Leaves in the output folder: table.md (to read), table_PROTOCOL.md, table_tta.md (with test-time augmentation, all
+others without), table.csv, differences.csv, uncertainty.csv, scores_PROTOCOL.csv (a row for each image), tta.csv
 (what the augmentation changes), seeds.csv (over several seeds), figures/. A job is one method on one data
 set with one seed; its command lines, run, checkpoint and evaluation are in the folder of trainings. Finished jobs are
 kept: to resume a stopped benchmark, or to add methods, data sets or seeds, start it again. Jobs that fail are listed,
 and the exit code is then 3.
 
-All methods have the same budget, of which those of two stages have part for each. If it is given in seconds, the
+All methods have the same budget; those of two stages divide it between them. If it is given in seconds, the
 speed of each method determines its number of steps. The speed is measured on the first data set before the trainings
 start, in several rounds over all methods, so that other load on the machine affects all of them. Methods left out by
 `only` are measured when they are first run: run the parts of a benchmark on the same machine.

@@ -1,4 +1,4 @@
-"""Shows the whole workflow: restores a file with the shipped model, trains a model, scores it, and restores with it.
+"""Runs all steps: restores a file with the shipped model, trains a model, scores it, and restores with it.
 
 Examples:
   ddpm-lightning demo

@@ -1,4 +1,4 @@
-"""Scores a trained model on a split: raw, a single sample, and the average of the samples.
+"""Scores a trained model on a data split: raw images, single samples, and the restored image (average).
 
 Examples:
   ddpm-lightning evaluate checkpoint=runs/demo/checkpoints/best.ckpt

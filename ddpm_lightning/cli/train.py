@@ -2,7 +2,7 @@
 
 Examples:
   ddpm-lightning train                                       a small model on simulated microtubules
-  ddpm-lightning train model=ddpm_small data=folder data.root=DIR trainer=cpu
+  ddpm-lightning train model=pmrf_small data=folder data.root=DIR trainer=cpu
                                                              on your own DIR/{train,val,test}/{low,high}/*.tif
   ddpm-lightning train experiment=paper data=microtubules trainer=gpu
   ddpm-lightning train trainer.max_steps=500 seed=1 run_folder=runs/try
