@@ -17,7 +17,7 @@ __all__ = ["run_benchmark"]
 
 #: Rounds in which the pace of all methods is measured in turn, and steps of each.
 ROUNDS, STEPS = 3, 18
-#: Fewest validations of a training that is not shorter than so many steps.
+#: Fewest validations of a training that is not shorter than this many steps.
 VALIDATIONS = 8
 
 

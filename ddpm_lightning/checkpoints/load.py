@@ -148,11 +148,11 @@ class Trained:
         return 0 if self.std_by_network and not requested else samples or self.samples
 
     def has_std(self, samples: int) -> bool:
-        """Says whether there is a standard deviation with so many samples."""
+        """Says whether there is a standard deviation with this many samples."""
         return self.std_by_network or samples > 1
 
     def calibration(self, samples: int) -> Calibration | None:
-        """Returns the calibration for samples that are made as by this model, and so many; ``None`` if there is none.
+        """Returns the calibration for this many samples, made as by this model; ``None`` if there is none.
 
         Args:
             samples: Number of samples; of no importance if the standard deviation is that of a network.
@@ -170,7 +170,7 @@ class Trained:
         return costs(self.card["model"], self.augmented, self.trust)
 
     def evaluations(self, samples: int) -> Evaluations:
-        """Returns the network evaluations for an image that is restored from so many samples."""
+        """Returns the network evaluations for an image that is restored from this many samples."""
         return evaluations_of(self.method, samples, self.tta)
 
 

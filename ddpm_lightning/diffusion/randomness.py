@@ -98,7 +98,7 @@ class KeyedNoise:
         self._which = [0] * len(self.samples)
 
     def oriented(self, which: Sequence[int]) -> "KeyedNoise":
-        """Returns this noise for images that are turned, each in its own way: it turns with them.
+        """Returns this noise for rotated or flipped images, each in its own way: it is transformed with them.
 
         Args:
             which: Symmetry of each row (:func:`ddpm_lightning.diffusion.symmetry.turn`), all odd or all even.
@@ -147,7 +147,7 @@ class KeyedNoise:
         return self._field(self.uniform(step, math.prod(shape), device), shape)
 
     def _field(self, values: Tensor, shape: Sequence[int]) -> Tensor:
-        """Lays numbers (B, N) out over images as these are when nothing is turned, and turns them."""
+        """Arranges numbers (B, N) as images without rotation or flip, and then transforms these."""
         if not any(self._which):
             return values.reshape(len(self), *shape)
         *channels, height, width = shape

@@ -9,7 +9,7 @@ SYMMETRIES = 8
 
 
 def turn(images: Tensor, which: int) -> Tensor:
-    """Returns images turned by quarters; odd numbers swap their sides.
+    """Returns images rotated by multiples of 90°; odd numbers swap their sides.
 
     Args:
         images: Tensor with shape (…, H, W).

@@ -38,7 +38,7 @@ def check_calibration(trained: Trained, split: str, samples: int, level: float, 
         )
     if trained.method.deterministic or samples < 2:
         allowed = "a model with random samples, and samples=2 or more"
-        raise UserError("calibrate=true", "there are no samples that differ", allowed)
+        raise UserError("calibrate=true", "needs several different samples of each image", allowed)
     least = ceil(1 / (1 - level) - 1 - 1e-9)
     if images < least:
         raise UserError(

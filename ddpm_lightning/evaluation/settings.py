@@ -73,7 +73,7 @@ class EvaluateSettings(Settings):
         calibrate: Whether to measure the factors of the standard deviation and of calibrated intervals, and to store
             them in the checkpoint; needs ``split="val"``.
         level: Share of the pixels that intervals should contain.
-        limit: Score only so many images, the first of the split.
+        limit: Score only this many images, from the start of the split.
         center_crop: Side in pixels of the central square of each image that is scored; by default all of the image.
         bfloat16: Whether networks compute in bfloat16; ``auto`` does if the processor supports it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.

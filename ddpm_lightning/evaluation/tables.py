@@ -180,7 +180,7 @@ def _row(cells: dict[str, str], path: Path, place: str, remedy: str) -> Row:
 
 def _check_complete(rows: list[Row], path: Path, remedy: str) -> None:
     if not rows:
-        raise UserError(path, "holds no images", remedy=remedy)
+        raise UserError(path, "contains no images", remedy=remedy)
     seen: dict[str, list[str]] = {}
     for row in rows:
         seen.setdefault(row.image, []).append(row.estimator)

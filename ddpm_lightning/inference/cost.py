@@ -64,7 +64,7 @@ class Plan:
         return self.seconds_of(self.evaluations)
 
     def seconds_of(self, evaluations: Evaluations) -> float:
-        """Returns the expected duration of the job with so many network evaluations for each plane."""
+        """Returns the expected duration of the job with this many network evaluations for each plane."""
         of_mean, of_sample = self.speed
         return self.pixels * (evaluations.mean * of_mean + evaluations.samples * of_sample)
 
@@ -125,7 +125,7 @@ def plan(restorer: Restorer, infos: Sequence[ImageInfo], samples: int) -> Plan:
 
 
 def _speed(restorer: Restorer, size: tuple[int, int], count: int) -> tuple[float, float]:
-    """Measures the networks on so many tiles of a size at the same time; see :attr:`Plan.speed`."""
+    """Measures the networks on this many tiles of a size at the same time; see :attr:`Plan.speed`."""
     taken: list[float] = []
 
     def apply(network: Any, *inputs: Tensor) -> Tensor:

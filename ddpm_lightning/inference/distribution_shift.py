@@ -19,13 +19,13 @@ __all__ = ["DistributionShiftCheck", "central_part", "structure", "warnings_of_p
 SIDE = 1024
 #: Ratio of pixel sizes above which a warning is given, because structures differ in size from those of the training.
 PIXEL_SIZE_RATIO = 1.25
-#: An image whose blurred copy varies less than so many times what blurred noise would is blank. Noise alone has 1, give
-#: or take 0.04 on 96 x 96 pixels; a correlation of neighbouring pixels raises it.
+#: An image is blank if its blurred copy varies less than this many times as much as blurred noise would. For noise
+#: alone the ratio is 1 ± 0.04 on 96 x 96 pixels; a correlation of neighbouring pixels raises it.
 BLANK = 1.3
 BLUR = 2.0
 #: Periods in pixels of coarse structure.
 COARSE = 10
-INTENSITIES = {"mean": "mean", "dark": "darkest hundredth", "bright": "brightest hundredth"}
+INTENSITIES = {"mean": "mean", "dark": "darkest 1 %", "bright": "brightest 1 %"}
 
 
 class DistributionShiftCheck:
@@ -83,7 +83,7 @@ class DistributionShiftCheck:
         """Returns a sentence for each of intensity, noise and spectrum that differs from training, and for blanks."""
         found = {}
         if features["structure"] < BLANK:
-            found["blank"] = "no structure is visible above its noise, so the restored image is noise as well"
+            found["blank"] = "no structure is visible above the noise: do not interpret the restored image"
         if self.seen is None:
             low, high = self.range
             ends = (features["least"], features["greatest"])
@@ -131,9 +131,7 @@ class DistributionShiftCheck:
         number = int(worst.removeprefix("power_"))
         periods = f"{1 / BANDS[number + 1]:.2g} to {1 / BANDS[number]:.2g} pixels"
         more = "more" if beyond[worst] > 0 else "less"
-        return (
-            f"{10 ** abs(beyond[worst]):.2g} times {more} power than ever in training at periods of {periods}"
-        )
+        return f"{10 ** abs(beyond[worst]):.2g} times {more} power than in any training image at periods of {periods}"
 
     def _range(self, name: str) -> tuple[float, float]:
         """Returns the least and the greatest value of a feature in training."""

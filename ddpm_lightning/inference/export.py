@@ -25,7 +25,7 @@ from ddpm_lightning.utils.errors import UserError
 
 __all__ = ["RestorationModule", "check_trained", "divisor", "save", "traced"]
 
-#: scipy's Gaussian filter ends at so many standard deviations.
+#: scipy's Gaussian filter ends at this many standard deviations.
 TRUNCATE = 4.0
 #: Module of the filters, which have no network that could be traced.
 FILTERS = "ddpm_lightning.models.classical"

@@ -65,7 +65,11 @@ def export_model(settings: ExportSettings) -> Path:
     """
     path = expanded(settings.output)
     if path.suffix not in (".zip", SUFFIX):
-        raise UserError(f"output={path}", "is no name of a package", allowed=f"NAME.zip, NAME{SUFFIX}")
+        raise UserError(
+            f"output={path}",
+            "is not the name of a package or a model file",
+            allowed=f"NAME.zip, NAME{SUFFIX}",
+        )
     if path.is_dir():
         raise UserError(f"output={path}", "is a folder", allowed="a file")
     if path.suffix == SUFFIX:

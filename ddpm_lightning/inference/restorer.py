@@ -220,7 +220,7 @@ class Restorer(PlaneRestorer):
         if entropy or len(self.numbers(samples)) == 1:
             raise UserError(
                 f"average_neighbours={self.average_neighbours}",
-                "needs two samples of each plane or more, and does not give their entropy",
+                "needs two or more samples of each plane, and cannot be combined with entropy=true",
                 remedy="leave it out, or set samples=8 and entropy=false",
             )
         each = self._restore_each(planes, info, inputs, samples, keep_samples=True, subject=subject)

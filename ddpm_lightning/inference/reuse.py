@@ -61,7 +61,7 @@ def reuse_lines(found: Mapping[Source, Existing], folder: Path, changed: Sequenc
 
 
 def _finished(finished: Sequence[Existing], count: int, folder: Path) -> list[str]:
-    """Describes files that were restored before with the same settings, of so many files."""
+    """Describes files that were restored before with the same settings, of this many files."""
     lines = []
     if complete := sum(not one.missing for one in finished):
         lines.append(f"{complete} of {counted(count, 'file was', 'files were')} finished before")

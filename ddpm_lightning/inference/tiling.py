@@ -64,7 +64,9 @@ class Tiler:
     ) -> None:
         if overlap < 0 or (tile is not None and tile <= 2 * overlap):
             raise UserError(
-                "tile", f"is {tile} with an overlap of {overlap}", allowed="a tile above twice the overlap"
+                "tile",
+                f"is {tile} with an overlap of {overlap}",
+                allowed="a tile larger than twice the overlap",
             )
         self.overlap, self.size_divisor, self.pixels, self.threads = overlap, size_divisor, pixels, threads
         self.on_tiles, self.say = on_tiles, say

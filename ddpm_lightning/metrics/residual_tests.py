@@ -28,13 +28,13 @@ __all__ = ["ResidualTests", "best_blur", "examine_residual", "standardised_resid
 
 #: Side of a region in pixels.
 REGION = 32
-#: A region varies too much if its variance is so many times that of the noise.
+#: A region varies too much if its variance is this many times that of the noise.
 TOO_MUCH = 2.0
 #: Blur in pixels below which detail is fine.
 FINE = 2.0
 #: Blur that shows spots best, about that of a microscope's optics, and the blur that shows what surrounds them.
 SPOT, SURROUNDINGS = 1.4, 8.0
-#: A spot is so many standard deviations of the blurred residual high; noise alone reaches 5.
+#: A spot is this many standard deviations of the blurred residual high; noise alone reaches 5.
 SPOT_HEIGHT = 8.0
 #: Range of blurs that are compared.
 BLURS = (0.3, 6.0)

@@ -1,4 +1,4 @@
-r"""Code shared by the methods that draw samples around the estimate of a frozen regressor.
+r"""Code shared by the methods that make samples around the estimate of a frozen regressor.
 
 The regressor gives :math:`\mu(x) ≈ E[y | x]`, once for each image; a second network generates samples around it. The
 unit of all residuals is :math:`\sigma`, the root mean square error of the regressor. It is measured on the validation
@@ -28,7 +28,7 @@ __all__ = ["ResidualMethod"]
 
 
 class ResidualMethod(Method):
-    """Base of methods that draw samples around the estimate of a frozen regressor.
+    """Base of methods that make samples around the estimate of a frozen regressor.
 
     Args:
         regression: The regressor. A new run gives it the weights of a trained one (``mean``), or trains it first.

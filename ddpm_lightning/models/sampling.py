@@ -56,9 +56,9 @@ class ImageSampler:
         seed: Seed of the noise.
         apply: How networks are applied.
         margin: Reflected pixels on all sides, fewer than the shorter side has.
-        tta: Whether samples see the image in different orientations, for methods trained on augmented images.
-            Deterministic methods and networks of the posterior's mean or standard deviation see several of them
-            (:data:`Tta`), and their results are averaged; all samples share the averages.
+        tta: Whether samples are computed from different orientations of the image, for methods trained on augmented
+            images. Results of deterministic methods, and of networks of the posterior's mean or standard deviation,
+            are averaged over several of them (:data:`Tta`); all samples share the averages.
     """
 
     def __init__(

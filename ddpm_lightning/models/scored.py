@@ -1,7 +1,7 @@
 r"""Posterior samples from one evaluation of a small network, trained with a proper scoring rule.
 
 A frozen regressor gives :math:`\mu(x) ≈ E[y | x]`, and a small network :math:`\tau(x) ≈ \mathrm{Std}[y | x]`, both once
-for each image. A third one sees the low image, the mean, and a map of white noise z, and makes a sample of them:
+for each image. A third one makes a sample from the low image, the mean, and a map of white noise z:
 
 .. math:: s(x, z) = \mu(x) + \tau(x) f(x, \mu(x), z)
 

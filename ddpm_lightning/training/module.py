@@ -79,7 +79,9 @@ class LightningMethod(lightning.LightningModule):
         schedules = [self.lr_schedule(optimizer, total_steps) for optimizer in optimizers]
         if len(groups) > 1 and any(schedule["interval"] != "step" for schedule in schedules):
             raise UserError(
-                "model.lr_schedule", "goes by epochs", allowed="linear_fall, cosine: these go by steps"
+                "model.lr_schedule",
+                "changes with epochs",
+                allowed="linear_fall, cosine: these change with steps",
             )
         return optimizers, schedules
 

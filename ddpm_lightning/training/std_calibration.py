@@ -73,7 +73,7 @@ def calibrate_default_preset(
 
 
 def _moments(trained: Trained, data: PairDataModule, seconds: float) -> Iterator[StdMoments]:
-    """Yields how large standard deviation and error of validation images are, for about so many seconds."""
+    """Yields how large standard deviation and error of validation images are, for about this many seconds."""
     restorer, began = Restorer(trained), time.monotonic()
     numbers = [1] if trained.std_by_network else [1, trained.samples]
     for number, pair in enumerate(_centres(data)):
@@ -89,7 +89,7 @@ def _moments(trained: Trained, data: PairDataModule, seconds: float) -> Iterator
 
 
 def _affordable(restorer: Restorer, pair: Pair, samples: int, seconds: float) -> bool:
-    """Says whether the fewest images can be restored in so many seconds, by the time of one sample."""
+    """Says whether the fewest images can be restored in this many seconds, by the time of one sample."""
     began = time.monotonic()
     for _ in restorer.samples(pair.low, 1, pair.name):
         pass

@@ -78,7 +78,7 @@ class Meter(Progress):
         self.update(self.task_ids[0], description=f"{self._doing} {name}")
 
     def over(self, items: Sequence[T], tiles: int) -> Iterator[T]:
-        """Yields items, each of which takes so many tiles."""
+        """Yields items, each of which takes this many tiles."""
         for item in items:
             self.expect(tiles)
             yield item

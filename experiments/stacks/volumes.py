@@ -18,7 +18,7 @@ SPOTS, DECAY = 24, 1.5
 
 @cache
 def _volume(planes: int, blur: float, seed: int) -> np.ndarray:
-    """Returns filaments and spots with shape (planes, 128, 128), blurred along depth by so many planes, from 0 to 1."""
+    """Returns filaments and spots with shape (planes, 128, 128) and values from 0 to 1, blurred along depth."""
     rng, margin = np.random.default_rng(seed), 12
     volume = np.zeros((planes + 2 * margin, SIDE, SIDE))
     flat = np.array([0.35, 1, 1])
@@ -43,7 +43,7 @@ def _plane(seed: int) -> np.ndarray:
 
 
 def _moving(step: int) -> np.ndarray:
-    """Returns structure that moves by so many pixels from frame to frame before a background that does not."""
+    """Returns structure that moves by this many pixels from frame to frame before a background that does not."""
     still, moving = _plane(7), _plane(5)
     return np.stack([0.5 * still + 0.5 * np.roll(moving, step * frame, axis=1) for frame in range(PLANES)])
 
