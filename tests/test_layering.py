@@ -28,6 +28,7 @@ ORDER = (
     "training",
     "benchmark",
     "cli",
+    "napari",
 )
 PURE = {"diffusion", "networks"}
 FORBIDDEN = {"hydra", "omegaconf", "wandb"}

@@ -20,6 +20,7 @@ from ddpm_lightning.inference.bfloat16 import use_bfloat16
 from ddpm_lightning.inference.distribution_shift import DistributionShiftCheck
 from ddpm_lightning.inference.folded_weights import FoldedNetworks
 from ddpm_lightning.inference.memory import available_bytes, bytes_per_pixel, is_out_of_memory
+from ddpm_lightning.inference.observer import FirstEstimate, Observer
 from ddpm_lightning.inference.precision import Precision
 from ddpm_lightning.inference.residual_check import ResidualCheck
 from ddpm_lightning.inference.restoration import Restoration
@@ -106,6 +107,7 @@ class PlaneRestorer:
     Args:
         trained: A trained method with its normalisation.
         settings: How it is applied.
+        observer: Who is told how far a restoration is, and may cancel it.
         values: Single settings by name, which take precedence.
 
     Attributes:
@@ -120,7 +122,13 @@ class PlaneRestorer:
         UserError: If a setting is unknown or out of range.
     """
 
-    def __init__(self, trained: Trained, settings: RestorerSettings | None = None, **values: Any) -> None:
+    def __init__(
+        self,
+        trained: Trained,
+        settings: RestorerSettings | None = None,
+        observer: Observer | None = None,
+        **values: Any,
+    ) -> None:
         if settings is None or values:
             settings = RestorerSettings.of({**(dict(settings) if settings else {}), **values})
         self.trained, self.method, self.normalisation = trained, trained.method, trained.normalisation
@@ -145,7 +153,8 @@ class PlaneRestorer:
         self.residual_check = ResidualCheck(trained)
         self.device = next(self.method.parameters()).device
         self.bfloat16 = use_bfloat16(settings.bfloat16, self.device)
-        self.networks = FoldedNetworks(self.bfloat16, settings.compiled)
+        self.observer = observer
+        self.networks = FoldedNetworks(self.bfloat16, settings.compiled, observer and observer.check)
         on_cpu = self.device.type == "cpu"
         self.tiler = Tiler(
             (TILE_ON_CPU if on_cpu else TILE_ON_GPU) if settings.tile == "auto" else settings.tile,
@@ -154,6 +163,7 @@ class PlaneRestorer:
             pixels=sys.maxsize if on_cpu else PIXELS_AT_ONCE,
             threads=settings.workers or torch.get_num_threads(),
             say=log.warning,
+            on_tiles=observer.tiles_done if observer else lambda tiles: None,
         )
         self._fits_memory = False
 
@@ -240,6 +250,8 @@ class PlaneRestorer:
                         on_sample(number, pixels)
                     if keep_samples:
                         kept.append(pixels)
+                if self.observer is not None and posterior is None:
+                    self.observer.estimate(0, 0, output.restore(ensemble.mean.float().numpy()))
                 if precision.suffices(self.tolerance):
                     break
         except (RuntimeError, MemoryError) as error:
@@ -369,7 +381,8 @@ class PlaneRestorer:
         if not self._fits_memory:
             self.fit_memory()
         low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
-        return ImageSampler(self.method, low, image, self.seed, self.apply, self.margin, self.trained.tta)
+        apply = FirstEstimate(self, self.observer, scale, plane.shape) if self.observer else self.apply
+        return ImageSampler(self.method, low, image, self.seed, apply, self.margin, self.trained.tta)
 
     def numbers(self, samples: int | None, requested: bool = True) -> range:
         """Returns the numbers of the samples, by default as many as the preset says.

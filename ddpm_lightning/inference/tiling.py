@@ -25,7 +25,7 @@ from torch import Tensor
 from ddpm_lightning.inference.memory import is_out_of_memory, release
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["Tiler"]
+__all__ = ["Place", "Tiler"]
 
 #: Tiles are not made smaller than this when memory is short.
 SMALLEST_TILE = 64
@@ -33,6 +33,7 @@ SMALLEST_TILE = 64
 PIXELS_AT_ONCE = 2**20
 
 Network = Callable[..., Tensor]
+#: Number of an image in its batch, and the first row and column of a tile.
 Place = tuple[int, int, int]
 
 
@@ -46,6 +47,7 @@ class Tiler:
         pixels: Most pixels that are computed at the same time, unless a single tile has more.
         threads: Most tiles that a CPU computes in parallel.
         on_tiles: Called with the number of tiles whenever some were computed.
+        on_outputs: Called with the places and the outputs of these tiles.
         say: Called with a line whenever memory was too short and something was made smaller.
 
     Raises:
@@ -60,6 +62,7 @@ class Tiler:
         pixels: int = PIXELS_AT_ONCE,
         threads: int = 1,
         on_tiles: Callable[[int], None] = lambda tiles: None,
+        on_outputs: Callable[[list[Place], Tensor], None] = lambda places, outputs: None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if overlap < 0 or (tile is not None and tile <= 2 * overlap):
@@ -69,7 +72,7 @@ class Tiler:
                 allowed="a tile larger than twice the overlap",
             )
         self.overlap, self.size_divisor, self.pixels, self.threads = overlap, size_divisor, pixels, threads
-        self.on_tiles, self.say = on_tiles, say
+        self.on_tiles, self.on_outputs, self.say = on_tiles, on_outputs, say
         self.tile = None if tile is None else self._rounded(tile)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -201,6 +204,7 @@ class Tiler:
         results = self._side_by_side(compute, groups, at_once) if on_cpu else map(compute, groups)
         for group, outputs in zip(groups, results, strict=True):
             self.on_tiles(len(group))
+            self.on_outputs(group, outputs)
             yield group, outputs
 
     def at_once(self, size: tuple[int, int], device: torch.device) -> int:

@@ -232,6 +232,18 @@ class Method(nn.Module, ABC):
         """
         return self.sample(low, noise, apply)
 
+    def image_of(self, network: object, output: Tensor) -> Tensor | None:
+        """Returns the image that an output of a network stands for, before a restoration is finished.
+
+        Args:
+            network: The network.
+            output: Its output with shape (B, C, H, W).
+
+        Returns:
+            An estimate of the posterior mean with shape (B, 1, H, W), normalised; ``None`` if it is anything else.
+        """
+        return None
+
     @abstractmethod
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns what training minimises: a function of the weights, the batch and the key alone.

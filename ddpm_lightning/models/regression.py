@@ -84,6 +84,10 @@ class Regression(DeterministicRegressor):
         """Returns estimates of the posterior mean, float32, for low images with shape (B, 1, H, W)."""
         return apply(self.network, scale_input(low), low.new_zeros(len(low))).float() - 1
 
+    def image_of(self, network: object, output: Tensor) -> Tensor | None:
+        """Returns the estimate of the mean; see :meth:`Method.image_of`."""
+        return output.float() - 1 if network is self.network else None
+
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns the squared error; see :meth:`Method.loss`.
 
@@ -136,6 +140,10 @@ class CARE(DeterministicRegressor):
     def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
         """Returns restored images, float32, for low images with shape (B, 1, H, W)."""
         return self.predict(low, apply)[0]
+
+    def image_of(self, network: object, output: Tensor) -> Tensor | None:
+        """Returns the predicted mean; see :meth:`Method.image_of`."""
+        return from_unit(output[:, :1].float()) if network is self.network else None
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns the error, or the negative log-likelihood if probabilistic; see :meth:`Method.loss`.

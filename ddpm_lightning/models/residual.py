@@ -94,6 +94,10 @@ class ResidualMethod(Method):
         """Returns the regressor's estimates; see :meth:`Method.posterior`."""
         return Posterior(self.regression.estimate(low, apply))
 
+    def image_of(self, network: object, output: Tensor) -> Tensor | None:
+        """Returns the regressor's estimate; see :meth:`Method.image_of`."""
+        return self.regression.image_of(network, output)
+
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
         """Restores images; see :meth:`Method.sample`."""
         return self.sample_around(self.posterior(low, apply), low, noise, apply)

@@ -41,7 +41,7 @@ BASES = {
 
 def modules():
     for found in pkgutil.walk_packages(ddpm_lightning.__path__, "ddpm_lightning."):
-        if not found.name.endswith("__main__"):
+        if not found.name.endswith(("__main__", "_widget")):
             yield importlib.import_module(found.name)
 
 
