@@ -18,7 +18,7 @@ from tests.trained import TINY, write_checkpoint
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    *(ROOT / "docs" / f"{name}.md" for name in ("train", "scores", "restore", "python", "default")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("train", "scores", "restore", "python", "default", "napari")),
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")),
 ]
 pytestmark = pytest.mark.usefixtures("blank_figures")

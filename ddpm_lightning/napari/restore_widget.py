@@ -350,6 +350,7 @@ class RestoreWidget(QWidget):
         busy = self._job is not None
         self.run.setEnabled(not busy and self.model is not None and self._layer() is not None)
         self.cancel.setEnabled(busy)
+        self.checkpoint.setEnabled(not busy)
         self.save.setEnabled(not busy and self.restored is not None)
 
     # --- the files ---------------------------------------------------------------------------------------------------

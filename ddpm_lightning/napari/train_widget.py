@@ -140,7 +140,25 @@ class TrainWidget(QWidget):
         """Prepares the pairs, and trains."""
         self.best = None
         self.text.clear()
-        folder = Path(self.folder.path.text()).expanduser()
+        try:
+            request = self._prepared()
+        except (UserError, KeyError, OSError) as error:
+            self.text.setPlainText(str(error))
+            return
+        self._job = Job(lambda job: train(request, job))
+        self._timer.start()
+        self._enable()
+
+    def _prepared(self) -> TrainRequest:
+        """Writes the pairs, and returns the training.
+
+        Raises:
+            UserError: If the pairs cannot be used.
+        """
+        name = self.folder.path.text().strip()
+        if not Path(name).name:
+            raise UserError("run folder", f"is {name!r}", "the name of a new folder", "such as runs/first")
+        folder = Path(name).expanduser()
         root = folder.with_name(f"{folder.name}_pairs")
         request = TrainRequest.of(
             {
@@ -151,21 +169,14 @@ class TrainWidget(QWidget):
                 "root": root,
             }
         )
-        try:
-            if self.source.currentIndex() == 0:
-                pairs_of_folders(Path(self.noisy.path.text()), Path(self.clean.path.text()), root)
-            else:
-                noisy, clean = (
-                    select(self.viewer.layers[field.currentText()])
-                    for field in (self.noisy_layer, self.clean_layer)
-                )
-                pairs_of_layers(noisy, clean, root)
-        except (UserError, KeyError, OSError) as error:
-            self.text.setPlainText(str(error))
-            return
-        self._job = Job(lambda job: train(request, job))
-        self._timer.start()
-        self._enable()
+        if self.source.currentIndex() == 0:
+            pairs_of_folders(Path(self.noisy.path.text()), Path(self.clean.path.text()), root)
+        else:
+            layers = (
+                self.viewer.layers[field.currentText()] for field in (self.noisy_layer, self.clean_layer)
+            )
+            pairs_of_layers(*map(select, layers), root)
+        return request
 
     def stop(self) -> None:
         """Asks the training to save its state and end."""
