@@ -64,7 +64,7 @@ class TrainRequest(Settings):
         hours, rest = divmod(round(self.minutes * 60), 3600)
         limit = f"00:{hours:02d}:{rest // 60:02d}:{rest % 60:02d}"
         settings = [self.method, "data=folder", f"data.root={self.root}", f"run_folder={self.folder}"]
-        settings += [f"trainer.max_steps={self.steps}", f"trainer.max_time={limit}", "+logger.csv.every=1"]
+        settings += [f"trainer.max_steps={self.steps}", f"++trainer.max_time={limit}", "++logger.csv.every=1"]
         return [sys.executable, "-m", "ddpm_lightning", "train", *settings]
 
     @property

@@ -21,7 +21,7 @@ from ddpm_lightning.napari.selection import axes_of, box_of_corners, pixel_size_
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
 
-STACK = np.random.default_rng(0).poisson(30, (2, 3, 40, 48)).astype(np.uint16)
+STACK = np.random.default_rng(0).poisson(30, (2, 2, 40, 48)).astype(np.uint16)
 
 
 def layer(data=STACK, **values):
@@ -58,10 +58,10 @@ def test_axes_and_pixel_size_are_those_of_the_layer():
 def test_a_part_of_a_layer_has_its_place():
     one = layer(scale=(1, 0.5, 0.1, 0.1), translate=(0, 0, 5, 7), axis_labels=("t", "z", "y", "x"))
     box = box_of_corners(one, np.array([[6.0, 8.0], [6.0, 9.65], [7.95, 9.65], [7.95, 8.0]]))
-    part = select(one, step=[1, 2, 0, 0], box=box)
-    assert np.array_equal(part.plane(0), STACK[1, 2, 10:30, 10:27]) and part.info.axes == "YX"
+    part = select(one, step=[1, 1.2, 0, 0], box=box)
+    assert np.array_equal(part.plane(0), STACK[1, 1, 10:30, 10:27]) and part.info.axes == "YX"
     assert part.translate == pytest.approx((6, 8)) and part.scale == pytest.approx((0.1, 0.1))
-    assert select(one, box=box).info.shape == (2, 3, 20, 17)
+    assert select(one, box=box).info.shape == (2, 2, 20, 17)
     for wrong, subject in (
         (lambda: box_of_corners(one, np.array([[-9, -9], [-8, -8]])), "region"),
         (lambda: select(one, box=(slice(0, 9), slice(0, 40))), "region"),
@@ -87,7 +87,7 @@ def test_a_layer_is_restored_as_its_file_and_saved_like_it(checkpoint, tmp_path)
     job = Job(lambda job: restore(selection, request, job))
     assert job.wait(60) and job.state == "finished", job.error
     parts = job.messages()
-    assert {part.plane for part in parts} == set(range(6)) and len(parts) > 6
+    assert {part.plane for part in parts} == set(range(4)) and len(parts) > 4
     assert job.progress.fraction == 1 and "100%" in str(job.progress)
     result = job.result
     layers = {described["name"]: pixels for pixels, described, _ in layers_of(result)}
