@@ -13,7 +13,7 @@ from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.checkpoints.store_calibration import store_calibration
 from ddpm_lightning.cli import compose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
-from ddpm_lightning.models.build import build_method
+from ddpm_lightning.models.build import build_method, with_neighbours
 
 TINY = [
     "model=ddpm_small",
@@ -26,18 +26,25 @@ TINY = [
 
 
 def write_checkpoint(
-    path: Path, *overrides: str, per_image: bool = False, model: Sequence[str] = TINY
+    path: Path, *overrides: str, per_image: bool = False, model: Sequence[str] = TINY, axis: str = ""
 ) -> Path:
-    """Writes a checkpoint with a normalisation from 0…100 to [-1, 1], or fitted to each image."""
+    """Writes a checkpoint with a normalisation from 0…100 to [-1, 1], or fitted to each image.
+
+    With ``data.neighbours``, planes were neighbours along ``axis``.
+    """
     name = "image" if per_image else "dataset"
     config = compose.compose("train", [*model, f"data/normalisation={name}", *overrides])
     config.run_folder = str(path.parent)
     settings = compose.plain(config)
+    neighbours = settings["data"]["neighbours"]
+    settings["model"] = with_neighbours(settings["model"], neighbours)
     torch.manual_seed(0)
     built = build_method(settings["model"])
     for parameter_name, parameter in built.named_parameters():
         if parameter_name.endswith("gain"):
             nn.init.constant_(parameter, 0.3)
+        elif parameter_name.endswith("kernels"):
+            nn.init.constant_(parameter, 0.05)
     scale = {"low": 0.0, "high": 100.0}
     state = {"input": scale, "target": scale, "input_bounds": [-1, 1], "target_bounds": [-1.0, 1.5]}
     noise = np.random.default_rng(0).normal(0, 0.5, (8, 64, 64))
@@ -49,6 +56,7 @@ def write_checkpoint(
         "normalisation": {"config": settings["data"]["normalisation"], "state": state},
         "inputs": InputReference.of(noise).state(),
         "versions": {},
+        **({"neighbours": {"planes": neighbours, "axis": axis}} if neighbours else {}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": built.state_dict(), "card": card}, path)

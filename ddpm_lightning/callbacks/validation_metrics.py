@@ -178,9 +178,10 @@ class ValidationMetrics(Callback):
         chosen = np.unique(np.linspace(0, len(pairs) - 1, self.images or len(pairs)).round().astype(int))
         for place in range(trainer.global_rank, len(chosen), trainer.world_size):
             pair = pairs[int(chosen[place])]
-            low, high = _normalised(pair, data.normalisation, self.crop)
+            planes, high = _normalised(pair, data.normalisation, self.crop)
+            low = planes[0]
             samples = samples_of(
-                method, torch.from_numpy(low)[None, None].to(device), pair.name, range(self.samples)
+                method, torch.from_numpy(planes)[None].to(device), pair.name, range(self.samples)
             )
             single, average, std = _summary(samples)
             image = _RestoredImage(place, {"low": low, "single": single, "average": average})
@@ -287,13 +288,14 @@ def _with_preset(method: Method, name: str | None) -> Method:
 
 
 def _normalised(pair: Pair, normalisation: Any, crop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the centres of the low and the high image on the normalised scale."""
-    scales = normalisation.scales(pair.low, pair.high)
-    low, high = (
-        _center(scale.normalise(image), crop)
-        for scale, image in zip(scales, (pair.low, pair.high), strict=True)
-    )
-    return low, high
+    """Returns the centres of the low image with its neighbours, (C, H, W), and of the high image, normalised."""
+    scale, target = normalisation.scales(pair.low, pair.high)
+    low = _center(scale.normalise(pair.low), crop)
+    around = [
+        np.full_like(low, np.nan) if plane is None else _center(scale.normalise(plane), crop)
+        for plane in pair.neighbours
+    ]
+    return np.stack([low, *around]), _center(target.normalise(pair.high), crop)
 
 
 def _center(image: np.ndarray, side: int) -> np.ndarray:

@@ -82,6 +82,8 @@ def _check_parts(card: dict[str, Any]) -> None:
     _wanted(isinstance(card.get("data_name", ""), str), "data_name", "a name")
     size = card.get("pixel_size_um")
     _wanted(size is None or (_is_number(size) and size > 0), "pixel_size_um", "a number above 0, or null")
+    axis = _named(card, "neighbours").get("axis") if "neighbours" in card else ""
+    _wanted(axis in ("", "z", "t"), "neighbours.axis", "z, t or empty")
     calibrations_of(card)
     if "inputs" in card:
         _check_inputs(_named(card, "inputs"))

@@ -19,6 +19,7 @@ from ddpm_lightning.checkpoints.presets import choose, costs
 from ddpm_lightning.checkpoints.safetensors_file import SUFFIX, read_safetensors, shipped_models
 from ddpm_lightning.checkpoints.weights import check_fit, checked_weights, limited_to, read_weights
 from ddpm_lightning.data.normalise import PairNormalisation
+from ddpm_lightning.io.stack_axis import NeighboursAxis
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.models.method import Method
 from ddpm_lightning.models.sampling import Evaluations, Tta, evaluations_of
@@ -110,6 +111,11 @@ class Trained:
         """
         seen = self.card.get("inputs")
         return max(ALWAYS_ALLOWED, NOISE_MARGIN * max(seen["noise"])) if seen else None
+
+    @property
+    def neighbours_axis(self) -> NeighboursAxis:
+        """Axis along which planes of the training were neighbours; ``auto`` if there were none or it is unknown."""
+        return self.card.get("neighbours", {}).get("axis") or "auto"
 
     @property
     def sampling(self) -> str:

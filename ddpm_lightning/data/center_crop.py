@@ -34,4 +34,5 @@ class CenterCrops:
             )
         top, left = (max(0, (size - self.side) // 2) for size in pair.high.shape)
         square = slice(top, top + self.side), slice(left, left + self.side)
-        return replace(pair, low=pair.low[square], high=pair.high[square])
+        around = tuple(None if plane is None else plane[square] for plane in pair.neighbours)
+        return replace(pair, low=pair.low[square], high=pair.high[square], neighbours=around)

@@ -14,11 +14,12 @@ from torch.utils.data import DataLoader
 
 from ddpm_lightning.data.augment import Blur
 from ddpm_lightning.data.dataset import CachedPairs, CropDataset, KeyedBatchSampler, already_collated
+from ddpm_lightning.data.neighbours import NeighbourChoice
 from ddpm_lightning.data.normalise import PairNormalisation
 from ddpm_lightning.data.pairs import NoisyImages, PairSource
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.utils.errors import UserError
-from ddpm_lightning.utils.settings import Count, FromZero, NonNegative, Seed
+from ddpm_lightning.utils.settings import BelowOne, Count, FromZero, NonNegative, Seed
 
 __all__ = ["PairDataModule"]
 
@@ -38,6 +39,11 @@ class PairDataModule(lightning.LightningDataModule):
         noisy_split: Split of which only the noisy images are used, for training and for the validation loss, in place
             of the pairs of ``train`` and ``val``: with ``test``, a method that needs no clean images learns from the
             very images that it will restore. The normalisation is fitted to ``train`` nevertheless.
+        neighbours: Planes before and after each plane of a stack that methods see as well; 0 for single planes.
+        neighbour_spacing: Largest step from one neighbour to the next in training, in planes; each crop has a random
+            one from 1 to this. Afterwards it is 1.
+        neighbour_dropout: Probability that a training crop has no neighbours; if it has, the probability of each to be
+            missing. The model then also restores single planes and those at the ends of stacks.
         validation_crops: Number of fixed crops on which the validation loss is computed.
         fit_images: Number of training pairs, evenly spaced, to which the normalisation is fitted.
         num_workers: Processes that prepare batches; 0 suffices while pairs are cached in memory.
@@ -46,8 +52,11 @@ class PairDataModule(lightning.LightningDataModule):
 
     Attributes:
         name: Name of the data set in results.
+        stack_axis: Axis of the stacks in which planes are neighbours: ``z``, ``t``, or empty if it is unknown or there
+            are none.
     """
 
+    stack_axis: str = ""
     name: str = "pairs"  # pyright: ignore[reportIncompatibleVariableOverride]  (Lightning allows None)
 
     def __init__(
@@ -61,6 +70,9 @@ class PairDataModule(lightning.LightningDataModule):
         hot_pixels: Literal["replace", "keep"] = "replace",
         shuffle: bool = True,
         noisy_split: Literal["train", "val", "test"] | None = None,
+        neighbours: FromZero = 0,
+        neighbour_spacing: Count = 1,
+        neighbour_dropout: BelowOne = 0.1,
         validation_crops: Count = 64,
         fit_images: Count = 64,
         num_workers: FromZero = 0,
@@ -71,6 +83,14 @@ class PairDataModule(lightning.LightningDataModule):
         for key, value in (("crop", crop), ("batch_size", batch_size), ("fit_images", fit_images)):
             if value < 1:
                 raise UserError(f"data.{key}", f"is {value}", allowed="a whole number of at least 1")
+        if neighbours and blur:
+            raise UserError(
+                "data.blur",
+                "blurs single planes, but data.neighbours is above 0",
+                remedy="leave out one of them",
+            )
+        self.neighbours = neighbours
+        self.choice = NeighbourChoice(neighbours, neighbour_spacing, neighbour_dropout)
         self.normalisation = normalisation
         self.crop, self.batch_size, self.crops_per_image = crop, batch_size, crops_per_image
         self.augment, self.blur, self.hot_pixels = augment, blur, hot_pixels
@@ -100,7 +120,7 @@ class PairDataModule(lightning.LightningDataModule):
             source = self.source(split)
             if not len(source):
                 raise UserError(f"data set {self.name}", f"has no pairs in its split {split!r}")
-            self._splits[split] = CachedPairs(source, self.cache_gb, self.hot_pixels == "keep")
+            self._splits[split] = self._cached(source)
         return self._splits[split]
 
     def training_pairs(self, split: str) -> CachedPairs:
@@ -108,9 +128,11 @@ class PairDataModule(lightning.LightningDataModule):
         if self.noisy_split is None:
             return self.pairs(split)
         if self._noisy is None:
-            noisy = NoisyImages(self.pairs(self.noisy_split).source)
-            self._noisy = CachedPairs(noisy, self.cache_gb, self.hot_pixels == "keep")
+            self._noisy = self._cached(NoisyImages(self.pairs(self.noisy_split).planes))
         return self._noisy
+
+    def _cached(self, source: PairSource) -> CachedPairs:
+        return CachedPairs(source, self.cache_gb, self.hot_pixels == "keep", self.neighbours)
 
     def paired(self, split: str) -> bool:
         """Says whether the noisy images of a split have clean partners."""
@@ -160,13 +182,28 @@ class PairDataModule(lightning.LightningDataModule):
                     f"is {self.crop}, but pair {smallest.name} of {split} is only {side} pixels on a side",
                     remedy=f"set data.crop={max(side // 8 * 8, 1)} or less, or leave the pair out",
                 )
+        self._check_neighbours()
         self.prepare_normalisation()
 
+    def _check_neighbours(self) -> None:
+        """Raises a UserError if no training image has a neighbour."""
+        planes = self.training_pairs("train")
+        found = (planes.neighbour(index, 1) is not None for index in range(len(planes)))
+        if self.neighbours and not any(found):
+            raise UserError(
+                f"data.neighbours={self.neighbours}",
+                f"but the data set {self.name} has no stacks",
+                allowed="files with several planes along z or t, or a simulated volume or movie",
+                remedy="leave it out to train on single planes",
+            )
+
     def train_dataloader(self) -> DataLoader:
-        """Returns batches of crops: ``low`` and ``high`` with shape (B, 1, crop, crop), and ``name``."""
+        """Returns batches of crops; see :meth:`CropDataset.__getitems__`."""
         pairs = self.training_pairs("train")
         crops = self.crops_per_image or max(1, math.prod(pairs.recorded(0).low.shape) // self.crop**2)
-        dataset = CropDataset(pairs, self.normalisation, self.crop, crops, self.augment, self.seed, self.blur)
+        dataset = CropDataset(
+            pairs, self.normalisation, self.crop, crops, self.augment, self.seed, self.blur, self.choice
+        )
         trainer = self.trainer
         sampler = KeyedBatchSampler(
             len(dataset),
@@ -189,7 +226,15 @@ class PairDataModule(lightning.LightningDataModule):
         """Returns the fixed validation crops; each of n processes takes every n-th of them."""
         pairs = self.training_pairs("val")
         crops = math.ceil(self.validation_crops / len(pairs))
-        dataset = CropDataset(pairs, self.normalisation, self.crop, crops, augment=False, seed=0)
+        dataset = CropDataset(
+            pairs,
+            self.normalisation,
+            self.crop,
+            crops,
+            augment=False,
+            seed=0,
+            neighbours=NeighbourChoice(self.neighbours),
+        )
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         # Distributed first over all images, whatever the number of crops, and then over the processes.
         order = [image * crops + crop for crop in range(crops) for image in range(len(pairs))]

@@ -17,13 +17,14 @@ from torch.utils.data import Dataset, Sampler
 
 from ddpm_lightning.data.augment import SYMMETRIES, Blur, symmetry
 from ddpm_lightning.data.defects import Repairs, repairs_of
+from ddpm_lightning.data.neighbours import NeighbourChoice
 from ddpm_lightning.data.normalise import PairNormalisation, Scale
-from ddpm_lightning.data.pairs import Pair, PairSource
+from ddpm_lightning.data.pairs import NeighbourPlanes, Pair, PairSource, neighbour_of
 from ddpm_lightning.utils.errors import UserError
+from ddpm_lightning.utils.plane_order import neighbour_distances
 
 __all__ = ["CachedPairs", "CropDataset", "KeyedBatchSampler", "already_collated"]
 
-ROLES = ("low", "high")
 #: Columns that are copied at a time.
 SLAB = 64
 
@@ -39,25 +40,43 @@ class CachedPairs:
         source: The pairs, with their pixels as recorded.
         limit_gb: Memory for pairs, in 10^9 bytes.
         keep_defects: Whether defective pixels are kept.
+        neighbours: Planes before and after each plane of a stack that its pair includes.
+
+    Attributes:
+        planes: The pairs, with their pixels as recorded, not cached.
+        source: The same with their neighbours.
     """
 
-    def __init__(self, source: PairSource, limit_gb: float = 4.0, keep_defects: bool = False) -> None:
-        self.source, self.limit, self.keep_defects = source, limit_gb * 1e9, keep_defects
+    def __init__(
+        self, source: PairSource, limit_gb: float = 4.0, keep_defects: bool = False, neighbours: int = 0
+    ) -> None:
+        self.planes, self.limit, self.keep_defects = source, limit_gb * 1e9, keep_defects
+        self.source = NeighbourPlanes(source, neighbours) if neighbours else source
+        self._distances = neighbour_distances(neighbours)
         self._pairs: dict[int, Pair] = {}
         self._repairs: dict[int, Repairs | None] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.planes)
 
     def __getitem__(self, index: int) -> Pair:
-        return self.repaired(index, self.recorded(index))
+        pair = self.repaired(index, self.recorded(index))
+        if not self._distances:
+            return pair
+        found = [self.neighbour(index, distance) for distance in self._distances]
+        planes = (None if at is None else self.repaired(at, self.recorded(at)).low for at in found)
+        return replace(pair, neighbours=tuple(planes))
+
+    def neighbour(self, index: int, distance: int) -> int | None:
+        """Returns the index of a neighbour of a plane in its stack."""
+        return neighbour_of(self.planes, index, distance)
 
     def recorded(self, index: int) -> Pair:
-        """Returns a pair with its pixels as recorded."""
+        """Returns a pair with its pixels as recorded, without neighbours."""
         pair = self._pairs.get(index)
         if pair is None:
-            pair = self.source[index]
+            pair = self.planes[index]
             size = pair.low.nbytes + pair.high.nbytes
             if self._bytes + size <= self.limit:
                 self._pairs[index] = pair
@@ -90,6 +109,7 @@ class CropDataset(Dataset):
         augment: Whether crops are flipped and rotated, both images alike.
         seed: Seed of crops and augmentation.
         blur: Blurs some of the noisy crops, if given.
+        neighbours: Which planes of a stack a crop includes besides its own, if any.
     """
 
     def __init__(
@@ -101,7 +121,9 @@ class CropDataset(Dataset):
         augment: bool = True,
         seed: int = 0,
         blur: Blur | None = None,
+        neighbours: NeighbourChoice = NeighbourChoice(),  # noqa: B008  (immutable)
     ) -> None:
+        self.neighbours = neighbours
         self.source = source if isinstance(source, CachedPairs) else CachedPairs(source, 0.0)
         self.normalisation = normalisation
         self.crop, self.crops_per_image, self.augment, self.seed = crop, crops_per_image, augment, seed
@@ -111,7 +133,7 @@ class CropDataset(Dataset):
         return len(self.source) * self.crops_per_image
 
     def __getitem__(self, key: tuple[int, int] | int) -> dict:
-        """Returns ``low`` and ``high`` with shape (1, crop, crop), and the ``name`` of their pair.
+        """Returns ``low`` and ``high`` with shape (C, crop, crop), and the ``name`` of their pair.
 
         Args:
             key: (epoch, index), or an index of epoch 0.
@@ -119,17 +141,24 @@ class CropDataset(Dataset):
         return {name: values[0] for name, values in self.__getitems__([key]).items()}
 
     def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> dict:
-        """Returns a batch: ``low`` and ``high`` with shape (B, 1, crop, crop), and each ``name`` in a list.
+        """Returns a batch: ``low`` (B, 1 + 2 N, crop, crop), ``high`` (B, 1, crop, crop), and each ``name`` in a list.
 
+        The order of N neighbours on each side is that of :mod:`ddpm_lightning.utils.plane_order`.
         PyTorch's loader calls this method if it exists; its ``collate_fn`` is then :func:`already_collated`.
         """
-        batch = {role: torch.empty(len(keys), 1, self.crop, self.crop) for role in ROLES}
-        places = zip(*(batch[role].numpy()[:, 0] for role in ROLES), strict=True)
-        names = [self._fill(key, place) for key, place in zip(keys, places, strict=True)]
-        return {**batch, "name": names}
+        low = torch.empty(len(keys), 1 + 2 * self.neighbours.count, self.crop, self.crop)
+        high = torch.empty(len(keys), 1, self.crop, self.crop)
+        places = zip(keys, low.numpy(), high.numpy()[:, 0], strict=True)
+        return {"low": low, "high": high, "name": [self._fill(*place) for place in places]}
 
-    def _fill(self, key: tuple[int, int] | int, places: tuple[np.ndarray, np.ndarray]) -> str:
-        """Writes both images of an item to the batch, each with shape (crop, crop), and returns its name."""
+    def _fill(self, key: tuple[int, int] | int, lows: np.ndarray, high: np.ndarray) -> str:
+        """Writes an item to the batch, and returns its name.
+
+        Args:
+            key: (epoch, index), or an index of epoch 0.
+            lows: Place of the noisy plane and its neighbours with shape (C, crop, crop).
+            high: Place of the clean plane with shape (crop, crop).
+        """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = np.random.default_rng((self.seed, epoch, index))
         number = index // self.crops_per_image
@@ -146,26 +175,39 @@ class CropDataset(Dataset):
         if number not in self._scales:
             repaired = self.source.repaired(number, pair)
             self._scales[number] = self.normalisation.scales(repaired.low, repaired.high)
-        window = np.s_[y : y + self.crop, x : x + self.crop]
-        low, high = pair.low[window], pair.high[window]
-        if repairs := self.source.repairs(number, pair):
-            low = repairs.apply(low, y, x)
-            high = high if pair.paired else low
-        for image, scale, place in zip((low, high), self._scales[number], places, strict=True):
-            view = symmetry(image, turn)
-            if scale.far:
-                scale.normalise(view, out=place)
-                continue
-            _copy(view, place)
-            scale.normalise(place, out=place)
+        scale, target_scale = self._scales[number]
+        low = self._cut(number, y, x)
+        clean = pair.high[y : y + self.crop, x : x + self.crop] if pair.paired else low
+        _write(symmetry(low, turn), scale, lows[0])
+        _write(symmetry(clean, turn), target_scale, high)
+        for other, place in zip(self.neighbours.of(self.source, number, rng), lows[1:], strict=True):
+            if other is None:
+                place.fill(np.nan)
+            else:
+                _write(symmetry(self._cut(other, y, x), turn), scale, place)
         if self.blur is not None:
-            self.blur(places[0], rng)
+            self.blur(lows[0], rng)
         return f"{pair.name}@{y},{x},{turn}"
+
+    def _cut(self, number: int, y: int, x: int) -> np.ndarray:
+        """Returns a crop of a noisy image without its defective pixels, with the shape (crop, crop)."""
+        pair = self.source.recorded(number)
+        low, repairs = pair.low[y : y + self.crop, x : x + self.crop], self.source.repairs(number, pair)
+        return repairs.apply(low, y, x) if repairs else low
 
 
 def already_collated(batch: Any) -> Any:
     """Returns the batch unchanged: :class:`CropDataset` makes complete batches."""
     return batch
+
+
+def _write(view: np.ndarray, scale: Scale, place: np.ndarray) -> None:
+    """Writes a normalised view to its place in a batch."""
+    if scale.far:
+        scale.normalise(view, out=place)
+        return
+    _copy(view, place)
+    scale.normalise(place, out=place)
 
 
 def _copy(view: np.ndarray, place: np.ndarray) -> None:

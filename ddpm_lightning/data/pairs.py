@@ -2,6 +2,10 @@
 
 Everything that can be trained on or evaluated is a :class:`PairSource`: an indexable, sized collection of
 :class:`Pair`. A folder of TIFFs, a published data set and a simulation differ only in how they make their pairs.
+
+A stack is a source of its planes, each of which is a pair. If a source knows which planes are neighbours, it has a
+method ``neighbour(index, distance)``, which returns the index of the plane at a distance along the axis of the stack
+(negative: before), or ``None`` beyond its ends.
 """
 
 import dataclasses
@@ -9,6 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from ddpm_lightning.utils.plane_order import neighbour_distances
+
+__all__ = ["NeighbourPlanes", "NoisyImages", "Pair", "PairSource", "neighbour_of"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,9 @@ class Pair:
         extra: Further data that only some sources provide, such as the ground truth of a simulation.
         paired: Whether there is a clean partner. If not, ``high`` is the noisy image too, and only methods that do
             not need clean images may use it.
+        neighbours: Low images of the planes around this one in its stack, in the order of
+            :func:`ddpm_lightning.utils.plane_order.neighbour_distances`; ``None`` for missing ones, such as beyond the
+            ends of the stack.
     """
 
     low: np.ndarray
@@ -33,6 +44,7 @@ class Pair:
     pixel_size: float | None = None
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     paired: bool = True
+    neighbours: tuple[np.ndarray | None, ...] = ()
 
 
 @runtime_checkable
@@ -42,6 +54,42 @@ class PairSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Pair: ...
+
+
+def neighbour_of(source: PairSource, index: int, distance: int) -> int | None:
+    """Returns the index of a neighbour of a plane in its stack, or ``None`` if the source does not know of one.
+
+    Args:
+        source: The source.
+        index: Index of the plane.
+        distance: How many planes the neighbour is behind it; negative for planes before it.
+    """
+    find = getattr(source, "neighbour", None)
+    return None if find is None else find(index, distance)
+
+
+class NeighbourPlanes:
+    """The pairs of a source, each with its neighbours.
+
+    Args:
+        source: The pairs.
+        neighbours: Number of planes on each side.
+    """
+
+    def __init__(self, source: PairSource, neighbours: int) -> None:
+        self.source, self.distances = source, neighbour_distances(neighbours)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Pair:
+        found = (neighbour_of(self.source, index, distance) for distance in self.distances)
+        planes = tuple(None if other is None else self.source[other].low for other in found)
+        return dataclasses.replace(self.source[index], neighbours=planes)
+
+    def neighbour(self, index: int, distance: int) -> int | None:
+        """Returns the index of a neighbour of a plane in its stack."""
+        return neighbour_of(self.source, index, distance)
 
 
 class NoisyImages:
@@ -60,3 +108,7 @@ class NoisyImages:
     def __getitem__(self, index: int) -> Pair:
         pair = self.source[index]
         return dataclasses.replace(pair, high=pair.low, extra={}, paired=False)
+
+    def neighbour(self, index: int, distance: int) -> int | None:
+        """Returns the index of a neighbour of a plane in its stack."""
+        return neighbour_of(self.source, index, distance)

@@ -1,7 +1,9 @@
 """Your own pairs: ``{train,val,test}/{low,high}/NAME.tif``. Files with equal names form a pair, whatever the extension.
 
 A file may contain one image, a time series or a z stack. Each of its planes is a pair (``NAME_t3_z0``), all of one
-field of view. The planes of a noisy series with a single clean image are repeats: each forms a pair with that image.
+field of view; with ``neighbours``, a pair includes the planes before and after it in its file. The planes of a noisy
+series with a single clean image are repeats: each forms a pair with that image.
+
 All formats that can be restored are read, also in position folders (``low/Pos0/NAME.tif`` is called ``Pos0_NAME``).
 Folders ``low/`` and ``high/`` without folders for the splits are split by field of view. If there are no clean images,
 ``high/`` is omitted: methods such as Noise2Void learn from noisy images alone.
@@ -26,6 +28,7 @@ from ddpm_lightning.datasets.preparation.manifest import fields_of, read_manifes
 from ddpm_lightning.io.cached_planes import CachedPlanes
 from ddpm_lightning.io.listing import extensions_of, find_images, notes_on_ignored
 from ddpm_lightning.io.notes import Note
+from ddpm_lightning.io.stack_axis import NeighboursAxis, StackAxis
 from ddpm_lightning.io.stacks import SUFFIXES, image_name, images_in, stem
 from ddpm_lightning.simulation.degraded_pairs import Degradations, degraded
 from ddpm_lightning.utils.errors import UserError, printable
@@ -50,6 +53,7 @@ class FolderPairs:
         field_pattern: Regular expression whose first group is the field of view in a file name without its suffix.
         assignment: How fields are assigned to splits if there are no folders of splits; see :func:`assign`.
         seed: Seed of that split.
+        neighbours_axis: Axis along which planes of a file are neighbours.
 
     Raises:
         UserError: If a folder is missing or empty, or a file has no partner; ``high`` may be missing as a whole.
@@ -63,7 +67,9 @@ class FolderPairs:
         field_pattern: str | None = None,
         assignment: Split | None = None,
         seed: int = 0,
+        neighbours_axis: NeighboursAxis = "auto",
     ) -> None:
+        self.neighbours_axis: NeighboursAxis = neighbours_axis
         root = Path(root)
         self.folder = root / split if assignment is None else root
         lows, self._aside = _files(self.folder / "low")
@@ -121,6 +127,21 @@ class FolderPairs:
             low.pixel_size if self.pixel_size is None else self.pixel_size,
             paired=self.paired,
         )
+
+    def neighbour(self, index: int, distance: int) -> int | None:
+        """Returns the index of a neighbour of a plane in its file."""
+        number, plane = self.index[index]
+        other = self._axis(self.files[number][0]).neighbour(plane, distance)
+        return None if other is None else index - plane + other
+
+    @property
+    def stack_axis(self) -> str:
+        """The axis of neighbours, if it is depth (``z``) or time (``t``) in all files with several planes."""
+        letters = {self._axis(low).letter for low, _ in self.files} - {""}
+        return letters.pop().lower() if letters in ({"Z"}, {"T"}) else ""
+
+    def _axis(self, file: CachedPlanes) -> StackAxis:
+        return StackAxis.of(file.info, self.neighbours_axis)
 
     def notes(self) -> list[str]:
         """Returns what was ignored in the folder, and what was ignored or guessed in the files read so far."""
@@ -272,6 +293,8 @@ class FolderData(PairDataModule):
         split: Fractions of the fields, or names of fields, for folders without splits.
         split_seed: Seed of the split by fractions; separate from that of the run, so that all runs have the same split.
         degradations: Further degradations of the low images, in order, or by name.
+        neighbours_axis: Axis along which planes of a file are neighbours: ``z``, ``t``, or ``auto`` for the first of
+            depth, time and other axes in each file.
         settings: Settings of :class:`PairDataModule`.
 
     Raises:
@@ -287,9 +310,11 @@ class FolderData(PairDataModule):
         split: Mapping[str, Any] | None = None,
         split_seed: FromZero = 0,
         degradations: Degradations = (),
+        neighbours_axis: NeighboursAxis = "auto",
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        self.neighbours_axis: NeighboursAxis = neighbours_axis
         self.root = expanded(root)
         if not self.root.is_dir():
             raise UserError(f"data.root={root}", "is not a folder", allowed=LAYOUT)
@@ -313,9 +338,17 @@ class FolderData(PairDataModule):
         """Returns the pairs of a split."""
         assignment = self.split if self.flat else None
         pairs = FolderPairs(
-            self.root, split, self.pixel_size, self.field_pattern, assignment, self.split_seed
+            self.root,
+            split,
+            self.pixel_size,
+            self.field_pattern,
+            assignment,
+            self.split_seed,
+            self.neighbours_axis,
         )
         self._read[split] = pairs
+        if self.neighbours and split == "train":
+            self.stack_axis = pairs.stack_axis
         return degraded(pairs, self.degradations, split)
 
     def notes(self, split: str) -> list[str]:

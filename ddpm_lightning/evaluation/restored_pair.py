@@ -94,7 +94,8 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
     ensemble, means, shown, kept = Ensemble(), {}, [], []
     scale = restorer.input_scale(low)
     output = restorer.normalisation.output_scale(scale)
-    sampler = restorer.sampler(low, scale, pair.name)
+    around = [None if plane is None else restorer.prepared(plane).plane for plane in pair.neighbours]
+    sampler = restorer.sampler(low, scale, pair.name, around)
 
     def on_target_scale(image: torch.Tensor) -> np.ndarray:
         return (output.restore(image[0, 0].cpu().numpy()) - offset).astype(np.float32)

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +26,8 @@ from ddpm_lightning.inference.residual_check import ResidualCheck
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.stack_inputs import Noise, Scaling
 from ddpm_lightning.inference.tiling import PIXELS_AT_ONCE, SMALLEST_TILE, Tiler
+from ddpm_lightning.io.image import ImageInfo
+from ddpm_lightning.io.stack_axis import NeighboursAxis, StackAxis
 from ddpm_lightning.models.sampling import ImageSampler
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch
@@ -63,6 +65,9 @@ class RestorerSettings(Settings):
             ``independent`` is different in each plane.
         average_neighbours: Planes of a stack before and after each plane that it is averaged with, where they agree
             within their uncertainty (:mod:`ddpm_lightning.inference.neighbour_average`); 0 for none.
+        neighbours_axis: For models that make use of neighbouring planes, the axis along which they are neighbours:
+            ``z``, ``t``, or ``auto`` for the axis of the training. Of a file without that axis, planes are restored by
+            themselves; if the axis of the training or that of the file is unknown, it is the first one of the file.
         bfloat16: Whether networks compute in bfloat16: about twice as fast if the processor supports it, far slower if
             not; ``auto`` finds out. Samples differ from those in float32 by a few hundredths of their standard
             deviation.
@@ -83,6 +88,7 @@ class RestorerSettings(Settings):
     scale: Scaling = "stack"
     noise: Noise = "correlated"
     average_neighbours: FromZero = 0
+    neighbours_axis: NeighboursAxis = "auto"
     bfloat16: Switch = False
     compiled: bool = False
     batch: Count | None = None
@@ -136,6 +142,13 @@ class PlaneRestorer:
         self.tolerance, self.hot_pixels = settings.tolerance, settings.hot_pixels
         self.scaling: Scaling = settings.scale
         self.noise: Noise = settings.noise
+        self.neighbours_axis: NeighboursAxis = settings.neighbours_axis
+        if self.neighbours_axis != "auto" and not self.method.neighbours:
+            raise UserError(
+                f"neighbours_axis={self.neighbours_axis}",
+                "has no effect: this model sees single planes only",
+                remedy="leave it out, or use a model that was trained with data.neighbours",
+            )
         self.average_neighbours = settings.average_neighbours
         if self.average_neighbours and (trained.method.deterministic or self.tolerance is not None):
             raise UserError(
@@ -166,6 +179,14 @@ class PlaneRestorer:
             on_tiles=observer.tiles_done if observer else lambda tiles: None,
         )
         self._fits_memory = False
+
+    def stack_axis(self, info: ImageInfo) -> StackAxis:
+        """Returns the axis along which the planes of an image are neighbours for the model; see the settings."""
+        trained = self.trained.neighbours_axis
+        if self.neighbours_axis != "auto":
+            return StackAxis.of(info, self.neighbours_axis)
+        found, first = StackAxis.of(info, trained), StackAxis.of(info)
+        return found if found.letter or first.letter in ("Z", "T") else first
 
     def input_scale(self, plane: np.ndarray) -> Scale:
         """Returns the map of a prepared plane with shape (H, W) to the scale that the network sees."""
@@ -213,6 +234,7 @@ class PlaneRestorer:
         image: str | Mixture = "",
         *,
         scale: Scale | None = None,
+        neighbours: Sequence[np.ndarray | None] = (),
         entropy: bool = False,
         keep_samples: bool = False,
         on_sample: Callable[[int, np.ndarray], None] | None = None,
@@ -226,6 +248,8 @@ class PlaneRestorer:
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
             image: Name of the plane, or a mixture of names. Noise is derived from it: equal names give equal samples.
             scale: Its map to the scale that the network sees, by default that of the plane (:meth:`input_scale`).
+            neighbours: Prepared neighbours with shape (H, W) in the order of
+                :mod:`ddpm_lightning.utils.plane_order`, ``None`` for missing ones.
             entropy: Whether the entropy is computed.
             keep_samples: Whether single samples are kept.
             on_sample: Called with the number of each sample and the sample itself, with shape (H, W), float32.
@@ -237,7 +261,7 @@ class PlaneRestorer:
         prepared, numbers = self.prepared(plane), self.numbers(samples, requested)
         scale = self.input_scale(prepared.plane) if scale is None else scale
         output = self.normalisation.output_scale(scale)
-        sampler = self.sampler(prepared.plane, scale, image)
+        sampler = self.sampler(prepared.plane, scale, image, neighbours)
         ensemble, kept = Ensemble(self.normalisation.target_bounds if entropy else None), []
         precision = Precision(ensemble, 2 if self.method.antithetic else 1)
         try:
@@ -370,17 +394,28 @@ class PlaneRestorer:
         """
         return self.tiler(self.networks(network), *inputs)
 
-    def sampler(self, plane: np.ndarray, scale: Scale, image: str | Mixture) -> ImageSampler:
+    def sampler(
+        self,
+        plane: np.ndarray,
+        scale: Scale,
+        image: str | Mixture,
+        neighbours: Sequence[np.ndarray | None] = (),
+    ) -> ImageSampler:
         """Returns what makes samples of a prepared plane with shape (H, W) on its normalised scale.
 
         Args:
             plane: The plane, in intensities.
             scale: Its map to the scale that the network sees (:meth:`input_scale`).
             image: Name of the plane, or a mixture of names, from which noise is derived.
+            neighbours: Prepared neighbours, used if the model makes use of them.
         """
         if not self._fits_memory:
             self.fit_memory()
-        low = torch.from_numpy(scale.normalise(plane))[None, None].to(self.device)
+        planes = [scale.normalise(plane)]
+        if self.method.neighbours and any(other is not None for other in neighbours):
+            missing = np.full_like(planes[0], np.nan)
+            planes += [missing if other is None else scale.normalise(other) for other in neighbours]
+        low = torch.from_numpy(np.stack(planes))[None].to(self.device)
         apply = FirstEstimate(self, self.observer, scale, plane.shape) if self.observer else self.apply
         return ImageSampler(self.method, low, image, self.seed, apply, self.margin, self.trained.tta)
 

@@ -45,10 +45,13 @@ def job_record(
         "intervals": intervals.model_dump() if intervals else None,
         "device": restorer.device.type,
     }
-    if settings.format != "same":  # results of earlier versions have the format of their sources
+    # Without these, results of earlier versions are those of this one.
+    if settings.format != "same":
         decisive["format"] = settings.format
+    if restorer.method.neighbours:
+        decisive["neighbours_axis"] = restorer.neighbours_axis
     calibration = restorer.calibration(settings.sample_count)
-    if calibration is not None:  # without one, results of earlier versions are those of this one
+    if calibration is not None:
         decisive["std_factor"] = calibration.std_factor
     about = {
         "model": {

@@ -7,7 +7,7 @@
 >>> volume.warnings                                                                # doctest: +SKIP
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.inference.arrays import as_image, as_pixel_size, described_array, is_blank
 from ddpm_lightning.inference.device import choose_device
 from ddpm_lightning.inference.neighbour_average import Neighbours, averaged_planes
-from ddpm_lightning.inference.plane_restorer import PlaneRestorer, RestorerSettings
+from ddpm_lightning.inference.plane_restorer import PlaneRestorer, Prepared, RestorerSettings
+from ddpm_lightning.inference.plane_window import PlaneWindow
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restored_plane import PlaneNotes, RestoredPlane, replaced_pixels
 from ddpm_lightning.inference.stack_inputs import Noise, PlaneInputs, StackInputs, measure_stack
@@ -125,7 +126,7 @@ class Restorer(PlaneRestorer):
         low = array.reshape(-1, *info.plane_shape)
         inputs = self.stack_inputs(low.__getitem__, info, image)
         for plane in self.restore_planes(
-            low, info, inputs.planes, samples, entropy=entropy, keep_samples=keep_samples
+            low.__getitem__, info, inputs.planes, samples, entropy=entropy, keep_samples=keep_samples
         ):
             planes.append(plane.restored)
             notes.add(plane)
@@ -163,18 +164,25 @@ class Restorer(PlaneRestorer):
         def prepared(place: PlaneIndex) -> np.ndarray | None:
             low = plane(place.number)
             with _error_names(place, subject):
-                return None if is_blank(low) else self.prepared(low).plane
+                found = self._prepared_unless_blank(low)
+                return None if found is None else found.plane
 
         own_scale = self.input_scale if self.normalisation.input.per_image else None
         noise: Noise = "independent" if self.method.deterministic else self.noise
         inputs = measure_stack(info, image, self.scaling, noise, prepared, own_scale)
         if self.average_neighbours and inputs.record:
             inputs.record["average_neighbours"] = self.average_neighbours
+        if self.method.neighbours and inputs.record:
+            axis = self.stack_axis(info).letter.lower()
+            inputs.record["neighbours"] = {
+                "planes": self.method.neighbours if axis else 0,
+                "axis": axis or None,
+            }
         return inputs
 
     def restore_planes(
         self,
-        planes: Iterable[np.ndarray],
+        plane: Callable[[int], np.ndarray],
         info: ImageInfo,
         inputs: Sequence[PlaneInputs],
         samples: int | None = None,
@@ -189,7 +197,7 @@ class Restorer(PlaneRestorer):
         If planes are averaged with their neighbours, those that are still needed are in memory with their samples.
 
         Args:
-            planes: All planes in order, each with shape (H, W), in intensities.
+            plane: Returns a plane by its number, with shape (H, W), in intensities.
             info: Axes and shape of the image.
             inputs: Scale and noise of each plane (:meth:`stack_inputs`).
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
@@ -207,7 +215,7 @@ class Restorer(PlaneRestorer):
         neighbours = Neighbours.of(info, self.average_neighbours)
         if not neighbours.reach:
             yield from self._restore_each(
-                planes,
+                plane,
                 info,
                 inputs,
                 samples,
@@ -223,12 +231,12 @@ class Restorer(PlaneRestorer):
                 "needs two or more samples of each plane, and cannot be combined with entropy=true",
                 remedy="leave it out, or set samples=8 and entropy=false",
             )
-        each = self._restore_each(planes, info, inputs, samples, keep_samples=True, subject=subject)
+        each = self._restore_each(plane, info, inputs, samples, keep_samples=True, subject=subject)
         yield from averaged_planes(each, neighbours, keep_samples, on_sample)
 
     def _restore_each(
         self,
-        planes: Iterable[np.ndarray],
+        plane: Callable[[int], np.ndarray],
         info: ImageInfo,
         inputs: Sequence[PlaneInputs],
         samples: int | None = None,
@@ -240,18 +248,24 @@ class Restorer(PlaneRestorer):
     ) -> Iterator[RestoredPlane]:
         """Restores the planes of an image by themselves; see :meth:`restore_planes`."""
         compared = np.linspace(0, info.plane_count - 1, min(COMPARED, info.plane_count)).round().astype(int)
-        for place, low, (noise, scale) in zip(info.planes(), planes, inputs, strict=True):
-            features, residual, blank = None, None, is_blank(low)
+        window = PlaneWindow(
+            plane, self._prepared_unless_blank, self.stack_axis(info), self.method.neighbours
+        )
+        for place, (noise, scale) in zip(info.planes(), inputs, strict=True):
+            features, residual, low = None, None, window.plane(place.number)
             with _error_names(place, subject):
-                if blank:
+                prepared = window.prepared(place.number)
+                blank = prepared is None
+                if prepared is None:
                     restored = self.unchanged(low, samples, entropy=entropy, keep_samples=keep_samples)
                 else:
-                    prepared = self.prepared(low)
+                    around = window.around(place.number)
                     restored = self.restore_plane(
                         prepared,
                         samples,
                         noise,
                         scale=scale,
+                        neighbours=[None if other is None else other.plane for other in around],
                         entropy=entropy,
                         keep_samples=keep_samples,
                         on_sample=on_sample,
@@ -260,6 +274,9 @@ class Restorer(PlaneRestorer):
                         features = self.shift_check.describe(prepared.plane)
                         residual = self.residual_check.test(prepared.plane, restored.mean)
             yield RestoredPlane(place.number, place.label, low, restored, blank, features, residual)
+
+    def _prepared_unless_blank(self, low: np.ndarray) -> Prepared | None:
+        return None if is_blank(low) else self.prepared(low)
 
 
 @contextmanager

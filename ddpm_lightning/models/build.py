@@ -12,10 +12,19 @@ from ddpm_lightning.utils.allowed_classes import Trust, kind_of
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.instantiate import build, check
 
-__all__ = ["TRAINING", "build_method", "check_method", "method_settings"]
+__all__ = ["TRAINING", "build_method", "check_method", "method_settings", "with_neighbours"]
 
 #: Settings of a group ``model`` for the training of the method.
 TRAINING = ("optimizer", "lr_schedule", "seed")
+#: Setting, and attribute, of the regressor of methods that build on one.
+REGRESSOR = "regression"
+#: What combines a plane and its neighbours, and methods that have none.
+STEM = "ddpm_lightning.networks.neighbours.NeighbourStem"
+SINGLE_PLANES = (
+    "ddpm_lightning.models.classical.Classical",
+    "ddpm_lightning.models.pix2pix.Pix2Pix",
+    "ddpm_lightning.models.unet_rcan.UNetRCANRegression",
+)
 
 
 def build_method(
@@ -70,6 +79,39 @@ def method_settings(model: Any) -> Any:
         for key, value in model.items()
         if key not in TRAINING
     }
+
+
+def with_neighbours(model: Mapping[str, Any], neighbours: int) -> dict[str, Any]:
+    """Returns the description of a method that makes use of the neighbours of planes, as its data include them.
+
+    Of methods that build on a regressor, it is the regressor that does.
+
+    Args:
+        model: Description of the method.
+        neighbours: Planes on each side; 0 for none.
+
+    Raises:
+        UserError: If the method already uses another number, or cannot use any.
+    """
+    if REGRESSOR in model:
+        return {**model, REGRESSOR: with_neighbours(model[REGRESSOR], neighbours)}
+    used = (model.get("stem") or {}).get("neighbours", 0)
+    if used == neighbours:
+        return dict(model)
+    if used:
+        raise UserError(
+            f"data.neighbours={neighbours}",
+            f"but the model uses {used} neighbours on each side",
+            remedy=f"set data.neighbours={used}",
+        )
+    if str(model.get("_target_")) in SINGLE_PLANES:
+        raise UserError(
+            f"data.neighbours={neighbours}",
+            "cannot be used by this model, which sees single planes only",
+            allowed="regression, ddpm, pmrf, residual_flow, scored, care, noise2void",
+            remedy="choose one of these, or leave out data.neighbours",
+        )
+    return {**model, "stem": {"_target_": STEM, "neighbours": neighbours}}
 
 
 def _training(model: Any, above: str = "") -> Iterator[tuple[str, str, Any]]:

@@ -21,6 +21,7 @@ from ddpm_lightning.models.method import (
     size_divisor_of,
 )
 from ddpm_lightning.models.presets import Preset, of_diffusion
+from ddpm_lightning.networks.neighbours import NeighbourStem
 from ddpm_lightning.utils.settings import BelowOne, Count
 
 __all__ = ["DDPM"]
@@ -50,6 +51,7 @@ class DDPM(Method):
         p_terminal: Share of training crops at pure noise, t = T, in [0, 1). Without them, the network is hardly trained
             there. With a quarter, its estimate there is nearly the mean of all samples (sampler ``one_step`` with
             ``at`` 1).
+        stem: Combines planes of stacks and their neighbours, if these are used.
 
     Raises:
         ValueError: If a setting is out of its range, or the sampler does not suit the schedule and the objective.
@@ -66,6 +68,7 @@ class DDPM(Method):
         validation_levels: Count = 8,
         p_terminal: BelowOne = 0.0,
         first_step: Count = 1,
+        stem: NeighbourStem | None = None,
     ) -> None:
         super().__init__()
         if first_step > schedule.steps:
@@ -81,7 +84,8 @@ class DDPM(Method):
             )
         if label not in LABELS:
             raise ValueError(f"model.label is {label!r}; allowed: {', '.join(LABELS)}")
-        self.network, self.schedule, self.objective, self.sampler = network, schedule, objective, sampler
+        self.network, self.stem = network, stem
+        self.schedule, self.objective, self.sampler = schedule, objective, sampler
         self.label, self.continuous, self.validation_levels = label, continuous, validation_levels
         self.p_terminal, self.first_step, self.size_divisor = p_terminal, first_step, size_divisor_of(network)
         sampler.check(schedule, objective)  # an unsuitable sampler is rejected now, not at the first sample
@@ -127,8 +131,8 @@ class DDPM(Method):
         Returns:
             Weighted mean squared errors of at least 0, with shape (B,).
         """
-        y_0 = batch["high"]
-        prediction = self.predict(q_sample(y_0, alpha_bar, noise), alpha_bar, batch["low"])
+        y_0, low = batch["high"], self.combined(batch["low"])
+        prediction = self.predict(q_sample(y_0, alpha_bar, noise), alpha_bar, low)
         return self.objective.loss(prediction, y_0, alpha_bar, noise)
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.models.presets import ONE_PASS, Preset
+from ddpm_lightning.networks.neighbours import NeighbourStem
 
 __all__ = [
     "Apply",
@@ -64,8 +65,9 @@ class Batch(TypedDict):
     """Training crops of B images.
 
     Attributes:
-        low: Noisy images with shape (B, 1, H, W), normalised.
-        high: Clean images with the same shape, normalised; methods with ``needs_clean = False`` must not use them.
+        low: Noisy images with shape (B, 1, H, W), normalised; with N neighbours on each side, (B, 1 + 2 N, H, W), in
+            the order of :mod:`ddpm_lightning.utils.plane_order`.
+        high: Clean images with shape (B, 1, H, W), normalised; methods with ``needs_clean = False`` must not use them.
         name: Identity of each crop, which keys its noise.
     """
 
@@ -147,12 +149,18 @@ class Method(nn.Module, ABC):
         averaged: Whether the moving average of the weights (EMA) may replace them. Not so for networks with batch
             normalisation, because their running statistics belong to the latest weights.
         needs_clean: Whether training and validation use clean images.
+        stem: Combines a plane of a stack and its neighbours; ``None`` for methods that see single planes only.
     """
 
+    stem: NeighbourStem | None
     size_divisor: int = 1
     bounds: tuple[float, float] = (-1.0, 1.0)
     averaged: bool = True
     needs_clean: bool = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_module("stem", None)
 
     @property
     def deterministic(self) -> bool:
@@ -194,12 +202,29 @@ class Method(nn.Module, ABC):
         """The method that must be trained before this one, if there is one."""
         return None
 
+    @property
+    def neighbours(self) -> int:
+        """Planes before and after a plane of a stack that the method makes use of."""
+        return 0 if self.stem is None else self.stem.neighbours
+
+    def combined(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
+        """Returns images (B, 1, H, W) in which the neighbours of planes are included.
+
+        It is computed once for each image, before :meth:`posterior` and :meth:`sample`, and at the beginning of each
+        loss. Without neighbours, images are returned as they are.
+
+        Args:
+            low: Planes with their neighbours, normalised; see :class:`Batch`.
+            apply: How networks are applied.
+        """
+        return low if self.stem is None or low.shape[1] == 1 else apply(self.stem, low)
+
     @abstractmethod
     def sample(self, low: Tensor, noise: KeyedNoise, apply: Apply = apply_directly) -> Tensor:
         """Restores images once.
 
         Args:
-            low: Low images with shape (B, 1, H, W), normalised; sides divisible by ``size_divisor``.
+            low: Low images with shape (B, 1, H, W), normalised (:meth:`combined`); sides divisible by ``size_divisor``.
             noise: Source of noise with one row for each image.
             apply: How networks are applied.
 
@@ -211,7 +236,7 @@ class Method(nn.Module, ABC):
         """Returns what networks estimate of the posterior without samples; all samples of an image share it.
 
         Args:
-            low: Low images with shape (B, 1, H, W), normalised; sides divisible by ``size_divisor``.
+            low: Low images with shape (B, 1, H, W), normalised (:meth:`combined`); sides divisible by ``size_divisor``.
             apply: How networks are applied.
 
         Returns:

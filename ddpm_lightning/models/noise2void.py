@@ -25,6 +25,7 @@ from ddpm_lightning.models.blind_spot import hide_pixels, line_structure
 from ddpm_lightning.models.losses import blind_spot_loss
 from ddpm_lightning.models.method import Apply, Batch, LossKey, apply_directly
 from ddpm_lightning.models.regression import DeterministicRegressor, from_unit, to_unit
+from ddpm_lightning.networks.neighbours import NeighbourStem
 
 __all__ = ["Noise2Void"]
 
@@ -40,6 +41,8 @@ class Noise2Void(DeterministicRegressor):
         exclude_center: Whether a pixel cannot be replaced by itself.
         structure: ``span`` and ``orientation`` of the lines that structN2V hides as well, or ``None``.
         error: ``mse`` or ``mae``.
+        stem: Combines planes of stacks and their neighbours, if these are used. Pixels of neighbours are not hidden:
+            their noise is independent of that of the plane.
 
     Raises:
         ValueError: If a setting is out of its range.
@@ -57,8 +60,9 @@ class Noise2Void(DeterministicRegressor):
         exclude_center: bool = False,
         structure: dict[str, Any] | None = None,
         error: Literal["mse", "mae"] = "mse",
+        stem: NeighbourStem | None = None,
     ) -> None:
-        super().__init__(network)
+        super().__init__(network, stem)
         self.hiding = {
             "percent": percent,
             "radius": radius,
@@ -82,6 +86,7 @@ class Noise2Void(DeterministicRegressor):
         Returns:
             Mean squared or absolute error over the hidden pixels of the batch, a scalar of at least 0.
         """
-        low = batch["low"]
+        low, neighbours = batch["low"][:, :1], batch["low"][:, 1:]
         hidden, mask = hide_pixels(low, key.generator(), **self.hiding)
+        hidden = self.combined(torch.cat([hidden, neighbours], dim=1))
         return blind_spot_loss(self.estimate(hidden), low, mask, self.error)

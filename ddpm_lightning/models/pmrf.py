@@ -116,8 +116,9 @@ class PMRF(ResidualMethod):
         Returns:
             Mean squared error in units of sigma squared, a scalar of at least 0.
         """
-        low, high, noise = batch["low"], batch["high"], key.noise(batch["name"])
+        high, noise = batch["high"], key.noise(batch["name"])
         with torch.no_grad():
+            low = self.combined(batch["low"])
             mean = self.regression.estimate(low)
         start = mean + self.sigma * noise(START, high.shape[1:], high.device)
         t = training_times(noise.uniform(TIME, 1, high.device)[:, 0]).float()

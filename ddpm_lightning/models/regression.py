@@ -25,6 +25,7 @@ from ddpm_lightning.models.method import (
     apply_directly,
     size_divisor_of,
 )
+from ddpm_lightning.networks.neighbours import NeighbourStem
 
 __all__ = ["CARE", "DeterministicRegressor", "Regression", "scale_input", "from_unit", "to_unit"]
 
@@ -55,11 +56,12 @@ class DeterministicRegressor(Method):
 
     Args:
         network: Maps images (B, 1, H, W) to images.
+        stem: Combines planes of stacks and their neighbours, if these are used.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, stem: NeighbourStem | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.stem = network, stem
         self.size_divisor = size_divisor_of(network)
 
     @abstractmethod
@@ -78,6 +80,7 @@ class Regression(DeterministicRegressor):
 
     Args:
         network: Maps images (B, 1, H, W) and labels (B,) to images (B, 1, H, W).
+        stem: Combines planes of stacks and their neighbours, if these are used.
     """
 
     def estimate(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
@@ -94,7 +97,7 @@ class Regression(DeterministicRegressor):
         Returns:
             Mean squared error, a scalar of at least 0.
         """
-        return functional.mse_loss(self.estimate(batch["low"]), batch["high"])
+        return functional.mse_loss(self.estimate(self.combined(batch["low"])), batch["high"])
 
 
 class CARE(DeterministicRegressor):
@@ -107,13 +110,14 @@ class CARE(DeterministicRegressor):
     Args:
         network: The U-Net; it has a ``scale_head`` if it is probabilistic.
         error: ``mae`` or ``mse``; a probabilistic network is trained by likelihood instead.
+        stem: Combines planes of stacks and their neighbours, if these are used.
 
     Raises:
         ValueError: If the error is unknown.
     """
 
-    def __init__(self, network: nn.Module, error: str = "mae") -> None:
-        super().__init__(network)
+    def __init__(self, network: nn.Module, error: str = "mae", stem: NeighbourStem | None = None) -> None:
+        super().__init__(network, stem)
         if error not in ("mae", "mse"):
             raise ValueError(f"model.error is {error!r}; allowed: mae, mse")
         self.error = error
@@ -151,7 +155,7 @@ class CARE(DeterministicRegressor):
         Returns:
             Mean absolute or squared error of at least 0, or nats of any sign; a scalar.
         """
-        mean, scale = self.predict(batch["low"])
+        mean, scale = self.predict(self.combined(batch["low"]))
         if scale is not None:
             return laplace_nll(mean, scale, batch["high"])
         return {"mae": functional.l1_loss, "mse": functional.mse_loss}[self.error](mean, batch["high"])

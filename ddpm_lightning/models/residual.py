@@ -59,6 +59,15 @@ class ResidualMethod(Method):
         self.register_buffer("sigma", torch.zeros(()))
 
     @property
+    def neighbours(self) -> int:
+        """Planes on each side that the regressor makes use of."""
+        return self.regression.neighbours
+
+    def combined(self, low: Tensor, apply: Apply = apply_directly) -> Tensor:
+        """Returns images that include the neighbours of planes, as the regressor sees them."""
+        return self.regression.combined(low, apply)
+
+    @property
     def first_stage(self) -> FirstStage:
         """The regressor."""
         return FirstStage("regression", "regression", "mean", self.mean, self.mean_share)
@@ -76,7 +85,8 @@ class ResidualMethod(Method):
             return
         device, total = self.sigma.device, torch.zeros(2, dtype=torch.float64)
         for batch in batches:
-            error = self.regression.estimate(batch["low"].to(device)) - batch["high"].to(device)
+            low = self.combined(batch["low"].to(device))
+            error = self.regression.estimate(low) - batch["high"].to(device)
             total += torch.tensor([error.double().square().sum().item(), error.numel()], dtype=torch.float64)
         total = reduce(total.to(device, torch.float32), "sum")
         self.sigma.copy_(self.sigma_factor * (total[0] / total[1]).sqrt())

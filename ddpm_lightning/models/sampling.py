@@ -51,7 +51,8 @@ class ImageSampler:
 
     Args:
         method: A trained method.
-        low: The low image with shape (1, 1, H, W), normalised, on the device of the method.
+        low: The low image with shape (1, 1, H, W), normalised, on the device of the method; with neighbours
+            (1, 1 + 2 N, H, W), in the order of :mod:`ddpm_lightning.utils.plane_order`.
         image: Identity of the image, or the mixture of its noise.
         seed: Seed of the noise.
         apply: How networks are applied.
@@ -76,6 +77,7 @@ class ImageSampler:
         margin = min(margin, height - 1, width - 1)
         canvas = functional.pad(low, (margin,) * 4, mode="reflect") if margin else low
         self.canvas = pad_to_multiple(canvas, method.size_divisor)
+        self._combined: dict[int, Tensor] = {}
         self._inside = (..., slice(margin, margin + height), slice(margin, margin + width))
 
     @torch.inference_mode()
@@ -111,12 +113,20 @@ class ImageSampler:
         """The posterior on the canvas, computed once: the average over its orientations."""
         found = []
         for symmetry in ORIENTATIONS[: orientations_of(self.tta)]:
-            posterior = self.method.posterior(turn(self.canvas, symmetry), self.apply)
+            posterior = self.method.posterior(self._low(symmetry), self.apply)
             if posterior is None:
                 return None
             found.append(_each(posterior, partial(turn_back, which=symmetry)))
         stds = [posterior.std for posterior in found if posterior.std is not None]
         return Posterior(_average([posterior.mean for posterior in found]), _average(stds) if stds else None)
+
+    def _low(self, symmetry: int) -> Tensor:
+        """Returns the canvas in an orientation with shape (1, 1, H, W), its neighbours included, computed once."""
+        if self.canvas.shape[1] == 1:
+            return turn(self.canvas, symmetry)
+        if symmetry not in self._combined:
+            self._combined[symmetry] = self.method.combined(turn(self.canvas, symmetry), self.apply)
+        return self._combined[symmetry]
 
     def _deterministic(self, number: int) -> Tensor:
         """Returns the only sample of a deterministic method on the canvas, averaged over orientations."""
@@ -132,7 +142,7 @@ class ImageSampler:
                 continue
             turns = [which[row] for row in rows]
             noise = KeyedNoise(self.seed, [self.image] * len(rows), [numbers[row] for row in rows])
-            noise, low = noise.oriented(turns), _in_orientations(self.canvas, turns)
+            noise, low = noise.oriented(turns), torch.cat([self._low(symmetry) for symmetry in turns])
             if posterior is None:
                 restored = self.method.sample(low, noise, self.apply)
             else:

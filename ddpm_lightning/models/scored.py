@@ -131,8 +131,9 @@ class Scored(ResidualMethod):
         The second term is the negative logarithm of the likelihood of the regressor's error, without a constant. It
         alone trains the network of the standard deviation.
         """
-        low, high, noise = batch["low"], batch["high"], key.noise(batch["name"])
+        high, noise = batch["high"], key.noise(batch["name"])
         with torch.no_grad():
+            low = self.combined(batch["low"])
             mean = self.regression.estimate(low)
         log_std = self.log_std(low, mean)
         error = (high - mean) / (self.sigma * log_std.exp())

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ddpm_lightning.data.pairs import Pair, PairSource
+from ddpm_lightning.data.pairs import Pair, PairSource, neighbour_of
 from ddpm_lightning.data.splits import SPLITS
 from ddpm_lightning.simulation.degradations import Degradation, degrade, expected
 
@@ -39,6 +39,10 @@ class DegradedPairs:
         rng = np.random.default_rng([self.seed, index % len(self)])
         low = degrade(pair.low, self.degradations, rng)
         return replace(pair, low=low, high=expected(pair.high, self.degradations))
+
+    def neighbour(self, index: int, distance: int) -> int | None:
+        """Returns the index of a neighbour of a plane in its stack."""
+        return neighbour_of(self.source, index, distance)
 
 
 def in_order(degradations: Degradations) -> tuple[Degradation, ...]:

@@ -32,6 +32,7 @@ def make_card(settings: TrainSettings, data: PairDataModule) -> dict[str, Any]:
         "normalisation": {"config": config["data"]["normalisation"], "state": data.normalisation.state()},
         "inputs": InputReference.of_split(data).state(),
         "pixel_size_um": data.pairs("train")[0].pixel_size,
+        **({"neighbours": {"planes": data.neighbours, "axis": data.stack_axis}} if data.neighbours else {}),
         "config": config,
         "provenance": provenance(settings),
         "versions": {"ddpm_lightning": __version__, "torch": str(torch.__version__)}

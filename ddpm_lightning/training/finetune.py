@@ -164,8 +164,10 @@ def take_weights(method: Method, checkpoint: str, trust: Sequence[str] = ()) -> 
     source, target = trained.method, method
     if type(source) is not type(target):
         source, target = getattr(source, REGRESSOR, source), getattr(target, REGRESSOR, target)
+    # What combines a plane and its neighbours begins as the identity, if the trained method saw single planes.
+    weights = {name: weight for name, weight in target.state_dict().items() if "stem." in name}
     try:
-        target.load_state_dict(source.state_dict())
+        target.load_state_dict({**weights, **source.state_dict()})
     except RuntimeError as error:
         raise UserError(
             f"finetune={checkpoint}",

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field
 
+from ddpm_lightning.models.build import with_neighbours
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, Positive, Seed, Settings, Text
 
@@ -68,6 +69,8 @@ class TrainSettings(Settings):
             UserError: For the first value that is missing, unknown, of another type, or out of range.
         """
         settings = super().of(values)
+        model = with_neighbours(settings.model, settings.data.get("neighbours", 0))
+        settings = settings.model_copy(update={"model": model})
         try:
             _TrainerRanges.of(settings.trainer)
         except UserError as error:

@@ -66,6 +66,7 @@ REGISTER: dict[str, tuple[str, ...]] = {
     ),
     "network": (
         "ddpm_lightning.networks.mp_unet.MPUNet",
+        "ddpm_lightning.networks.neighbours.NeighbourStem",
         "ddpm_lightning.networks.pix2pix.PatchDiscriminator",
         "ddpm_lightning.networks.pix2pix.Pix2PixGenerator",
         "ddpm_lightning.networks.unet.UNet",
@@ -115,6 +116,8 @@ REGISTER: dict[str, tuple[str, ...]] = {
         "ddpm_lightning.datasets.simulated_denoising.SimulatedDenoising",
         "ddpm_lightning.datasets.simulated_mixture.SimulatedMixture",
         "ddpm_lightning.datasets.simulated_set.SimulatedData",
+        "ddpm_lightning.datasets.simulated_stacks.SimulatedMovies",
+        "ddpm_lightning.datasets.simulated_stacks.SimulatedVolumes",
         "ddpm_lightning.datasets.synapses.Synapses",
         "ddpm_lightning.datasets.zebrafish.Zebrafish",
     ),
