@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from ddpm_lightning.data.pairs import Pair
     from ddpm_lightning.evaluation.evaluate import evaluate
     from ddpm_lightning.evaluation.settings import EvaluateSettings
-    from ddpm_lightning.inference.plane_restorer import RestorerSettings
     from ddpm_lightning.inference.restoration import Restoration
     from ddpm_lightning.inference.restore_folder import RestoredFolder, RestoreSettings, restore_folder
     from ddpm_lightning.inference.restorer import Restorer
+    from ddpm_lightning.inference.restorer_settings import RestorerSettings
     from ddpm_lightning.models.method import Method, apply_directly, size_divisor_of
     from ddpm_lightning.training.fit import resume
     from ddpm_lightning.training.from_python import (
@@ -83,7 +83,7 @@ _PLACES = {
     "RestoreSettings": ("inference.restore_folder", "RestoreSettings"),
     "RestoredFolder": ("inference.restore_folder", "RestoredFolder"),
     "Restorer": ("inference.restorer", "Restorer"),
-    "RestorerSettings": ("inference.plane_restorer", "RestorerSettings"),
+    "RestorerSettings": ("inference.restorer_settings", "RestorerSettings"),
     "Run": ("training.settings", "Run"),
     "TrainedMethod": ("checkpoints.load", "Trained"),
     "UserError": ("utils.errors", "UserError"),

@@ -32,7 +32,7 @@ from ddpm_lightning.io.stack_axis import NeighboursAxis, StackAxis
 from ddpm_lightning.models.sampling import ImageSampler
 from ddpm_lightning.utils.errors import UserError
 
-__all__ = ["PlaneRestorer", "Prepared", "RestorerSettings"]
+__all__ = ["PlaneRestorer", "Prepared"]
 
 #: Longest side of tiles in pixels, if ``auto``.
 TILE_ON_CPU, TILE_ON_GPU = 512, 1024

@@ -15,12 +15,12 @@ from ddpm_lightning.checkpoints.load import ModelSettings
 from ddpm_lightning.inference.calibration import required_intervals, std_map_in_words, std_map_record
 from ddpm_lightning.inference.cost import plan, plane_cost
 from ddpm_lightning.inference.device import choose_device
-from ddpm_lightning.inference.plane_restorer import RestorerSettings
 from ddpm_lightning.inference.provenance import changed_settings, job_record
 from ddpm_lightning.inference.records import Records, tracked_results
 from ddpm_lightning.inference.restore_file import restore_file
 from ddpm_lightning.inference.restored_plane import RestoredPlane
 from ddpm_lightning.inference.restorer import Restorer
+from ddpm_lightning.inference.restorer_settings import RestorerSettings
 from ddpm_lightning.inference.result_files import BY_NETWORKS, FileSettings, check_names, results_of
 from ddpm_lightning.inference.reuse import (
     lacks_only_previews,

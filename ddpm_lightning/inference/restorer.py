@@ -18,10 +18,11 @@ from ddpm_lightning.checkpoints.load import load
 from ddpm_lightning.inference.arrays import as_image, as_pixel_size, described_array, is_blank
 from ddpm_lightning.inference.device import choose_device
 from ddpm_lightning.inference.neighbour_average import Neighbours, averaged_planes
-from ddpm_lightning.inference.plane_restorer import PlaneRestorer, Prepared, RestorerSettings
+from ddpm_lightning.inference.plane_restorer import PlaneRestorer, Prepared
 from ddpm_lightning.inference.plane_window import PlaneWindow
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restored_plane import PlaneNotes, RestoredPlane, replaced_pixels
+from ddpm_lightning.inference.restorer_settings import RestorerSettings
 from ddpm_lightning.inference.stack_inputs import Noise, PlaneInputs, StackInputs, measure_stack
 from ddpm_lightning.io.image import ImageInfo, PlaneIndex
 from ddpm_lightning.io.notes import counted

@@ -20,7 +20,7 @@ from ddpm_lightning.io.image import ImageInfo, PlaneIndex
 
 __all__ = ["Noise", "PlaneInputs", "Scaling", "StackInputs", "measure_stack"]
 
-#: How planes share a scale and noise; see :class:`ddpm_lightning.inference.plane_restorer.RestorerSettings`.
+#: How planes share a scale and noise; see :class:`ddpm_lightning.inference.restorer_settings.RestorerSettings`.
 Scaling = Literal["stack", "bleaching", "plane"]
 Noise = Literal["correlated", "shared", "independent"]
 
