@@ -240,6 +240,8 @@ def data_of(trained: Trained, data: Data = None) -> PairDataModule:
         return data
     described = dict(data or without_new_cache(trained.card["data"]))
     described["normalisation"] = trained.card["normalisation"]["config"]
+    if trained.method.neighbours:
+        described["neighbours"] = trained.method.neighbours
     # A user may choose data of any class, a checkpoint only of an allowed one.
     module: PairDataModule = build(described, ("data",), OWN if data else trained.trust, "data")
     module.load_normalisation(trained.card["normalisation"]["state"])

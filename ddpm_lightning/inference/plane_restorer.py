@@ -359,9 +359,11 @@ class PlaneRestorer:
         if not self._fits_memory:
             self.fit_memory()
         planes = [scale.normalise(plane)]
-        if self.method.neighbours and any(other is not None for other in neighbours):
+        count = 2 * self.method.neighbours
+        around = [*neighbours, *[None] * count][:count]
+        if any(other is not None for other in around):
             missing = np.full_like(planes[0], np.nan)
-            planes += [missing if other is None else scale.normalise(other) for other in neighbours]
+            planes += [missing if other is None else scale.normalise(other) for other in around]
         low = torch.from_numpy(np.stack(planes))[None].to(self.device)
         apply = FirstEstimate(self, self.observer, scale, plane.shape) if self.observer else self.apply
         return ImageSampler(self.method, low, image, self.seed, apply, self.margin, self.trained.tta)

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["CASES", "PLANES", "SPOTS", "peaks", "recorded"]
+__all__ = ["CASES", "PLANES", "SPOTS", "early", "peaks", "recorded"]
 
 PLANES, SIDE = 12, 128
 BACKGROUND = 0.1
@@ -108,9 +108,29 @@ def recorded(light: np.ndarray, photons: float, seed: int = 1) -> tuple[np.ndarr
 
 def peaks(stack: np.ndarray) -> np.ndarray:
     """Returns the height of each transient in its first frame above the frames before, in grey levels."""
-    heights = []
-    for (row, column), first, _, _ in zip(*_spots(), strict=True):
-        y, x = round(row), round(column)
-        trace = stack[:, y - 1 : y + 2, x - 1 : x + 2].mean((1, 2))
-        heights.append(trace[first] - trace[:first].mean())
-    return np.array(heights)
+    return np.array([trace[first] - trace[:first].mean() for first, trace in _traces(stack)])
+
+
+def early(stack: np.ndarray) -> np.ndarray:
+    """Returns the light of each transient in the frame before it appears, relative to its height: 0 in the truth.
+
+    A model that mixes frames shows a transient before it appears, so its rise is too slow.
+    """
+    return np.array(
+        [
+            (trace[first - 1] - trace[: first - 1].mean()) / (trace[first] - trace[: first - 1].mean())
+            for first, trace in _traces(stack)
+        ]
+    )
+
+
+def _traces(stack: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Returns the first frame of each transient, and the mean of 3 x 3 pixels in each frame."""
+    places, firsts, _, _ = _spots()
+    return [
+        (
+            int(first),
+            stack[:, round(row) - 1 : round(row) + 2, round(column) - 1 : round(column) + 2].mean((1, 2)),
+        )
+        for (row, column), first in zip(places, firsts, strict=True)
+    ]
