@@ -1,7 +1,6 @@
-"""Planes of an image and their neighbours: those that are still needed stay in memory, up to a limit."""
+"""The planes of an image in order, and their neighbours; in memory are those that are still needed."""
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -12,50 +11,54 @@ from ddpm_lightning.utils.plane_order import neighbour_distances
 __all__ = ["PlaneWindow"]
 
 T = TypeVar("T")
-#: Most bytes of planes in memory, unless a plane and its next neighbours need more. Other planes are read again.
-LIMIT = 2**28
 
 
 class PlaneWindow(Generic[T]):
-    """Reads the planes of an image when they are needed.
+    """Reads each plane once, when it or one of its neighbours is needed.
+
+    The number of planes in memory does not depend on the length of the axis; it does on the axes after it: of a movie of
+    volumes, neighbours in time are as many planes apart as a volume has.
 
     Args:
-        read: Returns a plane by its number, with shape (H, W).
-        prepare: Turns it into what is kept.
+        planes: All planes in order, each with shape (H, W).
+        prepare: Turns a plane into what a model sees.
         axis: Axis along which planes are neighbours.
         neighbours: Planes on each side.
     """
 
     def __init__(
         self,
-        read: Callable[[int], np.ndarray],
+        planes: Iterable[np.ndarray],
         prepare: Callable[[np.ndarray], T],
         axis: StackAxis,
         neighbours: int,
     ) -> None:
-        self._read, self._prepare, self._axis = read, prepare, axis
-        self._neighbours = neighbours if axis.letter else 0
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._planes, self._prepare, self._axis = enumerate(planes), prepare, axis
+        self._distances = neighbour_distances(neighbours if axis.letter else 0)
+        self._behind = max(self._distances, default=0) * axis.step
+        self._read: dict[int, np.ndarray] = {}
         self._prepared: dict[int, T] = {}
 
     def plane(self, number: int) -> np.ndarray:
-        """Returns a plane as it was read."""
-        found = self._kept.pop(number, None)
-        self._kept[number] = low = self._read(number) if found is None else found
-        fewest = 2 * self._neighbours + 1
-        most = min(fewest + 2 * self._neighbours * (self._axis.step - 1), LIMIT // max(low.nbytes, 1))
-        while len(self._kept) > max(most, fewest):
-            self._prepared.pop(self._kept.popitem(last=False)[0], None)
-        return low
+        """Returns a plane as it is; planes must be asked for in order."""
+        for old in [old for old in self._read if old < number - self._behind]:
+            del self._read[old]
+            self._prepared.pop(old, None)
+        return self._reached(number)
 
     def prepared(self, number: int) -> T:
-        """Returns a plane as it was prepared."""
-        low = self.plane(number)
+        """Returns a plane, or one of its neighbours, as it was prepared."""
         if number not in self._prepared:
-            self._prepared[number] = self._prepare(low)
+            self._prepared[number] = self._prepare(self._reached(number))
         return self._prepared[number]
 
     def around(self, number: int) -> list[T | None]:
         """Returns the prepared neighbours of a plane in order, ``None`` beyond the ends of the axis."""
-        found = [self._axis.neighbour(number, distance) for distance in neighbour_distances(self._neighbours)]
+        found = [self._axis.neighbour(number, distance) for distance in self._distances]
         return [None if other is None else self.prepared(other) for other in found]
+
+    def _reached(self, number: int) -> np.ndarray:
+        while number not in self._read:
+            at, plane = next(self._planes)
+            self._read[at] = plane
+        return self._read[number]

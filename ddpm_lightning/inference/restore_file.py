@@ -71,7 +71,7 @@ def restore_file(
         notes = PlaneNotes()
         inputs = restorer.stack_inputs(stack.plane, info, stem(source.name), source.path)
         for plane in restorer.restore_planes(
-            stack.plane,
+            map(stack.plane, range(len(stack))),
             info,
             inputs.planes,
             settings.sample_count,

@@ -7,7 +7,7 @@
 >>> volume.warnings                                                                # doctest: +SKIP
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ class Restorer(PlaneRestorer):
         low = array.reshape(-1, *info.plane_shape)
         inputs = self.stack_inputs(low.__getitem__, info, image)
         for plane in self.restore_planes(
-            low.__getitem__, info, inputs.planes, samples, entropy=entropy, keep_samples=keep_samples
+            low, info, inputs.planes, samples, entropy=entropy, keep_samples=keep_samples
         ):
             planes.append(plane.restored)
             notes.add(plane)
@@ -183,7 +183,7 @@ class Restorer(PlaneRestorer):
 
     def restore_planes(
         self,
-        plane: Callable[[int], np.ndarray],
+        planes: Iterable[np.ndarray],
         info: ImageInfo,
         inputs: Sequence[PlaneInputs],
         samples: int | None = None,
@@ -198,7 +198,7 @@ class Restorer(PlaneRestorer):
         If planes are averaged with their neighbours, those that are still needed are in memory with their samples.
 
         Args:
-            plane: Returns a plane by its number, with shape (H, W), in intensities.
+            planes: All planes in order, each with shape (H, W), in intensities.
             info: Axes and shape of the image.
             inputs: Scale and noise of each plane (:meth:`stack_inputs`).
             samples: Number of samples, by default that of the preset; a deterministic method makes one.
@@ -216,7 +216,7 @@ class Restorer(PlaneRestorer):
         neighbours = Neighbours.of(info, self.average_neighbours)
         if not neighbours.reach:
             yield from self._restore_each(
-                plane,
+                planes,
                 info,
                 inputs,
                 samples,
@@ -232,12 +232,12 @@ class Restorer(PlaneRestorer):
                 "needs two or more samples of each plane, and cannot be combined with entropy=true",
                 remedy="leave it out, or set samples=8 and entropy=false",
             )
-        each = self._restore_each(plane, info, inputs, samples, keep_samples=True, subject=subject)
+        each = self._restore_each(planes, info, inputs, samples, keep_samples=True, subject=subject)
         yield from averaged_planes(each, neighbours, keep_samples, on_sample)
 
     def _restore_each(
         self,
-        plane: Callable[[int], np.ndarray],
+        planes: Iterable[np.ndarray],
         info: ImageInfo,
         inputs: Sequence[PlaneInputs],
         samples: int | None = None,
@@ -250,7 +250,7 @@ class Restorer(PlaneRestorer):
         """Restores the planes of an image by themselves; see :meth:`restore_planes`."""
         compared = np.linspace(0, info.plane_count - 1, min(COMPARED, info.plane_count)).round().astype(int)
         window = PlaneWindow(
-            plane, self._prepared_unless_blank, self.stack_axis(info), self.method.neighbours
+            planes, self._prepared_unless_blank, self.stack_axis(info), self.method.neighbours
         )
         for place, (noise, scale) in zip(info.planes(), inputs, strict=True):
             features, residual, low = None, None, window.plane(place.number)

@@ -93,28 +93,20 @@ def test_the_axis_needs_a_model_with_neighbours(tmp_path):
     assert caught.value.subject == "neighbours_axis=z"
 
 
-def test_planes_are_read_once_and_few_are_kept():
-    reads, most = [], 0
+@pytest.mark.parametrize(("step", "most"), [(1, 5), (3, 13)])
+def test_planes_are_read_once_and_few_are_kept(step, most):
+    """Time is the first axis; with three planes at each time, neighbours are three planes apart."""
+    reads, length = [], 20
 
-    def read(number: int) -> np.ndarray:
-        reads.append(number)
-        return np.full((8, 8), number)
+    def planes():
+        for number in range(step * length):
+            reads.append(number)
+            yield np.full((8, 8), number)
 
-    window = PlaneWindow(read, lambda low: int(low[0, 0]), StackAxis("T", 1, 50), 2)
-    for number in range(50):
+    window, kept = PlaneWindow(planes(), lambda low: int(low[0, 0]), StackAxis("T", step, length), 2), 0
+    for number in range(step * length):
         assert window.plane(number)[0, 0] == window.prepared(number) == number
-        assert window.around(number)[:2] == [
-            number - 1 if number else None,
-            number + 1 if number < 49 else None,
-        ]
-        most = max(most, len(window._kept))
-    assert reads == sorted(set(reads)) and most == 5
-    # Other axes lie between neighbours: the planes of two time points before and after are kept, too.
-    reads.clear()
-    window = PlaneWindow(read, lambda low: int(low[0, 0]), StackAxis("T", 3, 10), 1)
-    for number in range(30):
-        assert window.around(number) == [
-            number - 3 if number > 2 else None,
-            number + 3 if number < 27 else None,
-        ]
-    assert len(reads) == 30
+        expected = [number + step * distance for distance in (-1, 1, -2, 2)]
+        assert window.around(number) == [n if 0 <= n < step * length else None for n in expected]
+        kept = max(kept, len(window._read), len(window._prepared))
+    assert reads == list(range(step * length)) and kept == most
