@@ -16,8 +16,8 @@ T = TypeVar("T")
 class PlaneWindow(Generic[T]):
     """Reads each plane once, when it or one of its neighbours is needed.
 
-    The number of planes in memory does not depend on the length of the axis; it does on the axes after it: of a movie of
-    volumes, neighbours in time are as many planes apart as a volume has.
+    The number of planes in memory does not depend on the length of the axis. It does depend on the axes after it: in a
+    movie of volumes, neighbours in time are as many planes apart as a volume has.
 
     Args:
         planes: All planes in order, each with shape (H, W).
