@@ -103,7 +103,7 @@ def _accept(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     key = FOLDER_KEYS.get(record["verb"])
     if key is None:
         raise UserError("--multirun", f"is not for {record['verb']}", allowed=", ".join(FOLDER_KEYS))
-    if any(override.lstrip("+").startswith(f"{key}=") for override in record["overrides"]):
+    if _names(record["overrides"], key) and not _shares_output(record["verb"], record["overrides"]):
         raise UserError(
             key,
             "is a single folder, but each job of a sweep needs its own",
@@ -126,7 +126,17 @@ def _command(verb: str, asked: list[str], folder: Path) -> list[str]:
     if verb == "train" and begun:
         return [*command, f"resume={quoted(folder)}"]
     # A file of conf/sweep sets the mode to MULTIRUN, but the job itself is a single run.
-    return [*command, *asked, f"{FOLDER_KEYS[verb]}={quoted(folder)}", "hydra.mode=RUN"]
+    place = [] if _shares_output(verb, asked) else [f"{FOLDER_KEYS[verb]}={quoted(folder)}"]
+    return [*command, *asked, *place, "hydra.mode=RUN"]
+
+
+def _shares_output(verb: str, overrides: list[str]) -> bool:
+    """Says whether the jobs are shards of one job, whose results are in one folder."""
+    return verb == "restore" and _names(overrides, "shard") and _names(overrides, "output")
+
+
+def _names(overrides: list[str], key: str) -> bool:
+    return any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
 
 
 def _run(command: list[str], sweep: str, asked: list[str]) -> int:

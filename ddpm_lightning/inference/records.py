@@ -82,33 +82,40 @@ class Records:
         folder: The folder of the results.
         about: Model, settings and versions, in plain containers.
         decisive: Those of them that affect pixels: results made with others are not reused.
+        lock: Folder with the lock of this job, by default that of the results.
 
     Raises:
         UserError: If ``restore.json`` is not one of this program, or the name of the folder of notes is taken by a
             file.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any], decisive: dict[str, Any]) -> None:
-        self.folder, self.about = folder, about
+    def __init__(
+        self, folder: Path, about: dict[str, Any], decisive: dict[str, Any], lock: Path | None = None
+    ) -> None:
+        self.folder, self.about, self.lock = folder, about, lock or folder
         self.key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
         self.path, self.notes = folder / "restore.json", folder / NOTES
         self._below: set[Path] = set()
+        self._alone = True
+        self.before: dict[str, Any] = {}
+        self._known: dict[str, dict[str, Any]] = {}
         if self.notes.is_symlink() or (self.notes.exists() and not self.notes.is_dir()):
             raise _foreign(self.notes)
-        self.before = self._read(self.path) if self.path.exists() else {}
-        self._known = {record["file"]: record for record in self.before.get("files", []) if "key" in record}
+        self._read_again()
 
-    def begin(self, results: Mapping[Source, Sequence[str]]) -> None:
+    def begin(self, results: Mapping[Source, Sequence[str]], *, alone: bool = True) -> None:
         """Starts a job in the folder.
 
         Args:
             results: Names of the results of each file of the job, relative to the folder.
+            alone: Whether no other shard of the job writes to the folder.
 
         Raises:
             UserError: If files with these names exist that no job of this program wrote.
         """
         # With notes, the files are those of a job that was stopped, perhaps between a result and its note.
         if not self.notes.is_dir():
+            self._read_again()
             jobs = [self.before, *self.before.get("earlier", [])]
             # Results of the same file with other settings, such as single samples, are our own too.
             own = {record["file"] for job in jobs for record in job.get("files", []) if "results" in record}
@@ -120,13 +127,18 @@ class Records:
                     f"contains {foreign[0]}{more}, which this program did not write",
                     remedy="choose another folder, or move these files away",
                 )
-        self._below = {
-            inner for names in results.values() for name in names for inner in Path(name).parents[:-1]
-        }
+        self._alone = alone
+        paths = [self.folder / name for names in results.values() for name in names]
+        # Another shard may be about to write to a folder that is empty.
+        self._below = (
+            {inner for path in paths for inner in path.relative_to(self.folder).parents[:-1]}
+            if alone
+            else set()
+        )
         self.notes.mkdir(parents=True, exist_ok=True)
         # Incomplete files of jobs that were killed.
-        places = {(self.folder / name).parent for names in results.values() for name in names}
-        remove_partials({self.folder, self.notes, *places})
+        own = [path.name for path in (*paths, *map(self._note, results))]
+        remove_partials({self.folder, self.notes, *(path.parent for path in paths)}, None if alone else own)
 
     def close(self) -> None:
         """Removes folders that are empty because nothing was written."""
@@ -153,8 +165,7 @@ class Records:
             source: The file.
             results: Names of its results, relative to the folder.
         """
-        note = self._note(source)
-        record = self._read(note) if note.is_file() else self._known.get(source.name, {})
+        record = self._last(source)
         made = record.get("results")
         if "key" not in record or made is None:
             return Existing(None, list(results), "new", [])
@@ -185,13 +196,40 @@ class Records:
             digest = _digest(made.source.file, *made.stamp.values())
             # If the file changed while it was read, the results cannot be attributed to it: it is restored again.
             source["sha256"] = digest if _stamp(made.source.file) == made.stamp else None
-        check(self.folder)
+        check(self.lock)
         # Results of the same settings and file remain recorded, even if not requested this time.
         before = self.existing(made.source, results).record or {"results": {}}
         kept = {name: found for name, found in before["results"].items() if _holds(self.folder / name, found)}
         record = {**record, "input": source, "results": {**kept, **prints}, "key": self.key}
         write_json(self._note(made.source), record)
         return record
+
+    def keep_failure(self, source: Source, record: dict[str, Any]) -> None:
+        """Writes the note of a file that cannot be restored, for the other shards of the job."""
+        write_json(self._note(source), {**record, "key": self.key})
+
+    def outcomes(self, sources: Sequence[Source]) -> list[dict[str, Any]]:
+        """Returns the records of those files that a shard of this job has restored, or could not restore.
+
+        The content of results is not compared with the records.
+        """
+        self._read_again()
+        return [record for source in sources if (record := self._last(source)).get("key") == self.key]
+
+    def _last(self, source: Source | Path) -> dict[str, Any]:
+        """Returns the last record of a file, in its note or in ``restore.json``; empty if there is none."""
+        note = self._note(source)
+        try:
+            return self._read(note) if note.is_file() else self._known.get(source.name, {})
+        except UserError:
+            if note.exists():
+                raise
+            return self._known.get(source.name, {})  # another shard has merged the notes meanwhile
+
+    def _read_again(self) -> None:
+        """Reads ``restore.json``, which another shard may have written meanwhile."""
+        self.before = self._read(self.path) if self.path.exists() else {}
+        self._known = {record["file"]: record for record in self.before.get("files", []) if "key" in record}
 
     def write(self, records: Sequence[dict[str, Any]], **more: Any) -> None:
         """Writes ``restore.json``, and removes the notes.
@@ -200,7 +238,7 @@ class Records:
             records: A record for each file of the job.
             more: Other entries.
         """
-        check(self.folder)
+        check(self.lock)
         now = {record["file"]: record.get("results", {}) for record in records}
         earlier = list(self.before.get("earlier", []))
         if self.before:
@@ -215,7 +253,12 @@ class Records:
         if kept := [job for job in kept if job["files"]]:
             content["earlier"] = kept
         write_json(self.path, content)
-        shutil.rmtree(self.notes, ignore_errors=True)
+        if self._alone:
+            shutil.rmtree(self.notes, ignore_errors=True)
+            return
+        for note in self.notes.glob("*.json"):
+            note.unlink(missing_ok=True)
+        self.close()
 
     def _left(self, record: dict[str, Any], now: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
         """Returns the record of an earlier job without results that are replaced or removed; ``None`` if all are."""

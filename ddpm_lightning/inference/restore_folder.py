@@ -29,6 +29,7 @@ from ddpm_lightning.inference.reuse import (
     preview_name,
     reuse_lines,
 )
+from ddpm_lightning.inference.shards import FileShard, locked
 from ddpm_lightning.inference.sources import Found, Source, find_files
 from ddpm_lightning.io.image import ImageInfo
 from ddpm_lightning.io.notes import KINDS, Note, as_records, counted, total
@@ -37,7 +38,6 @@ from ddpm_lightning.utils.atomic import DiskFull
 from ddpm_lightning.utils.distributed import (
     Shard,
     is_distributed,
-    lock_in_all,
     process_group,
     reproducible,
     run_in_processes,
@@ -62,6 +62,8 @@ class RestoreSettings(ModelSettings, RestorerSettings, FileSettings):
         preview: Whether ``preview/NAME.png`` shows the middle plane before and after.
         plan: Whether the command ``restore`` only says what the job will cost.
         processes: Processes that share the files; the results are the same for any number.
+        shard: Restores only a part of the files, such as ``0/8``, the first of eight
+            (:mod:`ddpm_lightning.inference.shards`).
         on_error: ``skip`` reports a file that cannot be restored and continues; ``stop`` raises.
         force: Whether to take over the folder of a job that has ended but cannot be checked, such as one on another
             machine.
@@ -73,6 +75,7 @@ class RestoreSettings(ModelSettings, RestorerSettings, FileSettings):
     preview: bool = False
     plan: bool = False
     processes: Count = 1
+    shard: Text | None = None
     on_error: Literal["skip", "stop"] = "skip"
     force: bool = False
 
@@ -86,11 +89,13 @@ class RestoredFolder:
         records: A record for each file; those of files that failed have an ``error``. Empty in all processes but the
             first.
         notes: Notes on the input: files that were left aside.
+        remaining: Files that other shards of the job have not finished yet; ``restore.json`` is then not written.
     """
 
     folder: Path
     records: list[dict[str, Any]]
     notes: list[Note] = field(default_factory=list)
+    remaining: int = 0
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -115,6 +120,8 @@ class RestoredFolder:
             what, done = KINDS[kind]
             parts.append(f"{counted(count, what)} {done}")
         details = f"; details in {self.folder / 'restore.json'}" if len(parts) > 2 or warned else ""
+        if self.remaining:
+            details = f"; {counted(self.remaining, 'file')} of other shards left"
         maps = [record["std_map"] for record in self.records if "std_map" in record]
         calibrated, ranking = (
             list(dict.fromkeys(std_map_in_words(one) for one in maps if one["calibrated"] is known))
@@ -142,19 +149,20 @@ def restore_folder(settings: RestoreSettings | None = None, /, **values: Any) ->
     """
     if settings is None or values:
         settings = RestoreSettings.of({**(dict(settings) if settings else {}), **values})
-    found, folder = _input_and_output(settings)
-    processes = 1 if is_distributed() else min(settings.processes, len(found.sources))
+    found, folder, mine = _input_and_output(settings)
+    files = mine.of_all(found.sources) if mine else found.sources
+    processes = 1 if is_distributed() else max(min(settings.processes, len(files)), 1)
     # Tiles, files that are finished, and whether it is known which were finished before, of each process.
     counters = torch.zeros((3, processes), dtype=torch.int64).share_memory_()
-    arguments = (settings, found, folder, counters)
+    arguments = (settings, found, mine, counters)
     try:
-        records = (
+        records, remaining = (
             run_in_processes(_in_process, arguments, processes) if processes > 1 else _in_process(*arguments)
         )
     except (KeyboardInterrupt, Interrupted) as stop:
         number = stop.code - 128 if isinstance(stop, Interrupted) else signal.SIGINT
-        raise Interrupted(number, _kept(counters, len(found.sources), folder)) from None
-    return RestoredFolder(folder, records, found.notes)
+        raise Interrupted(number, _kept(counters, len(files), folder)) from None
+    return RestoredFolder(folder, records, found.notes, remaining)
 
 
 def plan_folder(settings: RestoreSettings) -> str:
@@ -163,19 +171,20 @@ def plan_folder(settings: RestoreSettings) -> str:
     Raises:
         UserError: If nothing can be restored.
     """
-    found, _ = _input_and_output(settings)
+    found, _, mine = _input_and_output(settings)
+    files = mine.of_all(found.sources) if mine else found.sources
     workers = _workers(settings)
     with reproducible(threads=1):
         restorer = load_restorer(settings, Shard(), workers)
         settings = settings.for_model(restorer.trained, settings.average_neighbours > 0)
         infos, lines = [], [note.text for note in found.notes]
-        for source in found.sources:
+        for source in files:
             try:
                 with open_stack(source.path, settings.channels) as stack:
                     infos.append(stack.info)
                     lines += [f"{source.name}: {note.text}" for note in stack.notes]
             except UserError as error:
-                if len(found.sources) == 1:
+                if len(files) == 1:
                     raise
                 lines.append(f"cannot be restored: {error}")
         if not infos:
@@ -184,14 +193,14 @@ def plan_folder(settings: RestoreSettings) -> str:
         return printable("\n".join([str(cost), *lines]))
 
 
-def _input_and_output(settings: RestoreSettings) -> tuple[Found, Path]:
-    """Returns the files to restore and the folder of the results."""
-    folder = settings.output
+def _input_and_output(settings: RestoreSettings) -> tuple[Found, Path, FileShard | None]:
+    """Returns the files to restore, the folder of the results, and the shard of the job."""
+    folder, mine = settings.output, FileShard.of(settings.shard) if settings.shard else None
     if folder.exists() and not folder.is_dir():
         raise UserError(
             f"output={folder}", "is a file", allowed="a folder, which is made if it does not exist"
         )
-    return find_files(settings.input, folder, settings.format), folder
+    return find_files(settings.input, folder, settings.format), folder, mine
 
 
 def _workers(settings: RestoreSettings) -> int:
@@ -199,16 +208,16 @@ def _workers(settings: RestoreSettings) -> int:
 
 
 def _in_process(
-    settings: RestoreSettings, found: Found, folder: Path, counters: torch.Tensor
-) -> list[dict[str, Any]]:
-    workers = _workers(settings)
+    settings: RestoreSettings, found: Found, mine: FileShard | None, counters: torch.Tensor
+) -> tuple[list[dict[str, Any]], int]:
+    workers, folder = _workers(settings), settings.output
     # Canvases by one thread, tiles in parallel: the bytes do not depend on the number of threads.
-    with process_group() as shard, reproducible(threads=1), lock_in_all(folder, settings.force, shard):
+    with process_group() as shard, reproducible(threads=1), locked(folder, mine, settings.force, shard):
         restorer = load_restorer(settings, shard, workers)
         resolved = settings.for_model(restorer.trained, settings.average_neighbours > 0)
         if settings.samples and not resolved.sample_count and shard.first:
             print(f"samples={settings.samples} has no effect: {BY_NETWORKS}")
-        return _Job(restorer, resolved, found, folder, shard, counters).run()
+        return _Job(restorer, resolved, found, mine, shard, counters).run()
 
 
 def load_restorer(settings: RestoreSettings, shard: Shard, workers: int) -> Restorer:
@@ -224,7 +233,7 @@ class _Job:
         restorer: The model.
         settings: How, and what is written.
         found: All files.
-        folder: Folder of the results.
+        mine: The shard of the job, or ``None`` if it is not divided.
         shard: The part of this process.
         counters: By process: tiles, finished files, and whether those that were finished before are counted.
     """
@@ -234,7 +243,7 @@ class _Job:
         restorer: Restorer,
         settings: RestoreSettings,
         found: Found,
-        folder: Path,
+        mine: FileShard | None,
         shard: Shard,
         counters: torch.Tensor,
     ) -> None:
@@ -249,25 +258,28 @@ class _Job:
                 "needs a fixed number of samples; tolerance=… ends sampling early",
                 remedy="leave one out",
             )
-        self.restorer, self.settings, self.folder, self.shard = restorer, settings, folder, shard
-        self.found, self.files, self.counters = found, found.sources, counters
+        self.restorer, self.settings, self.mine, self.shard = restorer, settings, mine, shard
+        self.folder, self.found, self.counters = settings.output, found, counters
+        self.files = mine.of_all(found.sources) if mine else found.sources
         self.intervals = required_intervals(restorer.trained, settings) if settings.intervals else None
         self.std_map = std_map_record(restorer, settings, settings.sample_count)
-        self.results = {
+        results = {
             source: [*results_of(source, settings), *[preview_name(source)] * settings.preview]
-            for source in self.files
+            for source in found.sources
         }
-        check_names(self.results, folder)
+        check_names(results, self.folder)
+        self.results = {source: results[source] for source in self.files}
         self.about, decisive = job_record(restorer, settings, self.intervals)
-        self.records = Records(folder, self.about, decisive)
+        self.records = Records(self.folder, self.about, decisive, mine.place(self.folder) if mine else None)
         # Under torchrun there is no memory to share, and each process counts for itself.
         self.place = shard.rank if counters.shape[1] == shard.processes else 0
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self) -> tuple[list[dict[str, Any]], int]:
         """Restores the files of this process.
 
         Returns:
-            A record for each file of the job in the first process; nothing in the others.
+            A record for each file of the job, or of its shard, in the first process, and nothing in the others; and how
+            many files other shards have not finished.
         """
         began = time.monotonic()
         done = self._reused()
@@ -279,21 +291,26 @@ class _Job:
         with closing(self.records):
             gathered = self.shard.gather(self._restored(waiting))
         if not self.shard.first:
-            return []
+            return [], 0
         done |= {source: record for part in gathered for source, record in part.items()}
-        records = [done[source] for source in self.files]
-        self.records.write(
-            records,
-            left_aside=as_records(self.found.notes),
-            finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            seconds=round(time.monotonic() - began, 2),
-        )
-        return records
+        records = of_job = [done[source] for source in self.files]
+        seconds = time.monotonic() - began
+        if self.mine:
+            of_job = self.records.outcomes(self.found.sources)
+            seconds = sum(record.get("seconds", 0) for record in of_job)
+        if not (remaining := len(self.found.sources) - len(of_job)):
+            self.records.write(
+                of_job,
+                left_aside=as_records(self.found.notes),
+                finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                seconds=round(seconds, 2),
+            )
+        return records, remaining
 
     def _reused(self) -> dict[Source, dict[str, Any]]:
         """Returns the records of files that were finished before, after completing those that lack only previews."""
         if self.shard.first:
-            self.records.begin(self.results)
+            self.records.begin(self.results, alone=self.mine is None)
         # Processes agree on what is left to do before any of them adds to what is done.
         existing = self.shard.agree(
             {source: self.records.existing(source, self.results[source]) for source in self.files}
@@ -356,10 +373,14 @@ class _Job:
             record = self.records.keep(made, record, self.results[source])
             self.counters[1, self.place] += 1
         except UserError as error:
-            if self.settings.on_error == "stop" or len(self.files) == 1 or isinstance(error, DiskFull):
+            only = len(self.found.sources) == 1
+            if self.settings.on_error == "stop" or only or isinstance(error, DiskFull):
                 raise
             meter.say(f"skipped: {error}")
-            return {"file": source.name, "error": str(error)}
+            record = {"file": source.name, "error": str(error)}
+            if self.mine:
+                self.records.keep_failure(source, record)
+            return record
         return record
 
 

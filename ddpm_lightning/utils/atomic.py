@@ -13,7 +13,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 #: Pattern of the hidden names of this program, which :func:`_hidden` makes.
-PARTIAL = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
+PARTIAL = re.compile(r"\.(.*)\.[0-9a-f]{16}\.partial", re.DOTALL)
 #: Bytes of the name that the hidden name repeats; names may have the maximum length.
 REPEATED = 200
 #: Maximum size in bytes of the text files that are read; a sparse file of any size takes no disk space.
@@ -194,8 +194,11 @@ def _has_room(folder: Path) -> bool:
 
 
 def _hidden(path: Path) -> Path:
-    name = os.fsdecode(os.fsencode(path.name)[:REPEATED])
-    return path.with_name(f".{name}.{secrets.token_hex(8)}.partial")
+    return path.with_name(f".{_repeated(path.name)}.{secrets.token_hex(8)}.partial")
+
+
+def _repeated(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:REPEATED])
 
 
 def _flush(partial: Path) -> None:
@@ -231,11 +234,18 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def remove_partials(folders: Iterable[Path]) -> None:
-    """Removes unfinished files of killed processes; call it only while no other process writes to the folders."""
+def remove_partials(folders: Iterable[Path], names: Collection[str] | None = None) -> None:
+    """Removes unfinished files of killed processes; call it only while no other process writes these files.
+
+    Args:
+        folders: The folders.
+        names: Names of the files, without their folders; by default all.
+    """
+    known = None if names is None else {_repeated(name) for name in names}
     for folder in folders:
-        if folder.is_dir():
-            for path in [path for path in folder.iterdir() if PARTIAL.fullmatch(path.name)]:
+        for path in list(folder.iterdir()) if folder.is_dir() else ():
+            found = PARTIAL.fullmatch(path.name)
+            if found and (known is None or found[1] in known):
                 _remove(path)
 
 
