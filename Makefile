@@ -14,7 +14,7 @@ CALIBRATION_PAIRS ?= $(wildcard ../shared/data/fmd ../shared/data/w2s-widefield)
 SIZE ?= small
 LPIPS ?= $(wildcard ../shared/weights/alexnet_features_imagenet.safetensors)
 
-.PHONY: help setup demo benchmark default-model speed test test-slow coverage lint lock format sweep clean
+.PHONY: help setup demo benchmark default-model speed gpu test test-slow coverage lint lock format sweep clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | awk -F'\t' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ benchmark: $(VENV)/.made  ## all methods on all data sets, in hours on a CPU; SI
 
 speed: $(VENV)/.made-speed  ## compare speed with diffusers and others, in 15 minutes on an idle machine
 	$(BIN)/python experiments/speed/speed.py
+
+gpu: $(VENV)/.made-dev  ## test and measure everything on a GPU, in nine minutes; resumes where it stopped
+	$(BIN)/python -m experiments.gpu.run
 
 default-model: $(VENV)/.made  ## train the shipped model again, in about three hours; its std is fitted to CALIBRATION_PAIRS
 	$(BIN)/ddpm-lightning train experiment=default_model run_folder=runs/default_model

@@ -10,7 +10,7 @@ Examples:
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored preset=uncertainty samples=50 tolerance=0.01
   ddpm-lightning restore checkpoint=CKPT input=stack.tif output=restored sampler=ddim sampler.steps=10
   ddpm-lightning restore checkpoint=default input=movie.tif output=restored scale=bleaching noise=shared
-  ddpm-lightning restore checkpoint=CKPT input=FOLDER output=restored --multirun shard=0/2,1/2 hydra/launcher=slurm
+  ddpm-lightning restore --multirun shard=0/2,1/2 checkpoint=CKPT input=FOLDER output=restored hydra/launcher=slurm
   ddpm-lightning restore checkpoint=default input=stack.tif output=restored projections=[max,mean,profile]
 
 preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or

@@ -8,6 +8,7 @@ Examples:
   ddpm-lightning train trainer.max_steps=500 seed=1 run_folder=runs/try
   ddpm-lightning train resume=runs/try                       resumes that run
   ddpm-lightning train resume=NEW/try data.root=DIR          the same, if its folder and its data have moved
+  ddpm-lightning train resume=runs/try trainer.devices=2     the same, with another number of processes
   ddpm-lightning train finetune=default data=folder data.root=DIR trainer=cpu
                                                              starts from a trained model, here the shipped one
   ddpm-lightning train --multirun seed=0,1,2                 a run for each value
@@ -17,6 +18,8 @@ Examples:
 Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv, figures/, status.json.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -26,8 +29,8 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import escaped
 from ddpm_lightning.training import finetune
 from ddpm_lightning.training.fit import Run, TrainSettings, resume, start_run
-from ddpm_lightning.training.processes import is_first
-from ddpm_lightning.training.run_folder import choose_folder
+from ddpm_lightning.training.processes import is_first, is_restarted
+from ddpm_lightning.training.run_folder import choose_folder, is_begun
 from ddpm_lightning.utils.errors import printable
 from ddpm_lightning.utils.paths import command_of, expanded
 from ddpm_lightning.utils.settings import Settings, Text
@@ -52,9 +55,9 @@ class StartSettings(Settings):
 
 
 def spelled_out(arguments: list[str]) -> list[str]:
-    """Allows ``data.root=`` beside ``resume=``, and ``trainer.max_time=`` anywhere, with a plus or without."""
+    """Allows some keys with a plus or without: ``trainer.max_time`` anywhere, others beside ``resume=``."""
     resumes = any(argument.startswith("resume=") for argument in arguments)
-    free = {"trainer.max_time", *(["data.root"] if resumes else [])}
+    free = {"trainer.max_time", *(["data.root", "trainer.num_nodes"] if resumes else [])}
     bare = [(one, one.lstrip("+")) for one in arguments]
     return [f"++{key}" if "=" in key and key.partition("=")[0] in free else one for one, key in bare]
 
@@ -62,7 +65,9 @@ def spelled_out(arguments: list[str]) -> list[str]:
 def run(config: DictConfig) -> int:
     """Trains as the configuration says, and prints where the result is."""
     hydra, start = HydraConfig.get(), compose.some_settings(config, StartSettings)
-    if start.resume is not None:
+    if restarted := _restarted(start):
+        finished = resume(restarted, changes=_processes(), trust=tuple(start.trust))
+    elif start.resume is not None:
         changes = _given(config, hydra.overrides.task)
         finished = resume(
             expanded(start.resume), changes=changes, trust=tuple(start.trust), force=start.force
@@ -118,6 +123,20 @@ def next_command(finished: Run) -> str:
     if finished.settings.evaluation:
         return command_of("evaluate", evaluation=finished.settings.evaluation, checkpoint=finished.best)
     return command_of("evaluate", checkpoint=finished.best) + " protocol=affine" * finished.own_scales
+
+
+def _restarted(start: StartSettings) -> Path | None:
+    """Returns the folder of a run whose processes torchrun has started again, if it has a checkpoint."""
+    folder = start.resume or start.run_folder
+    if folder is None or not is_restarted():
+        return None
+    return expanded(folder) if is_begun(expanded(folder)) else None
+
+
+def _processes() -> dict[str, Any]:
+    """Returns the settings of the processes that torchrun has started, which may be fewer than before."""
+    local, nodes = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
+    return {"trainer.devices": local, "trainer.num_nodes": nodes}
 
 
 def _given(config: DictConfig, overrides: list[str]) -> dict[str, Any]:

@@ -220,6 +220,8 @@ class PairDataModule(lightning.LightningDataModule):
             collate_fn=already_collated,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            # Copies to a GPU then do not wait for it.
+            pin_memory=trainer is not None and trainer.strategy.root_device.type == "cuda",
         )
 
     def val_dataloader(self) -> DataLoader:

@@ -16,7 +16,7 @@ from ddpm_lightning.models.method import FirstStage, Method
 from ddpm_lightning.training import consistency, finetune, two_stage
 from ddpm_lightning.training.card import make_card
 from ddpm_lightning.training.module import LightningMethod
-from ddpm_lightning.training.processes import is_first
+from ddpm_lightning.training.processes import is_first, is_lost_process
 from ddpm_lightning.training.resume import intact_checkpoint, resumed_settings, use_normalisation
 from ddpm_lightning.training.run_config import check_classes, check_places, check_weights
 from ddpm_lightning.training.run_folder import begin, claim, hold_run
@@ -62,7 +62,8 @@ def resume(
     Args:
         folder: Folder of the run; it and its data may have moved.
         max_steps: Steps of the whole run, to train it longer.
-        changes: New values by dotted name: ``trainer.max_time`` and ``data.root`` may change.
+        changes: New values by dotted name: ``trainer.max_time``, ``trainer.devices``, ``trainer.num_nodes`` and
+            ``data.root`` may change.
         trust: Top-level packages whose classes the folder may name.
         force: Whether to take a folder in which a run on another machine seems to be active.
 
@@ -227,13 +228,20 @@ def _fit(trainer: lightning.Trainer, run: _Prepared) -> None:
     """Trains, from the state of a checkpoint if there is one.
 
     Raises:
-        UserError: If that state does not fit this run.
+        UserError: If that state does not fit this run, or another process of the run has ended.
     """
     try:
         # Lightning answers Ctrl-C before the first step with an exit code of its own.
         with signals.raised("SIGINT"):
             trainer.fit(run.module, datamodule=run.data, ckpt_path=run.checkpoint, weights_only=True)
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        if is_lost_process(error):
+            raise UserError(
+                run.folder,
+                "has lost one of its processes",
+                remedy=f"resume it with {command_of('train', resume=run.folder)}; if memory ran out, with a smaller"
+                " data.batch_size in a new run",
+            ) from error
         # Lightning forgets the checkpoint as soon as all of it has been loaded.
         restoring = getattr(trainer._checkpoint_connector, "_loaded_checkpoint", None)
         if not restoring or is_out_of_memory(error):

@@ -31,7 +31,8 @@ def resumed_settings(folder: Path, values: Mapping[str, Any]) -> TrainSettings:
     Args:
         folder: Folder of the run; paths inside of it follow where it has moved.
         values: New values by dotted name: ``trainer.max_steps`` for a longer run, ``trainer.max_time`` for another
-            limit of time, ``data.root`` where the data have moved.
+            limit of time, ``data.root`` where the data have moved, ``trainer.devices`` and ``trainer.num_nodes`` for
+            another number of processes.
 
     Raises:
         UserError: If there is nothing to resume, its data are missing, or other settings are given.
@@ -63,6 +64,10 @@ def resumed_settings(folder: Path, values: Mapping[str, Any]) -> TrainSettings:
             settings["trainer"]["max_steps"] = value
         elif key == "trainer.max_time":
             settings["trainer"]["max_time"] = value
+        elif key in ("trainer.devices", "trainer.num_nodes"):
+            settings["trainer"][key.removeprefix("trainer.")] = value
+            if value != 1:
+                settings["trainer"].setdefault("strategy", "ddp")
         elif key == "data.root":
             if "root" not in settings["data"]:
                 raise UserError(
@@ -74,7 +79,7 @@ def resumed_settings(folder: Path, values: Mapping[str, Any]) -> TrainSettings:
                 key,
                 "cannot be changed in a run that is resumed: its own configuration is used",
                 allowed="resume=RUN_FOLDER, trainer.max_steps=N, trainer.max_time=DD:HH:MM:SS, data.root=DIR,"
-                " trust=PACKAGE",
+                " trainer.devices=N, trainer.num_nodes=N, trust=PACKAGE",
                 remedy="start a new run for other settings",
             )
     settings["data"] = without_new_cache(settings["data"])

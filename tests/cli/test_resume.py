@@ -289,3 +289,9 @@ def test_there_must_be_something_to_resume(command, tmp_path):
     (tmp_path / "empty").mkdir()
     answer = command("train", f"resume={tmp_path}/empty")
     assert answer.code == 2 and "nothing to resume" in answer.err
+
+
+def test_processes_of_torchrun_need_a_common_folder(command, pair_folder, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "any")
+    answer = command("train", *TINY, f"data.root={pair_folder}")
+    assert answer.code == 2 and "run_folder=DIR" in answer.remedy

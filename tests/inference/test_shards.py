@@ -106,7 +106,7 @@ def test_a_sweep_makes_shards_of_one_folder(place, command, monkeypatch):
     commands = []
     monkeypatch.setattr(sweep, "_run", lambda command, *others: commands.append(command[3:]) or 0)
     paths = [f"checkpoint={place / 'tiny.ckpt'}", f"input={place / 'in/0'}", f"output={place / 'swept'}"]
-    answer = command("restore", *paths, "samples=1", "--multirun", "shard=1/2,0/2", "hydra.sweep.dir=sweep")
+    answer = command("restore", "--multirun", "shard=1/2,0/2", *paths, "samples=1", "hydra.sweep.dir=sweep")
     assert answer.code == 0 and len(commands) == 2, answer.err
     assert [command(*each).code for each in commands] == [0, 0]
     assert len(json.loads((place / "swept/restore.json").read_text())["files"]) == 4
