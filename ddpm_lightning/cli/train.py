@@ -18,8 +18,6 @@ Examples:
 Leaves in the run folder: config.yaml, checkpoints/{last,best}.ckpt, metrics.csv, figures/, status.json.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -29,8 +27,8 @@ from ddpm_lightning.cli import compose
 from ddpm_lightning.cli.arguments import escaped
 from ddpm_lightning.training import finetune
 from ddpm_lightning.training.fit import Run, TrainSettings, resume, start_run
-from ddpm_lightning.training.processes import is_first, is_restarted
-from ddpm_lightning.training.run_folder import choose_folder, is_begun
+from ddpm_lightning.training.processes import is_first
+from ddpm_lightning.training.run_folder import choose_folder
 from ddpm_lightning.utils.errors import printable
 from ddpm_lightning.utils.paths import command_of, expanded
 from ddpm_lightning.utils.settings import Settings, Text
@@ -65,9 +63,7 @@ def spelled_out(arguments: list[str]) -> list[str]:
 def run(config: DictConfig) -> int:
     """Trains as the configuration says, and prints where the result is."""
     hydra, start = HydraConfig.get(), compose.some_settings(config, StartSettings)
-    if restarted := _restarted(start):
-        finished = resume(restarted, changes=_processes(), trust=tuple(start.trust))
-    elif start.resume is not None:
+    if start.resume is not None:
         changes = _given(config, hydra.overrides.task)
         finished = resume(
             expanded(start.resume), changes=changes, trust=tuple(start.trust), force=start.force
@@ -123,20 +119,6 @@ def next_command(finished: Run) -> str:
     if finished.settings.evaluation:
         return command_of("evaluate", evaluation=finished.settings.evaluation, checkpoint=finished.best)
     return command_of("evaluate", checkpoint=finished.best) + " protocol=affine" * finished.own_scales
-
-
-def _restarted(start: StartSettings) -> Path | None:
-    """Returns the folder of a run whose processes torchrun has started again, if it has a checkpoint."""
-    folder = start.resume or start.run_folder
-    if folder is None or not is_restarted():
-        return None
-    return expanded(folder) if is_begun(expanded(folder)) else None
-
-
-def _processes() -> dict[str, Any]:
-    """Returns the settings of the processes that torchrun has started, which may be fewer than before."""
-    local, nodes = (int(os.environ[name]) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
-    return {"trainer.devices": local, "trainer.num_nodes": nodes}
 
 
 def _given(config: DictConfig, overrides: list[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 
 from torch import distributed
 
-__all__ = ["is_first", "is_lost_process", "is_restarted", "started_elsewhere"]
+__all__ = ["is_first", "is_lost_process", "started_elsewhere"]
 
 #: Parts of messages by which gloo and NCCL report that another process has ended.
 LOST = ("by peer", "Broken pipe", "pair closure", "remote process exited", "communicator was aborted")
@@ -20,11 +20,6 @@ def is_first() -> bool:
 def started_elsewhere() -> bool:
     """Returns whether torchrun or SLURM started all processes, rather than this program."""
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
-
-
-def is_restarted() -> bool:
-    """Returns whether torchrun has started the processes again, because one of them has ended."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def is_lost_process(error: BaseException) -> bool:

@@ -21,7 +21,7 @@ from ddpm_lightning.utils.errors import UserError, printable
 from ddpm_lightning.utils.lock import hold, holder
 from ddpm_lightning.utils.paths import command_of, expanded
 
-__all__ = ["begin", "check_free", "choose_folder", "claim", "clear", "hold_run", "is_begun", "state_of"]
+__all__ = ["begin", "check_free", "choose_folder", "claim", "clear", "hold_run", "state_of"]
 
 #: Environment variable that passes the folder chosen by the first process of a distributed run to the others.
 FOLDER_VARIABLE = "DDPM_LIGHTNING_RUN_FOLDER"
@@ -165,14 +165,9 @@ def state_of(folder: Path) -> str:
     return state if Path(f"/proc/{status.get('process')}").exists() else "killed"
 
 
-def is_begun(folder: Path) -> bool:
-    """Returns whether a folder contains a run that can be resumed."""
-    return any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", two_stage.FOLDER))
-
-
 def _occupied(folder: Path, force: bool) -> str:
     """Says why a folder belongs to another run; a run that failed before its first checkpoint does not count."""
-    if is_begun(folder):
+    if any((folder / place / "checkpoints" / "last.ckpt").is_file() for place in (".", two_stage.FOLDER)):
         return "with checkpoints"
     status = read_json(folder / "status.json")
     # This process holds the lock of the folder, so no other process of this machine uses it.

@@ -147,19 +147,18 @@ def test_one_process_and_two_have_the_same_losses(pair_folder, tmp_path):
     assert len(one) == 20 and two == pytest.approx(one, rel=1e-5)
 
 
-def test_two_nodes_lose_a_process_and_resume_by_themselves(pair_folder, tmp_path):
+def test_two_nodes_lose_a_process_and_one_resumes(pair_folder, tmp_path):
     """What a cluster does on its machines, here two on one, without GPUs; then one process trains further."""
     settings = [setting for setting in SETTINGS if not setting.startswith("model.network.dropout")]
-    settings += ["model/lr_schedule=saw_tooth", f"data.root={pair_folder}"]
+    settings += ["model/lr_schedule=saw_tooth", f"data.root={pair_folder}", "trainer.max_steps=40"]
     given = ["trainer=multinode", "trainer.num_nodes=2", "trainer.devices=1", "trainer.accelerator=cpu"]
-    given += ["trainer.max_steps=40", "run_folder=run"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1"]
-    torchrun += ["--max-restarts", "2", "--rdzv_backend", "c10d", "--rdzv_id", "test"]
+    torchrun += ["--max-restarts", "0", "--rdzv_backend", "c10d", "--rdzv_id", "test"]
     torchrun += ["--rdzv_endpoint", f"localhost:{free_port()}", "-m", "ddpm_lightning", "train"]
     run, log = tmp_path / "run", (tmp_path / "log").open("w+")
     nodes = [
         subprocess.Popen(
-            [*torchrun, *settings, *given],
+            [*torchrun, *settings, *given, "run_folder=run"],
             cwd=tmp_path,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=log,
@@ -167,39 +166,19 @@ def test_two_nodes_lose_a_process_and_resume_by_themselves(pair_folder, tmp_path
         )
         for _ in range(2)
     ]
-    end = time.monotonic() + 280
-    while not (run / "checkpoints" / "last.ckpt").is_file():
-        assert all(node.poll() is None for node in nodes) and time.monotonic() < end, (
-            log.seek(0) or log.read()
-        )
-        time.sleep(0.02)
+    for node in nodes:
+        wait_for((run / "checkpoints" / "last.ckpt").is_file, node, 280)
     killed = json.loads((run / "status.json").read_text())
     assert 0 < killed["step"] < 40
     os.kill(killed["process"], signal.SIGKILL)
-    codes = [node.wait(timeout=280) for node in nodes]
+    assert all(node.wait(timeout=120) for node in nodes)
     log.seek(0)
-    text = log.read()
-    assert codes == [0, 0], text
-    assert f"{run.name}: has lost one of its processes" in text and "DDP" not in text
-    status = json.loads((run / "status.json").read_text())
-    assert (status["state"], status["step"]) == ("finished", 40) and status["process"] != killed["process"]
+    assert "run: has lost one of its processes" in log.read()
     # One process sees the same batches and the same noise from there on.
-    done(
-        ddpm_lightning(
-            "train", *settings, "trainer=cpu", "trainer.max_steps=44", "run_folder=one", folder=tmp_path
-        )
-    )
-    done(
-        ddpm_lightning(
-            "train",
-            f"resume={run}",
-            "trainer.devices=1",
-            "trainer.num_nodes=1",
-            "trainer.max_steps=44",
-            folder=tmp_path,
-        )  # fmt: skip
-    )
-    assert len(losses(run)) == 44 and losses(run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    done(ddpm_lightning("train", *settings, "trainer=cpu", "run_folder=one", folder=tmp_path))
+    fewer = ["trainer.devices=1", "trainer.num_nodes=1"]
+    done(ddpm_lightning("train", f"resume={run}", *fewer, folder=tmp_path))
+    assert len(losses(run)) == 40 and losses(run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
 
 
 def free_port() -> int:
