@@ -7,7 +7,9 @@ for each image. A third one makes a sample from the low image, the mean, and a m
 
 :math:`\tau` is trained by the likelihood of the regressor's error under a normal distribution. It multiplies the noise
 by the content, which the layers of a light network hardly can; and as a map of the standard deviation it has no
-sampling error. :math:`f` is trained with two independent samples of each crop by a proper scoring rule
+sampling error. The convolution of z with a small filter :math:`k` is a random field that does not depend on the
+content. A light network that works on blocks of pixels makes it badly, with the grid of its blocks in every sample.
+:math:`f` and :math:`k` are trained with two independent samples of each crop by a proper scoring rule
 (:mod:`ddpm_lightning.models.scoring_rules`) of the errors in units of :math:`\tau`, so that dark and bright regions
 have the same weight. The rule stays proper, because :math:`\tau` depends on x alone; it is smallest for samples of the
 posterior itself. No differential equation has to be solved.
@@ -46,6 +48,8 @@ __all__ = ["Scored"]
 FIRST, SECOND = 1, 2
 #: Natural logarithm of the smallest and largest standard deviation in units of sigma.
 LOG_STD = (-4.6, 4.6)
+#: Side in pixels of the filter of the noise.
+FILTER = 7
 
 
 class Scored(ResidualMethod):
@@ -76,6 +80,9 @@ class Scored(ResidualMethod):
     ) -> None:
         super().__init__(regression, network, mean, mean_share)
         self.std_network, self.window = std_network, window
+        # Circular, because white noise has no borders. Samples start as the mean plus white noise of the right size.
+        self.noise_filter = nn.Conv2d(1, 1, FILTER, padding="same", padding_mode="circular", bias=False)
+        nn.init.dirac_(self.noise_filter.weight)
         self.size_divisor = max(self.size_divisor, size_divisor_of(std_network))
 
     @property
@@ -123,7 +130,8 @@ class Scored(ResidualMethod):
             apply: How networks are applied.
         """
         seen = torch.cat([scale_input(low), scale_input(mean), z], dim=1)
-        return apply(self.network, seen, low.new_zeros(len(low))).float()
+        content = apply(self.network, seen, low.new_zeros(len(low))).float()
+        return self.noise_filter(z.float()) + content
 
     def loss(self, batch: Batch, key: LossKey) -> Tensor:
         """Returns the score of two independent samples of each crop, plus that of the standard deviation.

@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import ndimage, stats
 from torch import nn
-from torch.nn import functional
 
 from ddpm_lightning.diffusion.randomness import KeyedNoise
 from ddpm_lightning.metrics.calibration import crps
 from ddpm_lightning.models.method import LossKey
 from ddpm_lightning.models.regression import Regression, scale_input
-from ddpm_lightning.models.scored import Scored
+from ddpm_lightning.models.scored import FILTER, Scored
 from ddpm_lightning.models.scoring_rules import almost_fair, score_of_pair
 
 SIDE, NOISE = 16, 0.5
@@ -82,16 +81,11 @@ class Wiener(Regression):
         return filtered(low, spectrum() / (spectrum() + NOISE**2))
 
 
-class Filter(nn.Module):
-    """A trainable periodic convolution of the noise, which is the third channel, with 7 x 7 weights."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1, 1, 7, 7))
-        nn.init.dirac_(self.weight)
+class Nothing(nn.Module):
+    """No content, so that samples are the mean plus filtered noise, which suffices for this posterior."""
 
     def forward(self, seen, label):
-        return functional.conv2d(functional.pad(seen[:, 2:], (3,) * 4, mode="circular"), self.weight)
+        return torch.zeros_like(seen[:, :1])
 
 
 class TwoLevels(nn.Module):
@@ -123,7 +117,7 @@ def batch(generator: torch.Generator, count: int):
 
 def test_samples_of_a_linear_gaussian_problem_have_the_mean_and_covariance_of_the_posterior():
     generator = torch.Generator().manual_seed(0)
-    method = Scored(Wiener(), Filter(), TwoLevels())
+    method = Scored(Wiener(), Nothing(), TwoLevels())
     method.calibrate([batch(generator, 1024)], lambda total, how: total)
     train(method, lambda: batch(generator, 128), 800)
 
@@ -144,6 +138,16 @@ def test_samples_of_a_linear_gaussian_problem_have_the_mean_and_covariance_of_th
     covariance = torch.fft.ifft2(power).real
     # Errors at all distances, in units of the variance.
     assert ((covariance - expected).abs().max() / expected[0, 0]).item() < 0.03
+
+
+def test_the_filter_of_the_noise_adds_a_field_without_borders_or_grid():
+    method = Scored(Wiener(), Nothing(), TwoLevels())
+    kernel = torch.randn(FILTER, FILTER, generator=torch.Generator().manual_seed(1))
+    method.noise_filter.weight.data[0, 0] = kernel
+    low, z = torch.zeros(1, 1, 24, 32), torch.randn(1, 1, 24, 32, generator=torch.Generator().manual_seed(2))
+    expected = ndimage.correlate(z[0, 0].double().numpy(), kernel.double().numpy(), mode="wrap")
+    found = method.residual(low, low, z)[0, 0].detach()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 class Unchanged(Regression):
@@ -167,7 +171,7 @@ def test_where_the_error_depends_on_the_image_so_do_predicted_and_sampled_standa
             "name": list(map(str, range(32))),
         }
 
-    method = Scored(Unchanged(), Filter(), TwoLevels())
+    method = Scored(Unchanged(), Nothing(), TwoLevels())
     method.calibrate([uneven()], lambda total, how: total)
     train(method, uneven, 300)
     low = uneven()["low"][:1]
@@ -181,7 +185,7 @@ def test_where_the_error_depends_on_the_image_so_do_predicted_and_sampled_standa
 
 def test_samples_are_keyed_and_share_the_mean():
     torch.manual_seed(0)
-    method, low = Scored(Wiener(), Filter(), TwoLevels()), torch.randn(1, 1, SIDE, SIDE)
+    method, low = Scored(Wiener(), Nothing(), TwoLevels()), torch.randn(1, 1, SIDE, SIDE)
     method.sigma.fill_(0.3)
     together = method.sample(low.expand(3, -1, -1, -1), KeyedNoise(0, ["a"] * 3, [0, 1, 2]))
     alone = method.sample(low, KeyedNoise(0, ["a"], [2]))
@@ -193,7 +197,7 @@ def test_the_two_samples_of_a_training_step_are_independent():
     """Antithetic samples would make the score smallest far from the posterior."""
     seen = []
 
-    class Spy(Filter):
+    class Spy(Nothing):
         def forward(self, inputs, label):
             seen.append(inputs[:, 2])
             return super().forward(inputs, label)
@@ -208,4 +212,4 @@ def test_the_two_samples_of_a_training_step_are_independent():
 
 def test_an_impossible_share_of_the_mean_is_refused():
     with pytest.raises(ValueError, match="model.mean_share"):
-        Scored(Wiener(), Filter(), TwoLevels(), mean_share=1.0)
+        Scored(Wiener(), Nothing(), TwoLevels(), mean_share=1.0)
