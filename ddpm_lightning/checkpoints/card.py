@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpm_lightning.checkpoints.calibration import calibrations_of
+from ddpm_lightning.readouts.calibration import readout_calibrations_of
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.plain import check_plain
 
@@ -85,6 +86,7 @@ def _check_parts(card: dict[str, Any]) -> None:
     axis = _named(card, "neighbours").get("axis") if "neighbours" in card else ""
     _wanted(axis in ("", "z", "t"), "neighbours.axis", "z, t or empty")
     calibrations_of(card)
+    readout_calibrations_of(card)
     if "inputs" in card:
         _check_inputs(_named(card, "inputs"))
 

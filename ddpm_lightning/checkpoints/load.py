@@ -23,6 +23,7 @@ from ddpm_lightning.io.stack_axis import NeighboursAxis
 from ddpm_lightning.models.build import build_method, check_method
 from ddpm_lightning.models.method import Method
 from ddpm_lightning.models.sampling import Evaluations, Tta, evaluations_of
+from ddpm_lightning.readouts.calibration import ReadoutCalibration, readout_calibrations_of
 from ddpm_lightning.utils.allowed_classes import Trust, trusted_packages
 from ddpm_lightning.utils.errors import UserError, is_out_of_memory, nearest
 from ddpm_lightning.utils.instantiate import build, check
@@ -165,6 +166,16 @@ class Trained:
         """
         key = self.sampling, self.sampler, 0 if self.std_by_network else samples
         return next((one for one in calibrations_of(self.card) if one.key == key), None)
+
+    def readout_calibration(self, readout: str, samples: int) -> ReadoutCalibration | None:
+        """Returns the calibration of a readout for samples that are made as by this model; ``None`` if there is none.
+
+        Args:
+            readout: The readout with its settings (:attr:`ddpm_lightning.readouts.readout.Readout.key`).
+            samples: Number of samples.
+        """
+        key = readout, self.sampling, self.sampler, samples
+        return next((one for one in readout_calibrations_of(self.card) if one.key == key), None)
 
     @property
     def augmented(self) -> bool:

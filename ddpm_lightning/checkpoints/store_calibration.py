@@ -1,5 +1,6 @@
 """Writes a calibration into the card of a checkpoint; the weights and everything else in the file stay as they are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ from ddpm_lightning.checkpoints.calibration import CALIBRATIONS, Calibration, ca
 from ddpm_lightning.checkpoints.load import Trained
 from ddpm_lightning.checkpoints.safetensors_file import SHIPPED, SUFFIX, replace_card
 from ddpm_lightning.checkpoints.weights import read_weights
+from ddpm_lightning.readouts.calibration import READOUTS, ReadoutCalibration, readout_calibrations_of
 from ddpm_lightning.utils.atomic import fingerprint
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.paths import command_of
+from ddpm_lightning.utils.settings import Settings
 
-__all__ = ["check_writable", "copy_command", "is_shipped", "store_calibration"]
+__all__ = ["check_writable", "copy_command", "is_shipped", "store_calibration", "store_readouts"]
 
 
 def is_shipped(path: Path) -> bool:
@@ -49,10 +52,29 @@ def store_calibration(trained: Trained, calibration: Calibration) -> None:
     Raises:
         UserError: If the file was replaced since it was loaded, or cannot be written.
     """
+    others = [one for one in calibrations_of(trained.card) if one.key != calibration.key]
+    _store(trained, CALIBRATIONS, [*others, calibration])
+
+
+def store_readouts(trained: Trained, calibrations: Sequence[ReadoutCalibration]) -> None:
+    """Writes calibrated readouts into the card of a model's file, in place of earlier ones for the same samples.
+
+    Args:
+        trained: The model; its card and its hash are updated.
+        calibrations: What is written.
+
+    Raises:
+        UserError: If the file was replaced since it was loaded, or cannot be written.
+    """
+    replaced = {one.key for one in calibrations}
+    others = [one for one in readout_calibrations_of(trained.card) if one.key not in replaced]
+    _store(trained, READOUTS, [*others, *calibrations])
+
+
+def _store(trained: Trained, entry: str, values: Sequence[Settings]) -> None:
     path = trained.path
     check_writable(path)
-    others = [one for one in calibrations_of(trained.card) if one.key != calibration.key]
-    card = {**trained.card, CALIBRATIONS: [one.model_dump() for one in (*others, calibration)]}
+    card = {**trained.card, entry: [one.model_dump() for one in values]}
     try:
         if fingerprint(path)["sha256"] != trained.sha256:
             raise UserError(path, "was replaced while it was calibrated", remedy="calibrate it again")

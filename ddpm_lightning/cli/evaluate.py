@@ -5,6 +5,7 @@ Examples:
   ddpm-lightning evaluate checkpoint=CKPT data=folder data.root=DIR split=test samples=15 protocol=affine
   ddpm-lightning evaluate checkpoint=CKPT also=[paper,affine] metrics.resolution=true processes=4
   ddpm-lightning evaluate checkpoint=CKPT split=val calibrate=true
+  ddpm-lightning evaluate checkpoint=CKPT split=val calibrate=true readout=[count,filament_length]
   ddpm-lightning evaluate checkpoint=CKPT data=simulated_zebrafish truth=clean
   ddpm-lightning evaluate checkpoint=CKPT realism=[0,0.25,0.5,0.75,1]
   ddpm-lightning evaluate checkpoint=CKPT preset=realistic output=evaluations/realistic
@@ -18,9 +19,10 @@ sampler=ancestral, ddim, dpm_solver, one_step, euler, midpoint, heun or stored (
 precedence.
 
 Leaves in the output folder: summary.md (to read), summary.json, metrics.csv (a row for each image and estimator),
-metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, figures/. calibrate=true measures how large the error
-is compared with the standard deviation, and writes this factor, and that of intervals, into the checkpoint itself:
-restore uses both for results that are made in the same way, and later evaluations report how well they hold.
+metrics_PROTOCOL.csv for each further protocol, uncertainty.csv, readouts.csv on request, figures/. calibrate=true
+measures how large the error is compared with the standard deviation, and writes this factor, and those of intervals,
+into the checkpoint itself: restore uses them for results that are made in the same way, and later evaluations report
+how well they hold.
 Images that cannot be scored are listed, and the exit code is then 3.
 """
 

@@ -12,6 +12,7 @@ Examples:
   ddpm-lightning restore checkpoint=default input=movie.tif output=restored scale=bleaching noise=shared
   ddpm-lightning restore --multirun shard=0/2,1/2 checkpoint=CKPT input=FOLDER output=restored hydra/launcher=slurm
   ddpm-lightning restore checkpoint=default input=stack.tif output=restored projections=[max,mean,profile]
+  ddpm-lightning restore checkpoint=CKPT input=FOLDER output=counted readout=[count,filament_length]
 
 preset=NAME selects a sampler and a number of samples: mean (the default), paper, uncertainty, realistic, fast or
 one_step for diffusion models; mean (the default), realistic, balanced, fast, one_step and, with residual_flow,
@@ -28,8 +29,8 @@ in units of the image (over the samples, or as estimated by a network), scaled t
 calibrated; restore.json with the model, the settings, and for each file the clipped pixels, the blank planes, and
 warnings if it differs from the training images, noise is left or structure is removed. On request also
 NAME_entropy.tif, NAME_interval_low.tif and _high.tif (for a calibrated model), NAME_sample_01.tif and so on,
-preview/NAME.png, and for stacks projections with their standard deviation (NAME_max.tif, NAME_max_std.tif and so on,
-NAME_profile.csv).
+preview/NAME.png, readouts.csv (numbers with intervals), and for stacks projections with their standard deviation
+(NAME_max.tif, NAME_max_std.tif and so on, NAME_profile.csv).
 
 To resume an interrupted job, repeat the command. A file that cannot be restored is reported and skipped, and the exit
 code is then 3; with on_error=stop, the job stops there.

@@ -15,7 +15,9 @@ from ddpm_lightning.utils.errors import UserError
 __all__ = ["calibrate", "calibrate_std", "check_calibration"]
 
 
-def check_calibration(trained: Trained, split: str, samples: int, level: float, images: int) -> None:
+def check_calibration(
+    trained: Trained, split: str, samples: int, level: float, images: int, fewest: int = 0
+) -> None:
     """Checks before the work begins whether a model can be calibrated.
 
     Args:
@@ -24,6 +26,7 @@ def check_calibration(trained: Trained, split: str, samples: int, level: float, 
         samples: Samples of each image.
         level: Share of the pixels that intervals should contain.
         images: Number of images.
+        fewest: Fewest images that something else needs.
 
     Raises:
         UserError: If it cannot.
@@ -39,7 +42,7 @@ def check_calibration(trained: Trained, split: str, samples: int, level: float, 
     if trained.method.deterministic or samples < 2:
         allowed = "a model with random samples, and samples=2 or more"
         raise UserError("calibrate=true", "needs several different samples of each image", allowed)
-    least = ceil(1 / (1 - level) - 1 - 1e-9)
+    least = max(fewest, ceil(1 / (1 - level) - 1 - 1e-9))
     if images < least:
         raise UserError(
             "calibrate=true",

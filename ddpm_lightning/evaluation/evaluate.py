@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from ddpm_lightning.evaluation.clean_targets import CleanTargets
 from ddpm_lightning.evaluation.diagnostics import Diagnosis, diagnose
 from ddpm_lightning.evaluation.distribution_shift import InputReference
 from ddpm_lightning.evaluation.image_scores import ImageScores, Scoring, score_images
+from ddpm_lightning.evaluation.readouts import calibrate_readouts, readout_rows, readout_summary
 from ddpm_lightning.evaluation.restored_pair import Restored
 from ddpm_lightning.evaluation.settings import EvaluateSettings
 from ddpm_lightning.evaluation.split_summary import split_summary
 from ddpm_lightning.evaluation.summary import by_place
 from ddpm_lightning.inference.restorer import Restorer, choose_device
 from ddpm_lightning.metrics.collection import perceptual_metric
+from ddpm_lightning.readouts.intervals import FEWEST
+from ddpm_lightning.readouts.readout import find_readouts
 from ddpm_lightning.simulation.cache import without_new_cache
 from ddpm_lightning.utils.allowed_classes import OWN
 from ddpm_lightning.utils.distributed import (
@@ -55,12 +58,14 @@ class Evaluation:
             averaging, calibration, diagnostics, and how all of this was measured.
         diagnoses: Signs of failure.
         reference: Features of training images that the inputs were compared with, or ``None``.
+        readouts: What was measured, a row for each image and number.
     """
 
     scores: list[ImageScores]
     summary: dict[str, Any]
     diagnoses: list[Diagnosis]
     reference: InputReference | None
+    readouts: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(model: Model, data: Data = None, settings: EvaluateSettings | None = None) -> Evaluation:
@@ -124,7 +129,8 @@ class SplitEvaluator:
         self.images = min(len(self._source), settings.limit or len(self._source))
         samples = settings.samples or self.trained.samples
         if settings.calibrate:
-            check_calibration(self.trained, settings.split, samples, settings.level, self.images)
+            least = FEWEST if settings.readout else 0
+            check_calibration(self.trained, settings.split, samples, settings.level, self.images, least)
         device = next(self.trained.method.parameters()).device
         self._restorer = Restorer(
             self.trained,
@@ -150,6 +156,7 @@ class SplitEvaluator:
             spectra=settings.spectra,
             preset=self.trained.preset,
             realism=tuple(sorted(set(settings.realism))),
+            readouts=find_readouts(settings.readout),
         )
 
     def scores(self, on_image: Callable[[Restored, ImageScores], None] | None = None) -> list[ImageScores]:
@@ -182,9 +189,21 @@ class SplitEvaluator:
         diagnoses = diagnose(ordered, reference, no_reference)
         if settings.calibrate:
             calibrate(ordered, self.trained, settings.level, samples, self.data_name, settings.split)
+        if settings.calibrate and self.scoring.readouts:
+            calibrate_readouts(
+                ordered,
+                self.trained,
+                self.scoring.readouts,
+                samples,
+                settings.level,
+                self.data_name,
+                settings.split,
+                settings.readout_groups,
+            )
+        rows = readout_rows(ordered, self.trained, self.scoring.readouts, samples)
         calibration = self.trained.calibration(samples)
         summary = split_summary(ordered, self._about(), diagnoses, calibration)
-        return Evaluation(ordered, summary, diagnoses, reference)
+        return Evaluation(ordered, summary | {"readouts": readout_summary(rows)}, diagnoses, reference, rows)
 
     def _about(self) -> dict[str, Any]:
         """Returns what was evaluated, and how."""

@@ -15,15 +15,18 @@ import numpy as np
 import torch
 
 from ddpm_lightning.data.normalise import without_offset
-from ddpm_lightning.data.pairs import PairSource
+from ddpm_lightning.data.pairs import Pair, PairSource
 from ddpm_lightning.evaluation.distribution_shift import describe_input
+from ddpm_lightning.evaluation.readouts import ImageReadouts, image_readouts
 from ddpm_lightning.evaluation.restored_pair import Restored, full_scale, restore_pair, std_moments_of
 from ddpm_lightning.evaluation.sample_metrics import SampleMetrics
 from ddpm_lightning.evaluation.spectra import Spectra, spectra_of
 from ddpm_lightning.evaluation.uncertainty import SampleUncertainty
+from ddpm_lightning.inference.readouts import PlaneReadouts
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.metrics.collection import METRICS, REFERENCE_METRICS, SAMPLE_METRICS, Score, score
 from ddpm_lightning.metrics.std_factor import StdMoments
+from ddpm_lightning.readouts.readout import Readout
 from ddpm_lightning.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class Scoring:
         preset: Name of the sampler and number of samples, stored with the numbers.
         spectra: Whether power spectra and correlations by frequency are computed.
         realism: Values of λ at which mean + λ (sample - mean) is scored.
+        readouts: What is measured in restored and clean images.
     """
 
     protocol: str = "range"
@@ -74,6 +78,7 @@ class Scoring:
     spectra: bool = True
     preset: str = ""
     realism: tuple[float, ...] = ()
+    readouts: tuple[Readout, ...] = ()
 
     @property
     def numbers(self) -> list[int]:
@@ -123,6 +128,7 @@ class ImageScores:
         failed: Why the image could not be restored; empty where it could.
         target: Hash of the clean image: equal ones show the same place.
         std_moments: How large the standard deviation and the error of the average are; ``None`` for one sample.
+        readouts: What was measured, or ``None``.
     """
 
     index: int
@@ -139,6 +145,7 @@ class ImageScores:
     failed: str = ""
     target: str = ""
     std_moments: StdMoments | None = None
+    readouts: ImageReadouts | None = None
 
 
 def with_uncertainty(scores: Sequence[ImageScores]) -> list[tuple[ImageScores, SampleUncertainty]]:
@@ -167,14 +174,23 @@ def score_images(
         try:
             pair = source[index]
             name, field = pair.name, pair.field
-            restored = restore_pair(restorer, pair, scoring.numbers)
+            restored, readouts = _restored(restorer, pair, scoring)
         except UserError as error:
             yield _failed(index, name, field, scoring, " ".join(str(error).split()))
             continue
-        scores = score_image(index, restored, scoring, restorer)
+        scores = replace(score_image(index, restored, scoring, restorer), readouts=readouts)
         if on_image is not None:
             on_image(restored, scores)
         yield scores
+
+
+def _restored(restorer: Restorer, pair: Pair, scoring: Scoring) -> tuple[Restored, ImageReadouts | None]:
+    """Makes all versions of an image, and measures them on request."""
+    if not scoring.readouts:
+        return restore_pair(restorer, pair, scoring.numbers), None
+    readouts = PlaneReadouts(scoring.readouts, restorer.trained, scoring.samples, pair.pixel_size)
+    restored = restore_pair(restorer, pair, scoring.numbers, readouts.add_sample)
+    return restored, image_readouts(restorer, restored, readouts)
 
 
 def score_image(index: int, restored: Restored, scoring: Scoring, restorer: Restorer) -> ImageScores:

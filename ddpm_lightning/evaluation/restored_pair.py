@@ -1,5 +1,6 @@
 """The versions of an image that are scored: the recorded image, one sample, and averages of samples."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from ddpm_lightning.metrics.std_factor import StdMoments, std_moments
 
 __all__ = [
     "Restored",
+    "clean_like_restored",
     "full_scale",
     "raw_on_target_scale",
     "restore_pair",
@@ -80,13 +82,20 @@ class Restored:
         return self.means[1]
 
 
-def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored:
+def restore_pair(
+    restorer: Restorer,
+    pair: Pair,
+    numbers: list[int],
+    on_sample: Callable[[int, np.ndarray], None] | None = None,
+) -> Restored:
     """Makes all versions of one image.
 
     Args:
         restorer: A loaded model.
         pair: The pair.
         numbers: How many samples are averaged, in rising order; the last is the number of samples.
+        on_sample: Called with the number of each sample and the sample itself, as :attr:`Restored.average` but with
+            its offset.
     """
     prepared = restorer.prepared(pair.low)
     low = prepared.plane
@@ -101,6 +110,8 @@ def restore_pair(restorer: Restorer, pair: Pair, numbers: list[int]) -> Restored
         return (output.restore(image[0, 0].cpu().numpy()) - offset).astype(np.float32)
 
     for sample in map(on_target_scale, sampler.samples(restorer.numbers(numbers[-1]), restorer.batch)):
+        if on_sample:
+            on_sample(ensemble.count, sample + np.float64(offset) if offset else sample)
         ensemble.update(torch.from_numpy(sample))
         if ensemble.count in numbers or restorer.method.deterministic:
             means[ensemble.count] = ensemble.mean.float().numpy()
@@ -153,6 +164,15 @@ def std_moments_of(restorer: Restorer, restored: Restored) -> StdMoments:
         mean=torch.from_numpy(normalisation.output_scale(scale).normalise(mean)),
         std=torch.from_numpy(restored.std / np.float32(restored.gain)),
         target=torch.from_numpy(normalisation.target_scale(scale, low, high).normalise(high)),
+    )
+
+
+def clean_like_restored(restorer: Restorer, restored: Restored) -> np.ndarray:
+    """Returns the clean image with shape (H, W) in intensities of the restored one, whose brightness may be its own."""
+    normalisation, low, high = restorer.normalisation, restored.low, restored.pair.high
+    scale = restorer.input_scale(low)
+    return normalisation.output_scale(scale).restore(
+        normalisation.target_scale(scale, low, high).normalise(high)
     )
 
 

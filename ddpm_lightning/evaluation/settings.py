@@ -3,16 +3,25 @@
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from ddpm_lightning.datasets.preparation.layouts import check_pattern
 from ddpm_lightning.models.sampling import Tta
+from ddpm_lightning.readouts.readout import ReadoutNames
 from ddpm_lightning.utils.settings import Count, Fraction, FromZero, Seed, Settings, Side, Switch, Text
 
+#: A regular expression with a group.
+Pattern = Annotated[str, AfterValidator(lambda pattern: _with_group(pattern))]
 __all__ = ["EvaluateSettings", "FileName", "MetricSettings", "Protocol", "Texts", "Truth"]
 
 
 def _as_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _with_group(pattern: str) -> str:
+    check_pattern(pattern or None, "readout_groups")
+    return pattern
 
 
 def _as_list(value: Any) -> Any:
@@ -87,6 +96,10 @@ class EvaluateSettings(Settings):
         metrics: Further metrics.
         spectra: Whether to compute power spectra and Fourier ring correlations.
         trust: Packages whose classes the checkpoint may use.
+        readout: What is measured in restored and clean images (:mod:`ddpm_lightning.readouts.readout`);
+            with ``calibrate`` their intervals are calibrated as well.
+        readout_groups: Regular expression whose first group, in the name of an image, is the group of images that it
+            belongs to; each group then has intervals of its own.
     """
 
     split: Text = "test"
@@ -116,3 +129,5 @@ class EvaluateSettings(Settings):
     metrics: MetricSettings = MetricSettings()
     spectra: bool = True
     trust: Texts = []
+    readout: ReadoutNames = []
+    readout_groups: Pattern = ""

@@ -52,12 +52,19 @@ class DistributionShiftCheck:
 
     def describe(self, plane: np.ndarray) -> dict[str, float]:
         """Returns the features of a plane with shape (H, W), in intensities, on the model's scale."""
-        # Scaled as in training: not to the wider range that keeps the noise of a noisy image low.
-        image = self.normaliser.scale(plane).normalise(central_part(plane))
-        empty = {"structure": structure(image)}
         if self.seen:
-            return describe_input(image) | empty
-        return {"least": float(image.min()), "greatest": float(image.max())} | empty
+            return self.features(plane)
+        image = self._normalised(plane)
+        return {"least": float(image.min()), "greatest": float(image.max()), "structure": structure(image)}
+
+    def features(self, plane: np.ndarray) -> dict[str, float]:
+        """Returns all features of a plane with shape (H, W), also of a model without those of its training."""
+        image = self._normalised(plane)
+        return describe_input(image) | {"structure": structure(image)}
+
+    def _normalised(self, plane: np.ndarray) -> np.ndarray:
+        # Scaled as in training: not to the wider range that keeps the noise of a noisy image low.
+        return self.normaliser.scale(plane).normalise(central_part(plane))
 
     def warnings(
         self, described: Iterable[dict[str, float]], pixel_size: tuple[float, float] | None = None

@@ -9,6 +9,7 @@ from ddpm_lightning.checkpoints.card import training_of
 from ddpm_lightning.inference.restorer import Restorer
 from ddpm_lightning.inference.result_files import FileSettings
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.readouts.readout import find_readouts
 from ddpm_lightning.utils.version import __version__
 
 __all__ = ["changed_settings", "job_record"]
@@ -50,6 +51,8 @@ def job_record(
         decisive["format"] = settings.format
     if restorer.method.neighbours:
         decisive["neighbours_axis"] = restorer.neighbours_axis
+    if settings.readout:
+        decisive["readouts"] = [readout.key for readout in find_readouts(settings.readout)]
     calibration = restorer.calibration(settings.sample_count)
     if calibration is not None:
         decisive["std_factor"] = calibration.std_factor

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ddpm_lightning.inference.readout_table import check_table, write_readouts
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.utils.atomic import (
     Fingerprint,
@@ -102,6 +103,7 @@ class Records:
         if self.notes.is_symlink() or (self.notes.exists() and not self.notes.is_dir()):
             raise _foreign(self.notes)
         self._read_again()
+        check_table(folder, about.get("settings", {}).get("readout", ()))
 
     def begin(self, results: Mapping[Source, Sequence[str]], *, alone: bool = True) -> None:
         """Starts a job in the folder.
@@ -252,6 +254,7 @@ class Records:
         content = {"files": list(records), **self.about, **more}
         if kept := [job for job in kept if job["files"]]:
             content["earlier"] = kept
+        write_readouts(records, self.folder)
         write_json(self.path, content)
         if self._alone:
             shutil.rmtree(self.notes, ignore_errors=True)

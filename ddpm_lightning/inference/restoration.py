@@ -8,6 +8,7 @@ import numpy as np
 
 from ddpm_lightning.checkpoints.calibration import Calibration
 from ddpm_lightning.inference.precision import least_precise
+from ddpm_lightning.inference.readouts import ReadoutRow
 
 __all__ = ["Restoration"]
 
@@ -37,6 +38,7 @@ class Restoration:
         calibration: By which factor ``std`` was scaled to the size of the error, and on which images that factor was
             measured. ``None`` if the model was not calibrated for these samples: ``std`` then ranks pixels by
             uncertainty, and its size means little.
+        readouts: What was measured, with intervals, or the reasons why there are none.
     """
 
     mean: np.ndarray
@@ -52,6 +54,7 @@ class Restoration:
     precision: dict[str, float | None] | None = None
     replaced: int = 0
     calibration: Calibration | None = None
+    readouts: tuple[ReadoutRow, ...] = ()
 
     @property
     def uncalibrated_std(self) -> np.ndarray | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ddpm_lightning.inference.precision import least_precise
 from ddpm_lightning.inference.projections import PROFILE, StackProjections, projected_axis
+from ddpm_lightning.inference.readouts import PlaneReadouts
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restored_plane import PlaneNotes, RestoredPlane, replaced_pixels
 from ddpm_lightning.inference.restorer import Restorer
@@ -23,6 +24,7 @@ from ddpm_lightning.io.plane_reader import PlaneReader
 from ddpm_lightning.io.plane_writer import PlaneWriter
 from ddpm_lightning.io.stacks import open_stack, open_writer, stem
 from ddpm_lightning.metrics.conformal import Conformal
+from ddpm_lightning.readouts.readout import find_readouts
 from ddpm_lightning.utils.errors import UserError, printable
 
 __all__ = ["restore_file"]
@@ -67,7 +69,8 @@ def restore_file(
         stack = files.enter_context(open_stack(source.path, settings.channels))
         stack.check_bits()
         info = stack.info
-        outputs = _Outputs(files, source, folder, info, settings, intervals)
+        readouts = restorer.plane_readouts(find_readouts(settings.readout), settings.sample_count, info)
+        outputs = _Outputs(files, source, folder, info, settings, intervals, readouts)
         notes = PlaneNotes()
         inputs = restorer.stack_inputs(stack.plane, info, stem(source.name), source.path)
         for plane in restorer.restore_planes(
@@ -76,7 +79,7 @@ def restore_file(
             inputs.planes,
             settings.sample_count,
             entropy=settings.entropy,
-            on_sample=outputs.write_sample if settings.single or settings.projections else None,
+            on_sample=outputs.write_sample if outputs.needs_samples else None,
             subject=source.path,
         ):
             outputs.write(plane)
@@ -86,11 +89,15 @@ def restore_file(
             where = " in every plane" if len(stack) > 1 else f": every pixel is {notes.constant:g}"
             raise UserError(source.path, f"is constant{where}", remedy="leave it out")
     outputs.finish()
+    outcome = _outcome(restorer, stack, outputs, notes)
+    warnings = [*outcome["unlike_training"], *outcome["residual"]]
+    rows = outputs.readouts.rows(stem(source.name), warnings)
     return {
         **_about(source, info, outputs, restorer.trained.has_std(settings.sample_count)),
         **({"stack": inputs.record} if inputs.record else {}),
         **({"projected_axis": projected_axis(info)} if settings.projections else {}),
-        **_outcome(restorer, stack, outputs, notes),
+        **outcome,
+        **({"readouts": [row.record() for row in rows]} if settings.readout else {}),
         "tile": restorer.tiler.tile,
         "seconds": round(time.monotonic() - began, 2),
     }
@@ -116,6 +123,7 @@ class _Outputs:
     info: ImageInfo
     settings: FileSettings
     intervals: Conformal | None
+    readouts: PlaneReadouts
     clipped: np.ndarray = field(default_factory=lambda: np.zeros(2, int))
     clipped_samples: int = 0
     levels: list[float] = field(default_factory=list)
@@ -140,9 +148,15 @@ class _Outputs:
         path = self.folder / result_name(self.source, part)
         return self.files.enter_context(open_writer(path, info or self.info, dtype))
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether anything but mean and standard deviation is written or measured."""
+        return bool(self.settings.single or self.settings.projections or self.settings.readout)
+
     def write_sample(self, number: int, pixels: np.ndarray) -> None:
         """Writes a single sample of a plane, and adds it to the projections."""
         self.projections.add_sample(number, pixels)
+        self.readouts.add_sample(number, pixels)
         if not self.single:
             return
         converted, low, high = to_dtype(pixels, self.info.dtype, self.info.bits)
@@ -163,6 +177,8 @@ class _Outputs:
             self.precisions.append(restored.precision)
         self.clipped += low, high
         self.image.write(pixels)
+        if self.settings.readout:
+            self.readouts.add(plane.low, restored.mean, plane.name, plane.blank)
         for part, writer in self.maps.items():
             writer.write(_map(part, restored, self.intervals))
         if self.settings.projections:

@@ -7,7 +7,7 @@
 >>> volume.warnings                                                                # doctest: +SKIP
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from ddpm_lightning.inference.device import choose_device
 from ddpm_lightning.inference.neighbour_average import Neighbours, averaged_planes
 from ddpm_lightning.inference.plane_restorer import PlaneRestorer, Prepared
 from ddpm_lightning.inference.plane_window import PlaneWindow
+from ddpm_lightning.inference.readouts import PlaneReadouts, isotropic
 from ddpm_lightning.inference.restoration import Restoration
 from ddpm_lightning.inference.restored_plane import PlaneNotes, RestoredPlane, replaced_pixels
 from ddpm_lightning.inference.restorer_settings import RestorerSettings
 from ddpm_lightning.inference.stack_inputs import Noise, PlaneInputs, StackInputs, measure_stack
 from ddpm_lightning.io.image import ImageInfo, PlaneIndex
 from ddpm_lightning.io.notes import counted
+from ddpm_lightning.readouts.readout import Readout, find_readouts
 from ddpm_lightning.utils.allowed_classes import trusted_packages
 from ddpm_lightning.utils.errors import UserError
 
@@ -91,6 +93,7 @@ class Restorer(PlaneRestorer):
         *,
         entropy: bool = False,
         keep_samples: bool = False,
+        readout: Sequence[str | Mapping[str, Any]] = (),
     ) -> Restoration:
         """Restores a plane or a stack, plane by plane, by the mean of samples.
 
@@ -106,9 +109,11 @@ class Restorer(PlaneRestorer):
                 of the training images.
             entropy: Whether the entropy is computed; it costs a byte for each pixel and sample.
             keep_samples: Whether single samples are kept.
+            readout: What is measured in each plane and its samples: names, or mappings of ``name`` and settings
+                (:mod:`ddpm_lightning.readouts.readout`).
 
         Returns:
-            Mean and standard deviation with the shape of the array, in intensities, and warnings.
+            Mean and standard deviation with the shape of the array, in intensities, readouts, and warnings.
 
         Raises:
             UserError: If the array cannot be restored, or if single samples of a stack are requested with a tolerance,
@@ -124,15 +129,25 @@ class Restorer(PlaneRestorer):
                 remedy="leave one out, or restore plane by plane",
             )
         planes, notes = [], PlaneNotes()
+        readouts = self.plane_readouts(find_readouts(readout), samples, info)
         low = array.reshape(-1, *info.plane_shape)
         inputs = self.stack_inputs(low.__getitem__, info, image)
         for plane in self.restore_planes(
-            low, info, inputs.planes, samples, entropy=entropy, keep_samples=keep_samples
+            low,
+            info,
+            inputs.planes,
+            samples,
+            entropy=entropy,
+            keep_samples=keep_samples,
+            on_sample=readouts.add_sample if readout else None,
         ):
             planes.append(plane.restored)
             notes.add(plane)
+            if readout:
+                readouts.add(plane.low, plane.restored.mean, plane.name, plane.blank)
         warnings = self.shift_check.warnings(notes.features, size)
         warnings += self.residual_check.warnings(notes.residuals)
+        rows = readouts.rows(image, warnings)
         if notes.blank:
             count = counted(len(planes), "plane is", "planes are")
             warnings.append(f"{len(notes.blank)} of {count} constant and left unchanged")
@@ -145,7 +160,31 @@ class Restorer(PlaneRestorer):
             blank=tuple(notes.blank),
             axes=info.axes,
             pixel_size=size,
+            readouts=tuple(rows),
         )
+
+    def plane_readouts(
+        self, readouts: Sequence[Readout], samples: int | None, info: ImageInfo
+    ) -> PlaneReadouts:
+        """Returns what measures the planes of an image.
+
+        Args:
+            readouts: What is measured.
+            samples: Number of samples of each plane, by default that of the preset.
+            info: Axes, shape and pixel size of the image.
+
+        Raises:
+            UserError: If the number of samples varies.
+        """
+        if readouts and self.tolerance is not None:
+            raise UserError(
+                "readout",
+                "needs a fixed number of samples; tolerance=… ends sampling early",
+                remedy="leave one out",
+            )
+        other = "planes are averaged with their neighbours" if self.average_neighbours else ""
+        count = self.trained.sample_count(samples)
+        return PlaneReadouts(readouts, self.trained, count, isotropic(info.pixel_size), other)
 
     def stack_inputs(
         self, plane: Callable[[int], np.ndarray], info: ImageInfo, image: str = "", subject: object = None

@@ -15,6 +15,7 @@ from ddpm_lightning.inference.projections import PROFILE, Projection
 from ddpm_lightning.inference.sources import Source
 from ddpm_lightning.io.formats import OutputFormat
 from ddpm_lightning.io.stacks import stem
+from ddpm_lightning.readouts.readout import ReadoutNames
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.settings import Count, Settings, Text
 
@@ -22,8 +23,8 @@ __all__ = ["BY_NETWORKS", "FileSettings", "check_names", "result_name", "results
 
 
 BY_NETWORKS = (
-    "mean and standard deviation are estimated by networks; samples are made for single=true, entropy=true and "
-    "projections"
+    "mean and standard deviation are estimated by networks; samples are made for single=true, entropy=true, "
+    "projections and readout"
 )
 
 
@@ -42,6 +43,7 @@ class FileSettings(Settings):
         single: Whether every single sample is written.
         projections: Projections of stacks that are written, with their standard deviations over the samples
             (:mod:`ddpm_lightning.inference.projections`).
+        readout: What is measured in each plane (:mod:`ddpm_lightning.readouts.readout`).
     """
 
     samples: Count | None = None
@@ -53,6 +55,7 @@ class FileSettings(Settings):
     intervals: bool = False
     single: bool = False
     projections: list[Projection] = []  # noqa: RUF012  (pydantic copies it)
+    readout: ReadoutNames = []  # noqa: RUF012
 
     def for_model(self, trained: Trained, averages_planes: bool = False) -> Self:
         """Returns the settings with the number of samples that a model makes.
@@ -64,7 +67,7 @@ class FileSettings(Settings):
         Raises:
             UserError: If something is requested that needs several samples, and there is only one.
         """
-        requested = self.entropy or self.single or bool(self.projections) or averages_planes
+        requested = self.entropy or bool(self.single or self.projections or self.readout) or averages_planes
         samples = trained.sample_count(self.samples, requested)
         if (self.entropy and samples == 1) or (self.intervals and not trained.has_std(samples)):
             raise UserError(

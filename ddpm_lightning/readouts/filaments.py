@@ -12,6 +12,7 @@ References:
 import numpy as np
 from scipy import ndimage
 
+from ddpm_lightning.readouts.connected import AROUND, label, without_specks
 from ddpm_lightning.utils.settings import Count, NonNegative, Positive
 
 __all__ = ["branch_points", "branches_of", "filaments", "length_of", "trace"]
@@ -22,7 +23,6 @@ WIDTH, SHORTEST = 1.5, 12
 SPUR = 4
 #: Strength from which a ridge counts, in units of Otsu's threshold of all strengths.
 THRESHOLD = 0.7
-AROUND = np.ones((3, 3), bool)
 
 
 def trace(
@@ -54,8 +54,7 @@ def trace(
         seen = ridge if reference is None else _ridges(reference, width)
         level = threshold * float(threshold_otsu(seen)) if np.ptp(seen) > 0 else float("inf")
     skeleton = skeletonize(ridge > level)
-    labels, _ = ndimage.label(skeleton, AROUND)
-    return skeleton & (np.bincount(labels.ravel()) >= shortest)[labels]
+    return without_specks(skeleton, shortest, AROUND)
 
 
 def _ridges(image: np.ndarray, width: float) -> np.ndarray:
@@ -76,7 +75,7 @@ def length_of(skeleton: np.ndarray) -> float:
 
 def neighbours_of(skeleton: np.ndarray) -> np.ndarray:
     """Returns how many of the eight neighbours of each pixel, with shape (H, W), belong to a line."""
-    return ndimage.convolve(skeleton.astype(int), AROUND.astype(int), mode="constant") - skeleton
+    return np.asarray(ndimage.convolve(skeleton.astype(int), AROUND.astype(int), mode="constant")) - skeleton
 
 
 def branches_of(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,18 +87,22 @@ def branches_of(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Masks with this shape: the surroundings of these places, and the branches between them.
     """
-    joints = ndimage.binary_dilation(skeleton & (neighbours_of(skeleton) > 2), AROUND)
+    joints = _widened(skeleton & (neighbours_of(skeleton) > 2))
     return joints, skeleton & ~joints
+
+
+def _widened(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(ndimage.binary_dilation(mask, AROUND))
 
 
 def branch_points(skeleton: np.ndarray) -> int:
     """Counts the places where at least three branches meet; short ends are spurs."""
     joints, branches = branches_of(skeleton)
     ends = skeleton & (neighbours_of(skeleton) < 2)
-    pieces, count = ndimage.label(branches, AROUND)
+    pieces, count = label(branches, AROUND)
     spurs = np.bincount(pieces.ravel(), minlength=count + 1) < SPUR
     spurs &= np.bincount(pieces[ends], minlength=count + 1) > 0
-    places, number = ndimage.label(ndimage.binary_dilation(joints, AROUND), AROUND)
+    places, number = label(_widened(joints), AROUND)
     meeting = {(place, piece) for place, piece in zip(places[branches], pieces[branches], strict=True)}
     found = np.bincount([place for place, piece in meeting if not spurs[piece]], minlength=number + 1)
     return int((found[1:] > 2).sum())

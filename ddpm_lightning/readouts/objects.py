@@ -3,10 +3,11 @@
 import numpy as np
 from scipy import ndimage
 
+from ddpm_lightning.readouts.connected import label, without_specks
 from ddpm_lightning.readouts.thresholds import level_of
 from ddpm_lightning.utils.settings import Count, NonNegative
 
-__all__ = ["objects", "segment", "without_specks"]
+__all__ = ["objects", "segment"]
 
 #: Standard deviation of the Gaussian in pixels, and the fewest pixels of an object.
 SMOOTHING, SMALLEST = 1.0, 30
@@ -33,19 +34,11 @@ def segment(
     Returns:
         Mask with shape (H, W).
     """
-    smooth = ndimage.gaussian_filter(image.astype(np.float64), smoothing)
+    smooth = np.asarray(ndimage.gaussian_filter(image.astype(np.float64), smoothing))
     if level is None:
-        seen = smooth if reference is None else ndimage.gaussian_filter(reference.astype(float), smoothing)
+        seen = smooth if reference is None else np.asarray(ndimage.gaussian_filter(reference, smoothing))
         level = level_of(seen, threshold)
-    return without_specks(~without_specks(~(smooth > level), smallest), smallest)
-
-
-def without_specks(mask: np.ndarray, smallest: int) -> np.ndarray:
-    """Returns a mask with shape (H, W) without its pieces of fewer pixels; pixels that share an edge are connected."""
-    labels, _ = ndimage.label(mask)
-    large = np.bincount(labels.ravel()) >= smallest
-    large[0] = False
-    return large[labels]
+    return without_specks(~without_specks(smooth <= level, smallest), smallest)
 
 
 def objects(
@@ -65,5 +58,5 @@ def objects(
         without any, both in squared units of ``pixel_size``.
     """
     mask = segment(image, smoothing, threshold, level, smallest, reference)
-    number, total = ndimage.label(mask)[1], float(mask.sum()) * pixel_size**2
+    number, total = label(mask)[1], float(mask.sum()) * pixel_size**2
     return {"objects": number, "area": total, "object_area": total / number if number else float("nan")}

@@ -2,7 +2,7 @@
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ddpm_lightning.utils.settings import NonNegative, Positive
 
@@ -58,7 +58,7 @@ def nearest_neighbour(places: np.ndarray) -> float:
     """
     if len(places) < 2:
         return float("nan")
-    return float(cKDTree(places).query(places, k=2)[0][:, 1].mean())
+    return float(KDTree(places).query(places, k=2)[0][:, 1].mean())
 
 
 def puncta(
@@ -102,7 +102,7 @@ def blobs(image: np.ndarray, width: float = 6.0, walls: float = 0.5, threshold: 
         return np.empty((0, 2))
     thick = opening(smooth, disk(THIN))
     thin = smooth - thick
-    kept = ~ndimage.binary_dilation(thin > walls * threshold_otsu(thin), iterations=2)
+    kept = np.logical_not(ndimage.binary_dilation(thin > walls * threshold_otsu(thin), iterations=2))
 
     def mean(scale: float) -> np.ndarray:
         # Without walls: otherwise each would darken the cells beside it.

@@ -28,7 +28,7 @@ from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.settings import Text, described
 from ddpm_lightning.utils.signatures import invalid_value
 
-__all__ = ["BUILT_IN", "Quantity", "Readout", "ReadoutNames", "find_readouts"]
+__all__ = ["BUILT_IN", "Quantity", "Readout", "ReadoutNames", "find_readouts", "measure"]
 
 
 @dataclass(frozen=True)
@@ -119,27 +119,19 @@ class Readout:
     def __call__(
         self, image: np.ndarray, pixel_size: float | None = None, reference: np.ndarray | None = None
     ) -> dict[str, float]:
-        """Measures an image.
+        """Measures an image; see :func:`measure`."""
+        return measure([self], image, pixel_size, reference)[0]
 
-        Args:
-            image: Image with shape (H, W).
-            pixel_size: Size of a pixel in µm; if it is not known, lengths are in pixels.
-            reference: Image that relative thresholds are taken from, if the function accepts one; by default the
-                image itself.
-
-        Returns:
-            Numbers by name; NaN for one that is not defined, such as the distance between fewer than two puncta.
-
-        Raises:
-            UserError: If the function fails, or returns anything else.
-        """
+    def _all_numbers(
+        self, image: np.ndarray, pixel_size: float | None, reference: np.ndarray | None
+    ) -> dict[str, float]:
+        """Returns all numbers of the function."""
         parameters = inspect.signature(self.function).parameters
         given = {"pixel_size": pixel_size or 1.0, "reference": reference}
         known = {name: value for name, value in given.items() if name in parameters and value is not None}
         try:
             found = self.function(image.astype(np.float64), **known, **self.settings)
-            chosen = BUILT_IN.get(self.name, (None, {}))[1] or found
-            return {str(name): float(found[name]) for name in chosen}
+            return {str(name): float(value) for name, value in found.items()}
         except UserError:
             raise
         except Exception as error:  # whatever the code of others raises
@@ -148,6 +140,39 @@ class Readout:
                 f"failed: {type(error).__name__}: {error}",
                 allowed="a function that takes an image and returns numbers by name",
             ) from error
+
+
+def measure(
+    readouts: Sequence[Readout],
+    image: np.ndarray,
+    pixel_size: float | None = None,
+    reference: np.ndarray | None = None,
+) -> list[dict[str, float]]:
+    """Measures an image; what several readouts share is computed once.
+
+    Args:
+        readouts: The readouts.
+        image: Image with shape (H, W).
+        pixel_size: Size of a pixel in µm; if it is not known, lengths are in pixels.
+        reference: Image that relative thresholds are taken from, if a function accepts one; by default the image
+            itself.
+
+    Returns:
+        Numbers by name, for each readout; NaN for one that is not defined, such as the distance between fewer than two
+        puncta.
+
+    Raises:
+        UserError: If a function fails, or returns anything else.
+    """
+    known: dict[tuple[Function, str], dict[str, float]] = {}
+    results = []
+    for readout in readouts:
+        same = readout.function, json.dumps(dict(readout.settings), sort_keys=True, default=id)
+        if same not in known:
+            known[same] = readout._all_numbers(image, pixel_size, reference)
+        numbers = BUILT_IN.get(readout.name, (None, {}))[1] or known[same]
+        results.append({name: known[same][name] for name in numbers})
+    return results
 
 
 def find_readouts(given: Sequence[str | Mapping[str, Any]]) -> tuple[Readout, ...]:

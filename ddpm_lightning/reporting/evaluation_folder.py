@@ -11,6 +11,7 @@ from ddpm_lightning.evaluation.evaluate import Data, Evaluation, Model, SplitEva
 from ddpm_lightning.evaluation.settings import EvaluateSettings, FileName
 from ddpm_lightning.evaluation.summary import finite
 from ddpm_lightning.evaluation.tables import write_tables
+from ddpm_lightning.inference.readout_table import TABLE, table_of
 from ddpm_lightning.metrics.protocol import PROTOCOLS
 from ddpm_lightning.reporting.evaluation_plots import plot_all
 from ddpm_lightning.reporting.selected_panels import SelectedPanels
@@ -33,7 +34,7 @@ __all__ = ["EvaluationFolderSettings", "evaluate_into_folder"]
 
 #: Files of an evaluation besides its figures.
 TABLES = (
-    *("summary.json", "summary.md", "metrics.csv", "uncertainty.csv"),
+    *("summary.json", "summary.md", "metrics.csv", "uncertainty.csv", TABLE),
     *(f"metrics_{protocol}.csv" for protocol in PROTOCOLS),
 )
 
@@ -110,6 +111,8 @@ def _write(folder: Path, evaluation: Evaluation, panels: SelectedPanels, figures
     _clear(folder, keep=_figures(summary))
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(scores, folder)
+    if evaluation.readouts:
+        write_text(folder / TABLE, table_of(evaluation.readouts))
     write_json(folder / "summary.json", finite(summary))
     write_text(folder / "summary.md", summary_page(summary, evaluation.diagnoses, files))
     return summary

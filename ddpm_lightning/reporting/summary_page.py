@@ -30,6 +30,14 @@ TRUTHS = {
     "recorded": "the clean image as it was recorded; its own noise counts as an error",
     "clean": "the expected image without noise, which only a simulation knows",
 }
+#: Columns of the table of readouts, and the keys of their numbers.
+READOUT_COLUMNS = {
+    "clean": "clean",
+    "bias": "bias",
+    "error": "mean_absolute_error",
+    "bias before": "input_bias",
+    "std": "std",
+}
 #: Relative difference from which a metric counts as worse than its best value.
 WORSE = 0.01
 
@@ -52,6 +60,7 @@ def summary_page(summary: dict[str, Any], diagnoses: Sequence[Diagnosis], figure
     else:
         sections.append(["## Uncertainty", "", f"Unknown: {summary['no_calibration']}."])
     sections += [
+        _readouts(summary.get("readouts") or {}),
         _diagnoses(diagnoses, figures),
         _figures(figures, diagnoses),
         _how(summary),
@@ -183,6 +192,36 @@ def _calibration(summary: dict[str, Any], figures: Sequence[str]) -> list[str]:
     if (between := calibration["spearman_between_images"]) is not None:
         lines += ["", f"Over images, standard deviation and error have a rank correlation of {between:.2f}."]
     return lines + _figure("calibration.png", "Calibration of the standard deviation of the samples", figures)
+
+
+def _readouts(summary: dict[str, Any]) -> list[str]:
+    """Returns a table of the numbers that were measured, compared with those of the clean images."""
+    if not summary:
+        return []
+    lines = [
+        "## Readouts",
+        "",
+        "Numbers of restored images (mean over the samples) compared with those of clean images. Coverage is the share "
+        "of the images whose interval contains the number of the clean image; on the images of a calibration itself, "
+        "it says nothing. Each image is in `readouts.csv`.",
+        "",
+        f"| readout | number | {' | '.join(READOUT_COLUMNS)} | with interval | coverage | median width |",
+        f"| {'--- | ' * (len(READOUT_COLUMNS) + 5)}".rstrip(),
+    ]
+    for readout, numbers in summary.items():
+        for number, one in numbers.items():
+            unit = f" ({one['unit']})" if one["unit"] else ""
+            cells = [readout, number + unit, *(_short(one[key]) for key in READOUT_COLUMNS.values())]
+            cells.append(f"{one['with_interval']} of {one['images']}")
+            cells += [_short(one[key]) for key in ("coverage", "median_width")]
+            lines.append(f"| {' | '.join(cells)} |")
+    reasons = [one["no_interval"] for numbers in summary.values() for one in numbers.values()]
+    reason = next((reason for reason in reasons if reason), "")
+    return [*lines, "", f"Without an interval, for example: {reason}."] if reason else lines
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def _diagnoses(diagnoses: Sequence[Diagnosis], figures: Sequence[str]) -> list[str]:

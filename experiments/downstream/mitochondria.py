@@ -11,8 +11,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import skeletonize
 
+from ddpm_lightning.readouts.connected import without_specks
 from ddpm_lightning.readouts.filaments import branches_of, length_of
-from ddpm_lightning.readouts.objects import segment, without_specks
+from ddpm_lightning.readouts.objects import segment
 from experiments.downstream.readout import Agreement, Measure, Readout
 
 __all__ = ["MITOCHONDRIA", "branches", "find", "judge_areas"]
