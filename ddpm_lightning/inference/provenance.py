@@ -53,6 +53,8 @@ def job_record(
         decisive["neighbours_axis"] = restorer.neighbours_axis
     if settings.readout:
         decisive["readouts"] = [readout.key for readout in find_readouts(settings.readout)]
+    if settings.control:
+        decisive["control"] = True
     calibration = restorer.calibration(settings.sample_count)
     if calibration is not None:
         decisive["std_factor"] = calibration.std_factor

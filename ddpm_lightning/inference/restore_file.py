@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ddpm_lightning.inference.control import inventions
 from ddpm_lightning.inference.precision import least_precise
 from ddpm_lightning.inference.projections import PROFILE, StackProjections, projected_axis
 from ddpm_lightning.inference.readouts import PlaneReadouts
@@ -71,7 +72,7 @@ def restore_file(
         info = stack.info
         readouts = restorer.plane_readouts(find_readouts(settings.readout), settings.sample_count, info)
         outputs = _Outputs(files, source, folder, info, settings, intervals, readouts)
-        notes = PlaneNotes()
+        notes, controlled = PlaneNotes(), {}
         inputs = restorer.stack_inputs(stack.plane, info, stem(source.name), source.path)
         for plane in restorer.restore_planes(
             map(stack.plane, range(len(stack))),
@@ -84,6 +85,9 @@ def restore_file(
         ):
             outputs.write(plane)
             notes.add(plane)
+            if settings.control and plane.number == len(stack) // 2 and not plane.blank:
+                scale = inputs.planes[plane.number].scale
+                controlled = restorer.control(plane, settings.sample_count, readouts, scale)
             on_plane(plane)
         if len(notes.blank) == len(stack):
             where = " in every plane" if len(stack) > 1 else f": every pixel is {notes.constant:g}"
@@ -91,6 +95,8 @@ def restore_file(
     outputs.finish()
     outcome = _outcome(restorer, stack, outputs, notes)
     warnings = [*outcome["unlike_training"], *outcome["residual"]]
+    if controlled:
+        outcome["warnings"] += inventions(controlled, outputs.readouts.readouts)
     rows = outputs.readouts.rows(stem(source.name), warnings)
     return {
         **_about(source, info, outputs, restorer.trained.has_std(settings.sample_count)),
@@ -98,6 +104,7 @@ def restore_file(
         **({"projected_axis": projected_axis(info)} if settings.projections else {}),
         **outcome,
         **({"readouts": [row.record() for row in rows]} if settings.readout else {}),
+        **({"control": controlled} if controlled else {}),
         "tile": restorer.tiler.tile,
         "seconds": round(time.monotonic() - began, 2),
     }

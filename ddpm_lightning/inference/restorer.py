@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from ddpm_lightning.checkpoints.load import load
+from ddpm_lightning.data.normalise import Scale
 from ddpm_lightning.inference.arrays import as_image, as_pixel_size, described_array, is_blank
+from ddpm_lightning.inference.control import control
 from ddpm_lightning.inference.device import choose_device
 from ddpm_lightning.inference.neighbour_average import Neighbours, averaged_planes
 from ddpm_lightning.inference.plane_restorer import PlaneRestorer, Prepared
@@ -185,6 +187,25 @@ class Restorer(PlaneRestorer):
         other = "planes are averaged with their neighbours" if self.average_neighbours else ""
         count = self.trained.sample_count(samples)
         return PlaneReadouts(readouts, self.trained, count, isotropic(info.pixel_size), other)
+
+    def control(
+        self, plane: RestoredPlane, samples: int | None, readouts: PlaneReadouts, scale: Scale | None = None
+    ) -> dict[str, Any]:
+        """Restores images without structure as a plane was restored, and measures what is invented in them.
+
+        Args:
+            plane: The plane; its noise is that of these images.
+            samples: Number of samples, by default that of the preset.
+            readouts: What is measured; if nothing is, the default of :mod:`ddpm_lightning.inference.control`.
+            scale: Map of the plane to the scale that the network sees, by default its own.
+        """
+        low = self.prepared(plane.low).plane
+        scale = self.input_scale(low) if scale is None else scale
+
+        def restored(image: np.ndarray) -> np.ndarray:
+            return self.restore_plane(Prepared(image, 0), samples, "control", scale=scale).mean
+
+        return control(restored, low, plane.restored.mean, readouts.readouts, readouts.pixel_size, self.seed)
 
     def stack_inputs(
         self, plane: Callable[[int], np.ndarray], info: ImageInfo, image: str = "", subject: object = None

@@ -44,6 +44,8 @@ class FileSettings(Settings):
         projections: Projections of stacks that are written, with their standard deviations over the samples
             (:mod:`ddpm_lightning.inference.projections`).
         readout: What is measured in each plane (:mod:`ddpm_lightning.readouts.readout`).
+        control: Whether images without structure, with the noise of the middle plane, are restored as well, to count
+            what is invented (:mod:`ddpm_lightning.inference.control`).
     """
 
     samples: Count | None = None
@@ -56,6 +58,7 @@ class FileSettings(Settings):
     single: bool = False
     projections: list[Projection] = []  # noqa: RUF012  (pydantic copies it)
     readout: ReadoutNames = []  # noqa: RUF012
+    control: bool = False
 
     def for_model(self, trained: Trained, averages_planes: bool = False) -> Self:
         """Returns the settings with the number of samples that a model makes.

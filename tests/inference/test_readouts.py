@@ -92,6 +92,7 @@ def test_files_are_measured_with_intervals_only_where_these_were_checked(place):
     )
     assert float(like["low"]) <= float(like["high"]) and like["level"] == "0.9" and not like["no_interval"]
     assert not unlike["low"] and unlike["no_interval"] and unlike["value"]
+    assert "control" not in job.records[0]
     record = json.loads((place / "after/restore.json").read_text())
     assert record["files"][0]["readouts"] == job.records[0]["readouts"]
     assert record["settings"]["readout"] == READOUT
@@ -132,4 +133,6 @@ def test_the_commands_of_the_page_work(place, capsys, monkeypatch):
         answer = call(verb, *settings, *smaller, capsys=capsys, monkeypatch=monkeypatch)
         assert answer.code == 0, answer.err
     assert (place / "counted/readouts.csv").is_file()
+    for record in json.loads((place / "controlled/restore.json").read_text())["files"]:
+        assert list(record["control"]) == ["restored"]  # in 32 x 32 pixels, noise cannot be measured
     assert "| count | objects |" in (place / "evaluations/numbers/summary.md").read_text()
