@@ -31,7 +31,7 @@ class ImageReadouts:
         plane: In the image, its restoration and the samples.
         truths: In the clean image, for each readout.
         pixel_size: Size of a pixel in µm, or ``None``.
-        warnings: Warnings about the image and its restoration, as ``restore`` gives them.
+        warnings: Warnings of the comparison of the image with its restoration, as ``restore`` gives them.
     """
 
     plane: MeasuredPlane
@@ -51,10 +51,8 @@ def image_readouts(restorer: Restorer, restored: Restored, readouts: PlaneReadou
     size, average = restored.pair.pixel_size, restored.average + np.float64(restored.offset)
     readouts.add(restored.low, average)
     truths = measure(readouts.readouts, clean_like_restored(restorer, restored), size)
-    shift, residual = restorer.shift_check, restorer.residual_check
-    warnings = shift.warnings([shift.describe(restored.low)], (size, size) if size else None)
-    tested = residual.test(restored.low, average)
-    warnings += residual.warnings([tested] if tested else [])
+    tested = restorer.residual_check.test(restored.low, average)
+    warnings = restorer.residual_check.warnings([tested] if tested else [])
     return ImageReadouts(readouts.planes[0], truths, size, warnings)
 
 

@@ -128,7 +128,8 @@ class PlaneReadouts:
 
         Args:
             image: Name of the image.
-            warnings: Warnings about the image and its restoration.
+            warnings: Warnings of the comparison with its restoration. Those of the comparison with training images do
+                not matter: it is the calibration images that it must resemble.
         """
         return [row for plane in self.planes for row in self._of_plane(plane, image, warnings)]
 

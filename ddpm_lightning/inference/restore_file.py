@@ -94,10 +94,9 @@ def restore_file(
             raise UserError(source.path, f"is constant{where}", remedy="leave it out")
     outputs.finish()
     outcome = _outcome(restorer, stack, outputs, notes)
-    warnings = [*outcome["unlike_training"], *outcome["residual"]]
+    rows = outputs.readouts.rows(stem(source.name), outcome["residual"])
     if controlled:
         outcome["warnings"] += inventions(controlled, outputs.readouts.readouts)
-    rows = outputs.readouts.rows(stem(source.name), warnings)
     return {
         **_about(source, info, outputs, restorer.trained.has_std(settings.sample_count)),
         **({"stack": inputs.record} if inputs.record else {}),

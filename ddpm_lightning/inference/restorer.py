@@ -148,8 +148,9 @@ class Restorer(PlaneRestorer):
             if readout:
                 readouts.add(plane.low, plane.restored.mean, plane.name, plane.blank)
         warnings = self.shift_check.warnings(notes.features, size)
-        warnings += self.residual_check.warnings(notes.residuals)
-        rows = readouts.rows(image, warnings)
+        residual = self.residual_check.warnings(notes.residuals)
+        warnings += residual
+        rows = readouts.rows(image, residual)
         if notes.blank:
             count = counted(len(planes), "plane is", "planes are")
             warnings.append(f"{len(notes.blank)} of {count} constant and left unchanged")

@@ -131,7 +131,7 @@ def objections(
         calibration: The calibration, or ``None``.
         features: Features of the image before restoration.
         pixel_size: Size of a pixel in µm, or ``None``.
-        warnings: Warnings about the image and its restoration.
+        warnings: Warnings of the comparison of the image with its restoration.
     """
     if calibration is None:
         return "this readout is not calibrated with these settings and samples"

@@ -16,6 +16,7 @@ from ddpm_lightning.readouts.readout import find_readouts
 from ddpm_lightning.readouts.readout import measure as measure_all
 from experiments import common
 from experiments.readouts.images import altered, images
+from experiments.readouts.tables import abstention, coverage
 
 READOUTS = ("count", "area", "filament_length", "branch_points", "puncta", "texture", "profile")
 #: Numbers that are shown, of all that these readouts return.
@@ -87,7 +88,8 @@ def _numbers(image: np.ndarray, pixel_size: float | None) -> dict[str, float]:
 
 def report(folder: Path) -> Mapping[str, str]:
     """Returns the tables by name."""
-    return {}
+    numbers, inputs = (common.read(folder / "results" / f"{name}.csv") for name in ("numbers", "inputs"))
+    return {**coverage(numbers, inputs), "abstention": abstention(inputs)}
 
 
 if __name__ == "__main__":
