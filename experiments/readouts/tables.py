@@ -6,7 +6,7 @@ from math import nan
 import numpy as np
 from scipy import stats
 
-from ddpm_lightning.readouts.intervals import FEWEST, Measured, calibrate_number, measured
+from ddpm_lightning.readouts.intervals import Interval, Measured, conformal_bounds, measured
 from ddpm_lightning.readouts.novelty import MOST_UNUSUAL, novelty
 from ddpm_lightning.readouts.readout import BUILT_IN, NUMBER, Quantity
 from experiments import common
@@ -15,6 +15,8 @@ __all__ = ["abstention", "coverage"]
 
 Rows = Sequence[Mapping[str, str]]
 LEVEL = 0.9
+#: Fewest calibration images for this level; the program itself requires more.
+FEWEST = 9
 SOUND = "as recorded"
 QUANTITIES = {name: one for _, numbers in BUILT_IN.values() for name, one in numbers.items()}
 #: Columns of the inputs that are not features.
@@ -55,13 +57,18 @@ def _intervals(
     """Yields truth, lower and upper end for each test image of a set and number."""
     quantity = QUANTITIES.get(name, NUMBER)
     known = [row for row in rows if row["truth"] not in ("", "nan")]
-    used = [row for row in known if row["role"] == "calibration"]
-    found = [read(row) for row in used]
-    truths = [float(row["truth"]) for row in used]
-    made = calibrate_number(name, "", quantity, found, truths, [""] * len(used), LEVEL).all_images
+    scores = []
+    for row in known:
+        one, scale = read(row), read(row).scale(quantity)
+        if row["role"] == "calibration" and np.isfinite(one.value) and scale > 0:
+            scores.append((float(row["truth"]) - one.value) / scale)
+    if len(scores) < FEWEST:
+        return
+    low, high = conformal_bounds(scores, LEVEL)
+    made = Interval(low=low, high=high, images=len(scores))
     for row in known:
         one = read(row)
-        if row["role"] == "test" and made and np.isfinite(one.value) and one.scale(quantity) > 0:
+        if row["role"] == "test" and np.isfinite(one.value) and one.scale(quantity) > 0:
             yield float(row["truth"]), *made.around(one, quantity)
 
 
@@ -106,11 +113,11 @@ def coverage(numbers: Rows, inputs: Rows) -> Mapping[str, str]:
 
 
 def _of_naive(rows: Rows) -> str:
-    """Returns the share of the test images whose naive interval contains the truth."""
+    """Returns the share of the images whose naive interval contains the truth."""
     inside = []
     for row in rows:
         found = _measured(row)
-        if row["role"] == "test" and row["truth"] not in ("", "nan") and np.isfinite(found.std):
+        if row["truth"] not in ("", "nan") and np.isfinite(found.std):
             low, high = _naive(found, len(row["samples"].split()), NUMBER)
             inside.append(low <= float(row["truth"]) <= high)
     return f"{np.mean(inside):.2f}" if inside else ""
@@ -118,32 +125,28 @@ def _of_naive(rows: Rows) -> str:
 
 def abstention(inputs: Rows) -> str:
     """Returns a table of the share of images without an interval, for sound images and for three failures."""
-    sets = list(dict.fromkeys(row["set"] for row in inputs))
     features = [column for column in inputs[0] if column not in ABOUT]
-    seen = {}
-    for one in sets:
-        used = [r for r in inputs if r["set"] == one and r["role"] == "calibration" and not warned(r)]
-        seen[one] = {name: [float(row[name]) for row in used] for name in features}
+    described = {_key(row): {name: float(row[name]) for name in features} for row in inputs}
+    kinds = list(dict.fromkeys(row["kind"] for row in inputs))
+    sets = {
+        name: [row for row in inputs if row["set"] == name and row["kind"] == SOUND]
+        for name in dict.fromkeys(row["set"] for row in inputs)
+    }
 
     def refused(row: Mapping[str, str], calibration: str) -> bool:
-        known = seen[calibration]
-        described = {name: float(row[name]) for name in features}
-        return warned(row) or novelty(known, described) <= MOST_UNUSUAL
+        used = [_key(one) for one in sets[calibration] if one is not row and not warned(one)]
+        seen = {name: [described[key][name] for key in used] for name in features}
+        return warned(row) or novelty(seen, described[_key(row)]) <= MOST_UNUSUAL
 
-    kinds = dict.fromkeys(row["kind"] for row in inputs)
     body = []
-    for one in sets:
-        if len(seen[one][features[0]]) < FEWEST:
-            continue
-        tests = [row for row in inputs if row["role"] == "test"]
-        cells = [
-            _share([refused(r, one) for r in tests if r["set"] == one and r["kind"] == k]) for k in kinds
-        ]
-        foreign = [refused(r, one) for r in tests if r["set"] != one and r["kind"] == SOUND]
-        warnings = [warned(r) for r in tests if r["set"] == one and r["kind"] == SOUND]
-        body.append([one, str(len(seen[one][features[0]])), *cells, _share(foreign), _share(warnings)])
-    header = ["set", "calibration images", *("sound" if k == SOUND else k for k in kinds), "other specimen"]
-    return common.table([*header, "sound, by warnings alone"], body)
+    for name, sound in sets.items():
+        of_set = [row for row in inputs if row["set"] == name]
+        cells = [_share([refused(row, name) for row in of_set if row["kind"] == kind]) for kind in kinds]
+        foreign = [refused(row, name) for other in sets if other != name for row in sets[other]]
+        images = sum(not warned(row) for row in sound)
+        body.append([name, str(images), *cells, _share(foreign), _share([warned(row) for row in sound])])
+    header = ["set", "images without warnings", *("sound" if kind == SOUND else kind for kind in kinds)]
+    return common.table([*header, "other specimen", "sound, by warnings alone"], body)
 
 
 def _share(found: Sequence[bool]) -> str:
