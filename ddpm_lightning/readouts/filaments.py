@@ -9,6 +9,8 @@ References:
     in medical images* (1998).
 """
 
+from typing import Any
+
 import numpy as np
 from scipy import ndimage
 
@@ -60,7 +62,8 @@ def trace(
 def _ridges(image: np.ndarray, width: float) -> np.ndarray:
     from skimage.filters import sato
 
-    return sato(image.astype(np.float64), sigmas=[width], black_ridges=False, mode="reflect")
+    sigmas: Any = [width]  # declared as a range
+    return sato(image.astype(np.float64), sigmas=sigmas, black_ridges=False, mode="reflect")
 
 
 def length_of(skeleton: np.ndarray) -> float:
