@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ddpm_lightning.metrics.noise_model import NoiseModel, fit_noise
 from ddpm_lightning.readouts.readout import Readout, find_readouts, measure
@@ -35,6 +34,8 @@ def structureless(low: np.ndarray, restored: np.ndarray, rng: np.random.Generato
         restored: Its restoration.
         rng: Source of the noise.
     """
+    from scipy import ndimage  # imported here because it is slow to load
+
     noise = fit_noise(low, restored)
     if noise is None:
         return {}

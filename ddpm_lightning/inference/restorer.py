@@ -199,6 +199,9 @@ class Restorer(PlaneRestorer):
             samples: Number of samples, by default that of the preset.
             readouts: What is measured; if nothing is, the default of :mod:`ddpm_lightning.inference.control`.
             scale: Map of the plane to the scale that the network sees, by default its own.
+
+        Returns:
+            What was found in each of them; see :func:`ddpm_lightning.inference.control.control`.
         """
         low = self.prepared(plane.low).plane
         scale = self.input_scale(low) if scale is None else scale

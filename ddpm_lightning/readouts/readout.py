@@ -13,16 +13,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from math import inf
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 from pydantic import BeforeValidator
 
-from ddpm_lightning.readouts.filaments import filaments
-from ddpm_lightning.readouts.intensity import profile, regions, texture
-from ddpm_lightning.readouts.objects import objects
-from ddpm_lightning.readouts.puncta import nuclei, puncta
 from ddpm_lightning.utils.allowed_classes import own_function
 from ddpm_lightning.utils.errors import UserError, nearest
 from ddpm_lightning.utils.settings import Text, described
@@ -63,17 +60,18 @@ LENGTH, AREA = Quantity(1, least=0.0, found=True), Quantity(2, least=0.0, found=
 MEAN_LENGTH, MEAN_AREA = Quantity(1, least=0.0), Quantity(2, least=0.0)
 INTENSITY, NUMBER = Quantity(intensity=True), Quantity()
 Function = Callable[..., Mapping[str, float]]
-#: Built-in readouts by name, with those of the numbers of their function that they return; none stands for all.
-BUILT_IN: dict[str, tuple[Function, dict[str, Quantity]]] = {
-    "count": (objects, {"objects": COUNT}),
-    "area": (objects, {"area": AREA, "object_area": MEAN_AREA}),
-    "filament_length": (filaments, {"length": LENGTH}),
-    "branch_points": (filaments, {"branch_points": COUNT}),
-    "puncta": (puncta, {"puncta": COUNT, "nearest_distance": MEAN_LENGTH}),
-    "nuclei": (nuclei, {"nuclei": COUNT}),
-    "regions": (regions, {}),
-    "texture": (texture, {"contrast": NUMBER, "homogeneity": NUMBER, "correlation": NUMBER}),
-    "profile": (profile, {"intensity": INTENSITY}),
+#: Built-in readouts by name: their function in this package, which is imported when needed, and those of its numbers
+#: that they return; none stands for all.
+BUILT_IN: dict[str, tuple[str, dict[str, Quantity]]] = {
+    "count": ("objects.objects", {"objects": COUNT}),
+    "area": ("objects.objects", {"area": AREA, "object_area": MEAN_AREA}),
+    "filament_length": ("filaments.filaments", {"length": LENGTH}),
+    "branch_points": ("filaments.filaments", {"branch_points": COUNT}),
+    "puncta": ("puncta.puncta", {"puncta": COUNT, "nearest_distance": MEAN_LENGTH}),
+    "nuclei": ("puncta.nuclei", {"nuclei": COUNT}),
+    "regions": ("intensity.regions", {}),
+    "texture": ("intensity.texture", {"contrast": NUMBER, "homogeneity": NUMBER, "correlation": NUMBER}),
+    "profile": ("intensity.profile", {"intensity": INTENSITY}),
 }
 #: Arguments that are not settings.
 GIVEN = ("pixel_size", "reference")
@@ -114,7 +112,7 @@ class Readout:
         """Returns the kind of one of its numbers."""
         if self.name == "regions":
             return INTENSITY
-        return BUILT_IN.get(self.name, (None, {}))[1].get(number, NUMBER)
+        return BUILT_IN.get(self.name, ("", {}))[1].get(number, NUMBER)
 
     def __call__(
         self, image: np.ndarray, pixel_size: float | None = None, reference: np.ndarray | None = None
@@ -170,7 +168,7 @@ def measure(
         same = readout.function, json.dumps(dict(readout.settings), sort_keys=True, default=id)
         if same not in known:
             known[same] = readout._all_numbers(image, pixel_size, reference)
-        numbers = BUILT_IN.get(readout.name, (None, {}))[1] or known[same]
+        numbers = BUILT_IN.get(readout.name, ("", {}))[1] or known[same]
         results.append({name: known[same][name] for name in numbers})
     return results
 
@@ -197,7 +195,8 @@ def _find(given: str | Mapping[str, Any]) -> Readout:
     if not isinstance(name, str):
         raise UserError("readout", f"is {given!r}", allowed="a name, or {name: NAME, SETTING: VALUE}")
     if name in BUILT_IN:
-        function = BUILT_IN[name][0]
+        module, _, of_module = BUILT_IN[name][0].partition(".")
+        function = getattr(import_module(f"ddpm_lightning.readouts.{module}"), of_module)
     elif "." in name:
         function = own_function(name, f"readout={name}")
     else:

@@ -86,7 +86,7 @@ def test_what_is_given_wins():
         (
             "ddpm_small",
             "meen",
-            r"not offered by this model(.|\n)*mean \(the least.*did you mean preset=mean",
+            r"not offered by this model(.|\n)*mean \(.*did you mean preset=mean",
         ),
         ("ddpm_small", "balanced", r"allowed: mean \(.*; stored \(the sampler of the checkpoint\)"),
         ("pmrf_small", "uncertainty", "not offered by this model.*train a model of the posterior"),

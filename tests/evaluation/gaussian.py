@@ -53,7 +53,7 @@ class GaussianRestorer:
     def numbers(self, samples):
         return range(samples)
 
-    def sampler(self, plane, scale, image):
+    def sampler(self, plane, scale, image, neighbours=()):
         def samples(numbers, batch=None):
             for sample in self.samples(plane, len(numbers), image):
                 yield torch.from_numpy(scale.normalise(sample))[None, None]

@@ -31,6 +31,8 @@ class Jumps(torch.nn.Module):
         "jumps",
     )
 
+    neighbours = 0
+
     def __init__(self, sampler=None):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(()))
