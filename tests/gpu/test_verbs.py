@@ -67,7 +67,7 @@ def test_too_little_memory_gives_smaller_tiles_and_the_same_image(checkpoint, de
 
     def networks(network):
         def apply(x, *others):
-            if x.numel() > 2 * 80 * 80:
+            if x.numel() > 2 * 64 * 64:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return inner(network)(x, *others)
 
