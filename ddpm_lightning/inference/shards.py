@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ddpm_lightning.utils.atomic import remove_partials
 from ddpm_lightning.utils.distributed import Shard, lock_in_all
 from ddpm_lightning.utils.errors import UserError
 from ddpm_lightning.utils.lock import holder
@@ -82,8 +83,10 @@ def locked(folder: Path, mine: FileShard | None, force: bool, processes: Shard) 
             others = folder.glob(f"{LOCKS}/*")
         else:
             place, others = mine.place(folder), [folder]
-            for each in (folder / LOCKS, place):
-                stack.callback(_remove_if_empty, each)
+            stack.callback(_remove_if_empty, folder / LOCKS)
+            stack.callback(_remove_if_empty, place)
+            # Whoever is killed while taking the lock leaves the draft of it.
+            stack.callback(remove_partials, [place])
             # A cluster starts a task again on another machine only after it has ended; if it has not, it stops when it
             # finds its lock taken, and has written the same bytes.
             owner = holder(place)

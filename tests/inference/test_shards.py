@@ -15,6 +15,7 @@ from ddpm_lightning.cli import sweep
 from ddpm_lightning.inference.records import Records
 from ddpm_lightning.inference.restore_folder import restore_folder
 from ddpm_lightning.inference.shards import FileShard, locked
+from ddpm_lightning.utils import lock
 from ddpm_lightning.utils.distributed import Shard
 from ddpm_lightning.utils.errors import UserError
 from tests.trained import write_checkpoint
@@ -100,6 +101,15 @@ def test_shards_and_other_jobs_exclude_each_other(tmp_path):
     ):
         pass
     assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_that_was_killed_while_taking_its_lock_leaves_nothing_in_the_end(tmp_path):
+    mine = FileShard.of("0/2")
+    mine.place(tmp_path).mkdir(parents=True)
+    (mine.place(tmp_path) / f"{lock.NAME}.{'0' * 16}.partial").touch()
+    with locked(tmp_path, mine, False, Shard()):
+        pass
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_sweep_makes_shards_of_one_folder(place, command, monkeypatch):
