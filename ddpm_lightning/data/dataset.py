@@ -176,7 +176,7 @@ class CropDataset(Dataset):
             repaired = self.source.repaired(number, pair)
             self._scales[number] = self.normalisation.scales(repaired.low, repaired.high)
         scale, target_scale = self._scales[number]
-        low = self._cut(number, y, x)
+        low = self._cut(number, pair, y, x)
         clean = pair.high[y : y + self.crop, x : x + self.crop] if pair.paired else low
         _write(symmetry(low, turn), scale, lows[0])
         _write(symmetry(clean, turn), target_scale, high)
@@ -184,14 +184,14 @@ class CropDataset(Dataset):
             if other is None:
                 place.fill(np.nan)
             else:
-                _write(symmetry(self._cut(other, y, x), turn), scale, place)
+                crop = self._cut(other, self.source.recorded(other), y, x)
+                _write(symmetry(crop, turn), scale, place)
         if self.blur is not None:
             self.blur(lows[0], rng)
         return f"{pair.name}@{y},{x},{turn}"
 
-    def _cut(self, number: int, y: int, x: int) -> np.ndarray:
-        """Returns a crop of a noisy image without its defective pixels, with the shape (crop, crop)."""
-        pair = self.source.recorded(number)
+    def _cut(self, number: int, pair: Pair, y: int, x: int) -> np.ndarray:
+        """Returns a crop of the noisy image of a pair without its defective pixels, with the shape (crop, crop)."""
         low, repairs = pair.low[y : y + self.crop, x : x + self.crop], self.source.repairs(number, pair)
         return repairs.apply(low, y, x) if repairs else low
 
